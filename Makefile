@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first command makes. Needs Python >= 3.11 only.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Handed on to pytest, as in: make fast ARGS="-k connector"
+ARGS ?=
+
+# Two workers of one thread each: with more threads they fight for two cores.
+# SciPy reads SCIPY_ARRAY_API when it is imported, so it cannot be set by a test.
+TEST_ENV := SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fast lint clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(STAMP) ## unwrap a small network, print the report, save demo_figures/
+	$(BIN)/python benchmarks/demo.py
+
+test: $(STAMP) ## run all tests and the examples of the docstrings
+	$(PYTEST) $(ARGS)
+
+fast: $(STAMP) ## the same without the slow tests
+	$(PYTEST) -m "not slow" $(ARGS)
+
+lint: $(STAMP) ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove .venv, the figures of the demo and all caches
+	rm -rf $(VENV) build dist demo_figures
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find skfeat tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The constraints name torch's version; where pip also sees its CPU build (see
+# CONTRIBUTING.md) it takes that, else on Linux the one with gigabytes of CUDA. The
+# installed metadata hold the version skfeat/__init__.py states, hence that one too.
+$(STAMP): pyproject.toml constraints-dev.txt skfeat/__init__.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints-dev.txt
+	@touch $@

@@ -1,0 +1,8 @@
+"""Turn a trained neural network into a sparse network of interpretable features."""
+
+__version__ = "0.1.0.dev0"
+
+from skfeat._feature_connector import FeatureConnector
+from skfeat._sparse_autoencoder import SparseAutoencoder
+
+__all__ = ["FeatureConnector", "SparseAutoencoder", "__version__"]

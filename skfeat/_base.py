@@ -1,0 +1,67 @@
+"""What the three estimators share."""
+
+from __future__ import annotations
+
+import warnings
+
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+
+import skfeat
+from skfeat.solvers._loop import EpochHooks
+
+
+class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
+    """Callbacks, versioned pickles and documentation links."""
+
+    _doc_link_module = "skfeat"
+    _doc_link_template = (
+        "https://skfeat.readthedocs.io/en/latest/api.html#{estimator_name}"
+    )
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_skfeat_version": skfeat.__version__}
+
+    def __setstate__(self, state):
+        written_by = state.pop("_skfeat_version", "an unknown version")
+        if written_by != skfeat.__version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by skfeat {written_by} and is "
+                f"loaded by skfeat {skfeat.__version__}; its predictions may differ.",
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+
+
+class CallbackEpochs(EpochHooks):
+    """Shows every epoch of a fit to the estimator's scikit-learn callbacks.
+
+    Parameters
+    ----------
+    estimator : SkfeatEstimator
+    context : sklearn.callback.CallbackContext
+        The context of the whole fit.
+    data : dict
+        ``X``, ``y`` and ``metadata`` as the callbacks shall see them.
+    attributes : callable
+        Maps the state that a solver reports to copies of the fitted attributes.
+    """
+
+    def __init__(self, estimator, context, data, attributes):
+        self.estimator = estimator
+        self.context = context
+        self.data = data
+        self.attributes = attributes
+
+    def begin(self):
+        """Open the subtask of an epoch."""
+        self.subcontext = self.context.subcontext(task_name="epoch")
+        self.subcontext.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def end(self, state):
+        """Close the subtask; True if a callback asks to stop."""
+        return self.subcontext.call_on_fit_task_end(
+            estimator=self.estimator,
+            **self.data,
+            reconstruction_attributes=lambda: self.attributes(state()),
+        )

@@ -1,0 +1,549 @@
+"""FeatureConnector: parameters, validation and fitted attributes."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat.solvers._connector import (
+    Fit,
+    Rows,
+    Target,
+    fit_linear,
+    fit_minibatch,
+    fit_rectified,
+    linear_path,
+    rectified_path,
+    update_minibatch,
+)
+from skfeat.solvers._gram import GramStatistics
+from skfeat.solvers._path import Solution
+from skfeat.solvers._rectified_minibatch import ConnectorSettings
+from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._formula import write_formula
+from skfeat.utils._sklearn import (
+    Interval,
+    StrOptions,
+    _align_api_if_sparse,
+    _check_sample_weight,
+    _fit_context,
+)
+from skfeat.utils._torch import draw_seed, resolve_device
+
+# Full-batch iterations cost about n * p * q; beyond this many, minibatches win.
+_FULL_BATCH_LIMIT = 5e8
+
+
+class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
+    """Connect the features of one layer to those of the next by few weights.
+
+    All outputs are regressed on all inputs at once under an L1 penalty,
+    ``y = max(0, W x + b)`` or ``y = W x + b``, minimising ::
+
+        1 / (2 n) * ||Y - f(X W^T + b)||^2 + alpha * ||W||_1
+
+    the scale of scikit-learn's Lasso. The surviving weights are then refitted without
+    the penalty, which would otherwise shrink them.
+
+    Parameters
+    ----------
+    alpha : float, default=0.01
+        Weight of the L1 penalty. Ignored when `n_nonzero_coefs` is given.
+
+    link : {"relu", "identity"}, default="relu"
+        What is applied to ``W x + b``.
+
+    n_nonzero_coefs : int, default=None
+        Budget of nonzero weights in the whole matrix. The weights that matter least
+        are removed in stages, the others refitted after each; with ``refit=False``,
+        or the identity link, the budget is met by the L1 penalty of its own alpha.
+
+    refit : bool, default=True
+        Refit the surviving weights without the penalty.
+
+    fit_intercept : bool, default=True
+        Fit b; otherwise it is zero.
+
+    init : {"random", "product"} or pair of arrays, default="random"
+        Start of the weights: small random numbers, or ``(W, b)`` of shapes
+        (n_outputs, n_inputs) and (n_outputs,). "product" stands for the product of an
+        encoder, a layer and a decoder, which a :class:`FeatureUnwrapper` computes; on
+        its own the connector takes it as the pair of arrays that
+        :func:`skfeat.initialization.product_init` returns. The identity link has one
+        optimum, and the "full_batch" solver first goes to that of a convex majorant,
+        so there a start costs or saves only time.
+
+    solver : {"auto", "gram", "full_batch", "minibatch"}, default="auto"
+        "gram" (identity link): block coordinate descent on the second moments to a
+        duality gap. "full_batch" (ReLU link): accelerated proximal gradient on all
+        rows, deterministic. "minibatch" (ReLU link): proximal Adam. "auto" takes
+        "gram" for the identity link; for ReLU "full_batch" while n * p * q is at most
+        5e8 or ``refit=False`` asks for a budget met by alpha, else "minibatch".
+
+    learning_rate_init : float, default=0.01
+        Largest learning rate of "minibatch", for data scaled to unit mean square.
+
+    batch_size : int, default=1024
+        Rows of a minibatch.
+
+    max_iter : int, default=None
+        Largest number of sweeps ("gram"; ``None``: 1000), of iterations of a stage
+        ("full_batch"; ``None``: 2000) or of epochs ("minibatch"; ``None``: as many as
+        make 800 updates, and at least 5).
+
+    tol : float, default=1e-8
+        "gram": duality gap relative to the mean square of an output. "full_batch":
+        relative decrease of the objective over ten iterations.
+
+    warm_start : bool, default=False
+        Start from the weights of the last `fit`.
+
+    device : str, torch.device or None, default=None
+        Where "minibatch" trains. ``None`` means the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights and the shuffling of "minibatch".
+
+    verbose : int, default=0
+        Print a line an epoch of "minibatch".
+
+    Attributes
+    ----------
+    coef_ : CSR matrix of shape (n_outputs, n_inputs)
+        The weights W.
+
+    intercept_ : ndarray of shape (n_outputs,)
+        The intercepts b.
+
+    alpha_ : float
+        Weight of the penalty that gave the support. With a budget met by pruning, the
+        smallest at which no removed weight would enter again.
+
+    n_iter_ : int
+        Sweeps, iterations or epochs.
+
+    dual_gap_ : float
+        The value that the solver's stopping rule looks at: the largest duality gap
+        ("gram") or the last relative decrease of the objective (other solvers).
+
+    loss_curve_ : list of float
+        Mean objective of each epoch; empty for the deterministic solvers.
+
+    n_features_in_ : int
+        Number of inputs.
+
+    feature_names_in_ : ndarray of shape (n_inputs,)
+        Names of the inputs, when X has string column names.
+
+    See Also
+    --------
+    SparseAutoencoder : Learns the features that are connected here.
+    FeatureUnwrapper : Connects the features of a whole network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat import FeatureConnector
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.maximum(rng.randn(500, 20) - 1, 0)
+    >>> Y = np.maximum(X[:, [3]] - 0.5 * X[:, [7]], 0)
+    >>> connector = FeatureConnector(n_nonzero_coefs=2).fit(X, Y)
+    >>> connector.formula(0)
+    'F2_0 = 1.00*F1_3 - 0.50*F1_7'
+    >>> connector.coef_.nnz
+    2
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "link": [StrOptions({"relu", "identity"})],
+        "n_nonzero_coefs": [Interval(Integral, 0, None, closed="left"), None],
+        "refit": ["boolean"],
+        "fit_intercept": ["boolean"],
+        "init": [StrOptions({"random", "product"}), tuple, list],
+        "solver": [StrOptions({"auto", "gram", "full_batch", "minibatch"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": "no_validation",  # resolve_device knows what this machine has
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        alpha=0.01,
+        *,
+        link="relu",
+        n_nonzero_coefs=None,
+        refit=True,
+        fit_intercept=True,
+        init="random",
+        solver="auto",
+        learning_rate_init=0.01,
+        batch_size=1024,
+        max_iter=None,
+        tol=1e-8,
+        warm_start=False,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.alpha = alpha
+        self.link = link
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.refit = refit
+        self.fit_intercept = fit_intercept
+        self.init = init
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the weights.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
+            Features of the second layer.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error.
+
+        Returns
+        -------
+        self : FeatureConnector
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid, or if training diverges.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` ended the fit.
+        """
+        rows = self._validate(X, y, sample_weight, reset=True)
+        solver = self._choose_solver(rows)
+        seed = draw_seed(self.random_state)
+        start = self._start(rows, seed)
+        if not (self.warm_start and self.__sklearn_is_fitted__()):
+            self.__dict__.pop("intercept_", None)
+        context = self._init_callback_context(
+            max_subtasks=self.max_iter if solver == "minibatch" else None
+        )
+        data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+        context.call_on_fit_task_begin(estimator=self, **data)
+        hooks = CallbackEpochs(
+            self, context, data, lambda state: self._attributes(*state)
+        )
+        target = self._target(rows)
+        if solver == "gram":
+            fit = fit_linear(rows.statistics(), target, start.coef, hooks)
+        elif solver == "full_batch":
+            fit = fit_rectified(rows, target, start, hooks)
+        else:
+            settings = self._settings(rows, target, seed)
+            fit = fit_minibatch(
+                rows, target, start, settings, hooks=hooks, verbose=self.verbose
+            )
+        self._store(fit)
+        context.call_on_fit_task_end(estimator=self, **data)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Take a batch of rows into account, keeping what was learnt before.
+
+        With the identity link the batch is added to the second moments, and the
+        weights are those of `fit` on all rows so far. With the ReLU link it is one
+        pass of proximal Adam over the batch, with no refit.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
+            Features of the second layer.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error.
+
+        Returns
+        -------
+        self : FeatureConnector
+            The fitted estimator.
+        """
+        first = not self.__sklearn_is_fitted__()
+        rows = self._validate(X, y, sample_weight, reset=first)
+        n_outputs = rows.Y.shape[1]
+        if not first and n_outputs != self.coef_.shape[0]:
+            raise ValueError(
+                f"y has {n_outputs} outputs, but this FeatureConnector was fitted with "
+                f"{self.coef_.shape[0]}."
+            )
+        target = self._target(rows)
+        if self.link == "identity":
+            if first or not isinstance(self._state, GramStatistics):
+                statistics = GramStatistics.zeros(rows.X.shape[1], n_outputs)
+            else:
+                statistics = self._state.copy()
+            statistics.update(rows.X, rows.Y, rows.sample_weight)
+            zero = np.zeros((n_outputs, rows.X.shape[1]))
+            fit = fit_linear(statistics, target, zero)
+            fit.state = statistics
+        else:
+            seed = draw_seed(self.random_state)
+            settings = self._settings(rows, target, seed)
+            state, start = None, self._start(rows, seed)
+            if not first:
+                start = Solution(self.coef_.toarray(), self.intercept_, 0, 0.0)
+                state = self._state if isinstance(self._state, dict) else None
+            fit = update_minibatch(rows, start, settings, state)
+        fit.n_iter += 0 if first else self.n_iter_
+        fit.loss_curve = ([] if first else self.loss_curve_) + fit.loss_curve
+        self._store(fit)
+        return self
+
+    def predict(self, X):
+        """Compute the features of the second layer from those of the first.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs)
+            Dense predictions, in the shape of the y that was fitted.
+        """
+        check_is_fitted(self)
+        X = validate_data(
+            self,
+            accept_tensor(X),
+            accept_sparse=("csr", "csc"),
+            dtype=[np.float64, np.float32],
+            reset=False,
+        )
+        # The sparse weights stand on the left, where scipy multiplies them into dense
+        # rows without ever making them dense.
+        predicted = self.coef_.astype(X.dtype, copy=False) @ X.T
+        if sparse.issparse(predicted):
+            predicted = predicted.toarray()
+        predicted = predicted.T + self.intercept_.astype(X.dtype)
+        if self.link == "relu":
+            np.maximum(predicted, 0, out=predicted)
+        return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)
+
+    def connector_path(
+        self, X, y, *, alphas=None, n_alphas=100, eps=1e-3, sample_weight=None
+    ):
+        """Compute the penalised weights along decreasing alphas, warm-started.
+
+        The estimator's `link`, `fit_intercept`, `tol` and `max_iter` apply; there is
+        no refit, and the estimator itself is not changed.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
+            Features of the second layer.
+        alphas : array-like, default=None
+            Weights of the penalty, taken in decreasing order. ``None`` means
+            `n_alphas` of them, evenly spaced in their logarithm, from the smallest at
+            which all weights are zero.
+        n_alphas : int, default=100
+            Number of alphas.
+        eps : float, default=1e-3
+            Ratio of the smallest alpha to the largest.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error.
+
+        Returns
+        -------
+        alphas : ndarray of shape (n_alphas,)
+        coefs : ndarray of shape (n_outputs, n_inputs, n_alphas)
+            For a one-dimensional y of shape (n_inputs, n_alphas), as `lasso_path`.
+        dual_gaps : ndarray of shape (n_alphas,)
+            Stopping value of the solver at each alpha, see `dual_gap_`.
+        """
+        other = type(self)(**self.get_params(deep=False))
+        other._validate_params()
+        rows = other._validate(X, y, sample_weight, reset=True)
+        run = linear_path if self.link == "identity" else rectified_path
+        alphas, solutions = run(rows, other._target(rows), alphas, n_alphas, eps)
+        coefs = np.stack([solution.coef for solution in solutions], axis=-1)
+        gaps = np.array([solution.stopping_value for solution in solutions])
+        return alphas, coefs[0] if other._y_is_1d else coefs, gaps
+
+    def formula(self, output, *, max_terms=None, feature_names=None):
+        """Write one output as a weighted sum of its inputs, strongest first.
+
+        The intercept and the link are left out.
+
+        Parameters
+        ----------
+        output : int
+            Index of the output.
+        max_terms : int, default=None
+            Number of inputs written; ``None`` means all with a nonzero weight.
+        feature_names : sequence of str, default=None
+            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+
+        Returns
+        -------
+        str
+            For example ``"F2_30 = 0.26*F1_2797 + 0.23*F1_259 + 0.10*F1_946"``.
+
+        Raises
+        ------
+        ValueError
+            If `output` is not the index of an output, or the names are too few.
+        """
+        check_is_fitted(self)
+        return write_formula(self.coef_, output, max_terms, feature_names)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "intercept_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        # What is rectified cannot follow targets below zero.
+        tags.regressor_tags.poor_score = self.link == "relu"
+        return tags
+
+    def _validate(self, X, y, sample_weight, *, reset) -> Rows:
+        if sparse.issparse(y):
+            y = y.toarray()
+        X, y = validate_data(
+            self,
+            accept_tensor(X),
+            accept_tensor(y),
+            accept_sparse=("csr",),
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            y_numeric=True,
+            reset=reset,
+        )
+        if reset:
+            self._y_is_1d = y.ndim == 1
+        sample_weight = _check_sample_weight(
+            accept_tensor(sample_weight), X, dtype=np.float64, ensure_non_negative=True
+        )
+        y = y.reshape(len(y), -1)
+        return Rows(X, y.astype(X.dtype, copy=False), sample_weight)
+
+    def _choose_solver(self, rows) -> str:
+        links = {"gram": "identity", "full_batch": "relu", "minibatch": "relu"}
+        budget_by_alpha = self.n_nonzero_coefs is not None and not self.refit
+        if self.solver == "auto":
+            if self.link == "identity":
+                return "gram"
+            size = rows.X.shape[0] * rows.X.shape[1] * rows.Y.shape[1]
+            small = size <= _FULL_BATCH_LIMIT
+            return "full_batch" if small or budget_by_alpha else "minibatch"
+        if links[self.solver] != self.link:
+            raise ValueError(
+                f"solver={self.solver!r} solves link={links[self.solver]!r}, got "
+                f"link={self.link!r}; use solver='auto'."
+            )
+        if self.solver == "minibatch" and budget_by_alpha:
+            raise ValueError(
+                "solver='minibatch' meets n_nonzero_coefs by pruning, which leaves "
+                "weights without penalty: it needs refit=True, got refit=False."
+            )
+        return self.solver
+
+    def _target(self, rows) -> Target:
+        budget = self.n_nonzero_coefs
+        if budget is not None:
+            budget = min(int(budget), rows.X.shape[1] * rows.Y.shape[1])
+        return Target(
+            alpha=float(self.alpha),
+            budget=budget,
+            refit=bool(self.refit),
+            fit_intercept=bool(self.fit_intercept),
+            tol=float(self.tol),
+            max_iter=None if self.max_iter is None else int(self.max_iter),
+        )
+
+    def _settings(self, rows, target, seed) -> ConnectorSettings:
+        return ConnectorSettings(
+            alpha=target.alpha if target.budget is None else 0.0,
+            budget=target.budget,
+            fit_intercept=target.fit_intercept,
+            learning_rate=float(self.learning_rate_init),
+            batch_size=int(self.batch_size),
+            device=resolve_device(self.device),
+            dtype=torch.float32 if rows.X.dtype == np.float32 else torch.float64,
+            seed=seed,
+        )
+
+    def _start(self, rows, seed) -> Solution:
+        shape = (rows.Y.shape[1], rows.X.shape[1])
+        if self.warm_start and self.__sklearn_is_fitted__():
+            if self.coef_.shape != shape:
+                raise ValueError(
+                    f"warm_start=True goes on from weights of shape "
+                    f"{self.coef_.shape}, but X and y ask for {shape}; set "
+                    f"warm_start=False."
+                )
+            return Solution(self.coef_.toarray(), self.intercept_.copy(), 0, 0.0)
+        if isinstance(self.init, str):
+            if self.init == "product":
+                raise ValueError(
+                    "init='product' is computed by a FeatureUnwrapper from two "
+                    "autoencoders and the layer between them; on its own a "
+                    "FeatureConnector takes the pair of arrays that "
+                    "skfeat.initialization.product_init returns."
+                )
+            # As torch initialises a linear layer.
+            bound = 1 / np.sqrt(shape[1])
+            coef = np.random.RandomState(seed).uniform(-bound, bound, shape)
+            return Solution(coef, np.zeros(shape[0]), 0, 0.0)
+        try:
+            coef, intercept = (np.array(part, dtype=np.float64) for part in self.init)
+            shapes = (coef.shape, intercept.shape)
+            finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+        except (TypeError, ValueError):
+            shapes, finite = ((), ()), False
+        if shapes != (shape, shape[:1]) or not finite:
+            raise ValueError(
+                f"init must be 'random', 'product' or a pair of finite arrays of "
+                f"shapes {shape} and {shape[:1]}, to match X and y."
+            )
+        return Solution(coef, intercept * self.fit_intercept, 0, 0.0)
+
+    def _attributes(self, coef, intercept) -> dict:
+        coef = _align_api_if_sparse(sparse.csr_array(coef))
+        return {"coef_": coef, "intercept_": np.array(intercept, dtype=np.float64)}
+
+    def _store(self, fit: Fit):
+        """Write every fitted attribute, the one that means "fitted" last."""
+        self.alpha_ = float(fit.alpha)
+        self.n_iter_ = int(fit.n_iter)
+        self.dual_gap_ = float(fit.stopping_value)
+        self.loss_curve_ = fit.loss_curve
+        self._state = fit.state
+        for name, value in self._attributes(fit.coef, fit.intercept).items():
+            setattr(self, name, value)

@@ -1,0 +1,141 @@
+"""What a SparseFeatureNetwork is given, checked and copied to plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from skfeat.activations import ReLU, TopK
+from skfeat.chain import Chain
+
+LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda pre: np.maximum(pre, 0),
+    "identity": lambda pre: pre,
+}
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_chain(name: str, chain: Any) -> Chain:
+    """Copy a chain with its arrays."""
+    if not isinstance(chain, Chain):
+        raise ValueError(f"{name} must be a Chain, got {chain!r}.")
+    arrays, spec = chain.to_arrays()
+    return Chain.from_arrays({key: a.copy() for key, a in arrays.items()}, spec)
+
+
+def as_activation(activation: Any) -> ReLU | TopK:
+    """Return the activation."""
+    if not isinstance(activation, ReLU | TopK):
+        raise ValueError(f"activation must be ReLU() or TopK(k), got {activation!r}.")
+    k = getattr(activation, "k", 1)
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"k of the activation must be a positive int, got {k!r}.")
+    return activation
+
+
+def as_names(what: str, names: Any) -> list[str]:
+    """Copy a list of strings."""
+    is_list = isinstance(names, list | tuple | np.ndarray)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{what} must be a list of strings, got {names!r}.")
+    return [str(name) for name in names]
+
+
+def as_links(links: Any) -> list[str]:
+    """Copy a list of names of :data:`LINKS`."""
+    links = as_names("links", links)
+    if unknown := set(links) - set(LINKS):
+        raise ValueError(f"links must be of {list(LINKS)}, got {min(unknown)!r}.")
+    return links
+
+
+def as_feature_names(names: Any, n_components: list[int]) -> list[list[str]]:
+    """Copy the names of each layer's features, or make them up."""
+    if names is None:
+        return [
+            [f"F{i}_{j}" for j in range(m)] for i, m in enumerate(n_components, start=1)
+        ]
+    copied = [as_names("feature_names", layer) for layer in names]
+    if [len(layer) for layer in copied] != n_components:
+        raise ValueError(
+            "feature_names must be one list a layer, with a name for each of its "
+            f"{n_components} features."
+        )
+    return copied
+
+
+def as_array(name: str, value: Any, *shape: int | None) -> np.ndarray:
+    """Copy an array of this shape; None stands for any positive length."""
+    array = np.asarray(value)
+    array = np.array(array, _float_dtype(name, array.dtype), order="C")
+    _check_shape(name, array.shape, shape)
+    _check_finite(name, array)
+    return array
+
+
+def as_csr(name: str, value: Any, n_in: int) -> sparse.csr_array:
+    """Copy a matrix (any, n_in) to a canonical CSR array without stored zeros."""
+    array = sparse.csr_array(value, copy=True)
+    array.check_format(full_check=True)
+    _check_shape(name, array.shape, (None, n_in))
+    array = array.astype(_float_dtype(name, array.dtype), copy=False)
+    _check_finite(name, array.data)
+    array.sum_duplicates()
+    array.eliminate_zeros()
+    return array
+
+
+def as_rows(
+    name: str, rows: Any, width: int, whose: str, *, accept_sparse: bool = False
+) -> np.ndarray | sparse.csr_array:
+    """Check rows of data as scikit-learn does, of which nothing is imported here."""
+    if not sparse.issparse(rows):
+        rows = np.asarray(rows)
+    elif not accept_sparse:
+        raise TypeError(
+            f"Sparse data was passed for {name}, but dense data is required. Use "
+            "'.toarray()' to convert to a dense numpy array."
+        )
+    else:
+        rows = rows.tocsr()
+    if rows.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {rows.ndim}D array instead. Reshape your data "
+            "either using array.reshape(-1, 1) if your data has a single feature or "
+            "array.reshape(1, -1) if it contains a single sample."
+        )
+    if rows.shape[1] != width:
+        raise ValueError(
+            f"{name} has {rows.shape[1]} features, but {whose} is expecting {width} "
+            "features as input."
+        )
+    rows = rows.astype(_float_dtype(name, rows.dtype), copy=False)
+    values = rows.data if sparse.issparse(rows) else rows
+    if not np.isfinite(values).all():
+        found = "NaN" if np.isnan(values).any() else "infinity"
+        raise ValueError(f"Input {name} contains {found}.")
+    return rows
+
+
+def _float_dtype(name: str, dtype: np.dtype) -> np.dtype:
+    if dtype.kind not in "fiubO":
+        raise ValueError(f"{name} must hold real numbers, got the dtype {dtype}.")
+    return dtype if dtype in _FLOATS else np.dtype(np.float64)
+
+
+def _check_shape(name: str, found: tuple, expected: tuple[int | None, ...]) -> None:
+    fits = len(found) == len(expected) and all(
+        n > 0 if wanted is None else n == wanted
+        for n, wanted in zip(found, expected, strict=True)
+    )
+    if not fits:
+        shape = ", ".join("any" if n is None else str(n) for n in expected)
+        raise ValueError(f"{name} must have the shape ({shape}), got {found}.")
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has NaN or infinite values.")

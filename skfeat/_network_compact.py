@@ -1,0 +1,97 @@
+"""Leave out the features of a SparseFeatureNetwork that change no output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skfeat._network_checks import LINKS
+
+if TYPE_CHECKING:
+    from skfeat.network import SparseFeatureNetwork
+
+
+def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
+    """Return the constructor's parameters of the compact network."""
+    coefs = [coef.copy() for coef in network.coefs_]
+    intercepts = [intercept.copy() for intercept in network.intercepts_]
+    decoder_coef = network.decoder_coef_.copy()
+    decoder_intercept = network.decoder_intercept_.copy()
+
+    # First layer first: a feature that only constants fed is a constant in its turn.
+    for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+        constant, values = _constants(network, i, coefs, intercepts)
+        intercept += coef @ (constant * values)
+        coef.data[constant[coef.indices]] = 0
+        coef.eliminate_zeros()
+    constant, values = _constants(network, len(coefs), coefs, intercepts)
+    decoder_intercept += (constant * values) @ decoder_coef
+    decoder_coef[constant] = 0
+
+    # Last layer first: what only dropped features read is not read.
+    kept = [_or_first(np.flatnonzero(decoder_coef.any(axis=1)))]
+    for coef in reversed(coefs):
+        kept.insert(0, _or_first(np.unique(coef[kept[0]].indices)))
+    if _competes(network):
+        kept[0] = np.arange(len(network.encoder_coef_))
+
+    return {
+        "front": network.front,
+        "encoder_coef": network.encoder_coef_[kept[0]],
+        "encoder_intercept": network.encoder_intercept_[kept[0]],
+        "encoder_bias": network.encoder_bias_,
+        "activation": network.activation,
+        "coefs": [
+            coef[rows][:, columns]
+            for coef, rows, columns in zip(coefs, kept[1:], kept[:-1], strict=True)
+        ],
+        "intercepts": [b[rows] for b, rows in zip(intercepts, kept[1:], strict=True)],
+        "links": network.links,
+        "decoder_coef": decoder_coef[kept[-1]],
+        "decoder_intercept": decoder_intercept,
+        "back": network.back,
+        "layer_names": network.layer_names_,
+        "feature_names": [
+            [names[j] for j in rows]
+            for names, rows in zip(network.feature_names_, kept, strict=True)
+        ],
+    }
+
+
+def n_active_features(network: SparseFeatureNetwork) -> int:
+    """Count the features of the last layer that are not zero for every row."""
+    coefs, intercepts = network.coefs_, network.intercepts_
+    constant, values = _constants(network, len(coefs), coefs, intercepts)
+    return int(np.count_nonzero(~constant | (values != 0)))
+
+
+def _constants(
+    network: SparseFeatureNetwork, layer: int, coefs: list, intercepts: list
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which features of a layer are the same for every row, and their values.
+
+    The values of the others mean nothing.
+    """
+    if layer:
+        constant = np.diff(coefs[layer - 1].indptr) == 0
+        return constant, LINKS[network.links[layer - 1]](intercepts[layer - 1])
+    reads = network.encoder_coef_.any(axis=1)
+    active = _can_be_positive(network) if _competes(network) else reads
+    return np.logical_not(active), np.maximum(network.encoder_intercept_, 0)
+
+
+def _competes(network: SparseFeatureNetwork) -> bool:
+    """Tell whether a feature of the first layer can take another's place."""
+    n_places = getattr(network.activation, "k", np.inf)
+    return bool(n_places < np.count_nonzero(_can_be_positive(network)))
+
+
+def _can_be_positive(network: SparseFeatureNetwork) -> np.ndarray:
+    # What is never positive takes no place from what is.
+    return network.encoder_coef_.any(axis=1) | (network.encoder_intercept_ > 0)
+
+
+def _or_first(kept: np.ndarray) -> np.ndarray:
+    """Keep one feature of a layer that nothing reads: no layer may be empty."""
+    return kept if kept.size else np.array([0])

@@ -1,0 +1,93 @@
+"""A SparseFeatureNetwork as a torch module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from skfeat.chain import _SHARED, Chain, Step, _torch_functions
+
+if TYPE_CHECKING:
+    from skfeat.network import SparseFeatureNetwork
+
+
+class _StepModule(nn.Module):
+    """One step of a chain, its arrays as parameters of the same names."""
+
+    def __init__(self, step: Step, dtype: torch.dtype):
+        super().__init__()
+        self.kind, self.settings = step.kind, dict(step.settings)
+        for name, array in step.arrays.items():
+            self.register_parameter(name, _parameter(array, dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Looked up at each call: the functions are lambdas, which no pickle takes.
+        function = _SHARED.get(self.kind) or _torch_functions()[self.kind]
+        return function(x, dict(self.named_parameters()), self.settings)
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+
+class NetworkModule(nn.Module):
+    """What :meth:`skfeat.network.SparseFeatureNetwork.to_torch` returns.
+
+    Parameters
+    ----------
+    network : SparseFeatureNetwork
+    """
+
+    def __init__(self, network: SparseFeatureNetwork):
+        super().__init__()
+        arrays = [
+            *(a for chain in (network.front, network.back) for a in _arrays(chain)),
+            *(network.encoder_coef_, network.encoder_intercept_, network.encoder_bias_),
+            *(network.decoder_coef_, network.decoder_intercept_),
+            *network.coefs_,
+            *network.intercepts_,
+        ]
+        is_double = any(array.dtype == np.float64 for array in arrays)
+        dtype = torch.float64 if is_double else torch.float32
+        self.activation, self.links = network.activation, list(network.links)
+        self.front = _sequential(network.front, dtype)
+        self.encoder_bias = _parameter(network.encoder_bias_, dtype)
+        self.encoder = _linear(network.encoder_coef_, network.encoder_intercept_, dtype)
+        self.connectors = nn.ModuleList(
+            _linear(coef.toarray(), intercept, dtype)
+            for coef, intercept in zip(network.coefs_, network.intercepts_, strict=True)
+        )
+        self.decoder = _linear(
+            network.decoder_coef_.T, network.decoder_intercept_, dtype
+        )
+        self.back = _sequential(network.back, dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the raw outputs of rows x (n, n_features_in)."""
+        F = self.activation.forward(self.encoder(self.front(x) - self.encoder_bias))
+        for connector, link in zip(self.connectors, self.links, strict=True):
+            F = connector(F)
+            F = F.relu() if link == "relu" else F
+        return self.back(self.decoder(F))
+
+
+def _arrays(chain: Chain) -> list[np.ndarray]:
+    return list(chain.to_arrays()[0].values())
+
+
+def _sequential(chain: Chain, dtype: torch.dtype) -> nn.Sequential:
+    return nn.Sequential(*(_StepModule(step, dtype) for step in chain.steps))
+
+
+def _linear(coef: np.ndarray, intercept: np.ndarray, dtype: torch.dtype) -> nn.Linear:
+    # On the meta device no initial weights are drawn from the global generator.
+    n_out, n_in = coef.shape
+    linear = nn.Linear(n_in, n_out, device="meta")
+    linear.weight, linear.bias = _parameter(coef, dtype), _parameter(intercept, dtype)
+    return linear
+
+
+def _parameter(array: np.ndarray, dtype: torch.dtype) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(np.ascontiguousarray(array), dtype=dtype))

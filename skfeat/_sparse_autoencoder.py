@@ -1,0 +1,609 @@
+"""SparseAutoencoder: parameters, validation and fitted attributes."""
+
+from __future__ import annotations
+
+import warnings
+from inspect import signature
+from math import ceil
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat.activations import make_activation
+from skfeat.kernels._inference import encode
+from skfeat.solvers._loop import Stopping, run_epochs
+from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
+from skfeat.utils._arrays import ArrayHome, accept_tensor
+from skfeat.utils._sklearn import (
+    Interval,
+    StrOptions,
+    _align_api_if_sparse,
+    _check_sample_weight,
+    _fit_context,
+    _get_output_config,
+    check_same_namespace,
+)
+from skfeat.utils._torch import draw_seed, n_batches, resolve_device
+
+# Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
+_AUTO_UPDATES = 2500
+
+_ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
+# The last one written is the one that says "fitted".
+_WEIGHTS = (*_ENCODER, "components_")
+_FITTED = (*_WEIGHTS, "n_iter_", "n_steps_", "loss_curve_", "validation_scores_")
+
+
+class SparseAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstimator
+):
+    """Unwrap activations into many sparse, interpretable features.
+
+    A row x of d activations is written as a sparse non-negative combination of m
+    learnt directions, the decoder rows ::
+
+        z = activation((x - intercept_) @ encoder_coef_.T + encoder_intercept_)
+        x' = z @ components_ + intercept_
+
+    The weights minimise the mean squared error between x and x', with sparsity either
+    built into the activation (top-k) or asked for by an L1 penalty (ReLU) [1]_ [2]_.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of features m. ``None`` means four for each input feature.
+
+    activation : {"topk", "relu"}, default="topk"
+        "topk" keeps the `k` largest positive pre-activations of a row. "relu" keeps
+        all positive ones and penalises their sum by `alpha`.
+
+    k : int, default=32
+        Active features a row, for "topk"; clipped to `n_components`.
+
+    alpha : float, default=0.1
+        Weight of the L1 penalty, for "relu". The objective of a row is
+        ``|x - x'|^2 / d + alpha / sqrt(d) * sum(z)`` on data centred and scaled to
+        unit mean square, so that a value means the same for layers of any width.
+
+    tied : bool, default=False
+        Use the decoder's rows as the encoder's.
+
+    center : bool, default=True
+        Centre the data. The mean is folded into the fitted weights.
+
+    scale : bool, default=True
+        Divide the data by one scalar, the root mean square of its deviations. The
+        scale is folded into the fitted weights.
+
+    learning_rate_init : float or "auto", default="auto"
+        Largest learning rate of Adam. "auto" is ``4e-3 * min(1, sqrt(256 / m))``. In
+        `fit` the rate warms up over the first 5 % of the planned updates and decays
+        linearly to zero over the last half; in `partial_fit` it is constant.
+
+    batch_size : int, default=512
+        Rows of a minibatch; clipped to the number of rows.
+
+    max_iter : int or "auto", default="auto"
+        Number of epochs at most. "auto" plans as many epochs as make 2,500 updates,
+        and at least 5.
+
+    tol : float, default=1e-3
+        Training ends when `n_iter_no_change` epochs together lower the loss (the
+        held-out error with `early_stopping`) by less than this share.
+
+    n_iter_no_change : int, default=10
+        Number of epochs that must, together, make progress.
+
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the rows, stop when their reconstruction
+        stops improving, and keep the best weights.
+
+    validation_fraction : float, default=0.1
+        Share of the rows held out when `early_stopping` is set.
+
+    warm_start : bool, default=False
+        Go on from the weights of the last `fit` instead of starting afresh.
+
+    sparse_output : bool, default=False
+        Return the codes as CSR instead of a dense array.
+
+    precision : {"float32", "float64"}, default="float32"
+        Arithmetic of training, whatever the dtype of X. Codes are computed in the
+        dtype of X.
+
+    device : str, torch.device or None, default=None
+        Where training runs. ``None`` means the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, shuffling and the held-out rows.
+
+    verbose : int, default=0
+        Print a line an epoch.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (m, d)
+        Decoder rows, the directions of the features; each has norm one.
+
+    intercept_ : ndarray of shape (d,)
+        Decoder bias, subtracted before encoding and added after decoding.
+
+    encoder_coef_ : ndarray of shape (m, d)
+        Encoder rows.
+
+    encoder_intercept_ : ndarray of shape (m,)
+        Encoder bias.
+
+    n_iter_ : int
+        Number of epochs.
+
+    n_steps_ : int
+        Number of updates of the weights.
+
+    loss_curve_ : list of float
+        Mean training loss of each epoch, on centred rows of unit mean square.
+
+    validation_scores_ : list of float
+        Held-out R2 after each epoch; only with `early_stopping`.
+
+    n_dead_ : int
+        Features that fired for no row of the last epoch.
+
+    n_features_in_ : int
+        Number of input features d.
+
+    feature_names_in_ : ndarray of shape (d,)
+        Names of the input features, when X has string column names.
+
+    See Also
+    --------
+    FeatureConnector : Sparse weights between the features of two layers.
+    FeatureUnwrapper : The whole network, layer by layer.
+
+    References
+    ----------
+    .. [1] T. Bricken et al., "Towards Monosemanticity: Decomposing Language Models
+       With Dictionary Learning", Transformer Circuits Thread, 2023.
+    .. [2] L. Gao et al., "Scaling and evaluating sparse autoencoders", 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skfeat import SparseAutoencoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> autoencoder = SparseAutoencoder(128, k=8, random_state=0).fit(X)
+    >>> codes = autoencoder.transform(X)
+    >>> codes.shape
+    (1797, 128)
+    >>> int((codes != 0).sum(axis=1).max())
+    8
+    >>> bool(autoencoder.score(X) > 0.8)
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions({"topk", "relu"})],
+        "k": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "tied": ["boolean"],
+        "center": ["boolean"],
+        "scale": ["boolean"],
+        "learning_rate_init": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        "sparse_output": ["boolean"],
+        "precision": [StrOptions({"float32", "float64"})],
+        "device": "no_validation",  # resolve_device knows what this machine has
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        activation="topk",
+        k=32,
+        alpha=0.1,
+        tied=False,
+        center=True,
+        scale=True,
+        learning_rate_init="auto",
+        batch_size=512,
+        max_iter="auto",
+        tol=1e-3,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        warm_start=False,
+        sparse_output=False,
+        precision="float32",
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.activation = activation
+        self.k = k
+        self.alpha = alpha
+        self.tied = tied
+        self.center = center
+        self.scale = scale
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.sparse_output = sparse_output
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the features of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations, one row an input.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error.
+
+        Returns
+        -------
+        self : SparseAutoencoder
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not valid, or if training diverges.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss was still falling when the epochs were used up.
+        UserWarning
+            If more than a tenth of the features are dead at the end.
+        """
+        warm = self.warm_start and self.__sklearn_is_fitted__()
+        home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
+        settings = self._settings(X.shape[1])
+        if warm:
+            trainer = self._resume(settings)
+        else:
+            self._forget()
+            trainer = self._start(settings, X, sample_weight)
+        train, held_out = self._split(len(X), settings.seed)
+        max_iter = self._max_iter(len(train))
+        trainer.plan(len(train), max_iter)
+
+        context = self._init_callback_context(max_subtasks=max_iter)
+        data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+        context.call_on_fit_task_begin(estimator=self, **data)
+        best: dict = {}
+        validate, on_best = None, None
+        rows, weights = X, sample_weight
+        if self.early_stopping:
+            rows, weights = X[train], sample_weight[train]
+
+            def validate():
+                return _r2(X[held_out], trainer.export(), settings.activation)
+
+            def on_best():
+                best.update(trainer.export())
+
+        history = run_epochs(
+            lambda: trainer.epoch(rows, weights),
+            Stopping(max_iter, self.tol, self.n_iter_no_change),
+            name="SparseAutoencoder",
+            state=trainer.export,
+            validate=validate,
+            on_best=on_best,
+            hooks=CallbackEpochs(
+                self, context, data, lambda weights: _finish(weights, home, X.dtype)
+            ),
+            verbose=self.verbose,
+        )
+        self._store(trainer, history, home, rows, best or trainer.export())
+        context.call_on_fit_task_end(estimator=self, **data)
+        if self.n_dead_ > 0.1 * settings.n_components:
+            warnings.warn(
+                f"{self.n_dead_} of {settings.n_components} features are dead: they "
+                f"fired for no row of the last epoch. Fewer n_components, a larger k "
+                f"or more epochs (max_iter) leave fewer.",
+                stacklevel=2,
+            )
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train for one pass over a batch of rows, keeping what was learnt before.
+
+        The first batch sets the centring and the scale, so let it be a fair sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations, one row an input.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error.
+
+        Returns
+        -------
+        self : SparseAutoencoder
+            The fitted estimator.
+        """
+        first = not self.__sklearn_is_fitted__()
+        home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
+        settings = self._settings(X.shape[1])
+        if first:
+            trainer = self._start(settings, X, sample_weight)
+        else:
+            trainer = self._resume(settings)
+        history = run_epochs(
+            lambda: trainer.epoch(X, sample_weight),
+            # One pass tells nothing of convergence: without patience it cannot warn.
+            Stopping(max_iter=1, tol=0.0, n_iter_no_change=0),
+            name="SparseAutoencoder",
+            state=trainer.export,
+            verbose=self.verbose,
+        )
+        self._store(trainer, history, home, X, trainer.export())
+        return self
+
+    def transform(self, X):
+        """Encode rows into sparse codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations.
+
+        Returns
+        -------
+        ndarray or CSR of shape (n, m)
+            Non-negative codes in the units of X; CSR with ``sparse_output=True``.
+        """
+        check_is_fitted(self)
+        if self.sparse_output and _get_output_config("transform", self)["dense"] in (
+            "pandas",
+            "polars",
+        ):
+            raise ValueError(
+                "SparseAutoencoder cannot return CSR in a dataframe; set "
+                "sparse_output=False or set_output(transform='default')."
+            )
+        home, X = self._validate_fitted(X, "transform")
+        coef, intercept, bias = (
+            home.to_numpy(getattr(self, name)) for name in _ENCODER
+        )
+        codes = encode(
+            X,
+            coef,
+            intercept,
+            bias,
+            self._activation(),
+            sparse_output=self.sparse_output,
+        )
+        return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
+
+    def inverse_transform(self, X):
+        """Decode codes into rows of activations.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, m)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            The reconstructed activations.
+
+        Raises
+        ------
+        ValueError
+            If X does not have `n_components` columns.
+        """
+        check_is_fitted(self)
+        X = accept_tensor(X)
+        check_same_namespace(
+            X, self, attribute="components_", method="inverse_transform"
+        )
+        home = ArrayHome.of(X)
+        codes = home.to_numpy(check_array(X, accept_sparse="csr", dtype=home.dtypes))
+        components = home.to_numpy(self.components_)
+        if codes.shape[1] != len(components):
+            raise ValueError(
+                f"X has {codes.shape[1]} features, but this SparseAutoencoder has "
+                f"{len(components)} components: inverse_transform takes codes of "
+                f"shape (n, {len(components)})."
+            )
+        rows = codes @ components.astype(codes.dtype, copy=False)
+        rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
+        return home.bring(rows)
+
+    def score(self, X, y=None):
+        """Return the R2 of the reconstruction.
+
+        It is one minus the squared error over the squared deviation from the column
+        means, both summed over rows and features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            At most 1; 0 is what the mean alone reaches.
+        """
+        check_is_fitted(self)
+        home, X = self._validate_fitted(X, "score")
+        weights = {name: home.to_numpy(getattr(self, name)) for name in _WEIGHTS}
+        return _r2(X, weights, self._activation())
+
+    @property
+    def _n_features_out(self):
+        return self.components_.shape[0]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "components_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
+        return tags
+
+    def _validate_rows(self, X, sample_weight, *, reset):
+        X = accept_tensor(X)
+        home = ArrayHome.of(X)
+        X = home.to_numpy(validate_data(self, X, dtype=home.dtypes, reset=reset))
+        if sample_weight is not None:
+            sample_weight = ArrayHome.of(sample_weight).to_numpy(sample_weight)
+        sample_weight = _check_sample_weight(
+            sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        )
+        return home, X, sample_weight
+
+    def _validate_fitted(self, X, method):
+        X = accept_tensor(X)
+        check_same_namespace(X, self, attribute="components_", method=method)
+        home = ArrayHome.of(X)
+        return home, home.to_numpy(
+            validate_data(self, X, dtype=home.dtypes, reset=False)
+        )
+
+    def _settings(self, n_features) -> SAESettings:
+        m = 4 * n_features if self.n_components is None else int(self.n_components)
+        rate = self.learning_rate_init
+        if rate == "auto":
+            rate = 4e-3 * min(1.0, np.sqrt(256 / m))
+        return SAESettings(
+            n_components=m,
+            activation=self._activation(m),
+            alpha=float(self.alpha),
+            tied=bool(self.tied),
+            learning_rate=float(rate),
+            batch_size=int(self.batch_size),
+            precision=self.precision,
+            device=resolve_device(self.device),
+            seed=draw_seed(self.random_state),
+        )
+
+    def _activation(self, n_components=None):
+        m = self._n_features_out if n_components is None else n_components
+        return make_activation(self.activation, min(int(self.k), m))
+
+    def _max_iter(self, n_rows) -> int:
+        if self.max_iter == "auto":
+            return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, self.batch_size)))
+        return int(self.max_iter)
+
+    def _split(self, n_rows, seed):
+        rows = np.arange(n_rows)
+        if not self.early_stopping:
+            return rows, None
+        return train_test_split(
+            rows, test_size=self.validation_fraction, random_state=seed
+        )
+
+    def _start(self, settings, X, sample_weight) -> SAETrainer:
+        if self.activation == "topk" and self.k > settings.n_components:
+            default_k = signature(type(self)).parameters["k"].default
+            if self.k != default_k:
+                warnings.warn(
+                    f"k={self.k} is larger than n_components={settings.n_components} "
+                    f"and is clipped to it: every feature may be active at once.",
+                    stacklevel=3,
+                )
+        return SAETrainer(
+            settings,
+            Standardizer.from_rows(
+                X, sample_weight, center=self.center, rms=self.scale
+            ),
+        )
+
+    def _resume(self, settings) -> SAETrainer:
+        if settings.n_components != self._n_features_out:
+            raise ValueError(
+                f"n_components={settings.n_components} differs from the "
+                f"{self._n_features_out} components that were fitted before; training "
+                f"can go on only with the same number (set warm_start=False or use a "
+                f"fresh estimator to change it)."
+            )
+        if settings.tied != self._state["tied"]:
+            raise ValueError(
+                f"tied={settings.tied} differs from tied={self._state['tied']} of the "
+                f"fit before; training can go on only with the same value."
+            )
+        return SAETrainer.from_state(settings, self._state)
+
+    def _forget(self):
+        """Drop the last fit, so that a fit that fails leaves nothing half true."""
+        for name in [*_FITTED, "_state"]:
+            self.__dict__.pop(name, None)
+
+    def _store(self, trainer, history, home, rows, weights):
+        """Write every fitted attribute, the one that means "fitted" last."""
+        self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
+        self.n_steps_ = getattr(self, "n_steps_", 0) + trainer.n_steps
+        self.loss_curve_ = [*getattr(self, "loss_curve_", []), *history.losses]
+        if history.validation_scores:
+            self.validation_scores_ = history.validation_scores
+        self.n_dead_ = trainer.n_dead(len(rows))
+        self._state = trainer.state()
+        for name, value in _finish(weights, home, rows.dtype).items():
+            setattr(self, name, value)
+
+
+def _finish(weights, home, dtype):
+    """Bring exported weights to the dtype and the array library of the data."""
+    return {
+        name: home.bring(weights[name].astype(dtype, copy=False)) for name in _WEIGHTS
+    }
+
+
+def _r2(X, weights, activation) -> float:
+    """R2 of the reconstruction, summed over rows and features in float64."""
+    X = X.astype(np.float64, copy=False)
+    coef, intercept, bias = (weights[name] for name in _ENCODER)
+    codes = encode(X, coef, intercept, bias, activation)
+    error = X - weights["intercept_"] - codes @ weights["components_"]
+    total = float(np.square(X - X.mean(axis=0)).sum())
+    squared = float(np.square(error).sum())
+    if total == 0:
+        # Constant rows have nothing to explain: as scikit-learn's r2_score.
+        return 1.0 if squared == 0 else 0.0
+    return 1.0 - squared / total

@@ -1,0 +1,259 @@
+"""A connector while it is learnt: one panel or one animation frame an epoch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from skfeat.inspection._animation import check_frames, write_gif
+from skfeat.inspection._common import (
+    check_count,
+    check_level,
+    extend_of,
+    fitted_step,
+    panel_axes,
+    param_error,
+)
+from skfeat.inspection._weights import draw_weights
+
+
+class ConnectorHistoryDisplay:
+    """Pictures of a weight matrix over time, all on one colour scale.
+
+    It is recommended to create one with :meth:`from_estimators` or
+    :meth:`from_matrices`.
+
+    Parameters
+    ----------
+    frames : sequence of {array-like, sparse matrix} of shape (n_outputs, n_inputs)
+        The weights after each epoch.
+    titles : sequence of str, default=None
+        A title a frame; None: "epoch 1" and so on.
+
+    Attributes
+    ----------
+    im_ : list of matplotlib AxesImage or PathCollection
+        What each panel shows.
+    colorbar_ : matplotlib Colorbar or None
+        The colour bar they share.
+    axes_ : ndarray of matplotlib Axes of shape (1, n_panels)
+        The panels.
+    bounding_ax_ : matplotlib Axes or None
+        The axes that were split into the panels.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat.inspection import ConnectorHistoryDisplay
+    >>> frames = [scale * np.eye(3) for scale in (0.1, 0.5, 0.9)]
+    >>> display = ConnectorHistoryDisplay(frames=frames).plot(max_frames=2)
+    >>> [ax.get_title() for ax in display.axes_.flat]
+    ['epoch 1', 'epoch 3']
+    """
+
+    def __init__(self, *, frames, titles=None):
+        self.frames = frames
+        self.titles = titles
+
+    def plot(
+        self,
+        *,
+        ax=None,
+        max_frames=6,
+        kind="auto",
+        cmap="RdBu_r",
+        vmax=None,
+        colorbar=True,
+        im_kw=None,
+    ):
+        """Draw a strip of panels.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            Axes to split into panels, or one a panel; None: those of a new figure.
+        max_frames : int, default=6
+            Panels at most: evenly spaced frames, with the first and the last.
+        kind : {"auto", "image", "points"}, default="auto"
+            As in :meth:`ConnectorDisplay.plot`; "auto" decides for each frame.
+        cmap : str or matplotlib Colormap, default="RdBu_r"
+            Colours, the middle one for zero.
+        vmax : float, default=None
+            Colour limits are -vmax and vmax; None: the 99.5th percentile of the
+            nonzero magnitudes of all frames.
+        colorbar : bool, default=True
+            Whether to draw the colour bar.
+        im_kw : dict, default=None
+            Options of `Axes.imshow` or, for points, of `Axes.scatter`.
+
+        Returns
+        -------
+        display : ConnectorHistoryDisplay
+            The object itself.
+        """
+        caller = f"{type(self).__name__}.plot"
+        check_count(caller, "max_frames", max_frames)
+        frames, titles, options, values = check_frames(
+            caller, self.frames, self.titles, kind, cmap, vmax
+        )
+        n_panels = min(max_frames, len(frames))
+        # The last frame is the one that counts: it is kept even if alone.
+        chosen = np.linspace(len(frames) - 1, 0, n_panels).round().astype(int)[::-1]
+        axes, self.bounding_ax_ = panel_axes(
+            caller, ax, 1, n_panels, figsize=(2 * n_panels + 1, 2.5)
+        )
+        self.im_ = []
+        for panel, i in zip(axes.flat, chosen, strict=True):
+            self.im_.append(draw_weights(panel, frames[i], **options, im_kw=im_kw))
+            panel.set_title(titles[i])
+            panel.set(xticks=[], yticks=[], xlabel="input")
+        axes[0, 0].set_ylabel("output")
+        self.axes_, self.figure_, self.colorbar_ = axes, axes[0, 0].figure, None
+        if colorbar:
+            extend = extend_of(values, *self.im_[0].get_clim())
+            self.colorbar_ = self.figure_.colorbar(
+                self.im_[0], ax=axes.ravel().tolist(), label="weight", extend=extend
+            )
+        return self
+
+    def save_animation(
+        self, path, *, fps=4, kind="auto", cmap="RdBu_r", vmax=None, dpi=100, im_kw=None
+    ):
+        """Write all frames as an animated GIF.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to write; ends in ".gif".
+        fps : int or float, default=4
+            Frames a second.
+        kind, cmap, vmax, im_kw
+            As in :meth:`plot`.
+        dpi : int, default=100
+            Pixels an inch, of a picture of 5 by 4.2 inches.
+
+        Returns
+        -------
+        path : pathlib.Path
+            The file written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from skfeat.inspection import ConnectorHistoryDisplay
+        >>> display = ConnectorHistoryDisplay(frames=[np.eye(3), 2 * np.eye(3)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     display.save_animation(f"{folder}/history.gif").name
+        'history.gif'
+        """
+        caller = f"{type(self).__name__}.save_animation"
+        path = Path(path)
+        if path.suffix.lower() != ".gif":
+            raise param_error(caller, "path", "a path that ends in '.gif'", str(path))
+        if fps is None:
+            raise param_error(caller, "fps", "a finite positive number", fps)
+        check_level(caller, "fps", fps, positive=True)
+        frames, titles, options, values = check_frames(
+            caller, self.frames, self.titles, kind, cmap, vmax
+        )
+        options["im_kw"] = im_kw
+        write_gif(caller, path, frames, titles, options, values, fps=fps, dpi=dpi)
+        return path
+
+    @classmethod
+    def from_estimators(
+        cls,
+        connectors,
+        *,
+        titles=None,
+        ax=None,
+        max_frames=6,
+        kind="auto",
+        cmap="RdBu_r",
+        vmax=None,
+        colorbar=True,
+        im_kw=None,
+    ):
+        """Draw the `coef_` of fitted connectors, such as copies made while learning.
+
+        Parameters
+        ----------
+        connectors : sequence of estimators
+            Each fitted, with `coef_`; of a pipeline the last step counts.
+        titles
+            As in :class:`ConnectorHistoryDisplay`.
+        ax, max_frames, kind, cmap, vmax, colorbar, im_kw
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : ConnectorHistoryDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.linear_model import Lasso
+        >>> from skfeat.inspection import ConnectorHistoryDisplay
+        >>> X = np.eye(4)
+        >>> lassos = [Lasso(alpha=alpha).fit(X, X) for alpha in (0.1, 0.01)]
+        >>> display = ConnectorHistoryDisplay.from_estimators(lassos)
+        """
+        return cls.from_matrices(
+            [fitted_step(connector).coef_ for connector in connectors],
+            titles=titles,
+            ax=ax,
+            max_frames=max_frames,
+            kind=kind,
+            cmap=cmap,
+            vmax=vmax,
+            colorbar=colorbar,
+            im_kw=im_kw,
+        )
+
+    @classmethod
+    def from_matrices(
+        cls,
+        frames,
+        *,
+        titles=None,
+        ax=None,
+        max_frames=6,
+        kind="auto",
+        cmap="RdBu_r",
+        vmax=None,
+        colorbar=True,
+        im_kw=None,
+    ):
+        """Draw weight matrices.
+
+        Parameters
+        ----------
+        frames, titles
+            As in :class:`ConnectorHistoryDisplay`.
+        ax, max_frames, kind, cmap, vmax, colorbar, im_kw
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : ConnectorHistoryDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skfeat.inspection import ConnectorHistoryDisplay
+        >>> display = ConnectorHistoryDisplay.from_matrices([np.eye(3), -np.eye(3)])
+        """
+        display = cls(frames=frames, titles=titles)
+        return display.plot(
+            ax=ax,
+            max_frames=max_frames,
+            kind=kind,
+            cmap=cmap,
+            vmax=vmax,
+            colorbar=colorbar,
+            im_kw=im_kw,
+        )

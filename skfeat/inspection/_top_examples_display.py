@@ -1,0 +1,267 @@
+"""The rows that excite each feature most."""
+
+import numpy as np
+
+from skfeat.inspection._common import (
+    BLUE,
+    as_codes,
+    bare,
+    check_features,
+    check_image_shape,
+    check_matplotlib_support,
+    check_matrix,
+    check_names,
+    panel_axes,
+    param_error,
+    style,
+    take_rows,
+)
+from skfeat.inspection._ranking import rank_examples
+
+
+class TopExamplesDisplay:
+    """Picture of the examples that activate each feature most.
+
+    It is recommended to create one with :meth:`from_estimator` or
+    :meth:`from_activations`.
+
+    Parameters
+    ----------
+    indices : array-like of shape (n_features, n_examples)
+        Rows of `examples`, the strongest first.
+    values : array-like of shape (n_features, n_examples)
+        The activations there; an example of activation zero is not shown.
+    examples : {array-like, sparse matrix} of shape (n_samples, n_values)
+        The rows to show.
+    image_shape : tuple of int (height, width), default=None
+        Shape of a row seen as an image; None: rows are drawn as lines.
+    feature_names : sequence of str of length n_features, default=None
+        Names at the left of each row of panels.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (n_features, n_examples)
+        The panels.
+    bounding_ax_ : matplotlib Axes or None
+        The axes that were split into the panels.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat.inspection import TopExamplesDisplay
+    >>> display = TopExamplesDisplay(
+    ...     indices=[[1, 0]], values=[[0.9, 0.4]], examples=np.eye(4)
+    ... )
+    >>> display.plot().axes_.shape
+    (1, 2)
+    """
+
+    def __init__(
+        self, *, indices, values, examples, image_shape=None, feature_names=None
+    ):
+        self.indices = indices
+        self.values = values
+        self.examples = examples
+        self.image_shape = image_shape
+        self.feature_names = feature_names
+
+    def plot(self, *, ax=None, im_kw=None, line_kw=None):
+        """Draw a row of panels a feature, with the activation under each.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            Axes to split into panels, or one a panel; None: those of a new figure.
+        im_kw : dict, default=None
+            Options of `Axes.imshow`; all images share their grey levels.
+        line_kw : dict, default=None
+            Options of `Axes.plot`, where rows are no images.
+
+        Returns
+        -------
+        display : TopExamplesDisplay
+            The object itself.
+        """
+        caller = type(self).__name__
+        values = check_matrix(caller, "values", self.values)
+        n_features, n_examples = values.shape
+        names = check_names(caller, "feature_names", self.feature_names, n_features)
+        n_rows = np.shape(self.examples)[0]
+        indices = check_features(caller, "indices", self.indices, n_rows, ndim=2)
+        if indices.shape != values.shape:
+            expected = f"of the shape of 'values', {values.shape}"
+            raise param_error(caller, "indices", expected, indices)
+        shown = take_rows(self.examples, indices.ravel())
+        shown = check_matrix(caller, "examples", shown)
+        shape = self.image_shape
+        if shape is not None:
+            shape = check_image_shape(caller, shape, shown.shape[1])
+
+        size = (1.2 + 0.85 * n_examples, 1.05 * n_features + 0.1)
+        axes, self.bounding_ax_ = panel_axes(
+            f"{caller}.plot", ax, n_features, n_examples, figsize=size
+        )
+        limits = {"vmin": shown.min(), "vmax": shown.max()}
+        margin = 0.05 * np.ptp(shown) or 0.5
+        shown = shown.reshape(n_features, n_examples, -1)
+        for i, j in np.ndindex(axes.shape):
+            bare(axes[i, j])
+            if values[i, j] <= 0:
+                continue
+            if shape is None:
+                line = style({"color": BLUE, "linewidth": 0.8}, line_kw)
+                axes[i, j].plot(shown[i, j], **line)
+                axes[i, j].set_ylim(shown.min() - margin, shown.max() + margin)
+                axes[i, j].spines["bottom"].set_visible(True)
+            else:
+                image = style({"cmap": "gray", **limits}, im_kw)
+                axes[i, j].imshow(shown[i, j].reshape(shape), **image)
+            axes[i, j].set_xlabel(f"{values[i, j]:.3g}", fontsize="small", labelpad=2)
+        for i, row in enumerate(axes):
+            label = names[i] if names else f"feature {i}"
+            row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+            if values[i].max() <= 0:
+                text = row[0].text(0, 0.5, "never active", va="center", color="0.4")
+                # It may run on into the next panels, which are empty.
+                text.set(in_layout=False, fontsize="small")
+        self.axes_, self.figure_ = axes, axes[0, 0].figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        transformer,
+        X,
+        *,
+        features=None,
+        n_features=6,
+        n_examples=8,
+        examples=None,
+        image_shape=None,
+        feature_names=None,
+        ax=None,
+        im_kw=None,
+        line_kw=None,
+    ):
+        """Draw the rows of `X` that activate the features of a transformer most.
+
+        Parameters
+        ----------
+        transformer : estimator
+            Fitted, with `transform`.
+        X : {array-like, sparse matrix} of shape (n_samples, n_inputs)
+            The inputs.
+        features, n_features, n_examples
+            As in :meth:`from_activations`.
+        examples : {array-like, sparse matrix} of shape (n_samples, n_values), \
+                default=None
+            The rows to show, such as the raw images that gave rise to `X`; None: `X`.
+        image_shape, feature_names
+            As in :class:`TopExamplesDisplay`.
+        ax, im_kw, line_kw
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TopExamplesDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.preprocessing import Binarizer
+        >>> from skfeat.inspection import TopExamplesDisplay
+        >>> X = np.eye(4)
+        >>> display = TopExamplesDisplay.from_estimator(
+        ...     Binarizer().fit(X), X, n_examples=2, image_shape=(2, 2)
+        ... )
+        >>> display.axes_.shape
+        (4, 2)
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        return cls.from_activations(
+            transformer.transform(X),
+            X if examples is None else examples,
+            features=features,
+            n_features=n_features,
+            n_examples=n_examples,
+            image_shape=image_shape,
+            feature_names=feature_names,
+            ax=ax,
+            im_kw=im_kw,
+            line_kw=line_kw,
+        )
+
+    @classmethod
+    def from_activations(
+        cls,
+        activations,
+        examples,
+        *,
+        features=None,
+        n_features=6,
+        n_examples=8,
+        image_shape=None,
+        feature_names=None,
+        ax=None,
+        im_kw=None,
+        line_kw=None,
+    ):
+        """Draw the examples of the highest activations.
+
+        Parameters
+        ----------
+        activations : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The activations.
+        examples : {array-like, sparse matrix} of shape (n_samples, n_values)
+            The rows to show.
+        features : int or sequence of int, default=None
+            The features to show; None: those of the highest activation.
+        n_features : int, default=6
+            How many to show if `features` is None.
+        n_examples : int, default=8
+            How many examples a feature; of equal ones the first rows are shown.
+        image_shape
+            As in :class:`TopExamplesDisplay`.
+        feature_names : sequence of str, default=None
+            Names of the features shown; None: "feature 3" and so on.
+        ax, im_kw, line_kw
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TopExamplesDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skfeat.inspection import TopExamplesDisplay
+        >>> codes = np.array([[0.0, 0.5], [0.0, 0.9], [0.0, 0.5]])
+        >>> display = TopExamplesDisplay.from_activations(
+        ...     codes, np.eye(3), features=[1, 0]
+        ... )
+        >>> display.indices
+        array([[1, 0, 2],
+               [0, 1, 2]])
+        """
+        caller = f"{cls.__name__}.from_activations"
+        codes = as_codes(caller, "activations", activations)
+        if np.shape(examples)[0] != codes.shape[0]:
+            expected = f"of as many rows as the activations ({codes.shape[0]})"
+            raise param_error(caller, "examples", expected, examples)
+        features, indices, values = rank_examples(
+            caller, codes, features, n_features, n_examples
+        )
+        if feature_names is None:
+            feature_names = [f"feature {j}" for j in features]
+        display = cls(
+            indices=indices,
+            values=values,
+            examples=examples,
+            image_shape=image_shape,
+            feature_names=feature_names,
+        )
+        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw)

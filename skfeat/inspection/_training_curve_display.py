@@ -1,0 +1,213 @@
+"""The loss of one or more estimators over the epochs of their training."""
+
+import numpy as np
+
+from skfeat.inspection._common import (
+    check_names,
+    check_option,
+    fitted_step,
+    integer_ticks,
+    param_error,
+    single_axes,
+    style,
+)
+
+
+class TrainingCurveDisplay:
+    """Picture of training losses.
+
+    It is recommended to create one with :meth:`from_estimator`,
+    :meth:`from_estimators` or :meth:`from_curves`.
+
+    Parameters
+    ----------
+    loss_curves : sequence of array-like
+        A loss an epoch for each curve; lengths may differ.
+    names : sequence of str, default=None
+        A name a curve, for the legend.
+
+    Attributes
+    ----------
+    line_ : list of matplotlib Line2D
+        The curves.
+    ax_ : matplotlib Axes
+        The axes drawn on.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Examples
+    --------
+    >>> from skfeat.inspection import TrainingCurveDisplay
+    >>> display = TrainingCurveDisplay(loss_curves=[[3.0, 1.0, 0.5], [2.0, 1.5]])
+    >>> len(display.plot().line_)
+    2
+    """
+
+    def __init__(self, *, loss_curves, names=None):
+        self.loss_curves = loss_curves
+        self.names = names
+
+    def plot(self, *, ax=None, yscale="linear", curve_kwargs=None):
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None: those of a new figure.
+        yscale : {"linear", "log"}, default="linear"
+            Scale of the loss axis.
+        curve_kwargs : dict or list of dict, default=None
+            Options of `Axes.plot`, for all curves or one dict a curve.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            The object itself.
+        """
+        caller = type(self).__name__
+        check_option(f"{caller}.plot", "yscale", yscale, ("linear", "log"))
+        curves = [_as_curve(caller, curve, yscale) for curve in self.loss_curves]
+        if not curves:
+            raise param_error(caller, "loss_curves", "one curve or more", [])
+        names = check_names(caller, "names", self.names, len(curves))
+        styles = curve_kwargs
+        if curve_kwargs is None or isinstance(curve_kwargs, dict):
+            styles = [curve_kwargs] * len(curves)
+        if len(styles) != len(curves):
+            expected = f"a dict or a list of {len(curves)} dicts"
+            raise param_error(f"{caller}.plot", "curve_kwargs", expected, curve_kwargs)
+
+        ax = single_axes(f"{caller}.plot", ax)
+        self.line_ = []
+        for i, (curve, curve_kw) in enumerate(zip(curves, styles, strict=True)):
+            defaults = {"label": names[i] if names else None, "linewidth": 1.8}
+            if curve.size == 1:  # a line through one point is not seen
+                defaults["marker"] = "o"
+            epochs = np.arange(1, curve.size + 1)
+            self.line_ += ax.plot(epochs, curve, **style(defaults, curve_kw))
+        ax.set(xlabel="epoch", ylabel="training loss", yscale=yscale)
+        integer_ticks(ax.xaxis)
+        if names:
+            ax.legend(frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, *, name=None, ax=None, yscale="linear", curve_kwargs=None
+    ):
+        """Draw the `loss_curve_` of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted, with `loss_curve_`; of a pipeline the last step counts.
+        name : str, default=None
+            Name for the legend; None: the name of the class.
+        ax, yscale, curve_kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPRegressor
+        >>> from skfeat.inspection import TrainingCurveDisplay
+        >>> X, y = [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
+        >>> net = MLPRegressor(tol=1.0, random_state=0).fit(X, y)
+        >>> display = TrainingCurveDisplay.from_estimator(net, yscale="log")
+        """
+        return cls.from_estimators(
+            [estimator],
+            names=None if name is None else [name],
+            ax=ax,
+            yscale=yscale,
+            curve_kwargs=curve_kwargs,
+        )
+
+    @classmethod
+    def from_estimators(
+        cls, estimators, *, names=None, ax=None, yscale="linear", curve_kwargs=None
+    ):
+        """Draw the `loss_curve_` of several fitted estimators on the same axes.
+
+        Parameters
+        ----------
+        estimators : sequence of estimators
+            Each fitted, with `loss_curve_`; of a pipeline the last step counts.
+        names : sequence of str, default=None
+            Names for the legend; None: the names of the classes, numbered where
+            two are the same.
+        ax, yscale, curve_kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPRegressor
+        >>> from skfeat.inspection import TrainingCurveDisplay
+        >>> X, y = [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
+        >>> nets = [
+        ...     MLPRegressor(tol=1.0, random_state=seed).fit(X, y)
+        ...     for seed in (0, 1)
+        ... ]
+        >>> TrainingCurveDisplay.from_estimators(nets).names
+        ['MLPRegressor 0', 'MLPRegressor 1']
+        """
+        steps = [fitted_step(estimator) for estimator in estimators]
+        if names is None:
+            names = [type(step).__name__ for step in steps]
+            if len(set(names)) < len(names):
+                names = [f"{name} {i}" for i, name in enumerate(names)]
+        return cls.from_curves(
+            [step.loss_curve_ for step in steps],
+            names=names,
+            ax=ax,
+            yscale=yscale,
+            curve_kwargs=curve_kwargs,
+        )
+
+    @classmethod
+    def from_curves(
+        cls, loss_curves, *, names=None, ax=None, yscale="linear", curve_kwargs=None
+    ):
+        """Draw losses that were recorded elsewhere.
+
+        Parameters
+        ----------
+        loss_curves, names
+            As in :class:`TrainingCurveDisplay`.
+        ax, yscale, curve_kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            The drawn display.
+
+        Examples
+        --------
+        >>> from skfeat.inspection import TrainingCurveDisplay
+        >>> display = TrainingCurveDisplay.from_curves([[3.0, 1.0]], names=["relu"])
+        """
+        display = cls(loss_curves=loss_curves, names=names)
+        return display.plot(ax=ax, yscale=yscale, curve_kwargs=curve_kwargs)
+
+
+def _as_curve(caller, curve, yscale):
+    """Return a curve as a vector that the chosen scale can show."""
+    values = np.asarray(curve, dtype=float)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        expected = "a sequence of non-empty 1-D curves of finite numbers"
+        raise param_error(caller, "loss_curves", expected, curve)
+    if yscale == "log" and values.min() <= 0:
+        value = float(values.min())
+        raise param_error(caller, "loss_curves", "positive for yscale='log'", value)
+    return values

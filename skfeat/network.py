@@ -1,0 +1,394 @@
+"""The fitted sparse feature network as plain arrays: it predicts without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from skfeat import _network_file
+from skfeat._network_checks import (
+    LINKS,
+    as_activation,
+    as_array,
+    as_chain,
+    as_csr,
+    as_feature_names,
+    as_links,
+    as_names,
+    as_rows,
+)
+from skfeat._network_compact import compacted, n_active_features
+from skfeat._network_graph import make_graph
+from skfeat.kernels._inference import encode
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from torch import nn
+
+    from skfeat.activations import ReLU, TopK
+    from skfeat.chain import Chain
+
+# Prediction holds the features of one block of rows at a time.
+_BLOCK_ROWS = 4096
+_BLOCK_ELEMENTS = 2**24
+
+
+class SparseFeatureNetwork:
+    """A neural network rewritten as sparse weights between interpretable features.
+
+    A row x of the data becomes the raw output (the logits, where `back` ends with
+    them) by ::
+
+        h = front(x)
+        F_0 = activation((h - encoder_bias) @ encoder_coef.T + encoder_intercept)
+        F_i = link_i(F_{i-1} @ coefs[i-1].T + intercepts[i-1])
+        h' = F_last @ decoder_coef + decoder_intercept
+        output = back(h')
+
+    The arrays are copied; they are kept in float32 or float64 as given.
+
+    Parameters
+    ----------
+    front : Chain
+        From the input to the activations h (d_0,) of the first unwrapped layer.
+    encoder_coef : array-like of shape (m_0, d_0)
+    encoder_intercept : array-like of shape (m_0,)
+    encoder_bias : array-like of shape (d_0,)
+    activation : ReLU or TopK
+        Of ``skfeat.activations``.
+    coefs : list of sparse arrays of shape (m_i, m_{i-1})
+        One between each two feature layers. Stored zeros are dropped.
+    intercepts : list of array-likes of shape (m_i,)
+    links : list of {"relu", "identity"}
+    decoder_coef : array-like of shape (m_last, d)
+    decoder_intercept : array-like of shape (d,)
+    back : Chain
+        From the activations h' of the last unwrapped layer to the raw outputs.
+    layer_names : list of str
+        One for each feature layer, all different.
+    feature_names : list of lists of str, default=None
+        One list for each layer; None: ``"F1_0", "F1_1", ...`` in the first layer,
+        ``"F2_0", ...`` in the second.
+
+    Attributes
+    ----------
+    front, back, activation, links
+        As given.
+    encoder_coef_, encoder_intercept_, encoder_bias_ : ndarray
+    decoder_coef_, decoder_intercept_ : ndarray
+    coefs_ : list of csr_array
+    intercepts_ : list of ndarray
+    layer_names_ : list of str
+    feature_names_ : list of lists of str
+    n_components_ : list of int
+        Features of each layer.
+    n_weights_ : list of int
+        Nonzero weights of each of `coefs_`.
+    n_features_in_, n_outputs_ : int
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or a value is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from skfeat.activations import TopK
+    >>> from skfeat.chain import Chain, Step
+    >>> from skfeat.network import SparseFeatureNetwork
+    >>> network = SparseFeatureNetwork(
+    ...     front=Chain.from_steps([Step("relu")], n_features_in=2),
+    ...     encoder_coef=[[1, 0], [0, 1], [-1, 1]],
+    ...     encoder_intercept=[0, 0, 0],
+    ...     encoder_bias=[0, 0],
+    ...     activation=TopK(1),
+    ...     coefs=[sparse.csr_array([[2.0, 0, 0], [0, 0.5, 0]])],
+    ...     intercepts=[[0, 1]],
+    ...     links=["relu"],
+    ...     decoder_coef=[[1], [10]],
+    ...     decoder_intercept=[0],
+    ...     back=Chain.from_steps([], n_features_in=1),
+    ...     layer_names=["fc1", "fc2"],
+    ... )
+    >>> network
+    SparseFeatureNetwork(fc1: 3 features, fc2: 2 features; 2 nonzero weights)
+    >>> X = np.array([[3.0, 1.0], [1.0, 4.0]])
+    >>> network.predict_raw(X)
+    array([[16.],
+           [30.]])
+    >>> first, second = network.features(X)
+    >>> second
+    array([[6., 1.],
+           [0., 3.]])
+    >>> second[:, 0] = 0  # ablate a feature
+    >>> network.raw_from_features(second, layer=1)
+    array([[10.],
+           [30.]])
+
+    What no row needs goes away; the third feature stays, it competes with the others:
+
+    >>> network.compact()
+    SparseFeatureNetwork(fc1: 3 features, fc2: 2 features; 2 nonzero weights)
+    >>> list(network.to_networkx().edges(data="weight"))
+    [(('fc1', 0), ('fc2', 0), 2.0), (('fc1', 1), ('fc2', 1), 0.5)]
+    """
+
+    def __init__(
+        self,
+        *,
+        front: Chain,
+        encoder_coef: Any,
+        encoder_intercept: Any,
+        encoder_bias: Any,
+        activation: ReLU | TopK,
+        coefs: Sequence[Any],
+        intercepts: Sequence[Any],
+        links: Sequence[str],
+        decoder_coef: Any,
+        decoder_intercept: Any,
+        back: Chain,
+        layer_names: Sequence[str],
+        feature_names: Sequence[Sequence[str]] | None = None,
+    ):
+        self.front, self.back = as_chain("front", front), as_chain("back", back)
+        self.activation = as_activation(activation)
+        self.layer_names_ = as_names("layer_names", layer_names)
+        if len(set(self.layer_names_)) < len(self.layer_names_):
+            raise ValueError(f"layer_names must all differ, got {self.layer_names_}.")
+        self.links = as_links(links)
+        lengths = len(coefs), len(intercepts), len(self.links)
+        if lengths != (len(self.layer_names_) - 1,) * 3:
+            raise ValueError(
+                "coefs, intercepts and links must have one entry less than the "
+                f"{len(self.layer_names_)} layer_names, got {lengths}."
+            )
+
+        d_in, d_out = self.front.n_outputs, self.back.n_features_in
+        self.encoder_coef_ = as_array("encoder_coef", encoder_coef, None, d_in)
+        m = len(self.encoder_coef_)
+        self.encoder_intercept_ = as_array("encoder_intercept", encoder_intercept, m)
+        self.encoder_bias_ = as_array("encoder_bias", encoder_bias, d_in)
+        self.coefs_: list[sparse.csr_array] = []
+        self.intercepts_: list[np.ndarray] = []
+        self.n_components_ = [m]
+        for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+            self.coefs_.append(as_csr(f"coefs[{i}]", coef, m))
+            m = self.coefs_[-1].shape[0]
+            self.intercepts_.append(as_array(f"intercepts[{i}]", intercept, m))
+            self.n_components_.append(m)
+        self.decoder_coef_ = as_array("decoder_coef", decoder_coef, m, d_out)
+        self.decoder_intercept_ = as_array(
+            "decoder_intercept", decoder_intercept, d_out
+        )
+        self.feature_names_ = as_feature_names(feature_names, self.n_components_)
+        self.n_weights_ = [int(coef.nnz) for coef in self.coefs_]
+        self.n_features_in_ = self.front.n_features_in
+        self.n_outputs_ = self.back.n_outputs
+
+    def __repr__(self) -> str:
+        layers = ", ".join(
+            f"{name}: {m} features"
+            for name, m in zip(self.layer_names_, self.n_components_, strict=True)
+        )
+        n_weights = sum(self.n_weights_)
+        return f"{type(self).__name__}({layers}; {n_weights} nonzero weights)"
+
+    def predict_raw(self, X: Any) -> np.ndarray:
+        """Compute the raw outputs of the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+
+        Returns
+        -------
+        outputs : ndarray of shape (n, n_outputs)
+            float32 or float64 as X is, float64 for any other X.
+
+        Raises
+        ------
+        ValueError
+            If X is not 2-D and finite, or has another number of features.
+        """
+        X = as_rows("X", X, self.n_features_in_, type(self).__name__)
+        outputs = np.empty((len(X), self.n_outputs_), X.dtype)
+        for rows in self._blocks(len(X)):
+            outputs[rows] = self._finish(self._features(X[rows])[-1])
+        return outputs
+
+    def features(self, X: Any) -> list[np.ndarray]:
+        """Compute the features of every layer, each from those of the layer before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+
+        Returns
+        -------
+        features : list of ndarray of shape (n, m_i)
+        """
+        X = as_rows("X", X, self.n_features_in_, type(self).__name__)
+        features = [np.empty((len(X), m), X.dtype) for m in self.n_components_]
+        for rows in self._blocks(len(X)):
+            for whole, part in zip(features, self._features(X[rows]), strict=True):
+                whole[rows] = part
+        return features
+
+    def raw_from_features(self, F: Any, layer: int = 0) -> np.ndarray:
+        """Continue from the features of one layer, changed at will, to the outputs.
+
+        Parameters
+        ----------
+        F : array-like or sparse array of shape (n, m_layer)
+        layer : int, default=0
+            Position of the layer; -1 is the last.
+
+        Returns
+        -------
+        outputs : ndarray of shape (n, n_outputs)
+        """
+        layer = range(len(self.layer_names_))[layer]
+        whose = f"layer {self.layer_names_[layer]!r} of {type(self).__name__}"
+        F = as_rows("F", F, self.n_components_[layer], whose, accept_sparse=True)
+        outputs = np.empty((F.shape[0], self.n_outputs_), F.dtype)
+        for rows in self._blocks(F.shape[0]):
+            block = F[rows].toarray() if sparse.issparse(F) else F[rows]
+            outputs[rows] = self._finish(self._connect(block, layer)[-1])
+        return outputs
+
+    def _blocks(self, n_rows: int) -> Iterator[slice]:
+        size = min(_BLOCK_ROWS, max(1, _BLOCK_ELEMENTS // max(self.n_components_)))
+        return (slice(start, start + size) for start in range(0, n_rows, size))
+
+    def _features(self, X: np.ndarray) -> list[np.ndarray]:
+        codes = encode(
+            self.front.forward(X),
+            self.encoder_coef_,
+            self.encoder_intercept_,
+            self.encoder_bias_,
+            self.activation,
+        )
+        return self._connect(codes, 0)
+
+    def _connect(self, F: np.ndarray, layer: int) -> list[np.ndarray]:
+        """Return the features of this layer, which are F, and of all after it."""
+        features = [F]
+        connectors = list(zip(self.coefs_, self.intercepts_, self.links, strict=True))
+        for coef, intercept, link in connectors[layer:]:
+            pre = features[-1] @ coef.astype(F.dtype, copy=False).T
+            features.append(LINKS[link](pre + intercept.astype(F.dtype, copy=False)))
+        return features
+
+    def _finish(self, F: np.ndarray) -> np.ndarray:
+        hidden = F @ self.decoder_coef_.astype(F.dtype, copy=False)
+        hidden += self.decoder_intercept_.astype(F.dtype, copy=False)
+        return self.back.forward(hidden)
+
+    def n_multiply_adds(self, compact: bool = False) -> int:
+        """Count the multiply-adds a row costs, or would cost after :meth:`compact`.
+
+        A connector costs its nonzero weights, the decoder a whole row for each feature
+        that is not zero whatever the input.
+        """
+        if compact:
+            return self.compact().n_multiply_adds()
+        return (
+            self.front.n_multiply_adds()
+            + self.encoder_coef_.size
+            + sum(self.n_weights_)
+            + n_active_features(self) * self.decoder_coef_.shape[1]
+            + self.back.n_multiply_adds()
+        )
+
+    def compact(self) -> SparseFeatureNetwork:
+        """Make the network that computes the same without the features nothing reads.
+
+        A feature that no weight leads to is the same for every row: it moves into the
+        intercepts of what reads it. A feature that no kept feature reads is dropped.
+        Not so in the first layer where features compete for the places of
+        :class:`TopK`: there all stay. Each layer keeps at least one feature.
+
+        Returns
+        -------
+        network : SparseFeatureNetwork
+            Features keep their names, in `feature_names_`.
+        """
+        return type(self)(**compacted(self))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to one ``.npz`` file, all of it or none.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Taken as it is, whatever its extension.
+        """
+        _network_file.write(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SparseFeatureNetwork:
+        """Read what :meth:`save` wrote; nothing in the file is ever executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        network : SparseFeatureNetwork
+
+        Raises
+        ------
+        ValueError
+            If the file is broken, of another kind or of another format version.
+        """
+        with open(path, "rb") as file:
+            try:
+                return cls(**_network_file.read(file))
+            except Exception as error:  # a hostile file may provoke any
+                raise ValueError(
+                    f"Cannot read a {cls.__name__} from {os.fspath(path)!r}: {error}"
+                ) from error
+
+    def to_torch(self) -> nn.Module:
+        """Make a torch module that computes the same, to train or to differentiate.
+
+        Every array becomes a parameter, of float64 if any array is. The weights of
+        the connectors are dense: to keep them sparse in training, mask them.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Takes a tensor (n, n_features_in), returns the raw outputs.
+        """
+        from skfeat._network_module import NetworkModule
+
+        return NetworkModule(self)
+
+    def to_networkx(self, all_features: bool = False) -> nx.DiGraph:
+        """Make a directed graph of the features and the nonzero weights between them.
+
+        Parameters
+        ----------
+        all_features : bool, default=False
+            Keep features without an edge too.
+
+        Returns
+        -------
+        graph : networkx.DiGraph
+            Nodes (layer name, index) with the attributes ``layer`` (its position),
+            ``index``, ``bias`` (the intercept) and ``feature_name``; edges with
+            ``weight``.
+
+        Raises
+        ------
+        ImportError
+            If networkx is not installed.
+        """
+        return make_graph(self, all_features)

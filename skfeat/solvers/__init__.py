@@ -1,0 +1,1 @@
+"""Solvers: they receive arrays and settings, return arrays, and know no estimator."""

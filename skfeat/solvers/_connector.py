@@ -1,0 +1,265 @@
+"""How a connector is fitted: one function for each solver, all with one result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from skfeat.losses import rectified
+from skfeat.solvers._gram import GramStatistics
+from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
+from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
+from skfeat.solvers._rectified import RectifiedProblem
+from skfeat.solvers._rectified_minibatch import (
+    ConnectorSettings,
+    ConnectorTrainer,
+    Scales,
+)
+
+# Updates that a minibatch fit plans by default.
+_AUTO_UPDATES = 800
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a connector is fitted to.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n, p)
+    Y : ndarray of shape (n, q)
+    sample_weight : ndarray of shape (n,)
+    """
+
+    X: np.ndarray
+    Y: np.ndarray
+    sample_weight: np.ndarray
+
+    def statistics(self) -> GramStatistics:
+        """Second moments of the rows."""
+        empty = GramStatistics.zeros(self.X.shape[1], self.Y.shape[1])
+        return empty.update(self.X, self.Y, self.sample_weight)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of the weights.
+
+    Parameters
+    ----------
+    alpha : float
+    budget : int or None
+        Nonzero weights; overrides `alpha`.
+    refit : bool
+    fit_intercept : bool
+    tol : float
+    max_iter : int or None
+    """
+
+    alpha: float
+    budget: int | None
+    refit: bool
+    fit_intercept: bool
+    tol: float
+    max_iter: int | None
+
+
+@dataclass
+class Fit:
+    """Weights (q, p), intercept (q,) and how they were reached."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    alpha: float
+    n_iter: int
+    stopping_value: float
+    loss_curve: list[float] = field(default_factory=list)
+    state: dict | GramStatistics | None = None
+
+
+def fit_linear(
+    statistics: GramStatistics,
+    target: Target,
+    start: np.ndarray,
+    hooks: EpochHooks | None = None,
+) -> Fit:
+    """Solve the linear connector on its second moments."""
+    problem = statistics.problem(target.fit_intercept)
+    solve, null = _linear_solver(problem, target)
+    if target.budget is None:
+        alpha = target.alpha
+        solution = solve(alpha, null._replace(coef=start), hooks)
+        coef = solution.coef
+    else:
+        alpha, solution = find_alpha(solve, null, problem.alpha_max, target.budget)
+        coef = trim(solution.coef, problem.saliency(solution.coef), target.budget)
+    if target.refit:
+        coef = problem.refit(coef != 0)
+    return Fit(
+        coef,
+        problem.intercept(coef),
+        alpha,
+        solution.n_iter,
+        solution.stopping_value,
+    )
+
+
+def fit_rectified(
+    rows: Rows, target: Target, start: Solution, hooks: EpochHooks | None = None
+) -> Fit:
+    """Solve the rectified connector on all rows at once."""
+    problem = _rectified_problem(rows, target, hooks)
+    alpha, budget = target.alpha, target.budget
+    if budget is None:
+        solution = problem.solve(alpha, start)
+        if target.refit and alpha > 0:
+            solution = problem.solve(0.0, solution, support=solution.coef != 0)
+    elif target.refit:
+        solution = problem.prune(problem.solve(0.0, start), budget)
+        alpha = _entry_alpha(problem.gradient(solution), solution.coef)
+    else:
+        alpha_max, null = problem.null()
+        alpha, solution = find_alpha(problem.solve, null, alpha_max, budget)
+        coef = trim(solution.coef, np.abs(solution.coef) * problem.spread, budget)
+        solution = problem.solve(alpha, solution, support=coef != 0)
+    return Fit(
+        solution.coef,
+        solution.intercept,
+        alpha,
+        solution.n_iter,
+        solution.stopping_value,
+    )
+
+
+def fit_minibatch(
+    rows: Rows,
+    target: Target,
+    start: Solution,
+    settings: ConnectorSettings,
+    *,
+    hooks: EpochHooks | None = None,
+    verbose: int = 0,
+) -> Fit:
+    """Train a rectified connector in shuffled batches."""
+    scales = Scales.of(rows.X, rows.Y, rows.sample_weight)
+    n_rows = rows.X.shape[0]
+    max_iter = target.max_iter
+    if max_iter is None:
+        max_iter = max(5, -(-_AUTO_UPDATES * settings.batch_size // n_rows))
+
+    def train(trainer, n_epochs):
+        trainer.plan(n_rows, n_epochs)
+        return run_epochs(
+            lambda: trainer.epoch(rows.X, rows.Y, rows.sample_weight),
+            Stopping(n_epochs, target.tol, n_epochs),
+            name="FeatureConnector",
+            state=trainer.weights,
+            hooks=hooks,
+            verbose=verbose,
+        )
+
+    trainer = ConnectorTrainer(settings, start, scales)
+    history = train(trainer, max_iter)
+    coef, intercept = trainer.finish()
+    losses, state = history.losses, trainer.state()
+    if target.refit and target.budget is None and settings.alpha > 0:
+        trainer = ConnectorTrainer(
+            replace(settings, alpha=0.0),
+            Solution(coef, intercept, 0, 0.0),
+            scales,
+            support=coef != 0,
+        )
+        losses = losses + train(trainer, max(1, max_iter // 2)).losses
+        coef, intercept = trainer.finish()
+    alpha = target.alpha
+    if target.budget is not None:
+        alpha = _entry_alpha(_gradient(rows, coef, intercept), coef)
+    change = abs(losses[-1] - losses[-2]) / losses[-1] if len(losses) > 1 else np.inf
+    return Fit(coef, intercept, alpha, len(losses), change, losses, state)
+
+
+def update_minibatch(
+    rows: Rows, start: Solution, settings: ConnectorSettings, state: dict | None
+) -> Fit:
+    """Train for one pass over rows, going on from the state of the pass before."""
+    scales = state["scales"] if state else Scales.of(rows.X, rows.Y, rows.sample_weight)
+    trainer = ConnectorTrainer(settings, start, scales)
+    if state:
+        trainer.load_state(state)
+    loss = trainer.epoch(rows.X, rows.Y, rows.sample_weight)
+    state = trainer.state()
+    return Fit(*trainer.finish(), settings.alpha, 1, np.inf, [loss], state)
+
+
+def linear_path(
+    rows: Rows, target: Target, alphas, n_alphas: int, eps: float
+) -> tuple[np.ndarray, list[Solution]]:
+    """Solve the linear connector along decreasing alphas."""
+    problem = rows.statistics().problem(target.fit_intercept)
+    solve, null = _linear_solver(problem, target)
+    return _path(solve, null, alphas, problem.alpha_max, n_alphas, eps)
+
+
+def rectified_path(
+    rows: Rows, target: Target, alphas, n_alphas: int, eps: float
+) -> tuple[np.ndarray, list[Solution]]:
+    """Solve the rectified connector along decreasing alphas."""
+    problem = _rectified_problem(rows, target)
+    alpha_max, null = problem.null()
+    return _path(problem.solve, null, alphas, alpha_max, n_alphas, eps)
+
+
+def _linear_solver(problem, target):
+    def solve(alpha, before, hooks=None):
+        coef, n_iter, gap = problem.solve(
+            alpha,
+            before.coef,
+            tol=target.tol,
+            max_iter=target.max_iter or 1000,
+            hooks=hooks,
+        )
+        return Solution(coef, problem.intercept(coef), n_iter, gap)
+
+    return solve, Solution(np.zeros_like(problem.yx), problem.y_mean, 0, 0.0)
+
+
+def _path(solve, solution, alphas, alpha_max, n_alphas, eps):
+    if alphas is None:
+        alphas = geometric_alphas(alpha_max, n_alphas, eps)
+    alphas = np.sort(np.asarray(alphas, dtype=np.float64))[::-1]
+    solutions = []
+    for alpha in alphas:
+        solution = solve(float(alpha), solution)
+        solutions.append(solution)
+    return alphas, solutions
+
+
+def _rectified_problem(rows, target, hooks=None) -> RectifiedProblem:
+    return RectifiedProblem(
+        rows.X,
+        rows.Y,
+        rows.sample_weight,
+        fit_intercept=target.fit_intercept,
+        statistics=rows.statistics(),
+        tol=target.tol,
+        max_iter=target.max_iter or 2000,
+        hooks=hooks,
+    )
+
+
+def _gradient(rows: Rows, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Gradient of the true loss in the weights, in blocks of rows."""
+    gradient = np.zeros(coef.shape)
+    weights = rows.sample_weight / rows.sample_weight.sum()
+    for start in range(0, rows.X.shape[0], 8192):
+        block = slice(start, start + 8192)
+        X = rows.X[block]
+        residual, _ = rectified(X @ coef.T + intercept, rows.Y[block])
+        gradient += (X.T @ (weights[block, None] * residual)).T
+    return gradient
+
+
+def _entry_alpha(gradient: np.ndarray, coef: np.ndarray) -> float:
+    """Smallest L1 weight at which no weight outside the support would enter."""
+    return float(np.abs(np.where(coef == 0, gradient, 0.0)).max(initial=0.0))

@@ -1,0 +1,173 @@
+"""The one training loop: epochs, stopping rules, interruption and callbacks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sklearn.exceptions import ConvergenceWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+# Above this relative fall of the loss in the last epoch a run ended too early.
+_STILL_FALLING = 0.05
+
+
+class EpochHooks:
+    """What is called round every epoch or iteration; this one does nothing."""
+
+    def begin(self) -> None:
+        """Announce that an epoch begins."""
+
+    def end(self, state: Callable) -> bool:
+        """Announce that an epoch has ended; True asks to stop.
+
+        `state` is a function that returns a copy of what the epoch led to.
+        """
+        return False
+
+
+@dataclass
+class History:
+    """What a run of epochs leaves behind."""
+
+    losses: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of epochs run."""
+        return len(self.losses)
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a run of epochs ends.
+
+    Parameters
+    ----------
+    max_iter : int
+        Largest number of epochs.
+    tol : float
+        Relative improvement that counts as progress.
+    n_iter_no_change : int
+        Number of epochs that must, together, make such progress.
+    """
+
+    max_iter: int
+    tol: float
+    n_iter_no_change: int
+
+
+def run_epochs(
+    run_epoch: Callable[[], float],
+    stopping: Stopping,
+    *,
+    name: str,
+    state: Callable,
+    validate: Callable[[], float] | None = None,
+    on_best: Callable[[], None] | None = None,
+    hooks: EpochHooks | None = None,
+    verbose: int = 0,
+) -> History:
+    """Run epochs until the loss no longer falls, or the epochs are used up.
+
+    Parameters
+    ----------
+    run_epoch : callable
+        Runs one epoch and returns its mean loss.
+    stopping : Stopping
+    name : str
+        Name of the estimator, for messages.
+    state : callable
+        Returns a copy of the weights as they are, for the hooks.
+    validate : callable, optional
+        Returns a score (larger is better) on held-out rows; when given, it decides
+        about progress in place of the training loss.
+    on_best : callable, optional
+        Called after each epoch that beats all before it.
+    hooks : EpochHooks, optional
+        Called round every epoch.
+    verbose : int, default=0
+        Print a line an epoch.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If the loss becomes infinite or not a number.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the last epoch still improved by more than a twentieth.
+    """
+    hooks = hooks or EpochHooks()
+    history = History()
+    best, mark, last, idle, falling = math.inf, math.inf, math.inf, 0, True
+    try:
+        for epoch in range(1, stopping.max_iter + 1):
+            hooks.begin()
+            loss = run_epoch()
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"{name} diverged: the loss is non-finite after epoch {epoch}; "
+                    f"lower 'learning_rate_init' or rescale X."
+                )
+            history.losses.append(loss)
+            score = None if validate is None else validate()
+            if score is not None:
+                history.validation_scores.append(score)
+            if verbose:
+                held_out = "" if score is None else f", validation score {score:.6g}"
+                print(f"[{name}] epoch {epoch}: loss {loss:.6g}{held_out}")
+            # One quantity that should fall, whichever of the two is watched.
+            watched = loss if score is None else 1 - score
+            falling = not watched >= last * (1 - _STILL_FALLING)
+            last = watched
+            # The mark moves only when it is beaten clearly: many small steps add up
+            # to progress.
+            if watched < mark * (1 - stopping.tol):
+                mark, idle = watched, 0
+            else:
+                idle += 1
+            if watched < best:
+                best = watched
+                if on_best is not None:
+                    on_best()
+            if hooks.end(state):
+                return history
+            if idle >= stopping.n_iter_no_change:
+                return history
+    except KeyboardInterrupt:
+        warnings.warn(
+            f"{name} was interrupted after {history.n_epochs} epochs; the weights "
+            f"reached so far are kept.",
+            stacklevel=4,
+        )
+        return history
+    if falling:
+        warnings.warn(
+            f"{name} used its max_iter={stopping.max_iter} epochs while the loss was "
+            f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
+            f"max_iter will fit better.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return history
+
+
+def one_cycle(progress: float, warm_up: float = 0.05, decay: float = 0.5) -> float:
+    """Factor of the learning rate at a share `progress` of a planned run.
+
+    A linear warm-up keeps Adam's first, noisy moments from throwing features away; a
+    linear decay to zero over the last part lets them settle.
+    """
+    return min(1.0, progress / warm_up, max(0.0, 1.0 - progress) / decay)

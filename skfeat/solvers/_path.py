@@ -1,0 +1,93 @@
+"""Paths over alpha, and the alpha that meets a budget of weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Solution(NamedTuple):
+    """Weights (q, p) and intercept (q,) at one alpha, and how they were reached."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    n_iter: int
+    stopping_value: float
+
+
+def geometric_alphas(alpha_max: float, n_alphas: int, eps: float) -> np.ndarray:
+    """Return alphas from `alpha_max` down to ``eps * alpha_max``."""
+    if alpha_max <= 0:
+        return np.zeros(n_alphas)
+    return np.geomspace(alpha_max, alpha_max * eps, n_alphas)
+
+
+def trim(coef: np.ndarray, saliency: np.ndarray, budget: int) -> np.ndarray:
+    """Set all but the `budget` most salient weights to zero, exactly."""
+    support = np.flatnonzero(coef)
+    if len(support) <= budget:
+        return coef
+    ranks = saliency.ravel()[support]
+    dropped = support[np.argsort(ranks, kind="stable")[: len(support) - budget]]
+    coef = coef.copy()
+    coef.ravel()[dropped] = 0.0
+    return coef
+
+
+def find_alpha(
+    solve: Callable[[float, Solution], Solution],
+    start: Solution,
+    alpha_max: float,
+    budget: int,
+    *,
+    n_steps: int = 40,
+) -> tuple[float, Solution]:
+    """Find the largest alpha whose solution has at least `budget` nonzero weights.
+
+    The path is followed from `alpha_max` down, each solution starting the next, until
+    the budget is passed, then bisected.
+
+    Parameters
+    ----------
+    solve : callable
+        Maps (alpha, start) to a `Solution`.
+    start : Solution
+        The solution at `alpha_max`.
+    alpha_max : float
+    budget : int
+        Number of nonzero weights.
+    n_steps : int, default=40
+        Solutions computed at most in each of the two phases.
+
+    Returns
+    -------
+    alpha : float
+    solution : Solution
+        With `budget` nonzero weights or a few more; with fewer only if no alpha down
+        to a millionth of `alpha_max` gives as many.
+    """
+    high, low, solution = alpha_max, None, start
+    if alpha_max <= 0 or budget <= 0:
+        return alpha_max, start
+    for alpha in geometric_alphas(alpha_max, n_steps, 1e-6)[1:]:
+        solution = solve(alpha, solution)
+        if np.count_nonzero(solution.coef) >= budget:
+            low, enough = alpha, solution
+            break
+        high = alpha
+    if low is None:
+        return high, solution
+    for _ in range(n_steps):
+        if np.count_nonzero(enough.coef) == budget or high / low < 1 + 1e-9:
+            break
+        middle = float(np.sqrt(low * high))
+        solution = solve(middle, enough)
+        if np.count_nonzero(solution.coef) >= budget:
+            low, enough = middle, solution
+        else:
+            high = middle
+    return low, enough

@@ -1,0 +1,78 @@
+"""Arrays of any library in, numpy inside, the caller's library out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import get_config
+
+from skfeat.utils._sklearn import (
+    _convert_to_numpy,
+    get_namespace_and_device,
+    move_to,
+    supported_float_dtypes,
+)
+
+
+def accept_tensor(X):
+    """Make a torch tensor fit for scikit-learn's validation; return all else as it is.
+
+    Without array API dispatch a tensor becomes a numpy array, from whatever device it
+    lies on; with it, it only loses its autograd history.
+
+    Raises
+    ------
+    TypeError
+        If X is a tensor of a dtype or a layout that numpy does not have.
+    """
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"X is a torch tensor with layout {X.layout}; pass a dense tensor "
+            f"(X.to_dense()) or a scipy.sparse matrix where sparse data is accepted."
+        )
+    if X.dtype == torch.bfloat16:
+        raise TypeError(
+            "X is a torch tensor of dtype torch.bfloat16, which numpy does not have; "
+            "pass X.float()."
+        )
+    X = X.detach()
+    return X if get_config()["array_api_dispatch"] else X.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class ArrayHome:
+    """The array library and the device that a caller's array lives in."""
+
+    xp: Any
+    device: Any
+
+    @classmethod
+    def of(cls, X) -> ArrayHome:
+        """Find the home of X; numpy's, unless array API dispatch is on."""
+        xp, _, device = get_namespace_and_device(X)
+        return cls(xp, device)
+
+    @property
+    def dtypes(self):
+        """Dtypes to validate with: the widest first, so that it is the default."""
+        return supported_float_dtypes(self.xp, self.device)
+
+    @property
+    def is_numpy(self) -> bool:
+        """Whether nothing needs to be moved."""
+        return get_namespace_and_device(np.empty(0))[0] == self.xp
+
+    def to_numpy(self, array) -> np.ndarray:
+        """Bring an array of this home to numpy."""
+        return array if self.is_numpy else _convert_to_numpy(array, self.xp)
+
+    def bring(self, array: np.ndarray):
+        """Bring a numpy array here."""
+        if self.is_numpy:
+            return array
+        return move_to(array, xp=self.xp, device=self.device)

@@ -1,0 +1,47 @@
+"""Every private name that skfeat takes from scikit-learn.
+
+They are gathered here so that a scikit-learn release that moves one breaks one line.
+Checked on scikit-learn 1.9.1.
+"""
+
+from __future__ import annotations
+
+from sklearn.base import _fit_context
+from sklearn.utils import _align_api_if_sparse
+from sklearn.utils._array_api import (
+    _convert_to_numpy,
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+    supported_float_dtypes,
+)
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
+from sklearn.utils._plotting import _validate_style_kwargs
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import _check_sample_weight
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "_align_api_if_sparse",
+    "_check_sample_weight",
+    "_convert_to_numpy",
+    "_fit_context",
+    "_get_output_config",
+    "_validate_style_kwargs",
+    "check_matplotlib_support",
+    "check_same_namespace",
+    "get_namespace",
+    "get_namespace_and_device",
+    "move_to",
+    "supported_float_dtypes",
+]

@@ -1,0 +1,119 @@
+"""Tensors in and out, devices and seeded generators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from skfeat.utils._sklearn import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """Turn the `device` parameter into a device that is present.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        ``None`` means the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InvalidParameterError
+        If `device` names no kind of device known to skfeat.
+    ValueError
+        If the device is known but absent from this machine.
+    """
+    if device is None:
+        return torch.device("cpu")
+    allowed = ", ".join(f"'{kind}'" for kind in DEVICE_TYPES)
+    try:
+        resolved = torch.device(device)
+        if resolved.type not in DEVICE_TYPES:
+            raise RuntimeError
+    except (RuntimeError, TypeError):
+        raise InvalidParameterError(
+            f"The 'device' parameter must be None or one of {allowed}, with an "
+            f"optional index such as 'cuda:0'. Got {device!r} instead."
+        ) from None
+    if resolved.type != "cpu":
+        backend = getattr(torch, resolved.type)
+        if (
+            not backend.is_available()
+            or (resolved.index or 0) >= backend.device_count()
+        ):
+            raise ValueError(
+                f"The 'device' parameter is {str(device)!r}, but this machine has no "
+                f"such device; use device='cpu' or device=None."
+            )
+    return resolved
+
+
+def draw_seed(random_state) -> int:
+    """Draw one integer seed from a scikit-learn `random_state`."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def make_generator(seed: int) -> torch.Generator:
+    """Make a private CPU generator; the global one is never touched.
+
+    Numbers are always drawn on the CPU, then moved, so that a seed means the same on
+    every device.
+    """
+    return torch.Generator().manual_seed(seed)
+
+
+def to_numpy(tensor: torch.Tensor, dtype=None) -> np.ndarray:
+    """Copy a tensor to a numpy array that shares no memory with it."""
+    return np.array(tensor.detach().cpu().numpy(), dtype=dtype, copy=True)
+
+
+def to_tensor(array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Copy an array into a fresh tensor, so that no step can write to the caller's."""
+    return torch.tensor(np.asarray(array), dtype=dtype, device=device)
+
+
+def shuffled_batches(
+    n_rows: int, batch_size: int, generator: torch.Generator
+) -> Iterator[np.ndarray]:
+    """Yield the row indices of each batch of one epoch, in shuffled order.
+
+    Batches are of equal size up to one row, as near to `batch_size` as that allows: a
+    last batch of a handful of rows would otherwise weigh as much as a whole one.
+    """
+    order = torch.randperm(n_rows, generator=generator).numpy()
+    yield from np.array_split(order, n_batches(n_rows, batch_size))
+
+
+def n_batches(n_rows: int, batch_size: int) -> int:
+    """Return how many batches `shuffled_batches` yields."""
+    return max(1, round(n_rows / batch_size))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
+    """Return an optimiser's moments as numpy arrays."""
+    return {
+        index: {name: to_numpy(value) for name, value in slots.items()}
+        for index, slots in optimizer.state_dict()["state"].items()
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Give an optimiser the moments that `optimizer_state` returned."""
+    saved = optimizer.state_dict()
+    saved["state"] = {
+        index: {name: torch.tensor(value) for name, value in slots.items()}
+        for index, slots in state.items()
+    }
+    optimizer.load_state_dict(saved)
