@@ -3,6 +3,7 @@
 __version__ = "0.1.0.dev0"
 
 from skfeat._feature_connector import FeatureConnector
+from skfeat._feature_unwrapper import FeatureUnwrapper
 from skfeat._sparse_autoencoder import SparseAutoencoder
 
-__all__ = ["FeatureConnector", "SparseAutoencoder", "__version__"]
+__all__ = ["FeatureConnector", "FeatureUnwrapper", "SparseAutoencoder", "__version__"]

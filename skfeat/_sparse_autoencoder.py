@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
@@ -33,10 +33,16 @@ from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2500
 
+# Rows that are scored at once.
+_SCORED_ROWS = 1024
+
 _ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
 # The last one written is the one that says "fitted".
 _WEIGHTS = (*_ENCODER, "components_")
-_FITTED = (*_WEIGHTS, "n_iter_", "n_steps_", "loss_curve_", "validation_scores_")
+_FITTED = (
+    *_WEIGHTS,
+    *("n_iter_", "n_steps_", "n_dead_", "loss_curve_", "validation_scores_"),
+)
 
 
 class SparseAutoencoder(
@@ -291,19 +297,22 @@ class SparseAutoencoder(
             If more than a tenth of the features are dead at the end.
         """
         warm = self.warm_start and self.__sklearn_is_fitted__()
+        if not warm:
+            self._forget()
+        # Callbacks see what the caller gave: it has the column names that a callback
+        # that scores is asked for, and lives where the fitted attributes will live.
+        data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         settings = self._settings(X.shape[1])
         if warm:
             trainer = self._resume(settings)
         else:
-            self._forget()
             trainer = self._start(settings, X, sample_weight)
-        train, held_out = self._split(len(X), settings.seed)
+        train, held_out = self._split(sample_weight, settings.seed)
         max_iter = self._max_iter(len(train))
         trainer.plan(len(train), max_iter)
 
         context = self._init_callback_context(max_subtasks=max_iter)
-        data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context.call_on_fit_task_begin(estimator=self, **data)
         best: dict = {}
         validate, on_best = None, None
@@ -312,10 +321,15 @@ class SparseAutoencoder(
             rows, weights = X[train], sample_weight[train]
 
             def validate():
-                return _r2(X[held_out], trainer.export(), settings.activation)
+                return _r2(
+                    X[held_out],
+                    sample_weight[held_out],
+                    trainer.export(),
+                    settings.activation,
+                )
 
             def on_best():
-                best.update(trainer.export())
+                best.update(weights=trainer.export(), state=trainer.state())
 
         history = run_epochs(
             lambda: trainer.epoch(rows, weights),
@@ -329,7 +343,7 @@ class SparseAutoencoder(
             ),
             verbose=self.verbose,
         )
-        self._store(trainer, history, home, rows, best or trainer.export())
+        self._store(trainer, history, home, rows, **best)
         context.call_on_fit_task_end(estimator=self, **data)
         if self.n_dead_ > 0.1 * settings.n_components:
             warnings.warn(
@@ -375,7 +389,7 @@ class SparseAutoencoder(
             state=trainer.export,
             verbose=self.verbose,
         )
-        self._store(trainer, history, home, X, trainer.export())
+        self._store(trainer, history, home, X)
         return self
 
     def transform(self, X):
@@ -409,7 +423,7 @@ class SparseAutoencoder(
             coef,
             intercept,
             bias,
-            self._activation(),
+            self.make_activation(),
             sparse_output=self.sparse_output,
         )
         return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
@@ -450,7 +464,7 @@ class SparseAutoencoder(
         rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
         return home.bring(rows)
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Return the R2 of the reconstruction.
 
         It is one minus the squared error over the squared deviation from the column
@@ -462,6 +476,8 @@ class SparseAutoencoder(
             Activations.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error and squared deviation.
 
         Returns
         -------
@@ -470,8 +486,9 @@ class SparseAutoencoder(
         """
         check_is_fitted(self)
         home, X = self._validate_fitted(X, "score")
+        sample_weight = _check_weights(sample_weight, X)
         weights = {name: home.to_numpy(getattr(self, name)) for name in _WEIGHTS}
-        return _r2(X, weights, self._activation())
+        return _r2(X, sample_weight, weights, self.make_activation())
 
     @property
     def _n_features_out(self):
@@ -490,12 +507,7 @@ class SparseAutoencoder(
         X = accept_tensor(X)
         home = ArrayHome.of(X)
         X = home.to_numpy(validate_data(self, X, dtype=home.dtypes, reset=reset))
-        if sample_weight is not None:
-            sample_weight = ArrayHome.of(sample_weight).to_numpy(sample_weight)
-        sample_weight = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        return home, X, sample_weight
+        return home, X, _check_weights(sample_weight, X)
 
     def _validate_fitted(self, X, method):
         X = accept_tensor(X)
@@ -512,7 +524,7 @@ class SparseAutoencoder(
             rate = 4e-3 * min(1.0, np.sqrt(256 / m))
         return SAESettings(
             n_components=m,
-            activation=self._activation(m),
+            activation=self.make_activation(m),
             alpha=float(self.alpha),
             tied=bool(self.tied),
             learning_rate=float(rate),
@@ -522,7 +534,18 @@ class SparseAutoencoder(
             seed=draw_seed(self.random_state),
         )
 
-    def _activation(self, n_components=None):
+    def make_activation(self, n_components=None):
+        """Return the activation that the parameters ask for.
+
+        Parameters
+        ----------
+        n_components : int, default=None
+            Number of features; ``None`` means that of the last fit.
+
+        Returns
+        -------
+        ReLU or TopK
+        """
         m = self._n_features_out if n_components is None else n_components
         return make_activation(self.activation, min(int(self.k), m))
 
@@ -531,12 +554,14 @@ class SparseAutoencoder(
             return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, self.batch_size)))
         return int(self.max_iter)
 
-    def _split(self, n_rows, seed):
-        rows = np.arange(n_rows)
+    def _split(self, sample_weight, seed):
         if not self.early_stopping:
-            return rows, None
+            return np.arange(len(sample_weight)), None
+        # Rows that weigh nothing can neither teach nor validate.
         return train_test_split(
-            rows, test_size=self.validation_fraction, random_state=seed
+            np.flatnonzero(sample_weight),
+            test_size=self.validation_fraction,
+            random_state=seed,
         )
 
     def _start(self, settings, X, sample_weight) -> SAETrainer:
@@ -575,15 +600,19 @@ class SparseAutoencoder(
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
 
-    def _store(self, trainer, history, home, rows, weights):
-        """Write every fitted attribute, the one that means "fitted" last."""
+    def _store(self, trainer, history, home, rows, weights=None, state=None):
+        """Write every fitted attribute, the one that means "fitted" last.
+
+        `weights` and `state` are those of the best epoch, where one was looked for.
+        """
+        weights = weights or trainer.export()
         self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
         self.n_steps_ = getattr(self, "n_steps_", 0) + trainer.n_steps
         self.loss_curve_ = [*getattr(self, "loss_curve_", []), *history.losses]
         if history.validation_scores:
             self.validation_scores_ = history.validation_scores
         self.n_dead_ = trainer.n_dead(len(rows))
-        self._state = trainer.state()
+        self._state = state or trainer.state()
         for name, value in _finish(weights, home, rows.dtype).items():
             setattr(self, name, value)
 
@@ -595,15 +624,35 @@ def _finish(weights, home, dtype):
     }
 
 
-def _r2(X, weights, activation) -> float:
-    """R2 of the reconstruction, summed over rows and features in float64."""
-    X = X.astype(np.float64, copy=False)
+def _check_weights(sample_weight, X):
+    """Return the weights of the rows of a numpy X, of whatever library they come."""
+    if sample_weight is not None:
+        sample_weight = accept_tensor(sample_weight)
+        sample_weight = ArrayHome.of(sample_weight).to_numpy(sample_weight)
+    return _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def _r2(X, sample_weight, weights, activation) -> float:
+    """R2 of the reconstruction, summed over rows and features in float64.
+
+    It goes through the rows in blocks: codes are wide, and a float64 copy of X may not
+    fit in memory next to X.
+    """
+    mean = Standardizer.from_rows(X, sample_weight, center=True, rms=False).mean
     coef, intercept, bias = (weights[name] for name in _ENCODER)
-    codes = encode(X, coef, intercept, bias, activation)
-    error = X - weights["intercept_"] - codes @ weights["components_"]
-    total = float(np.square(X - X.mean(axis=0)).sum())
-    squared = float(np.square(error).sum())
-    if total == 0:
+    components = weights["components_"]
+    total = squared = 0.0
+    for block in gen_batches(len(X), _SCORED_ROWS):
+        rows = X[block].astype(np.float64, copy=False)
+        codes = encode(rows, coef, intercept, bias, activation)
+        error = rows - bias - codes @ components
+        total += float(sample_weight[block] @ np.square(rows - mean).sum(axis=1))
+        squared += float(sample_weight[block] @ np.square(error).sum(axis=1))
+    # Deviations of constant rows from their mean are rounding errors, not variance.
+    rounding = 64**2 * float(sample_weight.sum() * (mean @ mean))
+    if total <= rounding * np.finfo(np.float64).eps ** 2:
         # Constant rows have nothing to explain: as scikit-learn's r2_score.
-        return 1.0 if squared == 0 else 0.0
+        return 1.0 if squared <= rounding * np.finfo(X.dtype).eps ** 2 else 0.0
     return 1.0 - squared / total

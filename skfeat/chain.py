@@ -165,6 +165,12 @@ class Chain:
             raise ValueError("n_features_in is needed where no step has a width.")
         return cls(tuple(steps), find_hidden(steps), n_features_in, width)
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Float64 if any step's arrays are, else float32: what X is cast to."""
+        arrays = [array for step in self.steps for array in step.arrays.values()]
+        return np.result_type(np.float32, *arrays)
+
     def width_at(self, position: int) -> int:
         """Width of the values that ``steps[:position]`` computes."""
         sized = [step.widths for step in self.steps[:position] if step.widths]

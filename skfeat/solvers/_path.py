@@ -49,7 +49,7 @@ def find_alpha(
     """Find the largest alpha whose solution has at least `budget` nonzero weights.
 
     The path is followed from `alpha_max` down, each solution starting the next, until
-    the budget is passed, then bisected.
+    the budget is passed, then interpolated in the number of weights.
 
     Parameters
     ----------
@@ -70,24 +70,30 @@ def find_alpha(
         With `budget` nonzero weights or a few more; with fewer only if no alpha down
         to a millionth of `alpha_max` gives as many.
     """
-    high, low, solution = alpha_max, None, start
+    high, low, solution, few = alpha_max, None, start, 0
     if alpha_max <= 0 or budget <= 0:
         return alpha_max, start
     for alpha in geometric_alphas(alpha_max, n_steps, 1e-6)[1:]:
         solution = solve(alpha, solution)
-        if np.count_nonzero(solution.coef) >= budget:
+        count = np.count_nonzero(solution.coef)
+        if count >= budget:
             low, enough = alpha, solution
             break
-        high = alpha
+        high, few = alpha, count
     if low is None:
         return high, solution
     for _ in range(n_steps):
-        if np.count_nonzero(enough.coef) == budget or high / low < 1 + 1e-9:
+        many = np.count_nonzero(enough.coef)
+        if many == budget or high / low < 1 + 1e-9:
             break
-        middle = float(np.sqrt(low * high))
+        # The number of weights is nearly linear in log(alpha) over a short stretch;
+        # away from the ends, so that the bracket shrinks whatever the numbers.
+        share = np.clip((many - budget) / (many - few), 0.1, 0.9)
+        middle = float(low * (high / low) ** share)
         solution = solve(middle, enough)
-        if np.count_nonzero(solution.coef) >= budget:
+        count = np.count_nonzero(solution.coef)
+        if count >= budget:
             low, enough = middle, solution
         else:
-            high = middle
+            high, few = middle, count
     return low, enough

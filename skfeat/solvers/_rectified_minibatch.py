@@ -1,13 +1,8 @@
 """Minibatch solver of the connector, for more rows than full batches can afford.
 
 Adam on the convex majorant of the rectified loss, with a proximal step in Adam's own
-metric after every update, so that zeros are exact, and magnitude pruning towards a
-budget of weights along the cubic schedule of Zhu and Gupta [1]_.
-
-References
-----------
-.. [1] M. Zhu and S. Gupta, "To prune, or not to prune: exploring the efficacy of
-   pruning for model compression", ICLR workshop, 2018.
+metric after every update, so that zeros are exact, and gradual pruning towards a
+budget of weights.
 """
 
 from __future__ import annotations
@@ -21,6 +16,7 @@ from scipy import sparse
 
 from skfeat.losses import rectified_convex
 from skfeat.solvers._loop import one_cycle
+from skfeat.solvers._prune import Pruner
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import (
     load_optimizer_state,
@@ -33,11 +29,6 @@ from skfeat.utils._torch import (
 
 if TYPE_CHECKING:
     from skfeat.solvers._path import Solution
-
-# Pruning begins and reaches the budget at these shares of the updates: weights must
-# have been learnt before they can be ranked, and the rest of the run is refit.
-_PRUNED_FROM, _PRUNED_AT = 0.2, 0.6
-_PRUNE_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -110,42 +101,6 @@ def _moments(X, sample_weight) -> tuple[np.ndarray, np.ndarray]:
     return mean, square
 
 
-class Pruner:
-    """Keeps the most salient weights of one matrix, fewer and fewer.
-
-    Parameters
-    ----------
-    coef : Tensor of shape (q, p)
-    budget : int
-    first : int
-        Weights kept at the first pruning.
-    """
-
-    def __init__(self, coef: torch.Tensor, budget: int, first: int):
-        self.coef = coef
-        self.budget = budget
-        self.first = max(first, budget)
-        self.mask = torch.ones_like(coef, dtype=torch.bool)
-
-    def prune(self, progress: float, scale: torch.Tensor) -> None:
-        """Drop weights at a share `progress` of the run, by ``|w_oj| * scale_j``."""
-        pruned = (progress - _PRUNED_FROM) / (_PRUNED_AT - _PRUNED_FROM)
-        left = (1 - min(1.0, pruned)) ** 3
-        keep = round(self.budget + (self.first - self.budget) * left)
-        if keep >= self.mask.numel():
-            return
-        saliency = (self.coef.abs() * scale).masked_fill_(~self.mask, -1.0).ravel()
-        kept = saliency.topk(keep, sorted=False).indices
-        mask = torch.zeros_like(self.mask).ravel()
-        mask[kept] = True
-        self.mask &= mask.view_as(self.mask)
-        self.apply()
-
-    def apply(self) -> None:
-        """Hold what was dropped at zero."""
-        self.coef *= self.mask
-
-
 class ConnectorTrainer:
     """Trains the weights of a connector, epoch by epoch.
 
@@ -184,9 +139,8 @@ class ConnectorTrainer:
         if settings.budget is not None:
             self.pruner = Pruner(self.coef, settings.budget, self.coef.numel() // 8)
         if support is not None:
-            self.pruner = Pruner(self.coef, int(support.sum()), 0)
-            self.pruner.mask &= torch.tensor(support, device=settings.device)
-            self.pruner.apply()
+            kept = torch.tensor(support, device=settings.device)
+            self.pruner = Pruner.fixed(self.coef, kept)
         self.n_steps = 0
         self.n_steps_planned: int | None = None
 
@@ -225,7 +179,7 @@ class ConnectorTrainer:
     def _update(self):
         rate = self.settings.learning_rate
         self.n_steps += 1
-        progress = None
+        progress = 0.0
         if self.n_steps_planned is not None:
             progress = self.n_steps / self.n_steps_planned
             rate *= one_cycle(progress, warm_up=0.1, decay=0.4)
@@ -237,13 +191,7 @@ class ConnectorTrainer:
             threshold = self.alpha * rate / (corrected.sqrt_() + 1e-8)
             self.coef.sub_(self.coef.clamp(-threshold, threshold))
         if self.pruner is not None:
-            self.pruner.apply()
-            if (
-                progress is not None
-                and _PRUNED_FROM <= progress <= _PRUNED_AT
-                and self.n_steps % _PRUNE_EVERY == 0
-            ):
-                self.pruner.prune(progress, self.spread)
+            self.pruner.step(self.n_steps, progress, self.spread)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Return a copy of the weights (q, p) and the intercept (q,), in raw units."""

@@ -160,7 +160,8 @@ class SAETrainer:
 
         self.n_steps += 1
         if self.n_steps_planned is not None:
-            factor = one_cycle(self.n_steps / self.n_steps_planned)
+            # The cycle ends one update after the last, which would have no effect.
+            factor = one_cycle(self.n_steps / (self.n_steps_planned + 1))
             self.optimizer.param_groups[0]["lr"] = settings.learning_rate * factor
         self.optimizer.step()
         decoder = self.params["decoder"]

@@ -60,7 +60,10 @@ class ArrayHome:
     @property
     def dtypes(self):
         """Dtypes to validate with: the widest first, so that it is the default."""
-        return supported_float_dtypes(self.xp, self.device)
+        dtypes = supported_float_dtypes(self.xp, self.device)
+        # Half precision cannot hold what is summed here.
+        half = getattr(self.xp, "float16", None)
+        return [dtype for dtype in dtypes if dtype != half]
 
     @property
     def is_numpy(self) -> bool:

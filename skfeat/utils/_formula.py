@@ -10,11 +10,8 @@ import numpy as np
 def write_formula(coef, output, max_terms=None, feature_names=None) -> str:
     """Write one row of CSR weights (q, p) as a sum, strongest term first."""
     n_outputs, n_inputs = coef.shape
-    if (
-        not isinstance(output, Integral)
-        or isinstance(output, bool)
-        or not 0 <= output < n_outputs
-    ):
+    is_index = isinstance(output, Integral) and not isinstance(output, bool)
+    if not is_index or int(output) not in range(n_outputs):
         raise ValueError(
             f"output must be an int from 0 to {n_outputs - 1}, the index of an output. "
             f"Got {output!r} instead."

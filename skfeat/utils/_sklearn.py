@@ -6,7 +6,7 @@ Checked on scikit-learn 1.9.1.
 
 from __future__ import annotations
 
-from sklearn.base import _fit_context
+from sklearn.base import _clone_parametrized, _fit_context
 from sklearn.utils import _align_api_if_sparse
 from sklearn.utils._array_api import (
     _convert_to_numpy,
@@ -24,6 +24,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils._plotting import _validate_style_kwargs
+from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_sample_weight
 
@@ -32,8 +33,10 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "_VisualBlock",
     "_align_api_if_sparse",
     "_check_sample_weight",
+    "_clone_parametrized",
     "_convert_to_numpy",
     "_fit_context",
     "_get_output_config",

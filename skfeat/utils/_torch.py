@@ -65,6 +65,12 @@ def draw_seed(random_state) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
+def draw_seeds(random_state, n_seeds: int) -> list[int]:
+    """Draw a seed for each part of a fit, before any of the parts begins."""
+    high = np.iinfo(np.int32).max
+    return check_random_state(random_state).randint(high, size=n_seeds).tolist()
+
+
 def make_generator(seed: int) -> torch.Generator:
     """Make a private CPU generator; the global one is never touched.
 

@@ -1,0 +1,710 @@
+"""FeatureUnwrapper: read the model, fit each layer, connect, distil, make a network."""
+
+from __future__ import annotations
+
+from copy import copy
+from math import ceil
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import ClassifierTags, RegressorTags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat._feature_connector import FeatureConnector
+from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat._unwrap import (
+    class_labels,
+    decoder,
+    hard_predictions,
+    layer_activations,
+    logits_end,
+    make_network,
+    probabilities,
+    to_logits,
+)
+from skfeat.adapters import (
+    check_chain,
+    infer_task,
+    model_classes,
+    model_outputs,
+    read_chain,
+)
+from skfeat.initialization import product_init
+from skfeat.solvers._distill import DistillSettings, Student, distill
+from skfeat.unwrap_report import make_report
+from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._sklearn import (
+    Interval,
+    StrOptions,
+    _align_api_if_sparse,
+    _clone_parametrized,
+    _fit_context,
+    _VisualBlock,
+)
+from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
+
+# Weights an output feature that the default connector keeps, on average.
+_WEIGHTS_PER_OUTPUT = 4
+# Distillation starts from this many times the budget, and prunes down to it.
+_WIDER = 8
+# Updates that distillation plans.
+_DISTILL_UPDATES = 1500
+_DISTILL_RATE = 5e-3
+
+
+class FeatureUnwrapper(SkfeatEstimator):
+    """Turn a fitted network into a sparse network of interpretable features.
+
+    The activations of each hidden layer are unwrapped into sparse features by a
+    :class:`SparseAutoencoder`; a :class:`FeatureConnector` then computes each layer's
+    features from those of the layer before, by few weights. The first features are
+    encoded from the model's own first layer, the last are decoded into its output
+    layer; everything between runs through features alone. With ``distill=True`` the
+    connectors are finally trained together on the model's own outputs.
+
+    The model is never modified, and labels are not needed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+        A fitted chain of layers: linear layers, the usual activations, dropout, batch
+        and layer normalisation. An object with a method
+        ``__skfeat_chain__(n_features)`` that returns a `skfeat.chain.Chain` works too.
+
+    autoencoder : SparseAutoencoder, list of SparseAutoencoder or None, default=None
+        Cloned for each unwrapped layer, or one for each. ``None`` means
+        ``SparseAutoencoder(k=min(32, d / 2))`` for a layer of d units.
+
+    connector : FeatureConnector, list of FeatureConnector or None, default=None
+        Cloned for each pair of unwrapped layers, or one for each. ``None`` means a
+        default connector with a budget of four weights an output feature.
+
+    layers : list of str or None, default=None
+        Names of the hidden layers to unwrap, in any order: the names of the model's
+        linear modules, or of the activation modules after them. ``None`` means all.
+
+    n_nonzero_coefs : int, list of int or None, default=None
+        Budget of nonzero weights for each connector. ``None`` leaves it to the
+        connectors.
+
+    distill : bool, default=True
+        Train all connectors together on the model's own outputs after the
+        layer-by-layer fit. Where connectors have a budget, they first get eight times
+        as many weights and are pruned to it while they train.
+
+    faithfulness : float, default=0.1
+        Weight, in distillation, of the features' own error (as a share of their
+        variance) beside the mismatch of the outputs. Zero is for the outputs alone: a
+        little more accurate, but features drift from what the autoencoders mean.
+
+    task : {"auto", "classification", "regression"}, default="auto"
+        "auto" asks the model: scikit-learn and skorch say what they are; a torch
+        module classifies if it ends in a softmax or a sigmoid or has several outputs.
+
+    n_jobs : int or None, default=None
+        Number of autoencoders fitted at once.
+
+    batch_size : int, default=512
+        Rows of a minibatch in distillation.
+
+    device : str, torch.device or None, default=None
+        Where distillation runs. ``None`` means the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the autoencoders, the connectors and distillation.
+
+    verbose : int, default=0
+        Print the steps, and a line an epoch of distillation.
+
+    Attributes
+    ----------
+    autoencoders_ : list of SparseAutoencoder
+        Fitted, one for each unwrapped layer.
+
+    connectors_ : list of FeatureConnector
+        Fitted, one for each pair of consecutive unwrapped layers.
+
+    layer_names_ : list of str
+        Names of the unwrapped layers, first to last.
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels; only of a classifier.
+
+    n_iter_ : int
+        Epochs of distillation.
+
+    loss_curve_ : list of float
+        Mean loss of each epoch of distillation.
+
+    n_features_in_ : int
+        Number of inputs of the model.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the inputs, when X has string column names.
+
+    See Also
+    --------
+    SparseAutoencoder : Unwraps one layer.
+    FeatureConnector : Connects two layers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skfeat import FeatureUnwrapper
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> mlp = MLPClassifier((32, 32), max_iter=60, tol=0.01, random_state=0).fit(X, y)
+    >>> unwrapper = FeatureUnwrapper(mlp, random_state=0).fit(X)
+    >>> bool(unwrapper.score(X, y) > mlp.score(X, y) - 0.05)
+    True
+    >>> unwrapper.network().n_weights_
+    [512]
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "model": "no_validation",  # read_chain says what it can read
+        "autoencoder": [SparseAutoencoder, list, tuple, None],
+        "connector": [FeatureConnector, list, tuple, None],
+        "layers": [list, tuple, np.ndarray, None],
+        "n_nonzero_coefs": [
+            Interval(Integral, 0, None, closed="left"),
+            list,
+            tuple,
+            None,
+        ],
+        "distill": ["boolean"],
+        "faithfulness": [Interval(Real, 0, None, closed="left")],
+        "task": [StrOptions({"auto", "classification", "regression"})],
+        "n_jobs": [Integral, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": "no_validation",  # resolve_device knows what this machine has
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model,
+        *,
+        autoencoder=None,
+        connector=None,
+        layers=None,
+        n_nonzero_coefs=None,
+        distill=True,
+        faithfulness=0.1,
+        task="auto",
+        n_jobs=None,
+        batch_size=512,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.autoencoder = autoencoder
+        self.connector = connector
+        self.layers = layers
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.distill = distill
+        self.faithfulness = faithfulness
+        self.task = task
+        self.n_jobs = n_jobs
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Unwrap the model on rows of its input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+        y : array-like of shape (n,), default=None
+            Labels; never fitted to. Those of a classifier set `classes_`.
+
+        Returns
+        -------
+        self : FeatureUnwrapper
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError
+            If the model is not one that can be unwrapped.
+        ValueError
+            If a parameter or X does not fit the model.
+        """
+        data = {"X": X, "y": y, "metadata": None}
+        X = validate_data(
+            self, accept_tensor(X), dtype=[np.float64, np.float32], reset=True
+        )
+        self.__dict__.pop("_network", None)
+        chain = read_chain(self.model, X.shape[1])
+        X = X.astype(chain.dtype, copy=False)
+        check_chain(chain, self.model, X)
+        classes = None
+        if self._classifies():
+            classes = class_labels(y, chain.n_outputs, model_classes(self.model))
+        layers = self._pick_layers(chain)
+        seeds = draw_seeds(self.random_state, 2 * len(layers))
+        autoencoders = self._make_autoencoders(layers, seeds[: len(layers)])
+        connectors = self._make_connectors(len(layers) - 1, seeds[len(layers) :])
+        budgets = self._budgets(len(connectors))
+        device = resolve_device(self.device)
+
+        context = self._init_callback_context(max_subtasks=2 * len(layers))
+        context.call_on_fit_task_begin(estimator=self, **data)
+        activations = layer_activations(chain, layers, X)
+        autoencoders = self._fit_autoencoders(autoencoders, activations, context, data)
+        codes = [
+            autoencoder.transform(rows)
+            for autoencoder, rows in zip(autoencoders, activations, strict=True)
+        ]
+        self._give_starts(connectors, autoencoders, chain, layers)
+        self._fit_connectors(connectors, budgets, codes, context, data)
+
+        means = [rows.mean(axis=0) for rows in activations]
+
+        def fitted(connectors, losses):
+            return {
+                "autoencoders_": autoencoders,
+                "connectors_": connectors,
+                "layer_names_": [layer.name for layer in layers],
+                **({} if classes is None else {"classes_": classes}),
+                "n_iter_": len(losses),
+                "loss_curve_": losses,
+                "_chain": chain,
+                "_means": means,
+                "_network": make_network(chain, layers, autoencoders, connectors),
+            }
+
+        losses: list[float] = []
+        if self.distill and connectors:
+            stop = logits_end(chain)
+            start = layers[-1].stop
+            student = Student(
+                features=codes,
+                coefs=[connector.coef_.toarray() for connector in connectors],
+                intercepts=[connector.intercept_ for connector in connectors],
+                links=[connector.link for connector in connectors],
+                decode=decoder(chain.slice(start, stop), autoencoders[-1], device),
+            )
+            settings = DistillSettings(
+                budgets=budgets,
+                classify=classes is not None,
+                faithfulness=float(self.faithfulness),
+                n_epochs=max(
+                    3, ceil(_DISTILL_UPDATES / n_batches(len(X), self.batch_size))
+                ),
+                learning_rate=_DISTILL_RATE,
+                batch_size=int(self.batch_size),
+                device=device,
+                seed=seeds[-1],
+            )
+            distilling = context.subcontext(
+                task_name="distill", max_subtasks=settings.n_epochs
+            )
+            distilling.call_on_fit_task_begin(estimator=self, **data)
+            coefs, intercepts, history = distill(
+                student,
+                chain.forward(activations[-1], start, stop),
+                np.ones(len(X)),
+                settings,
+                hooks=CallbackEpochs(
+                    self,
+                    distilling,
+                    data,
+                    lambda weights: fitted(_replaced(connectors, *weights), losses),
+                ),
+                verbose=self.verbose,
+            )
+            connectors, losses = (
+                _replaced(connectors, coefs, intercepts),
+                history.losses,
+            )
+            distilling.call_on_fit_task_end(estimator=self, **data)
+        for name, value in fitted(connectors, losses).items():
+            setattr(self, name, value)
+        context.call_on_fit_task_end(estimator=self, **data)
+        return self
+
+    def predict(self, X):
+        """Predict with the network of features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs)
+            Labels of a classifier, values of a regressor.
+        """
+        return self._decide(self._outputs(X))
+
+    @available_if(lambda self: self._classifies())
+    def predict_proba(self, X):
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        return probabilities(self._outputs(X))
+
+    @available_if(lambda self: self._classifies())
+    def decision_function(self, X):
+        """Compute the logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes) or (n,)
+            One column for two classes: the second's logit less the first's.
+        """
+        logits = self._outputs(X)
+        if logits.shape[1] == 2:
+            return logits[:, 1] - logits[:, 0]
+        return logits.ravel() if logits.shape[1] == 1 else logits
+
+    def transform(self, X, layer=-1):
+        """Compute the features of one layer as the network computes them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+        layer : int or str, default=-1
+            Index among the unwrapped layers, or a name in `layer_names_`.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
+        """
+        X = self._validate(X)
+        names = self.layer_names_
+        if isinstance(layer, str) and layer in names:
+            layer = names.index(layer)
+        if not isinstance(layer, Integral) or int(layer) not in range(
+            -len(names), len(names)
+        ):
+            raise ValueError(
+                f"layer must be an index of the {len(names)} unwrapped layers or one "
+                f"of their names, {names}. Got {layer!r} instead."
+            )
+        return self._network.features(X)[layer]
+
+    def score(self, X, y=None):
+        """Score the network on rows: against labels, or against the model itself.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+        y : array-like of shape (n,), default=None
+            Labels or values. ``None`` compares with the model's own predictions.
+
+        Returns
+        -------
+        float
+            Accuracy of a classifier, R2 of a regressor.
+        """
+        outputs = self._outputs(X)
+        if y is None:
+            y = self._decide(self._model_outputs(X))
+        metric = accuracy_score if self._classifies() else r2_score
+        return float(metric(y, self._decide(outputs)))
+
+    def report(self, X, y=None):
+        """Measure what the unwrapping kept, layer by layer and for the whole.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model, best those it was not unwrapped on.
+        y : array-like of shape (n,), default=None
+            Labels or values; ``None`` scores against the model's own predictions.
+
+        Returns
+        -------
+        Report
+            A Bunch of columns that ``pandas.DataFrame`` takes and that prints as a
+            table; see :class:`skfeat.unwrap_report.Report` for its columns.
+        """
+        rows = self._validate(X)
+        model = self._model_outputs(X)
+        labels = self._decide(model) if y is None else np.asarray(y)
+        return make_report(self, rows, model, labels)
+
+    def network(self):
+        """Return the fitted network, which needs only numpy and scipy to predict.
+
+        Returns
+        -------
+        SparseFeatureNetwork
+        """
+        check_is_fitted(self)
+        return self._network
+
+    def set_params(self, **params):
+        """Set parameters, also those of a nested estimator as ``autoencoder__k``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name.
+
+        Returns
+        -------
+        self : FeatureUnwrapper
+
+        Raises
+        ------
+        ValueError
+            If a nested parameter is set where there is no estimator to hold it.
+        """
+        for name in params:
+            part = name.partition("__")[0]
+            if (
+                "__" in name
+                and part in ("autoencoder", "connector")
+                and not hasattr(params.get(part, getattr(self, part)), "set_params")
+            ):
+                kind = "a SparseAutoencoder" if part[0] == "a" else "a FeatureConnector"
+                raise ValueError(
+                    f"Cannot set {name!r}: the {part!r} parameter is "
+                    f"{getattr(self, part)!r}; pass {kind} to FeatureUnwrapper first."
+                )
+        return super().set_params(**params)
+
+    def __sklearn_clone__(self):
+        try:
+            return _clone_parametrized(self)
+        except RuntimeError as error:
+            if "deepcopy" not in str(error):
+                raise
+            raise RuntimeError(
+                "clone copies the model, and this one cannot be copied: it keeps a "
+                "tensor that is part of an autograd graph, such as an activation "
+                "stored on a module during forward. Delete it or store "
+                "tensor.detach()."
+            ) from error
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # Not through the mixins: they would require y, and fit needs none.
+        if self._classifies():
+            tags.estimator_type = "classifier"
+            tags.classifier_tags = ClassifierTags()
+        else:
+            tags.estimator_type = "regressor"
+            tags.regressor_tags = RegressorTags()
+        return tags
+
+    def _sk_visual_block_(self):
+        parts = {
+            "autoencoder": self.autoencoder or SparseAutoencoder(),
+            "connector": self.connector or FeatureConnector(),
+        }
+        parts = {
+            name: part for name, part in parts.items() if hasattr(part, "get_params")
+        }
+        return _VisualBlock(
+            "parallel",
+            list(parts.values()),
+            names=list(parts),
+            name_details=[str(part) for part in parts.values()],
+            dash_wrapped=True,
+        )
+
+    def _classifies(self) -> bool:
+        task = infer_task(self.model) if self.task == "auto" else self.task
+        return task == "classification"
+
+    def _validate(self, X):
+        check_is_fitted(self)
+        return validate_data(
+            self, accept_tensor(X), dtype=[np.float64, np.float32], reset=False
+        ).astype(self._chain.dtype, copy=False)
+
+    def _outputs(self, X):
+        return self._network.predict_raw(self._validate(X))
+
+    def _model_outputs(self, X):
+        """Run the model itself, and return its logits or values."""
+        outputs = model_outputs(self.model, self._validate(X))
+        return to_logits(outputs, self._chain)
+
+    def _decide(self, outputs):
+        if self._classifies():
+            return self.classes_[hard_predictions(outputs)]
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def _pick_layers(self, chain):
+        if self.layers is None:
+            return list(chain.hidden)
+        named = {layer.name: layer for layer in chain.hidden}
+        for layer in chain.hidden:
+            named.update(dict.fromkeys(layer.aliases, layer))
+        unknown = [name for name in self.layers if name not in named]
+        if unknown or len(self.layers) == 0:
+            raise ValueError(
+                f"The 'layers' parameter must name hidden layers of the model: "
+                f"{[layer.name for layer in chain.hidden]}. Got {list(self.layers)} "
+                f"instead."
+            )
+        chosen = {named[name] for name in self.layers}
+        return [layer for layer in chain.hidden if layer in chosen]
+
+    def _budgets(self, n_connectors) -> list[int | None]:
+        budget = self.n_nonzero_coefs
+        if budget is None or isinstance(budget, Integral):
+            return [None if budget is None else int(budget)] * n_connectors
+        valid = all(
+            part is None or (isinstance(part, Integral) and int(part) >= 0)
+            for part in budget
+        )
+        if len(budget) != n_connectors or not valid:
+            raise ValueError(
+                f"The 'n_nonzero_coefs' parameter must be an int of at least 0 or a "
+                f"list of one for each of the {n_connectors} connectors. Got "
+                f"{budget!r} instead."
+            )
+        return [None if part is None else int(part) for part in budget]
+
+    def _make_autoencoders(self, layers, seeds):
+        if self.autoencoder is None:
+            parts = [
+                SparseAutoencoder(k=max(1, min(32, layer.n_units // 2)))
+                for layer in layers
+            ]
+        else:
+            parts = _one_each(
+                self.autoencoder, len(layers), "autoencoder", SparseAutoencoder
+            )
+        return _seeded(parts, seeds)
+
+    def _make_connectors(self, n_connectors, seeds):
+        part = FeatureConnector() if self.connector is None else self.connector
+        parts = _one_each(part, n_connectors, "connector", FeatureConnector)
+        return _seeded(parts, seeds)
+
+    def _fit_autoencoders(self, autoencoders, activations, context, data):
+        contexts = [context.subcontext(task_name="autoencoder") for _ in autoencoders]
+        for subcontext in contexts:
+            subcontext.call_on_fit_task_begin(estimator=self, **data)
+        # Workers get the activations of their layer and nothing of the model.
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_part)(*task)
+            for task in zip(autoencoders, activations, contexts, strict=True)
+        )
+        for subcontext in contexts:
+            subcontext.call_on_fit_task_end(estimator=self, **data)
+        return fitted
+
+    def _give_starts(self, connectors, autoencoders, chain, layers):
+        for index, connector in enumerate(connectors):
+            if not (isinstance(connector.init, str) and connector.init == "product"):
+                continue
+            first, second = layers[index], layers[index + 1]
+            between = chain.affine_between(
+                chain.hidden.index(first), chain.hidden.index(second)
+            )
+            if between is None:
+                raise ValueError(
+                    f"init='product' needs a single linear layer between the layers it "
+                    f"connects; between {first.name!r} and {second.name!r} there is "
+                    f"more. Use init='random'."
+                )
+            start = product_init(
+                autoencoders[index], between[0], between[1], autoencoders[index + 1]
+            )
+            connector.set_params(init=start)
+
+    def _fit_connectors(self, connectors, budgets, codes, context, data):
+        """Fit each connector on the features that the ones before it compute.
+
+        It learns to make up for their errors, which it would otherwise pass on.
+        """
+        inputs = codes[0]
+        for index, connector in enumerate(connectors):
+            targets = codes[index + 1]
+            budget = budgets[index]
+            if budget is None and self.connector is None:
+                budget = budgets[index] = _WEIGHTS_PER_OUTPUT * targets.shape[1]
+            if budget is not None:
+                wider = _WIDER * budget if self.distill else budget
+                connector.set_params(n_nonzero_coefs=wider)
+            elif self.distill:
+                budgets[index] = connector.n_nonzero_coefs
+            subcontext = context.subcontext(task_name="connector")
+            subcontext.call_on_fit_task_begin(estimator=self, **data)
+            connector = _fit_part(connector, inputs, subcontext, targets)
+            subcontext.call_on_fit_task_end(estimator=self, **data)
+            inputs = connector.predict(inputs).reshape(len(inputs), -1)
+
+
+def _one_each(parts, n_parts, name, kind):
+    if isinstance(parts, kind):
+        return [clone(parts) for _ in range(n_parts)]
+    if (
+        not isinstance(parts, (list, tuple))
+        or len(parts) != n_parts
+        or not all(isinstance(part, kind) for part in parts)
+    ):
+        raise ValueError(
+            f"The {name!r} parameter must be a {kind.__name__} or a list of {n_parts} "
+            f"of them. Got {parts!r} instead."
+        )
+    return [clone(part) for part in parts]
+
+
+def _seeded(parts, seeds):
+    """Give a seed to every part that has none of its own."""
+    for part, seed in zip(parts, seeds, strict=False):
+        if part.random_state is None:
+            part.random_state = seed
+    return parts
+
+
+def _fit_part(part, X, context, y=None):
+    with context.propagate_callback_context(part):
+        return part.fit(X) if y is None else part.fit(X, y)
+
+
+def _replaced(connectors, coefs, intercepts):
+    """Copy fitted connectors, with other weights."""
+    copies = []
+    for connector, coef, intercept in zip(connectors, coefs, intercepts, strict=True):
+        connector = copy(connector)
+        connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef))
+        connector.intercept_ = intercept
+        copies.append(connector)
+    return copies

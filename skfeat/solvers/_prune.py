@@ -1,0 +1,70 @@
+"""Gradual magnitude pruning of one weight matrix during training.
+
+The schedule is the cubic one of Zhu and Gupta [1]_.
+
+References
+----------
+.. [1] M. Zhu and S. Gupta, "To prune, or not to prune: exploring the efficacy of
+   pruning for model compression", ICLR workshop, 2018.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Pruning begins and reaches the budget at these shares of the updates: weights must
+# have been learnt before they can be ranked, and the rest of the run is refit.
+_PRUNED_FROM, _PRUNED_AT = 0.2, 0.6
+_PRUNE_EVERY = 16
+
+
+class Pruner:
+    """Keeps the most salient weights of one matrix, fewer and fewer.
+
+    Parameters
+    ----------
+    coef : Tensor of shape (q, p)
+        Changed in place.
+    budget : int
+        Weights left in the end.
+    first : int
+        Weights left by the first pruning.
+    """
+
+    def __init__(self, coef: torch.Tensor, budget: int, first: int):
+        self.coef = coef
+        self.budget = budget
+        self.first = max(first, budget)
+        self.mask = torch.ones_like(coef, dtype=torch.bool)
+
+    @classmethod
+    def fixed(cls, coef: torch.Tensor, support: torch.Tensor) -> Pruner:
+        """Make a pruner that only holds a support (q, p)."""
+        pruner = cls(coef, int(support.sum()), 0)
+        pruner.mask &= support
+        pruner.apply()
+        return pruner
+
+    def step(self, n_steps: int, progress: float, scale: torch.Tensor) -> None:
+        """Follow an update of the weights: hold zeros, and prune when it is time."""
+        self.apply()
+        if n_steps % _PRUNE_EVERY == 0 and _PRUNED_FROM <= progress <= _PRUNED_AT:
+            self.prune(progress, scale)
+
+    def prune(self, progress: float, scale: torch.Tensor) -> None:
+        """Drop weights at a share `progress` of the run, by ``|w_oj| * scale_j``."""
+        pruned = (progress - _PRUNED_FROM) / (_PRUNED_AT - _PRUNED_FROM)
+        left = (1 - min(1.0, pruned)) ** 3
+        keep = round(self.budget + (self.first - self.budget) * left)
+        if keep >= self.mask.numel():
+            return
+        saliency = (self.coef.abs() * scale).masked_fill_(~self.mask, -1.0).ravel()
+        kept = saliency.topk(keep, sorted=False).indices
+        mask = torch.zeros_like(self.mask).ravel()
+        mask[kept] = True
+        self.mask &= mask.view_as(self.mask)
+        self.apply()
+
+    def apply(self) -> None:
+        """Hold what was dropped at zero."""
+        self.coef *= self.mask

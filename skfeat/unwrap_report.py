@@ -1,0 +1,176 @@
+"""The report of an unwrapped network: what each layer and the whole have kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import Bunch
+
+from skfeat import metrics
+from skfeat._unwrap import layer_activations, logits_end
+
+_COLUMNS = {
+    "layer": "layer",
+    "n_features": "features",
+    "l0": "L0",
+    "n_dead": "dead",
+    "fvu": "FVU",
+    "r2_true": "R2 true",
+    "r2_network": "R2 net",
+    "n_weights": "weights",
+    "score": "score",
+    "score_model": "model",
+    "score_floor": "floor",
+    "agreement": "agree",
+    "kl": "KL",
+    "multiply_adds": "mult-adds",
+    "multiply_adds_model": "of model",
+}
+
+
+class Report(Bunch):
+    """Columns of a report: lists with an entry a layer, and a last, "network".
+
+    Entries that mean nothing in a row are nan. ``pandas.DataFrame(report)`` makes it a
+    data frame, printing it a table.
+
+    Attributes
+    ----------
+    layer : list of str
+        Name of the layer; "network" for the whole.
+    n_features : list of int
+        Features of the layer; of all layers for the whole.
+    l0 : list of float
+        Mean active features a row, of the autoencoder; for the whole, of all layers
+        as the network computes them.
+    n_dead : list of int
+        Features that are active for none of the rows.
+    fvu : list of float
+        Fraction of the activations' variance that the autoencoder leaves unexplained;
+        for the whole, of the last layer's as the network decodes them.
+    r2_true, r2_network : list of float
+        R2 of the connector into this layer, over all features together, fed with the
+        true features of the layer before, or with the network's own.
+    n_weights : list of int
+        Nonzero weights of the connector into this layer.
+    score : list of float
+        Accuracy or R2 with only this layer replaced by its reconstruction; for the
+        whole, that of the network.
+    score_model, score_floor : list of float
+        Of the model itself, and of the model with its last unwrapped layer replaced by
+        its mean over the rows that were fitted (mean ablation).
+    agreement : list of float
+        Share of rows where a classifier's label is the model's; R2 against the model's
+        values for a regressor.
+    kl : list of float
+        Mean divergence from the model's distribution, in nats; of classifiers only.
+    multiply_adds, multiply_adds_model : list of int
+        For one row, of the compacted network and of the model.
+    """
+
+    def __str__(self):
+        shown = {
+            title: [_text(value) for value in self[name]]
+            for name, title in _COLUMNS.items()
+            if not all(_is_nan(value) for value in self[name])
+        }
+        lines = []
+        for row in range(-1, len(self["layer"])):
+            cells = []
+            for title, values in shown.items():
+                width = max(len(title), *map(len, values))
+                cell = title if row < 0 else values[row]
+                left = title == _COLUMNS["layer"]
+                cells.append(cell.ljust(width) if left else cell.rjust(width))
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+
+def make_report(unwrapper, X, model_logits, labels) -> Report:
+    """Measure a fitted unwrapper on validated rows.
+
+    Parameters
+    ----------
+    unwrapper : FeatureUnwrapper
+        Fitted.
+    X : ndarray of shape (n, n_features)
+    model_logits : ndarray of shape (n, n_outputs)
+        The model's logits or values.
+    labels : ndarray
+        What scores are measured against.
+
+    Returns
+    -------
+    Report
+    """
+    chain, network = unwrapper._chain, unwrapper.network()
+    classifies = hasattr(unwrapper, "classes_")
+    stop = logits_end(chain)
+    layers = [layer for layer in chain.hidden if layer.name in unwrapper.layer_names_]
+    activations = layer_activations(chain, layers, X)
+    own_features = network.features(X)
+    metric = accuracy_score if classifies else r2_score
+
+    def score_of(logits, against=labels):
+        return float(metric(against, unwrapper._decide(logits)))
+
+    rows, before = [], None
+    for index, (layer, autoencoder) in enumerate(
+        zip(layers, unwrapper.autoencoders_, strict=True)
+    ):
+        codes = autoencoder.transform(activations[index])
+        decoded = autoencoder.inverse_transform(codes)
+        row = {
+            "layer": layer.name,
+            "n_features": codes.shape[1],
+            "l0": metrics.l0(codes),
+            "n_dead": metrics.n_dead(codes),
+            "fvu": metrics.fvu(activations[index], decoded),
+            "score": score_of(chain.forward(decoded, layer.stop, stop)),
+        }
+        if index:
+            connector = unwrapper.connectors_[index - 1]
+            predicted = connector.predict(before).reshape(codes.shape)
+            row["r2_true"] = 1 - metrics.fvu(codes, predicted)
+            row["r2_network"] = 1 - metrics.fvu(codes, own_features[index])
+            row["n_weights"] = connector.coef_.nnz
+        rows.append(row)
+        before = codes
+
+    logits = network.raw_from_features(own_features[-1], layer=-1)
+    last = unwrapper.autoencoders_[-1].inverse_transform(own_features[-1])
+    floor = np.broadcast_to(unwrapper._means[-1], activations[-1].shape)
+    rows.append(
+        {
+            "layer": "network",
+            "n_features": sum(network.n_components_),
+            "l0": sum(metrics.l0(features) for features in own_features),
+            "n_dead": sum(metrics.n_dead(features) for features in own_features),
+            "fvu": metrics.fvu(activations[-1], last),
+            "n_weights": sum(network.n_weights_),
+            "score": score_of(logits),
+            "score_model": score_of(model_logits),
+            "score_floor": score_of(chain.forward(floor, layers[-1].stop, stop)),
+            "agreement": score_of(logits, unwrapper._decide(model_logits)),
+            "kl": metrics.kl_divergence(model_logits, logits)
+            if classifies
+            else float("nan"),
+            "multiply_adds": network.n_multiply_adds(compact=True),
+            "multiply_adds_model": chain.n_multiply_adds(0, stop),
+        }
+    )
+    return Report(
+        **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS}
+    )
+
+
+def _is_nan(value) -> bool:
+    return isinstance(value, float) and np.isnan(value)
+
+
+def _text(value) -> str:
+    if _is_nan(value):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
