@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -241,15 +242,16 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         ConvergenceWarning
             If `max_iter` ended the fit.
         """
-        rows = self._validate(X, y, sample_weight, reset=True)
+        if not self.warm_start:
+            # A fit that fails shall leave nothing half true.
+            self.__dict__.pop("intercept_", None)
+        warm = self.__sklearn_is_fitted__()
+        rows = self._validate(X, y, sample_weight, reset=not warm)
         solver = self._choose_solver(rows)
         seed = draw_seed(self.random_state)
         start = self._start(rows, seed)
-        if not (self.warm_start and self.__sklearn_is_fitted__()):
-            self.__dict__.pop("intercept_", None)
-        context = self._init_callback_context(
-            max_subtasks=self.max_iter if solver == "minibatch" else None
-        )
+        # A refit makes iterations beyond max_iter: their number is not known.
+        context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context.call_on_fit_task_begin(estimator=self, **data)
         hooks = CallbackEpochs(
@@ -274,7 +276,8 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         """Take a batch of rows into account, keeping what was learnt before.
 
         With the identity link the batch is added to the second moments, and the
-        weights are those of `fit` on all rows so far. With the ReLU link it is one
+        weights are those of `fit` on all rows so far; a `fit` keeps no second
+        moments, so after one they start from this batch. With the ReLU link it is one
         pass of proximal Adam over the batch, with no refit.
 
         Parameters
@@ -290,6 +293,11 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         -------
         self : FeatureConnector
             The fitted estimator.
+
+        Warns
+        -----
+        UserWarning
+            If what `fit` learnt before is given up, see above.
         """
         first = not self.__sklearn_is_fitted__()
         rows = self._validate(X, y, sample_weight, reset=first)
@@ -301,10 +309,18 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             )
         target = self._target(rows)
         if self.link == "identity":
-            if first or not isinstance(self._state, GramStatistics):
-                statistics = GramStatistics.zeros(rows.X.shape[1], n_outputs)
+            before = None if first else self._state
+            if isinstance(before, GramStatistics):
+                statistics = before.copy()
             else:
-                statistics = self._state.copy()
+                statistics = GramStatistics.zeros(rows.X.shape[1], n_outputs)
+                if not first:
+                    warnings.warn(
+                        "partial_fit starts from this batch alone: with "
+                        "link='identity' fit keeps no second moments to add it to. "
+                        "Give every batch to partial_fit.",
+                        stacklevel=2,
+                    )
             statistics.update(rows.X, rows.Y, rows.sample_weight)
             zero = np.zeros((n_outputs, rows.X.shape[1]))
             fit = fit_linear(statistics, target, zero)
@@ -433,6 +449,7 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return tags
 
     def _validate(self, X, y, sample_weight, *, reset) -> Rows:
+        resolve_device(self.device)  # nonsense is refused whichever solver runs
         if sparse.issparse(y):
             y = y.toarray()
         X, y = validate_data(
@@ -508,7 +525,8 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                     f"{self.coef_.shape}, but X and y ask for {shape}; set "
                     f"warm_start=False."
                 )
-            return Solution(self.coef_.toarray(), self.intercept_.copy(), 0, 0.0)
+            intercept = self.intercept_ * self.fit_intercept
+            return Solution(self.coef_.toarray(), intercept, 0, 0.0)
         if isinstance(self.init, str):
             if self.init == "product":
                 raise ValueError(

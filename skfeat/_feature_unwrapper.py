@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from copy import copy
+from copy import copy, deepcopy
 from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import ClassifierTags, RegressorTags
+from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -19,8 +20,11 @@ from skfeat._base import CallbackEpochs, SkfeatEstimator
 from skfeat._feature_connector import FeatureConnector
 from skfeat._sparse_autoencoder import SparseAutoencoder
 from skfeat._unwrap import (
+    as_numpy,
+    check_values,
     class_labels,
     decoder,
+    dense_codes,
     hard_predictions,
     layer_activations,
     logits_end,
@@ -36,9 +40,9 @@ from skfeat.adapters import (
     read_chain,
 )
 from skfeat.initialization import product_init
+from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
 from skfeat.unwrap_report import make_report
-from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -58,7 +62,7 @@ _DISTILL_UPDATES = 1500
 _DISTILL_RATE = 5e-3
 
 
-class FeatureUnwrapper(SkfeatEstimator):
+class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
     """Turn a fitted network into a sparse network of interpretable features.
 
     The activations of each hidden layer are unwrapped into sparse features by a
@@ -120,7 +124,8 @@ class FeatureUnwrapper(SkfeatEstimator):
         Seeds the autoencoders, the connectors and distillation.
 
     verbose : int, default=0
-        Print the steps, and a line an epoch of distillation.
+        Print a line for each autoencoder and connector, and one an epoch of
+        distillation.
 
     Attributes
     ----------
@@ -244,16 +249,18 @@ class FeatureUnwrapper(SkfeatEstimator):
             If a parameter or X does not fit the model.
         """
         data = {"X": X, "y": y, "metadata": None}
-        X = validate_data(
-            self, accept_tensor(X), dtype=[np.float64, np.float32], reset=True
-        )
-        self.__dict__.pop("_network", None)
+        X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
+        check_consistent_length(X, y)
+        for name in ("_network", "classes_"):
+            self.__dict__.pop(name, None)
         chain = read_chain(self.model, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
         check_chain(chain, self.model, X)
         classes = None
         if self._classifies():
-            classes = class_labels(y, chain.n_outputs, model_classes(self.model))
+            classes = class_labels(y, chain, model_classes(self.model))
+        else:
+            check_values(y, chain)
         layers = self._pick_layers(chain)
         seeds = draw_seeds(self.random_state, 2 * len(layers))
         autoencoders = self._make_autoencoders(layers, seeds[: len(layers)])
@@ -266,13 +273,14 @@ class FeatureUnwrapper(SkfeatEstimator):
         activations = layer_activations(chain, layers, X)
         autoencoders = self._fit_autoencoders(autoencoders, activations, context, data)
         codes = [
-            autoencoder.transform(rows)
+            dense_codes(autoencoder, rows)
             for autoencoder, rows in zip(autoencoders, activations, strict=True)
         ]
         self._give_starts(connectors, autoencoders, chain, layers)
         self._fit_connectors(connectors, budgets, codes, context, data)
 
         means = [rows.mean(axis=0) for rows in activations]
+        start, stop = layers[-1].stop, logits_end(chain, classes is not None)
 
         def fitted(connectors, losses):
             return {
@@ -284,13 +292,11 @@ class FeatureUnwrapper(SkfeatEstimator):
                 "loss_curve_": losses,
                 "_chain": chain,
                 "_means": means,
-                "_network": make_network(chain, layers, autoencoders, connectors),
+                "_network": make_network(chain, layers, autoencoders, connectors, stop),
             }
 
         losses: list[float] = []
         if self.distill and connectors:
-            stop = logits_end(chain)
-            start = layers[-1].stop
             student = Student(
                 features=codes,
                 coefs=[connector.coef_.toarray() for connector in connectors],
@@ -323,12 +329,14 @@ class FeatureUnwrapper(SkfeatEstimator):
                     self,
                     distilling,
                     data,
-                    lambda weights: fitted(_replaced(connectors, *weights), losses),
+                    lambda weights: fitted(
+                        _replaced(connectors, budgets, *weights), losses
+                    ),
                 ),
                 verbose=self.verbose,
             )
             connectors, losses = (
-                _replaced(connectors, coefs, intercepts),
+                _replaced(connectors, budgets, coefs, intercepts),
                 history.losses,
             )
             distilling.call_on_fit_task_end(estimator=self, **data)
@@ -502,8 +510,13 @@ class FeatureUnwrapper(SkfeatEstimator):
         return super().set_params(**params)
 
     def __sklearn_clone__(self):
+        shell = copy(self)
+        shell.model = None
+        cloned = _clone_parametrized(shell)
         try:
-            return _clone_parametrized(self)
+            # Not by clone, which would forget the fit of a scikit-learn or skorch one.
+            frozen = isinstance(self.model, FrozenEstimator)
+            cloned.model = self.model if frozen else deepcopy(self.model)
         except RuntimeError as error:
             if "deepcopy" not in str(error):
                 raise
@@ -513,28 +526,35 @@ class FeatureUnwrapper(SkfeatEstimator):
                 "stored on a module during forward. Delete it or store "
                 "tensor.detach()."
             ) from error
+        return cloned
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_network")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # Not through the mixins: they would require y, and fit needs none.
+        # The dtype of the features is that of the model.
+        tags.transformer_tags.preserves_dtype = []
+        # Not through the mixins: they would require y, and fit needs none. How well
+        # it scores on the y of a check is the model's affair.
         if self._classifies():
             tags.estimator_type = "classifier"
-            tags.classifier_tags = ClassifierTags()
+            tags.classifier_tags = ClassifierTags(poor_score=True)
         else:
             tags.estimator_type = "regressor"
-            tags.regressor_tags = RegressorTags()
+            tags.regressor_tags = RegressorTags(poor_score=True)
         return tags
 
     def _sk_visual_block_(self):
         parts = {
-            "autoencoder": self.autoencoder or SparseAutoencoder(),
-            "connector": self.connector or FeatureConnector(),
+            "autoencoder": self.autoencoder,
+            "connector": self.connector,
         }
+        defaults = {"autoencoder": SparseAutoencoder, "connector": FeatureConnector}
         parts = {
-            name: part for name, part in parts.items() if hasattr(part, "get_params")
+            name: defaults[name]() if part is None else part
+            for name, part in parts.items()
+            if part is None or hasattr(part, "get_params")
         }
         return _VisualBlock(
             "parallel",
@@ -545,22 +565,27 @@ class FeatureUnwrapper(SkfeatEstimator):
         )
 
     def _classifies(self) -> bool:
-        task = infer_task(self.model) if self.task == "auto" else self.task
-        return task == "classification"
+        if self.__sklearn_is_fitted__():
+            return hasattr(self, "classes_")
+        # Also asked before fit has validated the parameters: they may be anything.
+        if isinstance(self.task, str) and self.task != "auto":
+            return self.task == "classification"
+        return infer_task(self.model) == "classification"
 
     def _validate(self, X):
         check_is_fitted(self)
         return validate_data(
-            self, accept_tensor(X), dtype=[np.float64, np.float32], reset=False
+            self, as_numpy(X), dtype=[np.float64, np.float32], reset=False
         ).astype(self._chain.dtype, copy=False)
 
     def _outputs(self, X):
-        return self._network.predict_raw(self._validate(X))
+        X = self._validate(X)
+        return self._network.predict_raw(X)
 
     def _model_outputs(self, X):
         """Run the model itself, and return its logits or values."""
         outputs = model_outputs(self.model, self._validate(X))
-        return to_logits(outputs, self._chain)
+        return to_logits(outputs, self._chain) if self._classifies() else outputs
 
     def _decide(self, outputs):
         if self._classifies():
@@ -625,8 +650,11 @@ class FeatureUnwrapper(SkfeatEstimator):
             delayed(_fit_part)(*task)
             for task in zip(autoencoders, activations, contexts, strict=True)
         )
-        for subcontext in contexts:
+        for index, subcontext in enumerate(contexts):
             subcontext.call_on_fit_task_end(estimator=self, **data)
+            if self.verbose:
+                score = fitted[index].score(activations[index])
+                print(f"[FeatureUnwrapper] autoencoder {index}: R2 {score:.6g}")
         return fitted
 
     def _give_starts(self, connectors, autoencoders, chain, layers):
@@ -657,18 +685,24 @@ class FeatureUnwrapper(SkfeatEstimator):
         for index, connector in enumerate(connectors):
             targets = codes[index + 1]
             budget = budgets[index]
+            if budget is None:
+                budget = connector.n_nonzero_coefs
             if budget is None and self.connector is None:
-                budget = budgets[index] = _WEIGHTS_PER_OUTPUT * targets.shape[1]
+                budget = _WEIGHTS_PER_OUTPUT * targets.shape[1]
             if budget is not None:
                 wider = _WIDER * budget if self.distill else budget
                 connector.set_params(n_nonzero_coefs=wider)
-            elif self.distill:
-                budgets[index] = connector.n_nonzero_coefs
+            budgets[index] = budget
             subcontext = context.subcontext(task_name="connector")
             subcontext.call_on_fit_task_begin(estimator=self, **data)
             connector = _fit_part(connector, inputs, subcontext, targets)
             subcontext.call_on_fit_task_end(estimator=self, **data)
             inputs = connector.predict(inputs).reshape(len(inputs), -1)
+            if self.verbose:
+                print(
+                    f"[FeatureUnwrapper] connector {index}: {connector.coef_.nnz} "
+                    f"nonzero weights, R2 {1 - fvu(targets, inputs):.6g}"
+                )
 
 
 def _one_each(parts, n_parts, name, kind):
@@ -699,11 +733,14 @@ def _fit_part(part, X, context, y=None):
         return part.fit(X) if y is None else part.fit(X, y)
 
 
-def _replaced(connectors, coefs, intercepts):
-    """Copy fitted connectors, with other weights."""
+def _replaced(connectors, budgets, coefs, intercepts):
+    """Copy fitted connectors, with other weights and the budget these keep to."""
     copies = []
-    for connector, coef, intercept in zip(connectors, coefs, intercepts, strict=True):
+    for connector, budget, coef, intercept in zip(
+        connectors, budgets, coefs, intercepts, strict=True
+    ):
         connector = copy(connector)
+        connector.n_nonzero_coefs = budget
         connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef))
         connector.intercept_ = intercept
         copies.append(connector)

@@ -31,7 +31,7 @@ from skfeat.utils._sklearn import (
 from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
-_AUTO_UPDATES = 2500
+_AUTO_UPDATES = 2000
 
 # Rows that are scored at once.
 _SCORED_ROWS = 1024
@@ -95,14 +95,14 @@ class SparseAutoencoder(
         Rows of a minibatch; clipped to the number of rows.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs at most. "auto" plans as many epochs as make 2,500 updates,
+        Number of epochs at most. "auto" plans as many epochs as make 2,000 updates,
         and at least 5.
 
-    tol : float, default=1e-3
+    tol : float, default=1e-4
         Training ends when `n_iter_no_change` epochs together lower the loss (the
         held-out error with `early_stopping`) by less than this share.
 
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int, default=20
         Number of epochs that must, together, make progress.
 
     early_stopping : bool, default=False
@@ -234,8 +234,8 @@ class SparseAutoencoder(
         learning_rate_init="auto",
         batch_size=512,
         max_iter="auto",
-        tol=1e-3,
-        n_iter_no_change=10,
+        tol=1e-4,
+        n_iter_no_change=20,
         early_stopping=False,
         validation_fraction=0.1,
         warm_start=False,

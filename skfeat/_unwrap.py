@@ -5,12 +5,32 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.special import expit, logit, softmax
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 
+from skfeat.kernels._inference import encode
 from skfeat.network import SparseFeatureNetwork
+from skfeat.utils._arrays import accept_tensor
 
-# What may follow the logits; a network of features ends before it.
+# What may follow the logits; the network of a classifier ends before it.
 _OUTPUT_KINDS = ("softmax", "log_softmax", "sigmoid")
+
+
+def as_numpy(X):
+    """Make a torch tensor a numpy array, with array API dispatch too."""
+    X = accept_tensor(X)
+    return X.cpu().numpy() if isinstance(X, torch.Tensor) else X
+
+
+def dense_codes(autoencoder, X) -> np.ndarray:
+    """Encode rows into a dense array, whatever output the autoencoder is set to."""
+    return encode(
+        X,
+        autoencoder.encoder_coef_,
+        autoencoder.encoder_intercept_,
+        autoencoder.intercept_,
+        autoencoder.make_activation(),
+    )
 
 
 def layer_activations(chain, layers, X) -> list[np.ndarray]:
@@ -23,14 +43,14 @@ def layer_activations(chain, layers, X) -> list[np.ndarray]:
     return activations
 
 
-def logits_end(chain) -> int:
-    """Return the step where a chain's logits (or values) are complete."""
+def logits_end(chain, classifies) -> int:
+    """Return the step where a classifier's logits, or any values, are complete."""
     last = len(chain.steps)
-    return last - (chain.steps[-1].kind in _OUTPUT_KINDS)
+    return last - (classifies and chain.steps[-1].kind in _OUTPUT_KINDS)
 
 
 def to_logits(outputs, chain) -> np.ndarray:
-    """Turn what a model returns into logits, undoing its last nonlinearity."""
+    """Turn what a classifier returns into logits, undoing its last nonlinearity."""
     match chain.steps[-1].kind:
         case "softmax":
             return np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
@@ -40,13 +60,13 @@ def to_logits(outputs, chain) -> np.ndarray:
     return outputs
 
 
-def class_labels(y, n_outputs, model_classes) -> np.ndarray:
+def class_labels(y, chain, model_classes) -> np.ndarray:
     """Return the label of each output of a classifier.
 
     Parameters
     ----------
     y : array-like of shape (n,) or None
-    n_outputs : int
+    chain : Chain
     model_classes : ndarray or None
         The model's own labels, where it has some.
 
@@ -59,24 +79,46 @@ def class_labels(y, n_outputs, model_classes) -> np.ndarray:
     ValueError
         If the labels cannot be those of the outputs.
     """
+    n_outputs = chain.n_outputs
+    if n_outputs > 1 and chain.steps[-1].kind == "sigmoid":
+        raise ValueError(
+            f"model gives a row several labels at once ({n_outputs} outputs, each with "
+            f"a sigmoid), but FeatureUnwrapper unwraps classifiers with one label a "
+            f"row; set task='regression' to unwrap the probabilities as values."
+        )
     n_classes = max(2, n_outputs)
+    if y is not None:
+        y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
     if model_classes is not None:
+        if len(model_classes) != n_classes:
+            raise ValueError(
+                f"model has classes_ of {len(model_classes)} labels, but {n_outputs} "
+                f"outputs for {n_classes} classes."
+            )
         return np.asarray(model_classes)
     if y is None:
         return np.arange(n_classes)
-    labels = np.unique(column_or_1d(y))
+    labels = np.unique(y)
     if len(labels) == n_classes:
         return labels
-    # Rows may lack a class, as in a fold: integers still say which output is theirs.
-    if np.issubdtype(labels.dtype, np.integer) and (
-        labels.min() >= 0 and labels.max() < n_classes
-    ):
+    # Rows may lack a class, as in a fold: numbers still say which output is theirs.
+    if labels.dtype.kind in "iuf" and np.isin(labels, np.arange(n_classes)).all():
         return np.arange(n_classes)
     raise ValueError(
         f"y has {len(labels)} classes, but the model has {n_outputs} outputs for "
         f"{n_classes} classes; pass y with every class, or as integers from 0 to "
         f"{n_classes - 1}."
     )
+
+
+def check_values(y, chain) -> None:
+    """Raise ValueError unless y, if given, can be what a regressor predicts."""
+    if y is not None:
+        y = check_array(y, dtype="numeric", ensure_2d=False, input_name="y")
+        if chain.n_outputs == 1:
+            column_or_1d(y, warn=True)
 
 
 def hard_predictions(logits) -> np.ndarray:
@@ -104,20 +146,23 @@ def decoder(chain, autoencoder, device):
     return lambda features: back(torch.addmm(bias, features, components))
 
 
-def make_network(chain, layers, autoencoders, connectors) -> SparseFeatureNetwork:
-    """Assemble the network of features."""
+def make_network(chain, layers, autoencoders, connectors, stop) -> SparseFeatureNetwork:
+    """Assemble the network of features, up to step `stop` of the chain."""
     first, last = autoencoders[0], autoencoders[-1]
+    # Connectors keep float64; the network computes in the dtype of the model.
     return SparseFeatureNetwork(
         front=chain.slice(0, layers[0].stop),
         encoder_coef=first.encoder_coef_,
         encoder_intercept=first.encoder_intercept_,
         encoder_bias=first.intercept_,
         activation=first.make_activation(),
-        coefs=[connector.coef_ for connector in connectors],
-        intercepts=[connector.intercept_ for connector in connectors],
+        coefs=[connector.coef_.astype(chain.dtype) for connector in connectors],
+        intercepts=[
+            connector.intercept_.astype(chain.dtype) for connector in connectors
+        ],
         links=[connector.link for connector in connectors],
         decoder_coef=last.components_,
         decoder_intercept=last.intercept_,
-        back=chain.slice(layers[-1].stop, logits_end(chain)),
+        back=chain.slice(layers[-1].stop, stop),
         layer_names=[layer.name for layer in layers],
     )

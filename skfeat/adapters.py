@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -23,6 +24,12 @@ from skfeat.chain import Chain, Step
 _EXPECTED = (
     "model must be a torch.nn.Module instance, a skorch net or a scikit-learn "
     "MLPClassifier or MLPRegressor, got"
+)
+
+_FORGOTTEN = (
+    "FeatureUnwrapper needs a trained model. scikit-learn's clone, which a search over "
+    "models calls, forgets the fit of an estimator; FrozenEstimator(model) of "
+    "sklearn.frozen keeps it."
 )
 
 # torch.fx patches nn.Module.__call__ for the whole process while it traces, and running
@@ -54,6 +61,7 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
     """
     if isinstance(model, type):
         raise TypeError(f"{_EXPECTED} the class {model.__name__}; pass an instance.")
+    model = _thawed(model)
     if hasattr(model, "__skfeat_chain__"):
         chain = model.__skfeat_chain__(n_features)
         if not isinstance(chain, Chain):
@@ -115,6 +123,7 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     TypeError
         If a module does not return one tensor with a row a sample.
     """
+    model = _thawed(model)
     if isinstance(model, MLPClassifier | MLPRegressor):
         return _mlp_outputs(model, X)
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
@@ -197,6 +206,7 @@ def infer_task(model: Any) -> str | None:
     classifies if it ends in a softmax or sigmoid or has more than one output.
     """
     try:
+        model = _thawed(model)
         if hasattr(model, "__sklearn_tags__"):
             if is_classifier(model):
                 return "classification"
@@ -228,12 +238,17 @@ def model_classes(model: Any) -> np.ndarray | None:
     return getattr(model, "classes_", None)
 
 
+def _thawed(model: Any) -> Any:
+    return model.estimator if isinstance(model, FrozenEstimator) else model
+
+
 def _module_of(model: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         module = getattr(model, "module_", None)
         if module is None and hasattr(model, "module") and hasattr(model, "initialize"):
             raise ValueError(
-                f"this {type(model).__name__} has no module yet; fit it first."
+                f"this {type(model).__name__} has no module yet; fit it first. "
+                f"{_FORGOTTEN}"
             )
         if not isinstance(module, nn.Module):
             raise TypeError(f"{_EXPECTED} {model!r} of type {type(model).__name__}.")
@@ -248,7 +263,7 @@ def _module_of(model: Any) -> nn.Module:
 
 
 def _mlp_steps(model: MLPClassifier | MLPRegressor) -> list[Step]:
-    check_is_fitted(model)
+    check_is_fitted(model, msg=f"This %(name)s is not fitted. {_FORGOTTEN}")
     kinds = {"logistic": "sigmoid"}
     n_hidden = len(model.coefs_) - 1
     steps = []

@@ -43,7 +43,7 @@ def product_init(encoded, coef, intercept, encoder) -> tuple[np.ndarray, np.ndar
     >>> H1, W, b = np.maximum(rng.randn(300, 6), 0), rng.randn(5, 6), np.zeros(5)
     >>> H2 = np.maximum(H1 @ W.T + b, 0)
     >>> first = SparseAutoencoder(12, k=4, random_state=0).fit(H1)
-    >>> second = SparseAutoencoder(10, k=4, random_state=0).fit(H2)
+    >>> second = SparseAutoencoder(8, k=4, random_state=0).fit(H2)
     >>> start = product_init(first, W, b, second)
     >>> connector = FeatureConnector(0.001, init=start)
     >>> connector = connector.fit(first.transform(H1), second.transform(H2))

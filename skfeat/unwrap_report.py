@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Bunch
 
 from skfeat import metrics
-from skfeat._unwrap import layer_activations, logits_end
+from skfeat._unwrap import dense_codes, layer_activations, logits_end
 
 _COLUMNS = {
     "layer": "layer",
@@ -105,7 +105,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     """
     chain, network = unwrapper._chain, unwrapper.network()
     classifies = hasattr(unwrapper, "classes_")
-    stop = logits_end(chain)
+    stop = logits_end(chain, classifies)
     layers = [layer for layer in chain.hidden if layer.name in unwrapper.layer_names_]
     activations = layer_activations(chain, layers, X)
     own_features = network.features(X)
@@ -118,7 +118,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     for index, (layer, autoencoder) in enumerate(
         zip(layers, unwrapper.autoencoders_, strict=True)
     ):
-        codes = autoencoder.transform(activations[index])
+        codes = dense_codes(autoencoder, activations[index])
         decoded = autoencoder.inverse_transform(codes)
         row = {
             "layer": layer.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from skfeat.solvers._rectified_minibatch import (
     ConnectorTrainer,
     Scales,
 )
+from skfeat.utils._torch import n_batches
 
 # Updates that a minibatch fit plans by default.
 _AUTO_UPDATES = 800
@@ -114,15 +116,18 @@ def fit_rectified(
     if budget is None:
         solution = problem.solve(alpha, start)
         if target.refit and alpha > 0:
-            solution = problem.solve(0.0, solution, support=solution.coef != 0)
+            solution = problem.refit(solution)
     elif target.refit:
-        solution = problem.prune(problem.solve(0.0, start), budget)
+        solution = problem.prune(start, budget)
         alpha = _entry_alpha(problem.gradient(solution), solution.coef)
     else:
         alpha_max, null = problem.null()
-        alpha, solution = find_alpha(problem.solve, null, alpha_max, budget)
+        solve = partial(problem.solve, warn=False)
+        alpha, solution = find_alpha(solve, null, alpha_max, budget)
         coef = trim(solution.coef, np.abs(solution.coef) * problem.spread, budget)
-        solution = problem.solve(alpha, solution, support=coef != 0)
+        if coef is not solution.coef:
+            solution = problem.settle(alpha, solution._replace(coef=coef))
+        problem.check(solution)
     return Fit(
         solution.coef,
         solution.intercept,
@@ -146,7 +151,7 @@ def fit_minibatch(
     n_rows = rows.X.shape[0]
     max_iter = target.max_iter
     if max_iter is None:
-        max_iter = max(5, -(-_AUTO_UPDATES * settings.batch_size // n_rows))
+        max_iter = max(5, -(-_AUTO_UPDATES // n_batches(n_rows, settings.batch_size)))
 
     def train(trainer, n_epochs):
         trainer.plan(n_rows, n_epochs)
@@ -163,7 +168,8 @@ def fit_minibatch(
     history = train(trainer, max_iter)
     coef, intercept = trainer.finish()
     losses, state = history.losses, trainer.state()
-    if target.refit and target.budget is None and settings.alpha > 0:
+    penalised = target.budget is None and settings.alpha > 0
+    if target.refit and penalised and not history.stopped:
         trainer = ConnectorTrainer(
             replace(settings, alpha=0.0),
             Solution(coef, intercept, 0, 0.0),
@@ -175,7 +181,9 @@ def fit_minibatch(
     alpha = target.alpha
     if target.budget is not None:
         alpha = _entry_alpha(_gradient(rows, coef, intercept), coef)
-    change = abs(losses[-1] - losses[-2]) / losses[-1] if len(losses) > 1 else np.inf
+    change = np.inf
+    if len(losses) > 1:
+        change = abs(losses[-1] - losses[-2]) / max(losses[-1], 1e-12)
     return Fit(coef, intercept, alpha, len(losses), change, losses, state)
 
 
@@ -228,6 +236,10 @@ def _path(solve, solution, alphas, alpha_max, n_alphas, eps):
     if alphas is None:
         alphas = geometric_alphas(alpha_max, n_alphas, eps)
     alphas = np.sort(np.asarray(alphas, dtype=np.float64))[::-1]
+    if alphas.ndim != 1 or not len(alphas) or not (alphas >= 0).all():
+        raise ValueError(
+            f"alphas must be one or more numbers of at least 0. Got {alphas!r} instead."
+        )
     solutions = []
     for alpha in alphas:
         solution = solve(float(alpha), solution)

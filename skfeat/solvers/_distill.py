@@ -100,7 +100,7 @@ def distill(
     coefs, intercepts : lists of ndarray
     history : History
     """
-    learner = _Learner(student, outputs, settings)
+    learner = _Learner(student, outputs, sample_weight, settings)
     planned = settings.n_epochs * n_batches(len(outputs), settings.batch_size)
 
     def run_epoch():
@@ -132,18 +132,19 @@ def distill(
 class _Learner:
     """The student's weights as tensors, on features of unit mean square."""
 
-    def __init__(self, student, outputs, settings):
+    def __init__(self, student, outputs, sample_weight, settings):
         self.student, self.settings = student, settings
         self.generator = make_generator(settings.seed)
         self.n_steps = 0
         self.outputs = outputs
-        self.output_scale = max(float(outputs.std()), 1e-12)
-        self.scales = [_rms(features) for features in student.features]
+        # Of rows that weigh nothing, nothing may be felt: not even in the units.
+        weights = sample_weight / sample_weight.sum()
+        deviations = outputs - (weights @ outputs).mean()
+        self.output_scale = max(_moments(deviations, weights)[0], 1e-12)
+        moments = [_moments(features, weights) for features in student.features]
+        self.scales = [rms for rms, _ in moments]
         # Squared errors are counted as shares of the features' variance.
-        self.variances = [
-            max(float(features.var(axis=0).sum()), 1e-12)
-            for features in student.features
-        ]
+        self.variances = [max(variance, 1e-12) for _, variance in moments]
         into, out = self.scales[:-1], self.scales[1:]
         self.coefs = [
             self._parameter(coef * (a / b))
@@ -251,5 +252,9 @@ class _Learner:
         return self.weights()
 
 
-def _rms(features) -> float:
-    return float(np.sqrt(np.square(features, dtype=np.float64).mean())) or 1.0
+def _moments(rows, weights) -> tuple[float, float]:
+    """Root mean square (1 if zero) and summed variance of weighted rows."""
+    mean = weights @ rows
+    square = weights @ np.square(rows, dtype=np.float64)
+    variance = float(np.maximum(square - mean**2, 0).sum())
+    return float(np.sqrt(square.mean())) or 1.0, variance

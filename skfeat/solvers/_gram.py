@@ -25,7 +25,7 @@ from skfeat.solvers._loop import EpochHooks
 
 _ROWS = 8192
 _BLOCK = 64
-_JUMP_EVERY = 5
+_JUMP_EVERY, _JUMPS = 5, 10
 
 
 @dataclass
@@ -118,6 +118,10 @@ class GramStatistics:
             yx = yx + np.outer(y_mean, x_mean)
             yy = yy + np.square(y_mean)
             x_mean, y_mean = np.zeros_like(x_mean), np.zeros_like(y_mean)
+        # What is left of a constant input are rounding errors of its mean.
+        constant = np.diag(xx) <= 1e-26 * np.square(x_mean)
+        if constant.any():
+            xx[constant], xx[:, constant], yx[:, constant] = 0.0, 0.0, 0.0
         return GramProblem(xx, yx, yy, x_mean, y_mean)
 
     def copy(self) -> GramStatistics:
@@ -249,29 +253,40 @@ class GramProblem:
             residual[rows] -= change[rows] @ self.xx[block]
 
     def _jump(self, alpha, coef, residual):
-        """Move every output to the optimum on its support, or to the first zero."""
+        """Move every output to the optimum on its support, dropping what turns zero."""
         coef = coef.copy()
         # A system that costs more than the sweeps between two jumps is left to them.
         largest = max(128.0, (3 * _JUMP_EVERY * self.xx.size) ** (1 / 3))
         for output, row in enumerate(coef):
             index = np.flatnonzero(row)
-            if not 0 < len(index) <= largest:
-                continue
-            weights = row[index]
-            downhill = residual[output, index] - alpha * np.sign(weights)
-            xx = self.xx[np.ix_(index, index)]
-            try:
-                step = np.linalg.solve(xx, downhill)
-            except np.linalg.LinAlgError:
-                continue
-            crossing = -weights / np.where(step == 0, np.inf, step)
-            crossing[crossing <= 0] = np.inf
-            length = min(1.0, crossing.min())
-            step = length * step
-            # A nearly singular system may have pointed anywhere.
-            if 2 * step @ downhill > step @ xx @ step:
-                row[index] = np.where(crossing <= length, 0.0, weights + step)
+            pull = residual[output]
+            for _ in range(_JUMPS if 0 < len(index) <= largest else 0):
+                moved = self._move(alpha, row[index], pull[index], index)
+                if moved is None:
+                    break
+                row[index] = moved
+                if moved.all() or not moved.any():
+                    break
+                index = index[moved != 0]
+                pull = self.yx[output] - row[index] @ self.xx[index]
         return coef
+
+    def _move(self, alpha, weights, pull, index):
+        """Newton step of one output, cut at the first zero; None if it leads uphill."""
+        downhill = pull - alpha * np.sign(weights)
+        xx = self.xx[np.ix_(index, index)]
+        # The ridge sends the step far along directions the data does not see: there
+        # the penalty alone decides, and the first zero ends the step.
+        ridge = 1e-12 * np.trace(xx) / len(index)
+        step = np.linalg.solve(xx + ridge * np.eye(len(index)), downhill)
+        crossing = -weights / np.where(step == 0, np.inf, step)
+        crossing[crossing <= 0] = np.inf
+        length = min(1.0, crossing.min())
+        step = length * step
+        # A nearly singular system may have pointed anywhere.
+        if not 2 * step @ downhill > step @ xx @ step:
+            return None
+        return np.where(crossing <= length, 0.0, weights + step)
 
     def dual_gap(
         self, alpha: float, coef: np.ndarray, residual: np.ndarray
@@ -310,5 +325,5 @@ def _solve_normal(xx: np.ndarray, xy: np.ndarray) -> np.ndarray:
     In raw units an input of small scale would be taken for a singular direction.
     """
     spread = np.sqrt(np.diag(xx))[:, None]
-    scale = np.where(spread > 0, spread, 1.0)
+    scale = np.where(spread > 0, spread, np.inf)
     return np.linalg.lstsq(xx / scale / scale.T, xy / scale, rcond=None)[0] / scale

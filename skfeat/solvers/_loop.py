@@ -37,6 +37,7 @@ class History:
 
     losses: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
+    stopped: bool = False  # by a callback or from the keyboard
 
     @property
     def n_epochs(self) -> int:
@@ -143,6 +144,7 @@ def run_epochs(
                 if on_best is not None:
                     on_best()
             if hooks.end(state):
+                history.stopped = True
                 return history
             if idle >= stopping.n_iter_no_change:
                 return history
@@ -152,6 +154,7 @@ def run_epochs(
             f"reached so far are kept.",
             stacklevel=4,
         )
+        history.stopped = True
         return history
     if falling:
         warnings.warn(

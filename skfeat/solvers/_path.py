@@ -75,7 +75,7 @@ def find_alpha(
         return alpha_max, start
     for alpha in geometric_alphas(alpha_max, n_steps, 1e-6)[1:]:
         solution = solve(alpha, solution)
-        count = np.count_nonzero(solution.coef)
+        count = int(np.count_nonzero(solution.coef))
         if count >= budget:
             low, enough = alpha, solution
             break
@@ -91,7 +91,7 @@ def find_alpha(
         share = np.clip((many - budget) / (many - few), 0.1, 0.9)
         middle = float(low * (high / low) ** share)
         solution = solve(middle, enough)
-        count = np.count_nonzero(solution.coef)
+        count = int(np.count_nonzero(solution.coef))
         if count >= budget:
             low, enough = middle, solution
         else:

@@ -30,6 +30,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
 from skfeat.solvers._loop import EpochHooks
+from skfeat.solvers._newton import refit_rectified
 from skfeat.solvers._path import Solution, trim
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 # The objective is compared over this many iterations to decide about stopping.
 _WINDOW = 10
+# A step shortened below this share has found no way down.
+_SHORTEST = 1e-3
 
 
 class RectifiedProblem:
@@ -72,7 +75,8 @@ class RectifiedProblem:
     ):
         self.hooks = hooks or EpochHooks()
         self.stopped = False
-        self.X = X
+        # Products with float64 weights would convert X again in every iteration.
+        self.X = X.astype(np.float64, copy=False)
         self.Y = Y
         self.weights = (sample_weight / sample_weight.sum())[:, None]
         self.fit_intercept = fit_intercept
@@ -82,8 +86,8 @@ class RectifiedProblem:
         self.center = statistics.x_mean if fit_intercept else np.zeros(X.shape[1])
         diagonal = np.diag(gram)
         # An input that never varies cannot be stepped along.
-        varies = diagonal > 0
-        inverse = np.where(varies, 1 / np.where(varies, diagonal, 1.0), 0.0)
+        self.varies = diagonal > 0
+        inverse = np.where(self.varies, 1 / np.where(self.varies, diagonal, 1.0), 0.0)
         root = np.sqrt(inverse)
         lipschitz = _largest_eigenvalue(root[:, None] * gram * root)
         self.steps = inverse / max(lipschitz, 1e-12)
@@ -101,10 +105,11 @@ class RectifiedProblem:
 
     def objective(self, coef, offset, alpha, loss=rectified) -> float:
         """Value of the objective at weights and at the intercept of centred inputs."""
-        _, value = loss(self._pre(coef, offset), self.Y)
-        return float((self.weights * value).sum()) + L1(alpha).value(coef)
+        return self._value(loss, self._pre(coef, offset)) + L1(alpha).value(coef)
 
-    def solve(self, alpha: float, start: Solution, *, support=None) -> Solution:
+    def solve(
+        self, alpha: float, start: Solution, *, support=None, warn=True
+    ) -> Solution:
         """Minimise the convex majorant, then the loss itself, from a start.
 
         Parameters
@@ -113,6 +118,8 @@ class RectifiedProblem:
         start : Solution
         support : bool ndarray of shape (q, p), optional
             Weights that may be nonzero; all by default.
+        warn : bool, default=True
+            Warn if `max_iter` ends the solution.
 
         Returns
         -------
@@ -120,21 +127,35 @@ class RectifiedProblem:
             Its stopping value is the relative decrease of the last ten iterations.
         """
         offset = start.intercept + start.coef @ self.center
-        coef, total = start.coef, 0
+        coef, total = start.coef * self.varies, 0
         for loss in (rectified_convex, rectified):
             coef, offset, n_iter, decrease = self._descend(
                 loss, alpha, coef, offset, support, self.max_iter
             )
             total += n_iter
-        if decrease > self.tol and not self.stopped:
+        solution = Solution(coef, offset - coef @ self.center, total, decrease)
+        if warn:
+            self.check(solution)
+        return solution
+
+    def check(self, solution: Solution) -> None:
+        """Warn if `max_iter` ended a solution."""
+        if solution.stopping_value > self.tol and not self.stopped:
             warnings.warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} iterations; over"
-                f" the last {_WINDOW} the objective still fell by {decrease:.3g} of its"
-                f" value, above tol={self.tol:g}.",
+                f" the last {_WINDOW} the objective still fell by"
+                f" {solution.stopping_value:.3g} of its value, above tol={self.tol:g}.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        return Solution(coef, offset - coef @ self.center, total, decrease)
+
+    def settle(self, alpha: float, trimmed: Solution) -> Solution:
+        """Solve again on a trimmed support, unless that would lose more weights."""
+        support = trimmed.coef != 0
+        solution = self.solve(alpha, trimmed, support=support, warn=False)
+        if np.count_nonzero(solution.coef) == np.count_nonzero(support):
+            return solution
+        return trimmed
 
     def prune(self, start: Solution, budget: int, *, n_stages: int = 12) -> Solution:
         """Reduce the weights to a budget, in stages of refit and removal.
@@ -142,7 +163,12 @@ class RectifiedProblem:
         Each stage drops the least salient weights, ``|w_oj| * std(x_j)``, and refits
         the others, so that weights that share a task are not all lost at once.
         """
-        solution = start
+        # The dense weights only say what to remove first: near is good enough.
+        offset = start.intercept + start.coef @ self.center
+        coef, offset, n_iter, decrease = self._descend(
+            rectified_convex, 0.0, start.coef * self.varies, offset, None, 20 * _WINDOW
+        )
+        solution = Solution(coef, offset - coef @ self.center, n_iter, decrease)
         dense = np.count_nonzero(solution.coef)
         for stage in range(1, n_stages + 1):
             left = budget + (dense - budget) * (1 - stage / n_stages) ** 3
@@ -150,12 +176,36 @@ class RectifiedProblem:
             offset = solution.intercept + solution.coef @ self.center
             support = coef != 0
             coef, offset, n_iter, decrease = self._descend(
-                rectified_convex, 0.0, coef, offset, support, 5 * _WINDOW
+                rectified_convex, 0.0, coef, offset, support, 3 * _WINDOW
             )
             solution = Solution(
                 coef, offset - coef @ self.center, solution.n_iter + n_iter, decrease
             )
-        return self.solve(0.0, solution, support=solution.coef != 0)
+        return self.refit(solution)
+
+    def refit(self, solution: Solution) -> Solution:
+        """Minimise the loss on the support of a solution, without the penalty."""
+        support = solution.coef != 0
+        # Newton's steps cost the square of an output's weights, but few are needed;
+        # only on wide and dense supports is the gradient cheaper.
+        if np.square(support.sum(axis=1)).sum() > 200 * support.size:
+            return self.solve(0.0, solution, support=support)
+        if self.stopped:
+            return solution
+        self.hooks.begin()
+        coef, intercept = refit_rectified(
+            self.X,
+            self.Y,
+            self.weights[:, 0],
+            solution.coef,
+            solution.intercept,
+            fit_intercept=self.fit_intercept,
+            tol=self.tol,
+        )
+        self._report(coef, intercept + coef @ self.center)
+        return solution._replace(
+            coef=coef, intercept=intercept, n_iter=solution.n_iter + 1
+        )
 
     def gradient(self, solution: Solution) -> np.ndarray:
         """Gradient of the true loss in the weights (q, p)."""
@@ -164,6 +214,9 @@ class RectifiedProblem:
             self.Y,
         )
         return self._pull(self.weights * residual)
+
+    def _value(self, loss, u) -> float:
+        return float((self.weights * loss(u, self.Y)[1]).sum())
 
     def _pre(self, coef, offset):
         return self.X @ coef.T + (offset - coef @ self.center)
@@ -180,39 +233,50 @@ class RectifiedProblem:
         """Accelerated proximal gradient on one loss, with function-value restarts."""
         penalty = L1(alpha)
         ahead, ahead_offset, momentum = coef, offset, 1.0
-        best = self.objective(coef, offset, alpha, loss)
+        # Pre-activations are linear in the weights: those of a point between two known
+        # ones need no product with the rows.
+        u = ahead_u = self._pre(coef, offset)
+        best = self._value(loss, u) + penalty.value(coef)
         window = [best]
-        decrease = 0.0
+        decrease, shorter = 0.0, 1.0
         n_iter = 0
         while n_iter < max_iter and not self.stopped:
             n_iter += 1
             self.hooks.begin()
-            residual, _ = loss(self._pre(ahead, ahead_offset), self.Y)
+            residual, _ = loss(ahead_u, self.Y)
             residual = self.weights * residual
-            new = penalty.prox(ahead - self.steps * self._pull(residual), self.steps)
+            steps = shorter * self.steps
+            new = penalty.prox(ahead - steps * self._pull(residual), steps)
             if support is not None:
                 new = new * support
             new_offset = ahead_offset
             if self.fit_intercept:
-                new_offset = ahead_offset - residual.sum(axis=0)
-            value = self.objective(new, new_offset, alpha, loss)
-            if value > best and momentum > 1.0:
-                # Overshot: forget the momentum and step again from the best point.
-                ahead, ahead_offset, momentum = coef, offset, 1.0
+                new_offset = ahead_offset - shorter * residual.sum(axis=0)
+            new_u = self._pre(new, new_offset)
+            value = self._value(loss, new_u) + penalty.value(new)
+            if value > best:
+                # Overshot: forget the momentum and step again from the best point. A
+                # plain step overshoots only at the kink of a negative target.
+                shorter *= 1.0 if momentum > 1.0 else 0.5
+                ahead, ahead_offset, ahead_u, momentum = coef, offset, u, 1.0
                 self.stopped = self._report(coef, offset)
+                if shorter < _SHORTEST:
+                    decrease = 0.0
+                    break
                 continue
             grown = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             lead = (momentum - 1) / grown
             ahead = new + lead * (new - coef)
             ahead_offset = new_offset + lead * (new_offset - offset)
-            coef, offset, momentum = new, new_offset, grown
-            best = min(best, value)
+            ahead_u = new_u + lead * (new_u - u)
+            coef, offset, u, momentum = new, new_offset, new_u, grown
+            best = value
             window.append(value)
             self.stopped = self._report(coef, offset)
-            if len(window) > _WINDOW:
-                decrease = (window[-1 - _WINDOW] - value) / max(abs(value), 1e-12)
-                if decrease <= self.tol:
-                    break
+            before = window[max(0, len(window) - 1 - _WINDOW)]
+            decrease = (before - value) / max(abs(value), 1e-12)
+            if len(window) > _WINDOW and decrease <= self.tol:
+                break
         return coef, offset, n_iter, decrease
 
 

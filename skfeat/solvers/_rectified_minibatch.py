@@ -79,9 +79,20 @@ class Scales:
 
     @classmethod
     def of(cls, X, Y: np.ndarray, sample_weight: np.ndarray) -> Scales:
-        """Measure rows and targets."""
-        mean, square = _moments(X, sample_weight)
-        _, y_square = _moments(Y, sample_weight)
+        """Measure rows and targets.
+
+        Raises
+        ------
+        ValueError
+            If their squares overflow.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, square = _moments(X, sample_weight)
+            _, y_square = _moments(Y, sample_weight)
+        if not (np.isfinite(square).all() and np.isfinite(y_square).all()):
+            raise ValueError(
+                "The second moments of X and y are non-finite; rescale them."
+            )
         return cls(
             float(np.sqrt(square.mean())) or 1.0,
             float(np.sqrt(y_square.mean())) or 1.0,
@@ -97,7 +108,9 @@ def _moments(X, sample_weight) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(start, start + 8192)
         block = X[rows].astype(np.float64)
         mean += weights[rows] @ block
-        square += weights[rows] @ (block * block)
+        # To an spmatrix, `*` is the matrix product.
+        squared = block.multiply(block) if sparse.issparse(block) else block * block
+        square += weights[rows] @ squared
     return mean, square
 
 

@@ -16,7 +16,11 @@ def write_formula(coef, output, max_terms=None, feature_names=None) -> str:
             f"output must be an int from 0 to {n_outputs - 1}, the index of an output. "
             f"Got {output!r} instead."
         )
-    if max_terms is not None and (not isinstance(max_terms, int) or max_terms < 1):
+    if max_terms is not None and (
+        not isinstance(max_terms, Integral)
+        or isinstance(max_terms, bool)
+        or max_terms < 1
+    ):
         raise ValueError(
             f"max_terms must be None or an int of at least 1. Got {max_terms!r} "
             f"instead."

@@ -1,0 +1,116 @@
+"""Refit of a rectified connector on a given support, one output at a time.
+
+On its few inputs an output is a small piecewise quadratic problem: between two changes
+of the set of rows that pull, least squares on those rows is exact. Newton steps with
+halving therefore end after a handful of rounds, first on the convex majorant, then on
+the loss itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from skfeat.losses import rectified, rectified_convex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Inputs whose rows are all off have no say in the loss: a trace of ridge, relative to
+# the inputs' mean squares, picks the smallest of their weights that keeps them off.
+_RIDGE = 1e-9
+
+_MAX_ROUNDS = 100
+_MAX_HALVINGS = 30
+
+
+def refit_rectified(
+    X,
+    Y: np.ndarray,
+    weights: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    *,
+    fit_intercept: bool,
+    tol: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise the squared error of each output on the support of its weights.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n, p)
+    Y : ndarray of shape (n, q)
+    weights : ndarray of shape (n,)
+        Weights of the rows, with sum one.
+    coef : ndarray of shape (q, p)
+        Start; its zeros stay.
+    intercept : ndarray of shape (q,)
+    fit_intercept : bool
+    tol : float
+        Decrease that a Newton step promises, relative to the mean square of the
+        output, below which the output is done.
+
+    Returns
+    -------
+    coef : ndarray of shape (q, p)
+    intercept : ndarray of shape (q,)
+    """
+    coef, intercept = coef.copy(), intercept.copy()
+    columns = X.tocsc() if sparse.issparse(X) else X
+    for output in range(len(coef)):
+        support = np.flatnonzero(coef[output])
+        inputs = columns[:, support]
+        if sparse.issparse(inputs):
+            inputs = inputs.toarray()
+        theta, fixed = coef[output, support], intercept[output]
+        center = np.zeros(len(support))
+        if fit_intercept:
+            # Centred inputs do not compete with the intercept for a common offset.
+            center = weights @ inputs
+            inputs = np.hstack([inputs - center, np.ones((len(Y), 1))])
+            theta, fixed = np.append(theta, fixed + theta @ center), 0.0
+        y = Y[:, output]
+        for loss in (rectified_convex, rectified):
+            theta = _newton(loss, inputs, y, weights, theta, fixed, tol)
+        coef[output, support] = theta[: len(support)]
+        if fit_intercept:
+            intercept[output] = theta[-1] - theta[:-1] @ center
+    return coef, intercept
+
+
+def _newton(
+    loss: Callable, inputs, y, weights, theta, fixed: float, tol: float
+) -> np.ndarray:
+    """Minimise one output's loss, and of equal minimisers take the smallest."""
+    ridge = _RIDGE * (weights @ np.square(inputs))
+    allowed = tol * _RIDGE * max(float(weights @ np.square(y)), 1e-300)
+
+    def evaluate(u, theta):
+        residual, value = loss(u, y)
+        return residual, weights @ value + ridge @ np.square(theta) / 2
+
+    u = inputs @ theta + fixed
+    residual, objective = evaluate(u, theta)
+    for _ in range(_MAX_ROUNDS):
+        gradient = inputs.T @ (weights * residual) + ridge * theta
+        # Where the residual is zero the loss is flat, or met exactly.
+        pulling = (residual != 0) | (u > 0)
+        rows = inputs[pulling]
+        hessian = rows.T @ (rows * weights[pulling, None]) + np.diag(ridge)
+        step = -np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        promised = -gradient @ step / 2
+        if promised <= allowed:
+            break
+        along = inputs @ step
+        for halving in range(_MAX_HALVINGS):
+            length = 0.5**halving
+            ahead, moved = u + length * along, theta + length * step
+            residual, value = evaluate(ahead, moved)
+            if value <= objective - 1e-4 * length * promised:
+                break
+        else:
+            break
+        theta, u, objective = moved, ahead, value
+    return theta

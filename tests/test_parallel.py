@@ -1,0 +1,164 @@
+"""Fits in other processes and threads; numbers are lines of the acceptance list."""
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from joblib import parallel_config
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
+
+from skfeat import SparseAutoencoder
+
+on_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="reads Linux' count of shared pages"
+)
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.RandomState(0)
+    return np.maximum(rng.randn(160, 5), 0) @ rng.randn(5, 6) + 0.1 * rng.randn(160, 6)
+
+
+def search(X):
+    sae = SparseAutoencoder(
+        12,
+        max_iter=12,
+        batch_size=40,
+        precision="float64",
+        sparse_output=True,
+        random_state=0,
+    )
+    grid = {"k": [3, 4], "tied": [False, True]}
+    return GridSearchCV(sae, grid, cv=2, return_train_score=True).fit(X)
+
+
+@pytest.fixture(scope="module")
+def serial(X):
+    return search(X)
+
+
+@contextmanager
+def backend(name):
+    if name == "dask":
+        distributed = pytest.importorskip("distributed")
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster),
+            parallel_config("dask"),
+        ):
+            yield
+    else:
+        with parallel_config(name, n_jobs=2):
+            yield
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "threading",
+        pytest.param("loky", marks=pytest.mark.slow),
+        pytest.param("dask", marks=pytest.mark.slow),
+    ],
+)
+def test_parallel_search_is_the_serial_one(X, serial, name):  # 94
+    threads = torch.get_num_threads()
+    with backend(name):
+        parallel = search(X)
+    assert torch.get_num_threads() == threads
+    assert parallel.best_params_ == serial.best_params_
+    for kind in ("train", "test"):
+        for split in range(2):
+            column = f"split{split}_{kind}_score"
+            scores = serial.cv_results_[column]
+            assert len(set(scores)) == 4
+            # Other numbers of threads may round differently.
+            np.testing.assert_allclose(parallel.cv_results_[column], scores, atol=1e-9)
+    np.testing.assert_allclose(
+        parallel.best_estimator_.components_,
+        serial.best_estimator_.components_,
+        atol=1e-9,
+    )
+
+
+class PeakMemory(threading.Thread):
+    """Watches the largest private memory of this process and of each of its children.
+
+    Mapped files are not counted: they are shared, and given back when memory is short.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.done = threading.Event()
+        self.me = psutil.Process()
+        self.start_bytes = self.private(self.me)
+        self.own, self.children = 0, 0
+
+    @staticmethod
+    def private(process):
+        memory = process.memory_info()
+        return memory.rss - memory.shared
+
+    def run(self):
+        while not self.done.is_set():
+            self.own = max(self.own, self.private(self.me) - self.start_bytes)
+            for child in self.me.children(recursive=True):
+                try:
+                    self.children = max(self.children, self.private(child))
+                except psutil.NoSuchProcess:
+                    continue
+            time.sleep(0.02)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.join()
+
+
+def write_rows(path, n_rows, n_features):
+    rows = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.float32, shape=(n_rows, n_features)
+    )
+    block = np.random.RandomState(0).randn(4096, n_features).astype(np.float32)
+    for start in range(0, n_rows, 4096):
+        rows[start : start + 4096] = block
+    del rows
+    return np.load(path, mmap_mode="r")
+
+
+@pytest.mark.slow
+@on_linux
+def test_rows_on_disk_are_not_copied(tmp_path):  # 95
+    rows = write_rows(tmp_path / "X.npy", 2**16, 1024)
+    sae = SparseAutoencoder(64, k=4, max_iter=2, tol=0.5, random_state=0)
+    with PeakMemory() as peak:
+        score = sae.fit(rows).score(rows)
+    assert 0 < score < 1
+    # A copy would be 268 MB, one in double precision twice that.
+    assert peak.own < 0.5 * rows.nbytes
+
+
+@pytest.mark.slow
+@on_linux
+def test_workers_share_a_gigabyte_of_rows(tmp_path):  # 95
+    rows = write_rows(tmp_path / "X.npy", 2**18, 1024)
+    assert rows.nbytes == 2**30
+    sae = SparseAutoencoder(64, k=4, max_iter=2, tol=0.5, random_state=0)
+    small = ShuffleSplit(2, train_size=0.05, test_size=0.05, random_state=0)
+    with PeakMemory() as peak:
+        search = GridSearchCV(sae, {"k": [3, 4]}, cv=small, n_jobs=2, refit=False)
+        search.fit(rows)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert peak.own < 0.3 * rows.nbytes
+    # Libraries and the few rows of the splits; far from a copy of all rows.
+    assert 0 < peak.children < 0.7 * rows.nbytes

@@ -1,0 +1,613 @@
+"""The machinery under SparseAutoencoder: kernels, activations, loop, helpers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import InvalidParameterError
+
+from skfeat.activations import ReLU, TopK, make_activation
+from skfeat.kernels import _inference
+from skfeat.kernels._inference import encode
+from skfeat.kernels._sae import AUX_WEIGHT, SAEKernel, loss_reference
+from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
+from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
+from skfeat.utils._arrays import ArrayHome, accept_tensor
+from skfeat.utils._torch import (
+    draw_seed,
+    make_generator,
+    n_batches,
+    resolve_device,
+    shuffled_batches,
+    to_numpy,
+    to_tensor,
+)
+
+
+def unit_rows(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def make_problem(rng, n, d, m, *, tied):
+    """Return parameters as leaves of autograd, rows and weights, all float64."""
+    params = {
+        "decoder": unit_rows(rng.randn(m, d)),
+        "encoder_bias": 0.1 * rng.randn(m),
+        "bias": 0.1 * rng.randn(d),
+    }
+    if not tied:
+        params["encoder"] = rng.randn(m, d)
+    params = {key: torch.tensor(p, requires_grad=True) for key, p in params.items()}
+    weights = rng.uniform(0.1, 2, n) * (rng.uniform(size=n) > 0.2)
+    weights[0] = 1.0
+    x = torch.tensor(rng.randn(n, d))
+    return params, x, torch.tensor(weights / weights.sum())
+
+
+def on_the_sphere(grad, decoder):
+    """Take away the part of a gradient that points along each unit row."""
+    return grad - (grad * decoder).sum(1, keepdim=True) * decoder
+
+
+def autograd(loss, params):
+    grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+    found = {
+        key: torch.zeros_like(p) if grad is None else grad
+        for (key, p), grad in zip(params.items(), grads, strict=True)
+    }
+    found["decoder"] = on_the_sphere(found["decoder"], params["decoder"].detach())
+    return found
+
+
+def closed_form(params, x, weights, activation, alpha, dead=None):
+    constants = {key: p.detach().clone() for key, p in params.items()}
+    kernel = SAEKernel(constants, activation, alpha)
+    loss, fired = kernel.gradients(x, weights, dead)
+    assert len(kernel.grads()) == len(params)
+    return {key: p.grad for key, p in constants.items()}, loss, fired
+
+
+def assert_close(actual, expected):
+    for key, value in expected.items():
+        # Relative to the gradient as a whole: single entries may cancel to nothing.
+        scale = float(value.abs().max())
+        torch.testing.assert_close(
+            actual[key], value, rtol=1e-10, atol=1e-10 * scale + 1e-14
+        )
+
+
+class TestKernel:
+    @given(
+        seed=st.integers(0, 2**31 - 1),
+        n=st.integers(1, 9),
+        d=st.integers(1, 7),
+        m=st.integers(1, 11),
+        k=st.integers(1, 12),
+        tied=st.booleans(),
+        penalised=st.booleans(),
+        alpha=st.floats(0, 10),
+    )
+    def test_gradients_are_those_of_the_reference(
+        self, seed, n, d, m, k, tied, penalised, alpha
+    ):
+        rng = np.random.RandomState(seed)
+        params, x, weights = make_problem(rng, n, d, m, tied=tied)
+        activation = ReLU() if penalised else TopK(k)
+        expected_loss = loss_reference(params, x, weights, activation, alpha)
+        actual, loss, fired = closed_form(params, x, weights, activation, alpha)
+        assert_close(actual, autograd(expected_loss, params))
+        torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-12, atol=0)
+        encoder = params.get("encoder", params["decoder"]).detach()
+        pre = (x - params["bias"].detach()) @ encoder.T
+        pre = pre + params["encoder_bias"].detach()
+        assert torch.equal(fired, (activation.forward(pre) > 0).any(0))
+
+    def test_the_reference_is_the_loss_of_the_docstring(self):
+        rng = np.random.RandomState(0)
+        params, x, weights = make_problem(rng, 5, 4, 6, tied=False)
+        p = {key: value.detach().numpy() for key, value in params.items()}
+        rows, w, alpha = x.numpy(), weights.numpy(), 0.3
+        z = np.maximum(
+            p["encoder"] @ (rows - p["bias"]).T + p["encoder_bias"][:, None], 0
+        )
+        rebuilt = (p["decoder"].T @ z).T + p["bias"]
+        per_row = ((rows - rebuilt) ** 2).sum(1) / 4 + alpha / 2 * z.sum(0)
+        loss = loss_reference(params, x, weights, ReLU(), alpha)
+        assert loss.item() == pytest.approx(w @ per_row, rel=1e-12)
+
+    def test_gradient_of_the_decoder_is_along_the_sphere(self):
+        rng = np.random.RandomState(1)
+        params, x, weights = make_problem(rng, 8, 5, 7, tied=True)
+        actual, _, _ = closed_form(params, x, weights, ReLU(), 0.1)
+        along = (actual["decoder"] * params["decoder"].detach()).sum(1)
+        torch.testing.assert_close(along, torch.zeros(7).double(), atol=1e-14, rtol=0)
+        assert actual["decoder"].abs().max() > 0.01
+
+    @given(
+        seed=st.integers(0, 2**31 - 1),
+        n=st.integers(1, 8),
+        d=st.integers(2, 7),
+        n_dead=st.integers(1, 8),
+        tied=st.booleans(),
+    )
+    def test_auxiliary_gradients_are_those_of_their_loss(
+        self, seed, n, d, n_dead, tied
+    ):
+        rng = np.random.RandomState(seed)
+        m, activation = 8, TopK(2)
+        params, x, weights = make_problem(rng, n, d, m, tied=tied)
+        dead = torch.tensor(np.sort(rng.permutation(m)[:n_dead]))
+
+        # The dead features reconstruct what is left, which counts as a constant; so do
+        # its mean square, which the loss is divided by, and the centred rows.
+        encoder = params.get("encoder", params["decoder"])
+        pre = (x - params["bias"]) @ encoder.T + params["encoder_bias"]
+        live = activation.forward(pre) @ params["decoder"]
+        missing = (x - params["bias"] - live).detach()
+        codes = TopK(max(1, d // 2)).forward(pre[:, dead])
+        per_row = (missing - codes @ params["decoder"][dead]).square().sum(1)
+        mean_square = weights @ missing.square().sum(1)
+        auxiliary = AUX_WEIGHT * (weights @ per_row) / mean_square
+        expected = autograd(
+            loss_reference(params, x, weights, activation, 0.0) + auxiliary, params
+        )
+        actual, loss, _ = closed_form(params, x, weights, activation, 0.0, dead)
+        assert_close(actual, expected)
+        # The reported loss leaves the auxiliary one out.
+        plain = closed_form(params, x, weights, activation, 0.0)[1]
+        torch.testing.assert_close(loss, plain, rtol=0, atol=0)
+
+    def test_nothing_dead_is_no_auxiliary_loss(self):
+        params, x, weights = make_problem(np.random.RandomState(0), 6, 4, 8, tied=False)
+        none, _, _ = closed_form(params, x, weights, TopK(2), 0.0, None)
+        empty = torch.zeros(0, dtype=torch.int64)
+        nobody, _, _ = closed_form(params, x, weights, TopK(2), 0.0, empty)
+        for key in params:
+            assert torch.equal(none[key], nobody[key])
+
+    def test_perfect_reconstruction_leaves_finite_gradients(self):
+        params, x, weights = make_problem(np.random.RandomState(0), 6, 4, 8, tied=False)
+        x = params["bias"].detach().expand(6, -1).clone()
+        params["encoder_bias"].data.fill_(-1.0)
+        actual, _, _ = closed_form(params, x, weights, TopK(2), 0.0, torch.arange(8))
+        assert all(grad.isfinite().all() for grad in actual.values())
+
+
+class TestActivations:
+    @given(
+        seed=st.integers(0, 2**31 - 1),
+        n=st.integers(1, 6),
+        m=st.integers(1, 12),
+        k=st.integers(1, 14),
+    )
+    def test_topk_forward_is_encode(self, seed, n, m, k):
+        pre = np.random.RandomState(seed).randn(n, m)
+        before = pre.copy()
+        tensor = torch.tensor(pre)
+        expected = np.zeros_like(pre)
+        for row, code in zip(pre, expected, strict=True):
+            kept = np.argsort(-row)[:k]
+            code[kept] = np.maximum(row[kept], 0)
+        np.testing.assert_array_equal(TopK(k).encode(pre), expected)
+        np.testing.assert_array_equal(TopK(k).forward(tensor).numpy(), expected)
+        np.testing.assert_array_equal(pre, before)
+        np.testing.assert_array_equal(tensor.numpy(), before)
+
+    @given(
+        pre=st.lists(st.integers(-1, 2), min_size=1, max_size=9),
+        k=st.integers(1, 10),
+    )
+    def test_topk_keeps_at_most_k_under_ties(self, pre, k):
+        rows = np.array([pre], dtype=np.float64)
+        expected = np.maximum(np.sort(rows[0])[::-1][:k], 0)
+        for codes in (
+            TopK(k).encode(rows)[0],
+            TopK(k).forward(torch.tensor(rows)).numpy()[0],
+        ):
+            assert (codes != 0).sum() <= k
+            np.testing.assert_array_equal(
+                np.sort(codes)[::-1][: len(expected)], expected
+            )
+            kept = codes != 0
+            np.testing.assert_array_equal(codes[kept], rows[0][kept])
+
+    @pytest.mark.parametrize("activation", [ReLU(), TopK(3)], ids=str)
+    def test_positively_homogeneous(self, activation):
+        pre = np.random.RandomState(0).randn(10, 8)
+        np.testing.assert_array_equal(
+            activation.encode(4 * pre), 4 * activation.encode(pre)
+        )
+
+    def test_relu(self):
+        pre = np.array([[-1.0, 0.0, 2.0]])
+        assert ReLU().encode(pre).tolist() == [[0, 0, 2]]
+        assert ReLU().forward(torch.tensor(pre)).tolist() == [[0, 0, 2]]
+
+    def test_by_name(self):
+        assert make_activation("topk", 5) == TopK(5)
+        assert make_activation("relu", 5) == ReLU()
+        assert (TopK(5).penalised, ReLU().penalised) == (False, True)
+
+
+class TestEncode:
+    @pytest.mark.parametrize("activation", [ReLU(), TopK(3)], ids=str)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_blocks_and_sparse_agree(self, monkeypatch, activation, dtype):
+        rng = np.random.RandomState(0)
+        X, coef = rng.randn(17, 4).astype(dtype), rng.randn(9, 4)
+        arrays = (coef, rng.randn(9), rng.randn(4))
+        pre = (X - arrays[2].astype(dtype)) @ coef.astype(dtype).T
+        expected = activation.encode(pre + arrays[1].astype(dtype))
+        whole = encode(X, *arrays, activation)
+        # Blocks of two rows, and one of one; then of one row, as wide as a block.
+        for elements in (18, 1):
+            monkeypatch.setattr(_inference, "_BLOCK_ELEMENTS", elements)
+            blocks = encode(X, *arrays, activation)
+            csr = encode(X, *arrays, activation, sparse_output=True)
+            assert isinstance(csr, sparse.csr_array)
+            rtol = 1e-5 if dtype == "float32" else 1e-12
+            for codes in (whole, blocks, csr.toarray()):
+                assert codes.dtype == dtype
+                np.testing.assert_allclose(codes, expected, rtol=rtol, atol=rtol)
+            assert csr.nnz == (blocks != 0).sum()
+
+
+class TestLoop:
+    @staticmethod
+    def run(losses, *, max_iter=None, tol=0.01, patience=3, **options):
+        losses = iter(losses)
+        stopping = Stopping(max_iter or 1000, tol, patience)
+        return run_epochs(
+            lambda: next(losses), stopping, name="Test", state=dict, **options
+        )
+
+    def test_one_cycle(self):
+        assert one_cycle(0.025) == pytest.approx(0.5)
+        assert one_cycle(0.05) == one_cycle(0.3) == one_cycle(0.5) == 1
+        assert one_cycle(0.75) == pytest.approx(0.5)
+        assert one_cycle(1.0) == 0
+        assert one_cycle(2.0) == 0
+        assert one_cycle(0.1, warm_up=0.2, decay=0.1) == pytest.approx(0.5)
+
+    def test_stops_without_progress(self):
+        # The mark is 1.0; three epochs within a hundredth of it are too many.
+        history = self.run([2.0, 1.0, 0.999, 0.998, 0.997, 0.0])
+        assert history.losses == [2.0, 1.0, 0.999, 0.998, 0.997]
+        assert history.n_epochs == 5
+
+    def test_small_steps_add_up_to_progress(self):
+        losses = [1 - 0.005 * i for i in range(20)] + [0.9] * 9
+        history = self.run(losses)
+        assert history.n_epochs == 23  # the mark is last beaten in the twentieth
+
+    def test_a_flat_end_does_not_warn(self):
+        assert self.run([2.0, 1.0, 0.97], max_iter=3).n_epochs == 3
+
+    def test_a_falling_end_warns(self):
+        with pytest.warns(ConvergenceWarning, match="Test used its max_iter=3 epochs"):
+            history = self.run([2.0, 1.0, 0.5], max_iter=3)
+        assert history.n_epochs == 3
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_non_finite_loss(self, bad):
+        with pytest.raises(
+            ValueError, match=r"Test diverged.*non-finite after epoch 2"
+        ):
+            self.run([1.0, bad])
+
+    def test_validation_decides(self):
+        scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.9])
+        best = []
+        history = self.run(
+            [1 / i for i in range(1, 10)],
+            validate=lambda: next(scores),
+            on_best=lambda: best.append(True),
+        )
+        assert history.validation_scores == [0.1, 0.5, 0.4, 0.4, 0.4]
+        assert len(best) == 2
+
+    def test_on_best_follows_the_loss(self):
+        best, losses = [], [3.0, 1.0, 2.0, 0.999, 0.9991, 0.9992]
+
+        def run_epoch():
+            best.append(False)
+            return losses[len(best) - 1]
+
+        def on_best():
+            best[-1] = True
+
+        run_epochs(
+            run_epoch, Stopping(6, 0.01, 5), name="Test", state=dict, on_best=on_best
+        )
+        # 0.999 is the best though no progress worth the name.
+        assert best == [True, True, False, True, False, False]
+
+    def test_hooks(self):
+        class Hooks(EpochHooks):
+            events = []  # noqa: RUF012
+
+            def begin(self):
+                self.events.append("begin")
+
+            def end(self, state):
+                self.events.append(state())
+                return len(self.events) == 4
+
+        hooks = Hooks()
+        assert self.run([3.0, 2.0, 1.0], hooks=hooks).n_epochs == 2
+        assert hooks.events == ["begin", {}, "begin", {}]
+        assert EpochHooks().end(dict) is False
+
+    def test_interruption(self):
+        def run_epoch():
+            if losses:
+                return losses.pop()
+            raise KeyboardInterrupt
+
+        losses = [1.0, 2.0]
+        with pytest.warns(UserWarning, match="Test was interrupted after 2 epochs"):
+            history = run_epochs(
+                run_epoch, Stopping(9, 0.01, 3), name="Test", state=dict
+            )
+        assert history.losses == [2.0, 1.0]
+
+    def test_verbose(self, capsys):
+        scores = iter([0.25, 0.125])
+        self.run([1.0, 1.0], max_iter=2, verbose=1, validate=lambda: next(scores))
+        assert capsys.readouterr().out.splitlines() == [
+            "[Test] epoch 1: loss 1, validation score 0.25",
+            "[Test] epoch 2: loss 1, validation score 0.125",
+        ]
+
+
+class TestStandardizer:
+    @given(seed=st.integers(0, 2**31 - 1), offset=st.sampled_from([0.0, 1e6]))
+    def test_measures_weighted_rows(self, seed, offset):
+        rng = np.random.RandomState(seed)
+        X = rng.randn(rng.randint(2, 20), 3) * 5 + offset
+        counts = rng.randint(0, 3, len(X))
+        counts[:2] = 1
+        # Rows without weight may hold anything.
+        junk = np.where(counts[:, None] == 0, 1e9, X)
+        measured = Standardizer.from_rows(junk, counts, center=True, rms=True)
+        rows = np.repeat(X, counts, axis=0)
+        np.testing.assert_allclose(measured.mean, rows.mean(axis=0), rtol=1e-12)
+        scale = np.sqrt(((rows - rows.mean(axis=0)) ** 2).mean())
+        assert measured.scale == pytest.approx(scale, rel=1e-7)
+        scaled = measured.apply(rows)
+        np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-7)
+        assert (scaled**2).mean() == pytest.approx(1, rel=1e-7)
+
+    def test_more_rows_than_a_block(self):
+        X = np.random.RandomState(0).randn(9001, 2).astype(np.float32)
+        measured = Standardizer.from_rows(X, np.ones(9001), center=True, rms=True)
+        np.testing.assert_allclose(measured.mean, X.mean(0, dtype=float), atol=1e-12)
+        deviations = X - X.mean(0, dtype=float)
+        expected = np.sqrt((deviations**2).mean())
+        assert measured.scale == pytest.approx(expected, rel=1e-10)
+
+    def test_left_out(self):
+        X = np.full((4, 2), 3.0)
+        left = Standardizer.from_rows(X, np.ones(4), center=False, rms=False)
+        assert (left.mean.tolist(), left.scale) == ([0, 0], 1.0)
+        scaled = Standardizer.from_rows(X, np.ones(4), center=False, rms=True)
+        assert scaled.scale == 3.0
+        constant = Standardizer.from_rows(X, np.ones(4), center=True, rms=True)
+        assert (constant.mean.tolist(), constant.scale) == ([3, 3], 1.0)
+
+
+class TestTrainer:
+    @staticmethod
+    def make(activation=None, **settings):
+        defaults = {
+            "n_components": 6,
+            "activation": activation or TopK(1),
+            "alpha": 0.1,
+            "tied": False,
+            "learning_rate": 0.01,
+            "batch_size": 10,
+            "precision": "float64",
+            "device": torch.device("cpu"),
+            "seed": 0,
+        }
+        standardizer = Standardizer(np.zeros(4), 1.0)
+        return SAETrainer(SAESettings(**{**defaults, **settings}), standardizer)
+
+    def test_silent_features_are_counted_and_revived(self):
+        trainer = self.make()
+        rows = np.random.RandomState(0).randn(30, 4)
+        trainer.params["encoder_bias"][2:4] = -1e6
+        trainer.epoch(rows, np.ones(30))
+        assert trainer.rows_since_fired[2:4].tolist() == [30, 30]
+        assert trainer.rows_since_fired.max() == 30
+        silent = (trainer.rows_since_fired >= 30).nonzero().squeeze(1)
+        assert torch.equal(trainer._dead(30), silent)
+        assert trainer.n_dead(30) == len(silent) >= 2
+        # Of the codes of dead features none is positive here, but one that the bias
+        # lets fire again is pulled at, though no row's top-k holds it.
+        trainer.params["encoder_bias"][2] = 0.0
+        before = trainer.params["encoder"][2].clone()
+        trainer.epoch(rows, np.ones(30))
+        assert not torch.equal(trainer.params["encoder"][2], before)
+
+    def test_relu_revives_nothing(self):
+        trainer = self.make(ReLU())
+        trainer.params["encoder_bias"][2] = -1e6
+        trainer.epoch(np.random.RandomState(0).randn(30, 4), np.ones(30))
+        assert trainer._dead(30) is None
+        assert trainer.n_dead(30) >= 1
+
+    def test_loss_of_an_epoch_is_the_weighted_mean(self):
+        # With a rate of nothing every batch sees the same weights.
+        trainer = self.make(ReLU(), learning_rate=1e-300)
+        rng = np.random.RandomState(0)
+        rows, weights = rng.randn(25, 4), rng.uniform(0, 2, 25)
+        expected = loss_reference(
+            trainer.params,
+            torch.tensor(rows),
+            torch.tensor(weights / weights.sum()),
+            ReLU(),
+            0.1,
+        )
+        assert trainer.epoch(rows, weights) == pytest.approx(float(expected), rel=1e-10)
+
+    def test_batches_without_weight_are_skipped(self):
+        trainer = self.make(batch_size=1)
+        weights = np.arange(10) < 3
+        loss = trainer.epoch(
+            np.random.RandomState(0).randn(10, 4), weights.astype(float)
+        )
+        assert trainer.n_steps == 3
+        assert math.isfinite(loss)
+
+    def test_learning_rate_follows_the_plan(self):
+        trainer = self.make(batch_size=1)
+        trainer.plan(10, 2)
+        rates, step = [], trainer.optimizer.step
+
+        def record():
+            rates.append(trainer.optimizer.param_groups[0]["lr"] / 0.01)
+            step()
+
+        trainer.optimizer.step = record
+        for _ in range(2):
+            trainer.epoch(np.random.RandomState(0).randn(10, 4), np.ones(10))
+        assert len(rates) == 20
+        assert max(rates) == 1
+        # It ends near zero, and no update is thrown away.
+        assert all(rate > 0 for rate in rates)
+        assert rates[-1] < 0.15
+        assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+
+    def test_state_goes_on_bit_for_bit(self):
+        rows = np.random.RandomState(0).randn(30, 4)
+        trainer = self.make()
+        trainer.epoch(rows, np.ones(30))
+        other = SAETrainer.from_state(trainer.settings, trainer.state())
+        for run in (trainer, other):
+            run.epoch(rows, np.ones(30))
+        for key, value in trainer.params.items():
+            assert torch.equal(value, other.params[key])
+        assert torch.equal(trainer.rows_since_fired, other.rows_since_fired)
+
+    def test_state_and_export_are_copies(self):
+        trainer = self.make(tied=True)
+        state, exported = trainer.state(), trainer.export()
+        decoder = exported["components_"].copy()
+        trainer.epoch(np.random.RandomState(0).randn(30, 4), np.ones(30))
+        np.testing.assert_array_equal(exported["components_"], decoder)
+        np.testing.assert_array_equal(state["params"]["decoder"], decoder)
+        assert not np.shares_memory(exported["components_"], exported["encoder_coef_"])
+
+    def test_export_acts_on_raw_rows(self):
+        trainer = self.make(ReLU())
+        trainer.standardizer = Standardizer(np.array([1.0, -2.0, 3.0, 0.5]), 7.0)
+        trainer.params["bias"] += 0.3
+        trainer.params["encoder_bias"] -= 0.2
+        exported = trainer.export()
+        raw = np.random.RandomState(0).randn(5, 4) * 7
+        x = torch.tensor(trainer.standardizer.apply(raw))
+        p = trainer.params
+        codes = ((x - p["bias"]) @ p["encoder"].T + p["encoder_bias"]).relu()
+        rebuilt = (
+            trainer.standardizer.mean + 7 * (codes @ p["decoder"] + p["bias"]).numpy()
+        )
+        pre = (raw - exported["intercept_"]) @ exported["encoder_coef_"].T
+        on_raw = np.maximum(pre + exported["encoder_intercept_"], 0)
+        np.testing.assert_allclose(on_raw, 7 * codes.numpy(), atol=1e-12)
+        np.testing.assert_allclose(
+            on_raw @ exported["components_"] + exported["intercept_"], rebuilt
+        )
+
+    def test_non_finite_weights_are_not_exported(self):
+        trainer = self.make()
+        trainer.params["bias"][0] = math.nan
+        with pytest.raises(ValueError, match="the weights are non-finite"):
+            trainer.export()
+
+
+class TestUtils:
+    @given(n=st.integers(1, 200), size=st.integers(1, 60), seed=st.integers(0, 99))
+    def test_shuffled_batches(self, n, size, seed):
+        batches = list(shuffled_batches(n, size, make_generator(seed)))
+        assert len(batches) == n_batches(n, size)
+        assert sorted(np.concatenate(batches)) == list(range(n))
+        sizes = [len(batch) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1
+        # As near to the size asked for as a whole number of batches allows.
+        assert abs(n / size - len(batches)) <= 0.5 or len(batches) == 1
+        again = list(shuffled_batches(n, size, make_generator(seed)))
+        for one, other in zip(batches, again, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_each_epoch_is_shuffled_anew(self):
+        generator = make_generator(0)
+        (first,), (second,) = (shuffled_batches(50, 50, generator) for _ in range(2))
+        assert not np.array_equal(first, second)
+
+    def test_resolve_device(self):
+        assert resolve_device(None) == torch.device("cpu")
+        assert resolve_device("cpu") == torch.device("cpu")
+        assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+
+    @pytest.mark.parametrize("device", ["gpu", "meta", "vulkan", {}, 1.5, "cuda:x"])
+    def test_resolve_device_refuses(self, device):
+        with pytest.raises(InvalidParameterError, match=r"'cpu', 'cuda', 'mps', 'xpu'"):
+            resolve_device(device)
+
+    @pytest.mark.parametrize("device", ["cuda:99", torch.device("cuda", 99)], ids=str)
+    def test_resolve_device_absent(self, device):
+        with pytest.raises(
+            ValueError, match=r"'cuda:99', but this machine has no such"
+        ):
+            resolve_device(device)
+
+    def test_draw_seed(self):
+        assert draw_seed(3) == draw_seed(3) != draw_seed(4)
+        state = np.random.RandomState(0)
+        assert draw_seed(state) != draw_seed(state)
+
+    def test_conversions_copy(self):
+        array = np.ones(3)
+        array.setflags(write=False)
+        tensor = to_tensor(array, torch.float32, torch.device("cpu"))
+        back = to_numpy(tensor)
+        tensor += 1
+        assert array.tolist() == back.tolist() == [1, 1, 1]
+        assert to_numpy(tensor, np.float64).dtype == np.float64
+
+    def test_accept_tensor(self):
+        lists = [[1.0]]
+        assert accept_tensor(lists) is lists
+        array = np.ones((2, 2))
+        assert accept_tensor(array) is array
+        accepted = accept_tensor(torch.ones(2, 2, requires_grad=True))
+        assert type(accepted) is np.ndarray
+        assert accepted.tolist() == [[1, 1], [1, 1]]
+
+    @pytest.mark.parametrize(
+        ("tensor", "message"),
+        [
+            (torch.ones(2, 2).bfloat16(), "torch.bfloat16"),
+            (torch.eye(2).to_sparse(), "torch.sparse_coo"),
+        ],
+    )
+    def test_accept_tensor_refuses(self, tensor, message):
+        with pytest.raises(TypeError, match=message):
+            accept_tensor(tensor)
+
+    def test_home_of_numpy(self):
+        array = np.ones((2, 2))
+        for dispatch in (False, None):
+            with config_context(array_api_dispatch=dispatch):
+                home = ArrayHome.of(array)
+                assert home.is_numpy
+                assert home.dtypes == [np.float64, np.float32]
+                assert home.bring(array) is array
+                assert home.to_numpy(array) is array
