@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from torch import nn
 
 from skfeat import FeatureConnector
 from skfeat.inspection import (
@@ -32,131 +33,130 @@ class Frames:
         self.coefs = []
 
     def setup(self, estimator, context):
-        pass
+        """Do nothing."""
 
     def teardown(self, estimator, context):
-        pass
+        """Do nothing."""
 
     def on_fit_task_begin(self, estimator, context):
-        pass
+        """Do nothing."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        """Keep the weights."""
         if context.task_name == "epoch":
             self.coefs.append(fitted_estimator.coef_)
 
 
+def hidden_activations(model, X):
+    """Return the activations of the hidden layers."""
+    rows, found = torch.from_numpy(X), []
+    with torch.no_grad():
+        for layer in model:
+            rows = layer(rows)
+            if isinstance(layer, nn.ReLU):
+                found.append(rows.numpy())
+    return found
+
+
 def save_figures(model, unwrapper, X_train, X_test, budget, folders):
-    """Draw all pictures and save them to each of the folders."""
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    history = connector_history(unwrapper, X_train, budget)
+    """Draw all pictures, of layers 2 and 3, and save them to each of the folders."""
+    autoencoder = unwrapper.autoencoders_[1]
+    rows = hidden_activations(model, X_test)[1]
+    codes = autoencoder.transform(rows)
+    features = chosen_features(codes)
+    names = [f"F2_{feature}" for feature in features]
+    history = connector_history(model, unwrapper, X_train, budget)
+    # All as images, also those so sparse that points were clearer: frames must compare.
+    matrices = {"kind": "image", "vmax": 0.5}
     figures = {
-        "activations": activations(unwrapper, X_test),
-        "weights": weights(model, unwrapper),
-        "connector_epochs": history.plot().figure_,
-        "top_images": top_images(unwrapper, X_test),
-        "maximised": maximised(unwrapper, X_test),
+        "activations": draw_activations(autoencoder, rows[:1]),
+        "weights": draw_weights(model[4], unwrapper.connectors_[1]),
+        "connector_epochs": history.plot(**matrices).figure_,
+        "top_images": TopExamplesDisplay.from_activations(
+            codes,
+            X_test,
+            features=features,
+            image_shape=IMAGE,
+            feature_names=names,
+        ).figure_,
+        "maximised": ImageGridDisplay.from_rows(
+            maximised(model, autoencoder, features), image_shape=IMAGE, titles=names
+        ).figure_,
     }
     for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(folder / f"article_{name}.png", dpi=90)
-        history.save_animation(folder / "article_connector_epochs.gif", fps=3, dpi=80)
+            figure.savefig(folder / f"article_{name}.png", dpi=80)
+        history.save_animation(
+            folder / "article_connector_epochs.gif", fps=3, dpi=80, **matrices
+        )
     plt.close("all")
 
 
-def first_activations(unwrapper, X):
-    """Return the activations of the first hidden layer."""
-    return unwrapper.network().front.forward(X)
+def chosen_features(codes, n_features=6):
+    """Pick features that fire on few rows, those that reach highest first."""
+    rate = (codes > 0).mean(axis=0)
+    peaks = np.where((rate > 0.005) & (rate < 0.1), codes.max(axis=0), 0)
+    return np.argsort(-peaks, kind="stable")[:n_features]
 
 
-def activations(unwrapper, X):
-    """One input: its neurons with their reconstruction, and its features."""
-    autoencoder, row = unwrapper.autoencoders_[0], first_activations(unwrapper, X[:1])
+def draw_activations(autoencoder, row):
+    """Draw one input's neurons with their reconstruction, and its features."""
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 6.4), layout="constrained")
     ReconstructionDisplay.from_estimator(autoencoder, row, threshold=THRESHOLD, ax=top)
     ActivationDisplay.from_estimator(autoencoder, row, threshold=THRESHOLD, ax=bottom)
+    for ax, what in ((top, "Neurons"), (bottom, "Features")):
+        ax.set_title(f"{what} of layer 2: {ax.get_title()}")
     return figure
 
 
-def weights(model, unwrapper):
-    """The weights between neurons of layers 1 and 2, and between their features."""
+def draw_weights(layer, connector):
+    """Draw the weights between the neurons of two layers, and between features."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained")
-    neurons = model[2].weight.detach().numpy()
-    ConnectorDisplay.from_matrix(neurons, threshold=STRONG, ax=axes[0])
-    axes[0].set(xlabel="neuron of layer 1", ylabel="neuron of layer 2")
-    coef = unwrapper.connectors_[0].coef_
     # A few weights are far larger than the others, and would bleach them.
-    limit = float(np.percentile(abs(coef.data), 90))
-    ConnectorDisplay.from_matrix(coef, threshold=STRONG, vmax=limit, ax=axes[1])
-    axes[1].set(xlabel="feature of layer 1", ylabel="feature of layer 2")
-    for ax in axes:
+    limit = float(np.percentile(abs(connector.coef_.data), 90))
+    for ax, weights, what, vmax in (
+        (axes[0], layer.weight.detach().numpy(), "neuron", None),
+        (axes[1], connector.coef_, "feature", limit),
+    ):
+        ConnectorDisplay.from_matrix(weights, threshold=STRONG, vmax=vmax, ax=ax)
+        ax.set(xlabel=f"{what} of layer 2", ylabel=f"{what} of layer 3")
         ax.set_box_aspect(1)
     return figure
 
 
-def connector_history(unwrapper, X, budget):
+def connector_history(model, unwrapper, X, budget):
     """Fit a connector in minibatches, and keep its weights after each epoch."""
-    rows = first_activations(unwrapper, X)
-    first, second = unwrapper.autoencoders_[:2]
-    middle = unwrapper._chain.hidden
-    codes = second.transform(
-        unwrapper._chain.forward(rows, middle[0].stop, middle[1].stop)
-    )
+    codes = [
+        autoencoder.transform(rows)
+        for autoencoder, rows in zip(
+            unwrapper.autoencoders_, hidden_activations(model, X), strict=True
+        )
+    ]
     frames = Frames()
     connector = FeatureConnector(
-        solver="minibatch", n_nonzero_coefs=budget, random_state=0
+        solver="minibatch", n_nonzero_coefs=budget, max_iter=14, random_state=0
     )
-    connector.set_callbacks(frames).fit(first.transform(rows), codes)
-    return ConnectorHistoryDisplay(frames=[*frames.coefs, connector.coef_])
+    connector.set_callbacks(frames).fit(codes[1], codes[2])
+    return ConnectorHistoryDisplay(frames=frames.coefs)
 
 
-def chosen_features(unwrapper, X, n_features=8):
-    """Pick features of the first layer that fire on a few rows, the strongest first."""
-    codes = unwrapper.autoencoders_[0].transform(first_activations(unwrapper, X))
-    rate = (codes > 0).mean(axis=0)
-    peaks = np.where((rate > 0.005) & (rate < 0.1), codes.max(axis=0), 0)
-    return np.argsort(-peaks, kind="stable")[:n_features], codes
-
-
-def top_images(unwrapper, X):
-    """Test images that activate some features most."""
-    features, codes = chosen_features(unwrapper, X)
-    display = TopExamplesDisplay.from_activations(
-        codes,
-        X,
-        features=features,
-        n_examples=10,
-        image_shape=IMAGE,
-        feature_names=[f"F1_{feature}" for feature in features],
-    )
-    return display.figure_
-
-
-def maximised(unwrapper, X):
-    """Images made to activate the same features most."""
-    features, _ = chosen_features(unwrapper, X)
-    autoencoder = unwrapper.autoencoders_[0]
-    front = unwrapper.network().front.torch_function(dtype=torch.float32)
+def maximised(model, autoencoder, features):
+    """Make the images that activate features most."""
     coef, intercept, bias = (
-        torch.tensor(array, dtype=torch.float32)
+        torch.from_numpy(array).float()
         for array in (
             autoencoder.encoder_coef_,
             autoencoder.encoder_intercept_,
             autoencoder.intercept_,
         )
     )
-
-    def pre_activations(images):
-        return torch.addmm(intercept, front(images) - bias, coef.T)
-
-    found = maximize_activation(
-        pre_activations,
-        X.shape[1],
+    return maximize_activation(
+        # Before the activation, where silent features have a gradient too.
+        lambda images: torch.addmm(intercept, model[:4](images) - bias, coef.T),
+        model[0].in_features,
         feature=features,
+        regularization=0.05,
         image_shape=IMAGE,
         random_state=0,
     )
-    display = ImageGridDisplay.from_rows(
-        found, image_shape=IMAGE, titles=[f"F1_{feature}" for feature in features]
-    )
-    return display.figure_

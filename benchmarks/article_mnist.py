@@ -16,14 +16,13 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from _common import load_mnist, print_table, train_mlp, write_record
-from article_figures import save_figures
+from article_figures import hidden_activations, save_figures
 from torch import nn
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
@@ -73,19 +72,11 @@ class Plan:
     width: int = 64
     epochs: int = 20
     budget: int = 458
-    start_epochs: int = 20
+    start_epochs: int = 10
     full_batch_rows: int = 2_000
 
 
-QUICK = Plan(
-    n_rows=1_000,
-    n_test=500,
-    width=16,
-    epochs=5,
-    budget=100,
-    start_epochs=3,
-    full_batch_rows=500,
-)
+QUICK = Plan(1_000, 500, 16, budget=100, start_epochs=5, full_batch_rows=500)
 
 
 class Measures:
@@ -95,11 +86,13 @@ class Measures:
         self.values = {}
 
     def add(self, table, column, **quantities):
+        """Add one seed's values of one column."""
         for name, value in quantities.items():
             cells = self.values.setdefault(table, {}).setdefault(name, {})
             cells.setdefault(column, []).append(float(value))
 
     def print(self):
+        """Print all tables, the article's column first."""
         for table, rows in self.values.items():
             print(f"\n{table}\n")
             article = ARTICLE.get(table, {})
@@ -117,6 +110,7 @@ class Measures:
             )
 
     def record(self):
+        """Return the mean, the spread and the values of every cell."""
         return {
             table: {
                 name: {column: _summary(values) for column, values in cells.items()}
@@ -157,9 +151,7 @@ class FittedAutoencoder(SparseAutoencoder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5, help="repetitions")
-    parser.add_argument(
-        "--quick", action="store_true", help="one tiny run, to see that all works"
-    )
+    parser.add_argument("--quick", action="store_true", help="one tiny run, as a test")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="their folder")
     options = parser.parse_args()
     plan, n_seeds = (QUICK, 1) if options.quick else (Plan(), options.seeds)
@@ -185,67 +177,67 @@ def main():
 def measure_seed(plan, train, test, seed, measures):
     """Run everything once; return the network and an unwrapper for pictures."""
     X, y = train
-    hidden = (plan.width,) * 3
-    model = train_mlp(X, y, hidden=hidden, epochs=plan.epochs, seed=seed)
+    model = train_mlp(X, y, hidden=(plan.width,) * 3, epochs=plan.epochs, seed=seed)
     measure_model(model, *test, measures)
     activations = hidden_activations(model, X), hidden_activations(model, test[0])
 
     load, start = os.getloadavg()[0], time.perf_counter()
     default = FeatureUnwrapper(model, random_state=seed).fit(X)
     seconds = time.perf_counter() - start
-    autoencoders = {"top-k 32 (default)": default.autoencoders_}
-    for name, tied in (("relu, tied", True), ("relu, untied", False)):
-        autoencoder = SparseAutoencoder(
-            activation="relu", alpha=ALPHA, tied=tied, random_state=seed
+    autoencoders = {
+        "relu, tied": fit_autoencoders(seed, activations, alpha=ALPHA, tied=True),
+        "relu, untied": fit_autoencoders(seed, activations, alpha=ALPHA),
+        "top-k 32 (default)": default.autoencoders_,
+    }
+    for name, parts in autoencoders.items():
+        measure_autoencoders(name, parts, activations[1], measures)
+
+    wide = [FittedAutoencoder.of(part) for part in default.autoencoders_]
+    narrow = [wide[0], *[SparseAutoencoder(k=8) for _ in wide[1:]]]
+    unwrappers = {
+        name: FeatureUnwrapper(
+            model,
+            autoencoder=parts,
+            n_nonzero_coefs=plan.budget,
+            distill=distill,
+            random_state=seed,
+        ).fit(X)
+        for name, parts, distill in (
+            ("by layer", wide, False),
+            ("by layer, k 32 8 8", narrow, False),
+            ("distilled", wide, True),
         )
-        autoencoders[name] = [
-            SparseAutoencoder(**autoencoder.get_params()).fit(rows)
-            for rows in activations[0]
-        ]
-    for name in ("relu, tied", "relu, untied", "top-k 32 (default)"):
-        measure_autoencoders(name, autoencoders[name], activations[1], measures)
-
-    shared = [FittedAutoencoder.of(part) for part in default.autoencoders_]
-    budget = {"n_nonzero_coefs": plan.budget, "random_state": seed}
-    layerwise, distilled = (
-        FeatureUnwrapper(model, autoencoder=shared, distill=distill, **budget).fit(X)
-        for distill in (False, True)
-    )
-    for name, unwrapper in (
-        ("layer by layer", layerwise),
-        ("distilled", distilled),
-        ("defaults", default),
-    ):
-        measure_network(name, unwrapper, *test, measures)
-    measures.add(NETWORK, "defaults", **{"seconds of fit": seconds, "load": load})
-
+    }
     codes = [
-        part.transform(rows)
-        for rows, part in zip(activations[1], default.autoencoders_, strict=False)
+        part.transform(rows) for rows, part in zip(activations[1], wide, strict=True)
     ]
-    connector = layerwise.connectors_[0]
+    connector = unwrappers["by layer"].connectors_[0]
     measure_connector(
-        "ours, top-k", connector.coef_.toarray(), connector.predict, codes, measures
+        "FeatureConnector",
+        connector.coef_.toarray(),
+        connector.intercept_,
+        codes,
+        measures,
     )
-    weights = model[2].weight.detach().numpy()
-    strong = {"neuron weights above 0.1": (abs(weights) > STRONG).sum()}
-    measures.add(CONNECTOR, "ours, top-k", **strong)
+    strong = (abs(model[2].weight.detach().numpy()) > STRONG).sum()
+    measures.add(CONNECTOR, "FeatureConnector", **{"neuron weights above 0.1": strong})
     for name in ("relu, tied", "top-k 32 (default)"):
         compare_starts(
-            name, plan, model, autoencoders[name][:2], activations, seed, measures
+            name, plan, model, autoencoders[name], activations, seed, measures
         )
-    return model, layerwise
+
+    for name, unwrapper in {**unwrappers, "defaults": default}.items():
+        measure_network(name, unwrapper, *test, measures)
+    measures.add(NETWORK, "defaults", **{"seconds of fit": seconds, "load": load})
+    return model, unwrappers["by layer, k 32 8 8"]
 
 
-def hidden_activations(model, X):
-    """Return the activations of the three hidden layers."""
-    rows, found = torch.from_numpy(X), []
-    with torch.no_grad():
-        for layer in model[:-1]:
-            rows = layer(rows)
-            if isinstance(layer, nn.ReLU):
-                found.append(rows.numpy())
-    return found
+def fit_autoencoders(seed, activations, **options):
+    """Fit one with an L1 penalty on each hidden layer."""
+    return [
+        SparseAutoencoder(activation="relu", random_state=seed, **options).fit(rows)
+        for rows in activations[0]
+    ]
 
 
 def measure_model(model, X, y, measures):
@@ -297,8 +289,8 @@ def measure_network(name, unwrapper, X, y, measures):
     measures.add(NETWORK, name, **quantities)
 
 
-def measure_connector(name, coef, predict, codes, measures):
-    predicted = predict(codes[0])
+def measure_connector(name, coef, intercept, codes, measures):
+    predicted = np.maximum(codes[0] @ coef.T + intercept, 0)
     quantities = {
         "L1 loss": abs(coef).mean(),
         "L2 loss": np.square(codes[1] - predicted).mean(),
@@ -312,63 +304,55 @@ def measure_connector(name, coef, predict, codes, measures):
 def compare_starts(name, plan, model, autoencoders, activations, seed, measures):
     """Fit the same connector from both starts, in the article's way and in ours.
 
-    All minimise ``L2 loss + PENALTY * L1 loss``; that of a FeatureConnector is the
-    same, divided by what makes it Lasso's.
+    All minimise the L2 loss plus `PENALTY` times the L1 loss, which is measured on
+    test rows. A FeatureConnector's alpha is for Lasso's scale.
     """
     train, test = (
         [
             part.transform(rows)
-            for part, rows in zip(autoencoders, all_rows, strict=False)
+            for part, rows in zip(autoencoders[:2], both, strict=False)
         ]
-        for all_rows in activations
+        for both in activations
     )
-    layer = model[2]
-    product = product_init(
-        autoencoders[0],
-        layer.weight.detach().numpy(),
-        layer.bias.detach().numpy(),
-        autoencoders[1],
-    )
-    bound = product[0].shape[1] ** -0.5
-    draw = np.random.RandomState(seed).uniform(-bound, bound, product[0].shape)
-    starts = {"random": (draw, np.zeros(len(draw))), "product": product}
-    few = [codes[: plan.full_batch_rows] for codes in train]
-    options = {"alpha": PENALTY / (2 * draw.shape[1]), "refit": False}
-    table = STARTS.format(name)
-    for column, start in starts.items():
-        objective, gradient = objective_and_gradient(start, *train)
-        quantities = {"at the start": objective, "norm of its gradient there": gradient}
-
-        def watch(epoch, weights, quantities=quantities):
-            if epoch in (1, 5, plan.start_epochs):
-                objective, _ = objective_and_gradient(weights, *test)
+    layer = [part.detach().numpy() for part in (model[2].weight, model[2].bias)]
+    product = product_init(autoencoders[0], *layer, autoencoders[1])
+    shape = product[0].shape
+    bound = shape[1] ** -0.5
+    draw = np.random.RandomState(seed).uniform(-bound, bound, shape)
+    relu = autoencoders[0].activation == "relu"
+    for column, start in (
+        ("random", (draw, np.zeros(shape[0]))),
+        ("product", product),
+    ):
+        objective, gradient = objective_and_gradient(start, *test)
+        quantities = {"at the start": objective, "norm of the gradient there": gradient}
+        for epoch, weights in enumerate(train_as_article(start, *train, plan, seed), 1):
+            if epoch in (1, 2, 5, plan.start_epochs):
+                objective, gradient = objective_and_gradient(weights, *test)
                 quantities[f"article's way, {epoch} epochs"] = objective
-
-        coef, intercept = train_as_article(
-            start, *train, epochs=plan.start_epochs, seed=seed, watch=watch
-        )
-        # The article counts weights above a threshold: here the others are removed.
+        coef, intercept = weights
+        # The article counts the weights above a threshold: here the rest is removed.
         coef = np.where(abs(coef) > STRONG, coef, 0.0)
-        quantities["... cut at 0.1: L2 loss"] = objective_and_gradient(
-            (coef, intercept), *test, penalty=0.0
-        )[0]
-        quantities["... cut at 0.1: weights"] = (coef != 0).sum()
-        if column == "random" and name.startswith("relu"):
-            measure_connector(
-                "article's way, relu tied",
-                coef,
-                lambda codes, w=coef, b=intercept: np.maximum(codes @ w.T + b, 0),
-                test,
-                measures,
-            )
-        for solver, rows in (("minibatch", train), ("full_batch", few)):
+        l2_loss, _ = objective_and_gradient((coef, intercept), *test, penalty=0.0)
+        quantities["... cut at 0.1, L2 loss"] = l2_loss
+        quantities["... cut at 0.1, weights"] = (coef != 0).sum()
+        if relu and column == "random":
+            measure_connector("as the article", coef, intercept, test, measures)
+        for solver, n_rows in (
+            ("minibatch", plan.n_rows),
+            ("full_batch", plan.full_batch_rows),
+        ):
             connector = FeatureConnector(
-                solver=solver, init=start, random_state=seed, **options
-            ).fit(*rows)
+                PENALTY / (2 * shape[1]),
+                solver=solver,
+                init=start,
+                refit=False,
+                random_state=seed,
+            ).fit(*(codes[:n_rows] for codes in train))
             weights = connector.coef_.toarray(), connector.intercept_
             objective, _ = objective_and_gradient(weights, *test)
-            quantities[f"our {solver}, {len(rows[0]):,} rows"] = objective
-        measures.add(table, column, **quantities)
+            quantities[f"our {solver}, {n_rows:,} rows"] = objective
+        measures.add(STARTS.format(name), column, **quantities)
 
 
 def objective_and_gradient(weights, X, Y, penalty=PENALTY):
@@ -376,7 +360,8 @@ def objective_and_gradient(weights, X, Y, penalty=PENALTY):
     parts = [torch.tensor(w, dtype=torch.float32, requires_grad=True) for w in weights]
     value = _objective(*parts, torch.from_numpy(X), torch.from_numpy(Y), penalty)
     gradients = torch.autograd.grad(value, parts)
-    return float(value), float(sum(g.square().sum() for g in gradients) ** 0.5)
+    norm = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
+    return value.item(), norm
 
 
 def _objective(coef, intercept, x, y, penalty):
@@ -384,22 +369,21 @@ def _objective(coef, intercept, x, y, penalty):
     return error.square().mean() + penalty * coef.abs().mean()
 
 
-def train_as_article(start, X, Y, *, epochs, seed, watch: Callable):
-    """Minimise by Adam with the penalty in the loss, so that no weight is ever zero."""
+def train_as_article(start, X, Y, plan, seed):
+    """Minimise by Adam with the penalty in the loss; yield the weights each epoch."""
     coef, intercept = parts = [
         torch.tensor(part, dtype=torch.float32, requires_grad=True) for part in start
     ]
     optimizer = torch.optim.Adam(parts, lr=1e-3)
     X, Y = torch.from_numpy(X), torch.from_numpy(Y)
     generator = torch.Generator().manual_seed(seed)
-    for epoch in range(1, epochs + 1):
+    for _ in range(plan.start_epochs):
         for rows in torch.randperm(len(X), generator=generator).split(256):
             loss = _objective(coef, intercept, X[rows], Y[rows], PENALTY)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        watch(epoch, [part.detach().numpy() for part in parts])
-    return [part.detach().numpy() for part in parts]
+        yield [part.detach().numpy().copy() for part in parts]
 
 
 if __name__ == "__main__":

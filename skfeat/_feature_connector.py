@@ -117,7 +117,7 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     Attributes
     ----------
     coef_ : CSR matrix of shape (n_outputs, n_inputs)
-        The weights W.
+        The weights W, in the dtype of X.
 
     intercept_ : ndarray of shape (n_outputs,)
         The intercepts b.
@@ -255,7 +255,10 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         context.call_on_fit_task_begin(estimator=self, **data)
         hooks = CallbackEpochs(
-            self, context, data, lambda state: self._attributes(*state)
+            self,
+            context,
+            data,
+            lambda state: self._attributes(state[0], state[1], rows.X.dtype),
         )
         target = self._target(rows)
         if solver == "gram":
@@ -267,7 +270,7 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             fit = fit_minibatch(
                 rows, target, start, settings, hooks=hooks, verbose=self.verbose
             )
-        self._store(fit)
+        self._store(fit, rows.X.dtype)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 
@@ -335,7 +338,7 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             fit = update_minibatch(rows, start, settings, state)
         fit.n_iter += 0 if first else self.n_iter_
         fit.loss_curve = ([] if first else self.loss_curve_) + fit.loss_curve
-        self._store(fit)
+        self._store(fit, rows.X.dtype)
         return self
 
     def predict(self, X):
@@ -552,16 +555,19 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             )
         return Solution(coef, intercept * self.fit_intercept, 0, 0.0)
 
-    def _attributes(self, coef, intercept) -> dict:
-        coef = _align_api_if_sparse(sparse.csr_array(coef))
-        return {"coef_": coef, "intercept_": np.array(intercept, dtype=np.float64)}
+    def _attributes(self, coef, intercept, dtype) -> dict:
+        coef = sparse.csr_array(np.asarray(coef, dtype=dtype))
+        return {
+            "coef_": _align_api_if_sparse(coef),
+            "intercept_": np.array(intercept, dtype=dtype),
+        }
 
-    def _store(self, fit: Fit):
+    def _store(self, fit: Fit, dtype):
         """Write every fitted attribute, the one that means "fitted" last."""
         self.alpha_ = float(fit.alpha)
         self.n_iter_ = int(fit.n_iter)
         self.dual_gap_ = float(fit.stopping_value)
         self.loss_curve_ = fit.loss_curve
         self._state = fit.state
-        for name, value in self._attributes(fit.coef, fit.intercept).items():
+        for name, value in self._attributes(fit.coef, fit.intercept, dtype).items():
             setattr(self, name, value)

@@ -741,7 +741,8 @@ def _replaced(connectors, budgets, coefs, intercepts):
     ):
         connector = copy(connector)
         connector.n_nonzero_coefs = budget
-        connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef))
-        connector.intercept_ = intercept
+        dtype = connector.coef_.dtype
+        connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef.astype(dtype)))
+        connector.intercept_ = intercept.astype(dtype)
         copies.append(connector)
     return copies

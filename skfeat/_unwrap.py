@@ -149,17 +149,14 @@ def decoder(chain, autoencoder, device):
 def make_network(chain, layers, autoencoders, connectors, stop) -> SparseFeatureNetwork:
     """Assemble the network of features, up to step `stop` of the chain."""
     first, last = autoencoders[0], autoencoders[-1]
-    # Connectors keep float64; the network computes in the dtype of the model.
     return SparseFeatureNetwork(
         front=chain.slice(0, layers[0].stop),
         encoder_coef=first.encoder_coef_,
         encoder_intercept=first.encoder_intercept_,
         encoder_bias=first.intercept_,
         activation=first.make_activation(),
-        coefs=[connector.coef_.astype(chain.dtype) for connector in connectors],
-        intercepts=[
-            connector.intercept_.astype(chain.dtype) for connector in connectors
-        ],
+        coefs=[connector.coef_ for connector in connectors],
+        intercepts=[connector.intercept_ for connector in connectors],
         links=[connector.link for connector in connectors],
         decoder_coef=last.components_,
         decoder_intercept=last.intercept_,

@@ -295,6 +295,15 @@ class SparseFeatureNetwork:
 
         A connector costs its nonzero weights, the decoder a whole row for each feature
         that is not zero whatever the input.
+
+        Parameters
+        ----------
+        compact : bool, default=False
+            Count those of the compacted network.
+
+        Returns
+        -------
+        int
         """
         if compact:
             return self.compact().n_multiply_adds()

@@ -114,7 +114,17 @@ class AnyWidthMLP(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x):
-        """Compute the outputs of rows of any width."""
+        """Compute the outputs of rows of any width.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows of any width.
+
+        Returns
+        -------
+        Tensor of shape (n, n_outputs)
+        """
         return self.layers(x @ torch.from_numpy(_folding(x.shape[1])).T)
 
     def __skfeat_chain__(self, n_features):

@@ -34,6 +34,11 @@ class Report(Bunch):
     Entries that mean nothing in a row are nan. ``pandas.DataFrame(report)`` makes it a
     data frame, printing it a table.
 
+    Parameters
+    ----------
+    **kwargs : list
+        The columns.
+
     Attributes
     ----------
     layer : list of str
@@ -66,6 +71,23 @@ class Report(Bunch):
         Mean divergence from the model's distribution, in nats; of classifiers only.
     multiply_adds, multiply_adds_model : list of int
         For one row, of the compacted network and of the model.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skfeat import FeatureUnwrapper, SparseAutoencoder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
+    >>> mlp = MLPClassifier((8, 8), "tanh", solver="lbfgs", alpha=1.0, random_state=0)
+    >>> mlp = mlp.fit(X, y)
+    >>> part = SparseAutoencoder(8, k=4, max_iter=40, random_state=0)
+    >>> unwrapper = FeatureUnwrapper(mlp, autoencoder=part, random_state=0).fit(X)
+    >>> report = unwrapper.report(X, y)
+    >>> report.layer
+    ['hidden_0', 'hidden_1', 'network']
+    >>> report.n_features
+    [8, 8, 16]
     """
 
     def __str__(self):

@@ -283,7 +283,8 @@ def test_float32(link):
     assert_allclose(single.coef_.toarray(), double.coef_.toarray(), atol=1e-4)
     assert single.predict(X.astype(np.float32)).dtype == np.float32
     assert single.predict(X).dtype == np.float64
-    assert single.intercept_.dtype == single.coef_.dtype == np.float64
+    assert single.intercept_.dtype == single.coef_.dtype == np.float32
+    assert double.intercept_.dtype == double.coef_.dtype == np.float64
 
 
 # Degenerate data

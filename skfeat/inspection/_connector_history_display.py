@@ -118,7 +118,7 @@ class ConnectorHistoryDisplay:
         return self
 
     def save_animation(
-        self, path, *, fps=4, kind="auto", cmap="RdBu_r", vmax=None, dpi=100, im_kw=None
+        self, path, *, fps=4, kind="auto", cmap="RdBu_r", vmax=None, im_kw=None, dpi=100
     ):
         """Write all frames as an animated GIF.
 
