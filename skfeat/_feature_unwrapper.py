@@ -7,8 +7,7 @@ from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import TransformerMixin, clone
+from sklearn.base import TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
@@ -32,6 +31,14 @@ from skfeat._unwrap import (
     probabilities,
     to_logits,
 )
+from skfeat._unwrap_parts import (
+    fit_part,
+    give_product_starts,
+    one_budget_each,
+    one_each,
+    pick_layers,
+    with_weights,
+)
 from skfeat.adapters import (
     check_chain,
     infer_task,
@@ -39,14 +46,12 @@ from skfeat.adapters import (
     model_outputs,
     read_chain,
 )
-from skfeat.initialization import product_init
 from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
 from skfeat.unwrap_report import make_report
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
-    _align_api_if_sparse,
     _clone_parametrized,
     _fit_context,
     _VisualBlock,
@@ -261,11 +266,16 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
-        layers = self._pick_layers(chain)
+        layers = pick_layers(chain, self.layers)
         seeds = draw_seeds(self.random_state, 2 * len(layers))
         autoencoders = self._make_autoencoders(layers, seeds[: len(layers)])
-        connectors = self._make_connectors(len(layers) - 1, seeds[len(layers) :])
-        budgets = self._budgets(len(connectors))
+        connectors = one_each(
+            FeatureConnector() if self.connector is None else self.connector,
+            seeds[len(layers) : -1],
+            "connector",
+            FeatureConnector,
+        )
+        budgets = one_budget_each(self.n_nonzero_coefs, len(connectors))
         device = resolve_device(self.device)
 
         context = self._init_callback_context(max_subtasks=2 * len(layers))
@@ -276,7 +286,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             dense_codes(autoencoder, rows)
             for autoencoder, rows in zip(autoencoders, activations, strict=True)
         ]
-        self._give_starts(connectors, autoencoders, chain, layers)
+        give_product_starts(connectors, autoencoders, chain, layers)
         self._fit_connectors(connectors, budgets, codes, context, data)
 
         means = [rows.mean(axis=0) for rows in activations]
@@ -304,6 +314,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 links=[connector.link for connector in connectors],
                 decode=decoder(chain.slice(start, stop), autoencoders[-1], device),
             )
+            outputs = chain.forward(activations[-1], start, stop)
             settings = DistillSettings(
                 budgets=budgets,
                 classify=classes is not None,
@@ -316,30 +327,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 device=device,
                 seed=seeds[-1],
             )
-            distilling = context.subcontext(
-                task_name="distill", max_subtasks=settings.n_epochs
+            connectors, losses = self._distill(
+                student, outputs, settings, connectors, fitted, context, data
             )
-            distilling.call_on_fit_task_begin(estimator=self, **data)
-            coefs, intercepts, history = distill(
-                student,
-                chain.forward(activations[-1], start, stop),
-                np.ones(len(X)),
-                settings,
-                hooks=CallbackEpochs(
-                    self,
-                    distilling,
-                    data,
-                    lambda weights: fitted(
-                        _replaced(connectors, budgets, *weights), losses
-                    ),
-                ),
-                verbose=self.verbose,
-            )
-            connectors, losses = (
-                _replaced(connectors, budgets, coefs, intercepts),
-                history.losses,
-            )
-            distilling.call_on_fit_task_end(estimator=self, **data)
         for name, value in fitted(connectors, losses).items():
             setattr(self, name, value)
         context.call_on_fit_task_end(estimator=self, **data)
@@ -592,54 +582,14 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             return self.classes_[hard_predictions(outputs)]
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
-    def _pick_layers(self, chain):
-        if self.layers is None:
-            return list(chain.hidden)
-        named = {layer.name: layer for layer in chain.hidden}
-        for layer in chain.hidden:
-            named.update(dict.fromkeys(layer.aliases, layer))
-        unknown = [name for name in self.layers if name not in named]
-        if unknown or len(self.layers) == 0:
-            raise ValueError(
-                f"The 'layers' parameter must name hidden layers of the model: "
-                f"{[layer.name for layer in chain.hidden]}. Got {list(self.layers)} "
-                f"instead."
-            )
-        chosen = {named[name] for name in self.layers}
-        return [layer for layer in chain.hidden if layer in chosen]
-
-    def _budgets(self, n_connectors) -> list[int | None]:
-        budget = self.n_nonzero_coefs
-        if budget is None or isinstance(budget, Integral):
-            return [None if budget is None else int(budget)] * n_connectors
-        valid = all(
-            part is None or (isinstance(part, Integral) and int(part) >= 0)
-            for part in budget
-        )
-        if len(budget) != n_connectors or not valid:
-            raise ValueError(
-                f"The 'n_nonzero_coefs' parameter must be an int of at least 0 or a "
-                f"list of one for each of the {n_connectors} connectors. Got "
-                f"{budget!r} instead."
-            )
-        return [None if part is None else int(part) for part in budget]
-
     def _make_autoencoders(self, layers, seeds):
-        if self.autoencoder is None:
+        parts = self.autoencoder
+        if parts is None:
             parts = [
                 SparseAutoencoder(k=max(1, min(32, layer.n_units // 2)))
                 for layer in layers
             ]
-        else:
-            parts = _one_each(
-                self.autoencoder, len(layers), "autoencoder", SparseAutoencoder
-            )
-        return _seeded(parts, seeds)
-
-    def _make_connectors(self, n_connectors, seeds):
-        part = FeatureConnector() if self.connector is None else self.connector
-        parts = _one_each(part, n_connectors, "connector", FeatureConnector)
-        return _seeded(parts, seeds)
+        return one_each(parts, seeds, "autoencoder", SparseAutoencoder)
 
     def _fit_autoencoders(self, autoencoders, activations, context, data):
         contexts = [context.subcontext(task_name="autoencoder") for _ in autoencoders]
@@ -647,7 +597,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             subcontext.call_on_fit_task_begin(estimator=self, **data)
         # Workers get the activations of their layer and nothing of the model.
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_part)(*task)
+            delayed(fit_part)(*task)
             for task in zip(autoencoders, activations, contexts, strict=True)
         )
         for index, subcontext in enumerate(contexts):
@@ -657,24 +607,28 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 print(f"[FeatureUnwrapper] autoencoder {index}: R2 {score:.6g}")
         return fitted
 
-    def _give_starts(self, connectors, autoencoders, chain, layers):
-        for index, connector in enumerate(connectors):
-            if not (isinstance(connector.init, str) and connector.init == "product"):
-                continue
-            first, second = layers[index], layers[index + 1]
-            between = chain.affine_between(
-                chain.hidden.index(first), chain.hidden.index(second)
-            )
-            if between is None:
-                raise ValueError(
-                    f"init='product' needs a single linear layer between the layers it "
-                    f"connects; between {first.name!r} and {second.name!r} there is "
-                    f"more. Use init='random'."
-                )
-            start = product_init(
-                autoencoders[index], between[0], between[1], autoencoders[index + 1]
-            )
-            connector.set_params(init=start)
+    def _distill(self, student, outputs, settings, connectors, fitted, context, data):
+        """Train the connectors together; return them anew, with the losses."""
+        context = context.subcontext(
+            task_name="distill", max_subtasks=settings.n_epochs
+        )
+        context.call_on_fit_task_begin(estimator=self, **data)
+
+        def moved(coefs, intercepts):
+            return with_weights(connectors, settings.budgets, coefs, intercepts)
+
+        coefs, intercepts, history = distill(
+            student,
+            outputs,
+            np.ones(len(outputs)),
+            settings,
+            hooks=CallbackEpochs(
+                self, context, data, lambda weights: fitted(moved(*weights), [])
+            ),
+            verbose=self.verbose,
+        )
+        context.call_on_fit_task_end(estimator=self, **data)
+        return moved(coefs, intercepts), history.losses
 
     def _fit_connectors(self, connectors, budgets, codes, context, data):
         """Fit each connector on the features that the ones before it compute.
@@ -695,7 +649,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             budgets[index] = budget
             subcontext = context.subcontext(task_name="connector")
             subcontext.call_on_fit_task_begin(estimator=self, **data)
-            connector = _fit_part(connector, inputs, subcontext, targets)
+            connector = fit_part(connector, inputs, subcontext, targets)
             subcontext.call_on_fit_task_end(estimator=self, **data)
             inputs = connector.predict(inputs).reshape(len(inputs), -1)
             if self.verbose:
@@ -703,46 +657,3 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                     f"[FeatureUnwrapper] connector {index}: {connector.coef_.nnz} "
                     f"nonzero weights, R2 {1 - fvu(targets, inputs):.6g}"
                 )
-
-
-def _one_each(parts, n_parts, name, kind):
-    if isinstance(parts, kind):
-        return [clone(parts) for _ in range(n_parts)]
-    if (
-        not isinstance(parts, (list, tuple))
-        or len(parts) != n_parts
-        or not all(isinstance(part, kind) for part in parts)
-    ):
-        raise ValueError(
-            f"The {name!r} parameter must be a {kind.__name__} or a list of {n_parts} "
-            f"of them. Got {parts!r} instead."
-        )
-    return [clone(part) for part in parts]
-
-
-def _seeded(parts, seeds):
-    """Give a seed to every part that has none of its own."""
-    for part, seed in zip(parts, seeds, strict=False):
-        if part.random_state is None:
-            part.random_state = seed
-    return parts
-
-
-def _fit_part(part, X, context, y=None):
-    with context.propagate_callback_context(part):
-        return part.fit(X) if y is None else part.fit(X, y)
-
-
-def _replaced(connectors, budgets, coefs, intercepts):
-    """Copy fitted connectors, with other weights and the budget these keep to."""
-    copies = []
-    for connector, budget, coef, intercept in zip(
-        connectors, budgets, coefs, intercepts, strict=True
-    ):
-        connector = copy(connector)
-        connector.n_nonzero_coefs = budget
-        dtype = connector.coef_.dtype
-        connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef.astype(dtype)))
-        connector.intercept_ = intercept.astype(dtype)
-        copies.append(connector)
-    return copies

@@ -1,0 +1,131 @@
+"""The parts an unwrapper is made of: layers, budgets, autoencoders and connectors."""
+
+from __future__ import annotations
+
+from copy import copy
+from numbers import Integral
+
+from scipy import sparse
+from sklearn.base import clone
+
+from skfeat.initialization import product_init
+from skfeat.utils._sklearn import _align_api_if_sparse
+
+
+def pick_layers(chain, names) -> list:
+    """Return the hidden layers of a chain that are named, first to last; all for None.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer of a name.
+    """
+    if names is None:
+        return list(chain.hidden)
+    named = {layer.name: layer for layer in chain.hidden}
+    for layer in chain.hidden:
+        named.update(dict.fromkeys(layer.aliases, layer))
+    unknown = [name for name in names if name not in named]
+    if unknown or len(names) == 0:
+        raise ValueError(
+            f"The 'layers' parameter must name hidden layers of the model: "
+            f"{[layer.name for layer in chain.hidden]}. Got {list(names)} instead."
+        )
+    chosen = {named[name] for name in names}
+    return [layer for layer in chain.hidden if layer in chosen]
+
+
+def one_budget_each(budget, n_connectors: int) -> list[int | None]:
+    """Return the budget of each connector.
+
+    Raises
+    ------
+    ValueError
+        If a list has not one entry for each.
+    """
+    if budget is None or isinstance(budget, Integral):
+        return [None if budget is None else int(budget)] * n_connectors
+    valid = all(
+        part is None or (isinstance(part, Integral) and int(part) >= 0)
+        for part in budget
+    )
+    if len(budget) != n_connectors or not valid:
+        raise ValueError(
+            f"The 'n_nonzero_coefs' parameter must be an int of at least 0 or a list "
+            f"of one for each of the {n_connectors} connectors. Got {budget!r} instead."
+        )
+    return [None if part is None else int(part) for part in budget]
+
+
+def one_each(parts, seeds, name: str, kind: type) -> list:
+    """Return one clone of an estimator, or of a list's, for each seed.
+
+    Raises
+    ------
+    ValueError
+        If a list has not one entry for each.
+    """
+    if isinstance(parts, kind):
+        parts = [parts] * len(seeds)
+    elif (
+        not isinstance(parts, (list, tuple))
+        or len(parts) != len(seeds)
+        or not all(isinstance(part, kind) for part in parts)
+    ):
+        raise ValueError(
+            f"The {name!r} parameter must be a {kind.__name__} or a list of "
+            f"{len(seeds)} of them. Got {parts!r} instead."
+        )
+    clones = [clone(part) for part in parts]
+    for part, seed in zip(clones, seeds, strict=True):
+        if part.random_state is None:
+            part.random_state = seed
+    return clones
+
+
+def fit_part(part, X, context, y=None):
+    """Fit an estimator under a context of the unwrapper's callbacks."""
+    with context.propagate_callback_context(part):
+        return part.fit(X) if y is None else part.fit(X, y)
+
+
+def give_product_starts(connectors, autoencoders, chain, layers) -> None:
+    """Compute the starts of the connectors that ask for the product.
+
+    Raises
+    ------
+    ValueError
+        If more than one linear layer lies between two layers.
+    """
+    for index, connector in enumerate(connectors):
+        if not (isinstance(connector.init, str) and connector.init == "product"):
+            continue
+        first, second = layers[index], layers[index + 1]
+        between = chain.affine_between(
+            chain.hidden.index(first), chain.hidden.index(second)
+        )
+        if between is None:
+            raise ValueError(
+                f"init='product' needs a single linear layer between the layers it "
+                f"connects; between {first.name!r} and {second.name!r} there is more. "
+                f"Use init='random'."
+            )
+        coef, intercept = between
+        connector.init = product_init(
+            autoencoders[index], coef, intercept, autoencoders[index + 1]
+        )
+
+
+def with_weights(connectors, budgets, coefs, intercepts) -> list:
+    """Copy fitted connectors, with other weights and the budget these keep to."""
+    copies = []
+    for connector, budget, coef, intercept in zip(
+        connectors, budgets, coefs, intercepts, strict=True
+    ):
+        connector = copy(connector)
+        connector.n_nonzero_coefs = budget
+        dtype = connector.coef_.dtype
+        connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef.astype(dtype)))
+        connector.intercept_ = intercept.astype(dtype)
+        copies.append(connector)
+    return copies
