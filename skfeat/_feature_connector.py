@@ -372,6 +372,25 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             np.maximum(predicted, 0, out=predicted)
         return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)
 
+    def score(self, X, y, sample_weight=None):
+        """Return the R2 of the predictions, averaged over the outputs.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
+            Features of the second layer.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        float
+        """
+        y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
+        return super().score(X, y, sample_weight)
+
     def connector_path(
         self, X, y, *, alphas=None, n_alphas=100, eps=1e-3, sample_weight=None
     ):
@@ -405,11 +424,24 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         dual_gaps : ndarray of shape (n_alphas,)
             Stopping value of the solver at each alpha, see `dual_gap_`.
         """
+        if alphas is not None and np.ndim(alphas) != 1:
+            raise ValueError(
+                f"alphas must be one or more numbers in one dimension, or None. Got "
+                f"{alphas!r} instead."
+            )
+        if not isinstance(n_alphas, Integral) or int(n_alphas) < 1:
+            raise ValueError(
+                f"n_alphas must be an int of at least 1. Got {n_alphas!r} instead."
+            )
+        if not isinstance(eps, Real) or not 0 < float(eps) < 1:
+            raise ValueError(f"eps must lie between 0 and 1. Got {eps!r} instead.")
         other = type(self)(**self.get_params(deep=False))
         other._validate_params()
         rows = other._validate(X, y, sample_weight, reset=True)
         run = linear_path if self.link == "identity" else rectified_path
-        alphas, solutions = run(rows, other._target(rows), alphas, n_alphas, eps)
+        alphas, solutions = run(
+            rows, other._target(rows), alphas, int(n_alphas), float(eps)
+        )
         coefs = np.stack([solution.coef for solution in solutions], axis=-1)
         gaps = np.array([solution.stopping_value for solution in solutions])
         return alphas, coefs[0] if other._y_is_1d else coefs, gaps
@@ -458,7 +490,7 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         X, y = validate_data(
             self,
             accept_tensor(X),
-            accept_tensor(y),
+            accept_tensor(y, "y"),
             accept_sparse=("csr",),
             dtype=[np.float64, np.float32],
             multi_output=True,
@@ -569,5 +601,6 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self.dual_gap_ = float(fit.stopping_value)
         self.loss_curve_ = fit.loss_curve
         self._state = fit.state
+        self._interrupted = fit.interrupted
         for name, value in self._attributes(fit.coef, fit.intercept, dtype).items():
             setattr(self, name, value)

@@ -66,6 +66,7 @@ class NetworkModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the raw outputs of rows x (n, n_features_in)."""
+        x = x.to(self.encoder_bias.dtype)
         F = self.activation.forward(self.encoder(self.front(x) - self.encoder_bias))
         for connector, link in zip(self.connectors, self.links, strict=True):
             F = connector(F)

@@ -294,7 +294,8 @@ class SparseAutoencoder(
         ConvergenceWarning
             If the loss was still falling when the epochs were used up.
         UserWarning
-            If more than a tenth of the features are dead at the end.
+            If more than a tenth of the features are dead at the end, or if Ctrl-C
+            ended training: the weights reached so far are then kept.
         """
         warm = self.warm_start and self.__sklearn_is_fitted__()
         if not warm:
@@ -339,7 +340,13 @@ class SparseAutoencoder(
             validate=validate,
             on_best=on_best,
             hooks=CallbackEpochs(
-                self, context, data, lambda weights: _finish(weights, home, X.dtype)
+                self,
+                context,
+                data,
+                lambda weights: {
+                    "_code": _code_of(settings.activation),
+                    **_finish(weights, home, X.dtype),
+                },
             ),
             verbose=self.verbose,
         )
@@ -540,14 +547,16 @@ class SparseAutoencoder(
         Parameters
         ----------
         n_components : int, default=None
-            Number of features; ``None`` means that of the last fit.
+            Number of features; ``None`` means the activation of the last fit.
 
         Returns
         -------
         ReLU or TopK
         """
-        m = self._n_features_out if n_components is None else n_components
-        return make_activation(self.activation, min(int(self.k), m))
+        if n_components is None:
+            check_is_fitted(self)
+            return make_activation(*self._code)
+        return make_activation(self.activation, min(int(self.k), n_components))
 
     def _max_iter(self, n_rows) -> int:
         if self.max_iter == "auto":
@@ -607,6 +616,8 @@ class SparseAutoencoder(
         """
         weights = weights or trainer.export()
         self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
+        self._interrupted = history.interrupted
+        self._code = _code_of(trainer.settings.activation)
         self.n_steps_ = getattr(self, "n_steps_", 0) + trainer.n_steps
         self.loss_curve_ = [*getattr(self, "loss_curve_", []), *history.losses]
         if history.validation_scores:
@@ -615,6 +626,11 @@ class SparseAutoencoder(
         self._state = state or trainer.state()
         for name, value in _finish(weights, home, rows.dtype).items():
             setattr(self, name, value)
+
+
+def _code_of(activation) -> tuple[str, int]:
+    """Name what transform computes: a parameter set after fit waits for the next."""
+    return activation.name, getattr(activation, "k", 0)
 
 
 def _finish(weights, home, dtype):
@@ -640,7 +656,8 @@ def _r2(X, sample_weight, weights, activation) -> float:
     It goes through the rows in blocks: codes are wide, and a float64 copy of X may not
     fit in memory next to X.
     """
-    mean = Standardizer.from_rows(X, sample_weight, center=True, rms=False).mean
+    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
+    mean, scale = unit.mean, unit.scale
     coef, intercept, bias = (weights[name] for name in _ENCODER)
     components = weights["components_"]
     total = squared = 0.0
@@ -648,10 +665,13 @@ def _r2(X, sample_weight, weights, activation) -> float:
         rows = X[block].astype(np.float64, copy=False)
         codes = encode(rows, coef, intercept, bias, activation)
         error = rows - bias - codes @ components
-        total += float(sample_weight[block] @ np.square(rows - mean).sum(axis=1))
-        squared += float(sample_weight[block] @ np.square(error).sum(axis=1))
+        deviation = (rows - mean) / scale
+        total += float(sample_weight[block] @ np.square(deviation).sum(axis=1))
+        squared += float(sample_weight[block] @ np.square(error / scale).sum(axis=1))
+    if not np.isfinite(total + squared):
+        raise ValueError("The squared errors on X are non-finite; rescale X.")
     # Deviations of constant rows from their mean are rounding errors, not variance.
-    rounding = 64**2 * float(sample_weight.sum() * (mean @ mean))
+    rounding = 64**2 * float(sample_weight.sum() * np.square(mean / scale).sum())
     if total <= rounding * np.finfo(np.float64).eps ** 2:
         # Constant rows have nothing to explain: as scikit-learn's r2_score.
         return 1.0 if squared <= rounding * np.finfo(X.dtype).eps ** 2 else 0.0

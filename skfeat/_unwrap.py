@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import expit, logit, softmax
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from skfeat.kernels._inference import encode
 from skfeat.network import SparseFeatureNetwork
@@ -90,6 +90,12 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
     if y is not None:
         y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
         y = column_or_1d(y, warn=True)
+        if type_of_target(y).startswith("continuous"):
+            raise ValueError(
+                "Unknown label type: continuous. The model is taken for a classifier, "
+                "having several outputs or probabilities; if it gives values, set "
+                "task='regression'."
+            )
         check_classification_targets(y)
     if model_classes is not None:
         if len(model_classes) != n_classes:

@@ -84,9 +84,15 @@ def one_each(parts, seeds, name: str, kind: type) -> list:
 
 
 def fit_part(part, X, context, y=None):
-    """Fit an estimator under a context of the unwrapper's callbacks."""
+    """Fit an estimator under a context of the unwrapper's callbacks.
+
+    A part that is interrupted keeps what it has; the whole shall stop there.
+    """
     with context.propagate_callback_context(part):
-        return part.fit(X) if y is None else part.fit(X, y)
+        part = part.fit(X) if y is None else part.fit(X, y)
+    if part._interrupted:
+        raise KeyboardInterrupt
+    return part
 
 
 def give_product_starts(connectors, autoencoders, chain, layers) -> None:

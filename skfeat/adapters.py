@@ -176,6 +176,10 @@ def check_chain(chain: Chain, model: Any, X: np.ndarray) -> None:
     """
     X = X[:256]
     expected, found = model_outputs(model, X), chain.forward(X)
+    if not np.isfinite(found).all():
+        raise ValueError(
+            "the model's outputs on X are not finite; X may be too large for it."
+        )
     difference = np.inf
     if expected.shape == found.shape:
         difference = np.abs(expected - found).max(initial=0.0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import log_softmax
+from sklearn.utils import check_array
+
+__all__ = ["fvu", "kl_divergence", "l0", "n_dead"]
 
 
 def fvu(X, reconstruction) -> float:
@@ -30,10 +33,15 @@ def fvu(X, reconstruction) -> float:
     >>> fvu([[0.0], [2.0]], [[0.5], [2.0]])
     0.125
     """
-    X = np.asarray(X, dtype=np.float64)
-    error = np.square(X - reconstruction).sum()
-    total = np.square(X - X.mean(axis=0)).sum()
-    return float(error / total) if total > 0 else float("nan")
+    X, reconstruction = _pair("X", X, "reconstruction", reconstruction)
+    mean = X.mean(axis=0)
+    # In units of the largest deviation, squares stay within range.
+    unit = np.abs(X - mean).max()
+    # Deviations of constant columns are rounding errors of their means.
+    if unit <= 64 * np.finfo(np.float64).eps * np.abs(mean).max():
+        return float("nan")
+    error = np.square((X - reconstruction) / unit).sum()
+    return float(error / np.square((X - mean) / unit).sum())
 
 
 def l0(codes) -> float:
@@ -55,6 +63,7 @@ def l0(codes) -> float:
     >>> l0(np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]]))
     1.5
     """
+    codes = check_array(codes, accept_sparse="csr", input_name="codes")
     return float((codes != 0).sum() / codes.shape[0])
 
 
@@ -77,6 +86,7 @@ def n_dead(codes) -> int:
     >>> n_dead(np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]]))
     1
     """
+    codes = check_array(codes, accept_sparse="csr", input_name="codes")
     return int((np.asarray((codes != 0).sum(axis=0)) == 0).sum())
 
 
@@ -101,14 +111,24 @@ def kl_divergence(logits, approximate_logits) -> float:
     >>> kl_divergence([[0.0, 1.0]], [[0.0, 1.0]])
     0.0
     """
-    log_p, log_q = (
-        log_softmax(_two_columns(part), axis=1) for part in (logits, approximate_logits)
-    )
+    pair = _pair("logits", logits, "approximate_logits", approximate_logits)
+    log_p, log_q = (log_softmax(_two_columns(part), axis=1) for part in pair)
     return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
 
 
+def _pair(first_name, first, second_name, second):
+    """Validate two arrays of one shape."""
+    first = check_array(first, dtype=np.float64, input_name=first_name)
+    second = check_array(second, dtype=np.float64, input_name=second_name)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{first_name} and {second_name} must have the same shape. Got "
+            f"{first.shape} and {second.shape} instead."
+        )
+    return first, second
+
+
 def _two_columns(logits):
-    logits = np.asarray(logits, dtype=np.float64)
     if logits.shape[1] == 1:
         return np.hstack([np.zeros_like(logits), logits])
     return logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -253,7 +254,15 @@ class SparseFeatureNetwork:
         -------
         outputs : ndarray of shape (n, n_outputs)
         """
-        layer = range(len(self.layer_names_))[layer]
+        n_layers = len(self.layer_names_)
+        if not isinstance(layer, Integral) or int(layer) not in range(
+            -n_layers, n_layers
+        ):
+            raise ValueError(
+                f"layer must be an int from {-n_layers} to {n_layers - 1}. Got "
+                f"{layer!r} instead."
+            )
+        layer = range(n_layers)[layer]
         whose = f"layer {self.layer_names_[layer]!r} of {type(self).__name__}"
         F = as_rows("F", F, self.n_components_[layer], whose, accept_sparse=True)
         outputs = np.empty((F.shape[0], self.n_outputs_), F.dtype)

@@ -177,7 +177,7 @@ def test_data_is_checked_as_scikit_learn_does():
     F = sparse.csr_array([[np.nan] * network.n_components_[2]])
     with pytest.raises(ValueError, match="Input F contains NaN"):
         network.raw_from_features(F, layer=2)
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match=r"layer must be an int from -3 to 2\. Got 3"):
         network.raw_from_features(np.ones((2, 2)), layer=3)
 
 

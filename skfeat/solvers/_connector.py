@@ -78,6 +78,7 @@ class Fit:
     stopping_value: float
     loss_curve: list[float] = field(default_factory=list)
     state: dict | GramStatistics | None = None
+    interrupted: bool = False
 
 
 def fit_linear(
@@ -176,15 +177,31 @@ def fit_minibatch(
             scales,
             support=coef != 0,
         )
-        losses = losses + train(trainer, max(1, max_iter // 2)).losses
+        history = train(trainer, max(1, max_iter // 2))
+        losses = losses + history.losses
         coef, intercept = trainer.finish()
+    # Targets have unit mean square here: zero weights lose half a unit an output.
+    if losses and losses[-1] > 10 * rows.Y.shape[1]:
+        raise ValueError(
+            f"FeatureConnector diverged: its loss is {losses[-1]:.3g}, far above that "
+            f"of zero weights; lower 'learning_rate_init'."
+        )
     alpha = target.alpha
     if target.budget is not None:
         alpha = _entry_alpha(_gradient(rows, coef, intercept), coef)
     change = np.inf
     if len(losses) > 1:
         change = abs(losses[-1] - losses[-2]) / max(losses[-1], 1e-12)
-    return Fit(coef, intercept, alpha, len(losses), change, losses, state)
+    return Fit(
+        coef,
+        intercept,
+        alpha,
+        len(losses),
+        change,
+        losses,
+        state,
+        history.interrupted,
+    )
 
 
 def update_minibatch(

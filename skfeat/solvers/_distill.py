@@ -124,6 +124,7 @@ def distill(
         state=learner.weights,
         hooks=hooks,
         verbose=verbose,
+        remedy="set distill=False, or rescale the activations of the model",
     )
     coefs, intercepts = learner.finish()
     return coefs, intercepts, history

@@ -38,6 +38,7 @@ class History:
     losses: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
     stopped: bool = False  # by a callback or from the keyboard
+    interrupted: bool = False  # from the keyboard
 
     @property
     def n_epochs(self) -> int:
@@ -74,6 +75,7 @@ def run_epochs(
     on_best: Callable[[], None] | None = None,
     hooks: EpochHooks | None = None,
     verbose: int = 0,
+    remedy: str = "lower 'learning_rate_init' or rescale X",
 ) -> History:
     """Run epochs until the loss no longer falls, or the epochs are used up.
 
@@ -95,6 +97,8 @@ def run_epochs(
         Called round every epoch.
     verbose : int, default=0
         Print a line an epoch.
+    remedy : str
+        What to do should the loss diverge.
 
     Returns
     -------
@@ -120,7 +124,7 @@ def run_epochs(
             if not math.isfinite(loss):
                 raise ValueError(
                     f"{name} diverged: the loss is non-finite after epoch {epoch}; "
-                    f"lower 'learning_rate_init' or rescale X."
+                    f"{remedy}."
                 )
             history.losses.append(loss)
             score = None if validate is None else validate()
@@ -154,7 +158,7 @@ def run_epochs(
             f"reached so far are kept.",
             stacklevel=4,
         )
-        history.stopped = True
+        history.stopped = history.interrupted = True
         return history
     if falling:
         warnings.warn(

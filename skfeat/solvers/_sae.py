@@ -57,12 +57,19 @@ class Standardizer:
                 mean += weights[block] @ X[block].astype(np.float64, copy=False)
         scale = 1.0
         if rms:
+            # In units of the largest deviation, squares of tiny or huge rows stay
+            # within range. Constant data has no scale: leave it as it is.
+            largest = max(float(np.abs(X[block] - mean).max()) for block in blocks)
+            unit = largest or 1.0
             total = sum(
-                weights[block] @ np.square(X[block] - mean).sum(axis=1)
+                weights[block] @ np.square((X[block] - mean) / unit).sum(axis=1)
                 for block in blocks
             )
-            # Constant data has no scale: leave it as it is.
-            scale = float(np.sqrt(total / X.shape[1])) or 1.0
+            scale = unit * float(np.sqrt(total / X.shape[1])) or 1.0
+        if not (np.isfinite(mean).all() and np.isfinite(scale)):
+            raise ValueError(
+                "The mean or the mean square of X is non-finite; rescale X."
+            )
         return cls(mean, scale)
 
     def apply(self, rows: np.ndarray) -> np.ndarray:

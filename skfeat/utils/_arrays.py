@@ -17,7 +17,7 @@ from skfeat.utils._sklearn import (
 )
 
 
-def accept_tensor(X):
+def accept_tensor(X, name="X"):
     """Make a torch tensor fit for scikit-learn's validation; return all else as it is.
 
     Without array API dispatch a tensor becomes a numpy array, from whatever device it
@@ -32,13 +32,14 @@ def accept_tensor(X):
         return X
     if X.layout != torch.strided:
         raise TypeError(
-            f"X is a torch tensor with layout {X.layout}; pass a dense tensor "
-            f"(X.to_dense()) or a scipy.sparse matrix where sparse data is accepted."
+            f"{name} is a torch tensor with layout {X.layout}; pass a dense tensor "
+            f"({name}.to_dense()) or a scipy.sparse matrix where sparse data is "
+            f"accepted."
         )
     if X.dtype == torch.bfloat16:
         raise TypeError(
-            "X is a torch tensor of dtype torch.bfloat16, which numpy does not have; "
-            "pass X.float()."
+            f"{name} is a torch tensor of dtype torch.bfloat16, which numpy does not "
+            f"have; pass {name}.float()."
         )
     X = X.detach()
     return X if get_config()["array_api_dispatch"] else X.cpu().numpy()
