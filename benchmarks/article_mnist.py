@@ -127,7 +127,7 @@ def _summary(values):
 
 def _text(values):
     mean = f"{statistics.fmean(values):.4g}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.1g}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.2g}"
 
 
 class FittedAutoencoder(SparseAutoencoder):

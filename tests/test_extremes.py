@@ -98,7 +98,7 @@ def test_metrics_refuse_what_is_no_matrix_of_codes():
         (X[0], "Expected 2D array"),
         (X[None], "Found array with dim 3"),
         (X * np.nan, "contains NaN"),
-        ([["a", "b"]], "could not convert string"),
+        ([["a", "b"]], "arrays of bytes/strings"),
     ]:
         with pytest.raises(ValueError, match=message):
             l0(codes)
