@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-
-# Private to scikit-learn, checked on 1.9.1. Neither import loads matplotlib.
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _validate_style_kwargs
 from sklearn.utils.validation import check_is_fitted
+
+from skfeat.utils._sklearn import _validate_style_kwargs, check_matplotlib_support
 
 # Of collections matplotlib takes both; scikit-learn's helper knows the singular.
 PLURALS = {
