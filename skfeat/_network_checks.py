@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from skfeat.activations import ReLU, TopK
+from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 
 LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -26,10 +26,18 @@ def as_chain(name: str, chain: Any) -> Chain:
     return Chain.from_arrays({key: a.copy() for key, a in arrays.items()}, spec)
 
 
-def as_activation(activation: Any) -> ReLU | TopK:
-    """Return the activation."""
+def as_activation(activation: Any, n_components: int) -> Activation:
+    """Return the activation, a threshold copied."""
+    if isinstance(activation, JumpReLU):
+        threshold = as_array("threshold", activation.threshold, n_components)
+        if threshold.min(initial=0) < 0:
+            raise ValueError("threshold of the activation must not be negative.")
+        return JumpReLU(threshold)
     if not isinstance(activation, ReLU | TopK):
-        raise ValueError(f"activation must be ReLU() or TopK(k), got {activation!r}.")
+        raise ValueError(
+            "activation must be ReLU(), TopK(k) or JumpReLU(threshold), got "
+            f"{activation!r}."
+        )
     k = getattr(activation, "k", 1)
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k of the activation must be a positive int, got {k!r}.")

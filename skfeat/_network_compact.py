@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skfeat._network_checks import LINKS
+from skfeat.activations import TopK
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
@@ -41,7 +42,7 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
         "encoder_coef": network.encoder_coef_[kept[0]],
         "encoder_intercept": network.encoder_intercept_[kept[0]],
         "encoder_bias": network.encoder_bias_,
-        "activation": network.activation,
+        "activation": network.activation.take(kept[0]),
         "coefs": [
             coef[rows][:, columns]
             for coef, rows, columns in zip(coefs, kept[1:], kept[:-1], strict=True)
@@ -78,7 +79,10 @@ def _constants(
         return constant, LINKS[network.links[layer - 1]](intercepts[layer - 1])
     reads = network.encoder_coef_.any(axis=1)
     active = _can_be_positive(network) if _competes(network) else reads
-    return np.logical_not(active), np.maximum(network.encoder_intercept_, 0)
+    values = network.encoder_intercept_
+    if not isinstance(network.activation, TopK):
+        return np.logical_not(active), network.activation.encode(values[None])[0]
+    return np.logical_not(active), np.maximum(values, 0)
 
 
 def _competes(network: SparseFeatureNetwork) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 import skfeat
-from skfeat.activations import ReLU, TopK
+from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
         "feature_names": network.feature_names_,
     }
     arrays = {name: getattr(network, f"{name}_") for name in _DENSE}
+    if isinstance(network.activation, JumpReLU):
+        arrays["threshold"] = network.activation.threshold
     for i, coef in enumerate(network.coefs_):
         arrays[f"intercepts.{i}"] = network.intercepts_[i]
         arrays |= {f"coefs.{i}.{part}": getattr(coef, part) for part in _CSR}
@@ -90,10 +92,7 @@ def read(file: BinaryIO) -> dict[str, Any]:
         )
     if missing := _FIELDS - header.keys():
         raise ValueError(f"its header has no {min(missing)!r}.")
-    activations = {"relu": ReLU(), "topk": TopK(header["k"])}
-    if header["activation"] not in list(activations):
-        raise ValueError(f"its activation {header['activation']!r} is unknown.")
-
+    activation = _activation(arrays, header)
     chains = {}
     for name in ("front", "back"):
         own = [key for key in arrays if key.startswith(f"{name}.")]
@@ -111,7 +110,7 @@ def read(file: BinaryIO) -> dict[str, Any]:
     return {
         **chains,
         **{name: arrays[name] for name in _DENSE},
-        "activation": activations[header["activation"]],
+        "activation": activation,
         "coefs": [
             _csr(arrays, f"coefs.{i}", (widths[i + 1], widths[i]))
             for i in range(n_connectors)
@@ -119,6 +118,18 @@ def read(file: BinaryIO) -> dict[str, Any]:
         "intercepts": intercepts,
         **{key: header[key] for key in ("links", "layer_names", "feature_names")},
     }
+
+
+def _activation(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Activation:
+    name = header["activation"]
+    if name == "jumprelu":
+        if "threshold" not in arrays:
+            raise ValueError("it has no array 'threshold'.")
+        return JumpReLU(arrays.pop("threshold"))
+    others: dict[str, Activation] = {"relu": ReLU(), "topk": TopK(header["k"])}
+    if name not in list(others):
+        raise ValueError(f"its activation {name!r} is unknown.")
+    return others[name]
 
 
 def _read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:

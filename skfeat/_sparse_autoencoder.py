@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import warnings
 from inspect import signature
+from itertools import pairwise
 from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
-from skfeat.activations import make_activation
+from skfeat.activations import JumpReLU, ReLU, TopK
+from skfeat.kernels._activations import make_training_activation
 from skfeat.kernels._inference import encode
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
+from skfeat.utils._rows import mapped_file, row_blocks
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -33,12 +36,14 @@ from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2000
 
+_ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
+
 # Rows that are scored at once.
 _SCORED_ROWS = 1024
 
 _ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
 # The last one written is the one that says "fitted".
-_WEIGHTS = (*_ENCODER, "components_")
+_WEIGHTS = (*_ENCODER, "threshold_", "components_")
 _FITTED = (
     *_WEIGHTS,
     *("n_iter_", "n_steps_", "n_dead_", "loss_curve_", "validation_scores_"),
@@ -64,17 +69,43 @@ class SparseAutoencoder(
     n_components : int, default=None
         Number of features m. ``None`` means four for each input feature.
 
-    activation : {"topk", "relu"}, default="topk"
-        "topk" keeps the `k` largest positive pre-activations of a row. "relu" keeps
-        all positive ones and penalises their sum by `alpha`.
+    activation : {"topk", "batch_topk", "relu", "jumprelu", "gated"}, default="topk"
+        "topk" keeps the `k` largest positive pre-activations of a row [2]_.
+        "batch_topk" keeps `k` a row on average: in training the largest of the whole
+        batch, afterwards those above a threshold learnt on the way, so that the code
+        of a row does not depend on its batch [3]_. "relu" keeps all positive ones and
+        penalises their sum [1]_. "jumprelu" keeps those above a threshold of each
+        feature's own, and penalises their number [4]_. "gated" learns which features
+        are on apart from how strongly, and penalises the former alone [5]_.
 
     k : int, default=32
-        Active features a row, for "topk"; clipped to `n_components`.
+        Active features a row, for "topk" and, on average, for "batch_topk"; clipped
+        to `n_components`.
 
     alpha : float, default=0.1
-        Weight of the L1 penalty, for "relu". The objective of a row is
-        ``|x - x'|^2 / d + alpha / sqrt(d) * sum(z)`` on data centred and scaled to
-        unit mean square, so that a value means the same for layers of any width.
+        Weight of the sparsity penalty, for "relu", "jumprelu" and "gated". The
+        objective of a row is ``|x - x'|^2 / d + alpha / sqrt(d) * sum(z)`` on data
+        centred and scaled to unit mean square, so that a value means the same for
+        layers of any width. "gated" sums its gates instead; "jumprelu" adds
+        ``alpha ** 2 / 4`` for each active feature, which for orthonormal features
+        makes the same ones worth their while.
+
+    l0 : float, default=None
+        Number of active features a row that "relu", "jumprelu" and "gated" should
+        have: the weight of the penalty starts from `alpha` and follows. Training then
+        runs through all epochs of `max_iter`. ``None`` keeps `alpha`.
+
+    prefixes : array-like of int, default=None
+        Makes a Matryoshka autoencoder of "topk" or "batch_topk" [6]_: the first p
+        features must reconstruct the data too, for each p in `prefixes` (increasing;
+        `n_components` itself is always one of them). The loss is the mean over
+        prefixes. General features come first then.
+
+    dead_features : {"auxk", "resample", "ignore"}, default="auxk"
+        What happens to features that have been silent for an epoch. "auxk" has them
+        reconstruct what the others miss, for "topk" and "batch_topk" [2]_ (the others
+        then train as with "ignore"). "resample" gives them the direction of badly
+        reconstructed rows, at several times in the first half of training [1]_.
 
     tied : bool, default=False
         Use the decoder's rows as the encoder's.
@@ -118,9 +149,11 @@ class SparseAutoencoder(
     sparse_output : bool, default=False
         Return the codes as CSR instead of a dense array.
 
-    precision : {"float32", "float64"}, default="float32"
-        Arithmetic of training, whatever the dtype of X. Codes are computed in the
-        dtype of X.
+    precision : {"float32", "float64", "bfloat16"}, default="float32"
+        Arithmetic of training, whatever the dtype of X; codes are computed in the
+        dtype of X. With "bfloat16" matrices are rounded before they are multiplied,
+        while weights, sums and all else stay float32. It pays where the processor has
+        instructions for it (most GPUs, x86 with AMX) and costs much where not.
 
     device : str, torch.device or None, default=None
         Where training runs. ``None`` means the CPU.
@@ -176,6 +209,13 @@ class SparseAutoencoder(
     .. [1] T. Bricken et al., "Towards Monosemanticity: Decomposing Language Models
        With Dictionary Learning", Transformer Circuits Thread, 2023.
     .. [2] L. Gao et al., "Scaling and evaluating sparse autoencoders", 2024.
+    .. [3] B. Bussmann et al., "BatchTopK Sparse Autoencoders", 2024.
+    .. [4] S. Rajamanoharan et al., "Jumping Ahead: Improving Reconstruction Fidelity
+       with JumpReLU Sparse Autoencoders", 2024.
+    .. [5] S. Rajamanoharan et al., "Improving Dictionary Learning with Gated Sparse
+       Autoencoders", 2024.
+    .. [6] B. Bussmann et al., "Learning Multi-Level Features with Matryoshka Sparse
+       Autoencoders", 2025.
 
     Examples
     --------
@@ -194,9 +234,12 @@ class SparseAutoencoder(
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "activation": [StrOptions({"topk", "relu"})],
+        "activation": [StrOptions(set(_ACTIVATIONS))],
         "k": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "l0": [Interval(Real, 0, None, closed="neither"), None],
+        "prefixes": ["array-like", None],
+        "dead_features": [StrOptions({"auxk", "resample", "ignore"})],
         "tied": ["boolean"],
         "center": ["boolean"],
         "scale": ["boolean"],
@@ -215,7 +258,7 @@ class SparseAutoencoder(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
         "sparse_output": ["boolean"],
-        "precision": [StrOptions({"float32", "float64"})],
+        "precision": [StrOptions({"float32", "float64", "bfloat16"})],
         "device": "no_validation",  # resolve_device knows what this machine has
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -228,6 +271,9 @@ class SparseAutoencoder(
         activation="topk",
         k=32,
         alpha=0.1,
+        l0=None,
+        prefixes=None,
+        dead_features="auxk",
         tied=False,
         center=True,
         scale=True,
@@ -249,6 +295,9 @@ class SparseAutoencoder(
         self.activation = activation
         self.k = k
         self.alpha = alpha
+        self.l0 = l0
+        self.prefixes = prefixes
+        self.dead_features = dead_features
         self.tied = tied
         self.center = center
         self.scale = scale
@@ -316,25 +365,29 @@ class SparseAutoencoder(
         context = self._init_callback_context(max_subtasks=max_iter)
         context.call_on_fit_task_begin(estimator=self, **data)
         best: dict = {}
-        validate, on_best = None, None
-        rows, weights = X, sample_weight
+        validate, on_best, rows = None, None, None
         if self.early_stopping:
-            rows, weights = X[train], sample_weight[train]
+            rows = train
 
             def validate():
                 return _r2(
                     X[held_out],
                     sample_weight[held_out],
                     trainer.export(),
-                    settings.activation,
+                    trainer.fitted_activation(),
                 )
 
             def on_best():
                 best.update(weights=trainer.export(), state=trainer.state())
 
         history = run_epochs(
-            lambda: trainer.epoch(rows, weights),
-            Stopping(max_iter, self.tol, self.n_iter_no_change),
+            lambda: trainer.epoch(X, sample_weight, rows),
+            # A penalty that still looks for its weight moves the loss both ways.
+            Stopping(
+                max_iter,
+                self.tol,
+                self.n_iter_no_change if self.l0 is None else max_iter,
+            ),
             name="SparseAutoencoder",
             state=trainer.export,
             validate=validate,
@@ -344,13 +397,13 @@ class SparseAutoencoder(
                 context,
                 data,
                 lambda weights: {
-                    "_code": _code_of(settings.activation),
+                    "_code": _code_of(trainer),
                     **_finish(weights, home, X.dtype),
                 },
             ),
             verbose=self.verbose,
         )
-        self._store(trainer, history, home, rows, **best)
+        self._store(trainer, history, home, X, len(train), **best)
         context.call_on_fit_task_end(estimator=self, **data)
         if self.n_dead_ > 0.1 * settings.n_components:
             warnings.warn(
@@ -396,7 +449,7 @@ class SparseAutoencoder(
             state=trainer.export,
             verbose=self.verbose,
         )
-        self._store(trainer, history, home, X)
+        self._store(trainer, history, home, X, len(X))
         return self
 
     def transform(self, X):
@@ -494,7 +547,11 @@ class SparseAutoencoder(
         check_is_fitted(self)
         home, X = self._validate_fitted(X, "score")
         sample_weight = _check_weights(sample_weight, X)
-        weights = {name: home.to_numpy(getattr(self, name)) for name in _WEIGHTS}
+        weights = {
+            name: home.to_numpy(getattr(self, name))
+            for name in _WEIGHTS
+            if hasattr(self, name)
+        }
         return _r2(X, sample_weight, weights, self.make_activation())
 
     @property
@@ -513,26 +570,41 @@ class SparseAutoencoder(
     def _validate_rows(self, X, sample_weight, *, reset):
         X = accept_tensor(X)
         home = ArrayHome.of(X)
-        X = home.to_numpy(validate_data(self, X, dtype=home.dtypes, reset=reset))
+        X = self._validate(X, home, reset=reset)
         return home, X, _check_weights(sample_weight, X)
 
     def _validate_fitted(self, X, method):
         X = accept_tensor(X)
         check_same_namespace(X, self, attribute="components_", method=method)
         home = ArrayHome.of(X)
-        return home, home.to_numpy(
-            validate_data(self, X, dtype=home.dtypes, reset=False)
-        )
+        return home, self._validate(X, home, reset=False, keep_dtype=method == "score")
+
+    def _validate(self, X, home, *, reset, keep_dtype=True):
+        """Validate X as scikit-learn does, a mapped file without reading it whole."""
+        on_disk = isinstance(X, np.ndarray) and mapped_file(X) is not None
+        if not (on_disk and keep_dtype and X.ndim == 2 and X.dtype.kind in "fiu"):
+            X = validate_data(self, X, dtype=home.dtypes, reset=reset)
+            return home.to_numpy(X)
+        X = validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        for _, rows in row_blocks(X):
+            assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")
+        return X
 
     def _settings(self, n_features) -> SAESettings:
         m = 4 * n_features if self.n_components is None else int(self.n_components)
+        self._refuse_what_does_not_go_together()
         rate = self.learning_rate_init
         if rate == "auto":
             rate = 4e-3 * min(1.0, np.sqrt(256 / m))
         return SAESettings(
             n_components=m,
-            activation=self.make_activation(m),
+            activation=make_training_activation(
+                self.activation, min(int(self.k), m), n_features
+            ),
             alpha=float(self.alpha),
+            l0=None if self.l0 is None else float(self.l0),
+            prefixes=self._prefixes(m),
+            dead_features=self.dead_features,
             tied=bool(self.tied),
             learning_rate=float(rate),
             batch_size=int(self.batch_size),
@@ -541,22 +613,52 @@ class SparseAutoencoder(
             seed=draw_seed(self.random_state),
         )
 
-    def make_activation(self, n_components=None):
-        """Return the activation that the parameters ask for.
-
-        Parameters
-        ----------
-        n_components : int, default=None
-            Number of features; ``None`` means the activation of the last fit.
+    def make_activation(self):
+        """Return the activation of the fitted weights.
 
         Returns
         -------
-        ReLU or TopK
+        ReLU, TopK or JumpReLU
+            Of ``skfeat.activations``.
         """
-        if n_components is None:
-            check_is_fitted(self)
-            return make_activation(*self._code)
-        return make_activation(self.activation, min(int(self.k), n_components))
+        check_is_fitted(self)
+        name, k = self._code
+        if name == "jumprelu":
+            home = ArrayHome.of(self.threshold_)
+            return JumpReLU(home.to_numpy(self.threshold_))
+        return TopK(k) if name == "topk" else ReLU()
+
+    def _refuse_what_does_not_go_together(self):
+        top_k = self.activation in ("topk", "batch_topk")
+        if self.tied and self.activation == "gated":
+            raise ValueError(
+                "tied=True is not possible with activation='gated', whose encoder has "
+                "magnitudes of its own; use tied=False or another activation."
+            )
+        if self.l0 is not None and top_k:
+            raise ValueError(
+                f"l0={self.l0} is not possible with activation={self.activation!r}, "
+                f"which keeps k features; set k, or use 'relu', 'jumprelu' or 'gated'."
+            )
+        if self.prefixes is not None and not top_k:
+            raise ValueError(
+                f"prefixes are not possible with activation={self.activation!r}; use "
+                f"'topk' or 'batch_topk'."
+            )
+
+    def _prefixes(self, m) -> tuple[int, ...] | None:
+        if self.prefixes is None:
+            return None
+        widths = list(self.prefixes)
+        whole = all(isinstance(width, Integral) for width in widths)
+        if not (
+            widths and whole and all(a < b for a, b in pairwise([0, *widths, m + 1]))
+        ):
+            raise ValueError(
+                f"prefixes must be increasing ints from 1 to n_components={m}. Got "
+                f"{self.prefixes!r} instead."
+            )
+        return tuple(dict.fromkeys([*map(int, widths), m]))
 
     def _max_iter(self, n_rows) -> int:
         if self.max_iter == "auto":
@@ -574,7 +676,8 @@ class SparseAutoencoder(
         )
 
     def _start(self, settings, X, sample_weight) -> SAETrainer:
-        if self.activation == "topk" and self.k > settings.n_components:
+        top_k = self.activation in ("topk", "batch_topk")
+        if top_k and self.k > settings.n_components:
             default_k = signature(type(self)).parameters["k"].default
             if self.k != default_k:
                 warnings.warn(
@@ -602,6 +705,12 @@ class SparseAutoencoder(
                 f"tied={settings.tied} differs from tied={self._state['tied']} of the "
                 f"fit before; training can go on only with the same value."
             )
+        if self.activation != self._state["activation"]:
+            raise ValueError(
+                f"activation={self.activation!r} differs from "
+                f"{self._state['activation']!r} of the fit before; training can go on "
+                f"only with the same activation."
+            )
         return SAETrainer.from_state(settings, self._state)
 
     def _forget(self):
@@ -609,7 +718,7 @@ class SparseAutoencoder(
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
 
-    def _store(self, trainer, history, home, rows, weights=None, state=None):
+    def _store(self, trainer, history, home, X, n_rows, weights=None, state=None):
         """Write every fitted attribute, the one that means "fitted" last.
 
         `weights` and `state` are those of the best epoch, where one was looked for.
@@ -617,26 +726,31 @@ class SparseAutoencoder(
         weights = weights or trainer.export()
         self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
         self._interrupted = history.interrupted
-        self._code = _code_of(trainer.settings.activation)
+        self._code = _code_of(trainer)
         self.n_steps_ = getattr(self, "n_steps_", 0) + trainer.n_steps
         self.loss_curve_ = [*getattr(self, "loss_curve_", []), *history.losses]
         if history.validation_scores:
             self.validation_scores_ = history.validation_scores
-        self.n_dead_ = trainer.n_dead(len(rows))
+        self.n_dead_ = trainer.n_dead(n_rows)
         self._state = state or trainer.state()
-        for name, value in _finish(weights, home, rows.dtype).items():
+        for name, value in _finish(weights, home, X.dtype).items():
             setattr(self, name, value)
 
 
-def _code_of(activation) -> tuple[str, int]:
+def _code_of(trainer) -> tuple[str, int]:
     """Name what transform computes: a parameter set after fit waits for the next."""
+    activation = trainer.fitted_activation()
     return activation.name, getattr(activation, "k", 0)
 
 
 def _finish(weights, home, dtype):
     """Bring exported weights to the dtype and the array library of the data."""
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float64)
     return {
-        name: home.bring(weights[name].astype(dtype, copy=False)) for name in _WEIGHTS
+        name: home.bring(weights[name].astype(dtype, copy=False))
+        for name in _WEIGHTS
+        if name in weights
     }
 
 
@@ -661,8 +775,8 @@ def _r2(X, sample_weight, weights, activation) -> float:
     coef, intercept, bias = (weights[name] for name in _ENCODER)
     components = weights["components_"]
     total = squared = 0.0
-    for block in gen_batches(len(X), _SCORED_ROWS):
-        rows = X[block].astype(np.float64, copy=False)
+    for block, rows in row_blocks(X, _SCORED_ROWS):
+        rows = rows.astype(np.float64, copy=False)
         codes = encode(rows, coef, intercept, bias, activation)
         error = rows - bias - codes @ components
         deviation = (rows - mean) / scale
@@ -674,5 +788,6 @@ def _r2(X, sample_weight, weights, activation) -> float:
     rounding = 64**2 * float(sample_weight.sum() * np.square(mean / scale).sum())
     if total <= rounding * np.finfo(np.float64).eps ** 2:
         # Constant rows have nothing to explain: as scikit-learn's r2_score.
-        return 1.0 if squared <= rounding * np.finfo(X.dtype).eps ** 2 else 0.0
+        eps = np.finfo(components.dtype).eps
+        return 1.0 if squared <= rounding * eps**2 else 0.0
     return 1.0 - squared / total

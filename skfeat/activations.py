@@ -1,9 +1,8 @@
-"""Activations of the sparse autoencoder: one small class each, chosen by name.
+"""Activations that turn pre-activations into codes, as a fitted autoencoder has them.
 
-An activation turns pre-activations into non-negative codes. Each gives the same map
-twice: `forward` on tensors, for training, and `encode` on arrays, for prediction.
-All are positively homogeneous, which is what lets one scale of the data be folded
-into the weights.
+Three maps are enough for every kind of autoencoder: what batch top-k and gated ones
+learn is a `JumpReLU` once their weights are fixed. How each kind is trained stands in
+`skfeat.kernels._activations`.
 """
 
 from __future__ import annotations
@@ -16,21 +15,26 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["Activation", "JumpReLU", "ReLU", "TopK"]
+
 
 @dataclass(frozen=True)
 class ReLU:
-    """Keep what is positive; sparsity comes from an L1 penalty on the codes."""
+    """Keep what is positive."""
 
     name = "relu"
-    penalised = True
-
-    def forward(self, pre: torch.Tensor) -> torch.Tensor:
-        """Codes of pre-activations, as tensors (n, m)."""
-        return pre.relu()
 
     def encode(self, pre: np.ndarray) -> np.ndarray:
-        """Codes of pre-activations, as arrays (n, m)."""
+        """Codes of pre-activations (n, m)."""
         return np.maximum(pre, 0)
+
+    def forward(self, pre: torch.Tensor) -> torch.Tensor:
+        """Codes of pre-activations (n, m)."""
+        return pre.relu()
+
+    def take(self, features: np.ndarray) -> ReLU:
+        """Return the activation of some of the features."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,9 @@ class TopK:
 
     k: int
     name = "topk"
-    penalised = False
-
-    def forward(self, pre: torch.Tensor) -> torch.Tensor:
-        """Codes of pre-activations, as tensors (n, m)."""
-        if self.k >= pre.shape[1]:
-            return pre.relu()
-        values, indices = pre.topk(self.k, dim=1, sorted=False)
-        return pre.new_zeros(pre.shape).scatter_(1, indices, values.relu_())
 
     def encode(self, pre: np.ndarray) -> np.ndarray:
-        """Codes of pre-activations, as arrays (n, m)."""
+        """Codes of pre-activations (n, m)."""
         n_components = pre.shape[1]
         if self.k >= n_components:
             return np.maximum(pre, 0)
@@ -67,7 +63,49 @@ class TopK:
         np.put_along_axis(codes, kept, values, axis=1)
         return codes
 
+    def forward(self, pre: torch.Tensor) -> torch.Tensor:
+        """Codes of pre-activations (n, m)."""
+        if self.k >= pre.shape[1]:
+            return pre.relu()
+        values, indices = pre.topk(self.k, dim=1, sorted=False)
+        return pre.new_zeros(pre.shape).scatter(1, indices, values.relu())
 
-def make_activation(name: str, k: int) -> ReLU | TopK:
-    """Return the activation called `name`."""
-    return TopK(k) if name == "topk" else ReLU()
+    def take(self, features: np.ndarray) -> TopK:
+        """Return the activation of some of the features."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class JumpReLU:
+    """Keep the pre-activations above a threshold, which each feature has its own of.
+
+    Parameters
+    ----------
+    threshold : ndarray of shape (m,)
+        Non-negative [1]_.
+
+    References
+    ----------
+    .. [1] S. Rajamanoharan et al., "Jumping Ahead: Improving Reconstruction Fidelity
+       with JumpReLU Sparse Autoencoders", 2024.
+    """
+
+    threshold: np.ndarray
+    name = "jumprelu"
+
+    def encode(self, pre: np.ndarray) -> np.ndarray:
+        """Codes of pre-activations (n, m)."""
+        # Compared in the precision of the codes, so that every batch is cut alike.
+        threshold = np.asarray(self.threshold, dtype=pre.dtype)
+        return np.where(pre > threshold, pre, pre.dtype.type(0))
+
+    def forward(self, pre: torch.Tensor) -> torch.Tensor:
+        """Codes of pre-activations (n, m)."""
+        return pre * (pre > pre.new_tensor(self.threshold))
+
+    def take(self, features: np.ndarray) -> JumpReLU:
+        """Return the activation of some of the features."""
+        return JumpReLU(self.threshold[features])
+
+
+Activation = ReLU | TopK | JumpReLU

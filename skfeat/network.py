@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from torch import nn
 
-    from skfeat.activations import ReLU, TopK
+    from skfeat.activations import Activation
     from skfeat.chain import Chain
 
 # Prediction holds the features of one block of rows at a time.
@@ -59,7 +59,7 @@ class SparseFeatureNetwork:
     encoder_coef : array-like of shape (m_0, d_0)
     encoder_intercept : array-like of shape (m_0,)
     encoder_bias : array-like of shape (d_0,)
-    activation : ReLU or TopK
+    activation : ReLU, TopK or JumpReLU
         Of ``skfeat.activations``.
     coefs : list of sparse arrays of shape (m_i, m_{i-1})
         One between each two feature layers. Stored zeros are dropped.
@@ -147,7 +147,7 @@ class SparseFeatureNetwork:
         encoder_coef: Any,
         encoder_intercept: Any,
         encoder_bias: Any,
-        activation: ReLU | TopK,
+        activation: Activation,
         coefs: Sequence[Any],
         intercepts: Sequence[Any],
         links: Sequence[str],
@@ -158,7 +158,6 @@ class SparseFeatureNetwork:
         feature_names: Sequence[Sequence[str]] | None = None,
     ):
         self.front, self.back = as_chain("front", front), as_chain("back", back)
-        self.activation = as_activation(activation)
         self.layer_names_ = as_names("layer_names", layer_names)
         if len(set(self.layer_names_)) < len(self.layer_names_):
             raise ValueError(f"layer_names must all differ, got {self.layer_names_}.")
@@ -173,6 +172,7 @@ class SparseFeatureNetwork:
         d_in, d_out = self.front.n_outputs, self.back.n_features_in
         self.encoder_coef_ = as_array("encoder_coef", encoder_coef, None, d_in)
         m = len(self.encoder_coef_)
+        self.activation = as_activation(activation, m)
         self.encoder_intercept_ = as_array("encoder_intercept", encoder_intercept, m)
         self.encoder_bias_ = as_array("encoder_bias", encoder_bias, d_in)
         self.coefs_: list[sparse.csr_array] = []

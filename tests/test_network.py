@@ -227,7 +227,7 @@ def test_coefs_of_any_kind():
     ("change", "match"),
     [
         ({"front": None}, "front must be a Chain, got None"),
-        ({"activation": "relu"}, r"activation must be ReLU\(\) or TopK"),
+        ({"activation": "relu"}, r"activation must be ReLU\(\), TopK\(k\) or JumpReLU"),
         ({"activation": TopK(0)}, "k of the activation must be a positive int, got 0"),
         ({"activation": TopK(True)}, "positive int, got True"),
         ({"layer_names": "abc"}, "layer_names must be a list of strings, got 'abc'"),

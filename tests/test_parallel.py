@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -92,19 +93,20 @@ class PeakMemory(threading.Thread):
     """Watches the largest private memory of this process and of each of its children.
 
     Mapped files are not counted: they are shared, and given back when memory is short.
+    With `mapped` they are.
     """
 
-    def __init__(self):
+    def __init__(self, mapped=False):
         super().__init__(daemon=True)
         self.done = threading.Event()
         self.me = psutil.Process()
+        self.mapped = mapped
         self.start_bytes = self.private(self.me)
         self.own, self.children = 0, 0
 
-    @staticmethod
-    def private(process):
+    def private(self, process):
         memory = process.memory_info()
-        return memory.rss - memory.shared
+        return memory.rss - (0 if self.mapped else memory.shared)
 
     def run(self):
         while not self.done.is_set():
@@ -125,11 +127,11 @@ class PeakMemory(threading.Thread):
         self.join()
 
 
-def write_rows(path, n_rows, n_features):
+def write_rows(path, n_rows, n_features, dtype=np.float32):
     rows = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.float32, shape=(n_rows, n_features)
+        path, mode="w+", dtype=dtype, shape=(n_rows, n_features)
     )
-    block = np.random.RandomState(0).randn(4096, n_features).astype(np.float32)
+    block = np.random.RandomState(0).randn(4096, n_features).astype(dtype)
     for start in range(0, n_rows, 4096):
         rows[start : start + 4096] = block
     del rows
@@ -162,3 +164,37 @@ def test_workers_share_a_gigabyte_of_rows(tmp_path):  # 95
     assert peak.own < 0.3 * rows.nbytes
     # Libraries and the few rows of the splits; far from a copy of all rows.
     assert 0 < peak.children < 0.7 * rows.nbytes
+
+
+@pytest.mark.slow
+@on_linux
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_resident_memory_stays_flat_over_rows_on_disk(tmp_path, dtype):
+    """Pages of the file count too: they are dropped once read."""
+    rows = write_rows(tmp_path / "X.npy", 2**18, 1024, dtype)
+    sae = SparseAutoencoder(64, k=4, max_iter=1, batch_size=4096, random_state=0)
+    with PeakMemory(mapped=True) as peak, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one epoch is too short, and some die
+        sae.fit(rows)
+    assert sae.components_.dtype == (np.float32 if dtype == np.float32 else float)
+    assert peak.own < 0.4 * rows.nbytes
+
+
+@on_linux
+def test_a_mapped_file_is_validated_in_blocks(tmp_path):
+    rows = write_rows(tmp_path / "X.npy", 4096, 3)
+    fitted = [
+        SparseAutoencoder(
+            6, k=2, max_iter=9, tol=0.9, n_iter_no_change=3, random_state=0
+        ).fit(X)
+        for X in (rows, rows[::1])
+    ]
+    np.testing.assert_array_equal(fitted[0].components_, fitted[1].components_)
+    assert 0 < fitted[0].score(rows) < 1
+    broken = np.array(rows)
+    broken[4000, 1] = np.nan
+    np.save(tmp_path / "broken.npy", broken)
+    broken = np.load(tmp_path / "broken.npy", mmap_mode="r")
+    for method in (SparseAutoencoder().fit, fitted[0].score, fitted[0].transform):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            method(broken)

@@ -12,10 +12,11 @@ from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skfeat.activations import ReLU, TopK, make_activation
+from skfeat.activations import JumpReLU, ReLU, TopK
+from skfeat.kernels import _activations as training
 from skfeat.kernels import _inference
 from skfeat.kernels._inference import encode
-from skfeat.kernels._sae import AUX_WEIGHT, SAEKernel, loss_reference
+from skfeat.kernels._reference import loss_reference
 from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
@@ -28,155 +29,6 @@ from skfeat.utils._torch import (
     to_numpy,
     to_tensor,
 )
-
-
-def unit_rows(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def make_problem(rng, n, d, m, *, tied):
-    """Return parameters as leaves of autograd, rows and weights, all float64."""
-    params = {
-        "decoder": unit_rows(rng.randn(m, d)),
-        "encoder_bias": 0.1 * rng.randn(m),
-        "bias": 0.1 * rng.randn(d),
-    }
-    if not tied:
-        params["encoder"] = rng.randn(m, d)
-    params = {key: torch.tensor(p, requires_grad=True) for key, p in params.items()}
-    weights = rng.uniform(0.1, 2, n) * (rng.uniform(size=n) > 0.2)
-    weights[0] = 1.0
-    x = torch.tensor(rng.randn(n, d))
-    return params, x, torch.tensor(weights / weights.sum())
-
-
-def on_the_sphere(grad, decoder):
-    """Take away the part of a gradient that points along each unit row."""
-    return grad - (grad * decoder).sum(1, keepdim=True) * decoder
-
-
-def autograd(loss, params):
-    grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
-    found = {
-        key: torch.zeros_like(p) if grad is None else grad
-        for (key, p), grad in zip(params.items(), grads, strict=True)
-    }
-    found["decoder"] = on_the_sphere(found["decoder"], params["decoder"].detach())
-    return found
-
-
-def closed_form(params, x, weights, activation, alpha, dead=None):
-    constants = {key: p.detach().clone() for key, p in params.items()}
-    kernel = SAEKernel(constants, activation, alpha)
-    loss, fired = kernel.gradients(x, weights, dead)
-    assert len(kernel.grads()) == len(params)
-    return {key: p.grad for key, p in constants.items()}, loss, fired
-
-
-def assert_close(actual, expected):
-    for key, value in expected.items():
-        # Relative to the gradient as a whole: single entries may cancel to nothing.
-        scale = float(value.abs().max())
-        torch.testing.assert_close(
-            actual[key], value, rtol=1e-10, atol=1e-10 * scale + 1e-14
-        )
-
-
-class TestKernel:
-    @given(
-        seed=st.integers(0, 2**31 - 1),
-        n=st.integers(1, 9),
-        d=st.integers(1, 7),
-        m=st.integers(1, 11),
-        k=st.integers(1, 12),
-        tied=st.booleans(),
-        penalised=st.booleans(),
-        alpha=st.floats(0, 10),
-    )
-    def test_gradients_are_those_of_the_reference(
-        self, seed, n, d, m, k, tied, penalised, alpha
-    ):
-        rng = np.random.RandomState(seed)
-        params, x, weights = make_problem(rng, n, d, m, tied=tied)
-        activation = ReLU() if penalised else TopK(k)
-        expected_loss = loss_reference(params, x, weights, activation, alpha)
-        actual, loss, fired = closed_form(params, x, weights, activation, alpha)
-        assert_close(actual, autograd(expected_loss, params))
-        torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-12, atol=0)
-        encoder = params.get("encoder", params["decoder"]).detach()
-        pre = (x - params["bias"].detach()) @ encoder.T
-        pre = pre + params["encoder_bias"].detach()
-        assert torch.equal(fired, (activation.forward(pre) > 0).any(0))
-
-    def test_the_reference_is_the_loss_of_the_docstring(self):
-        rng = np.random.RandomState(0)
-        params, x, weights = make_problem(rng, 5, 4, 6, tied=False)
-        p = {key: value.detach().numpy() for key, value in params.items()}
-        rows, w, alpha = x.numpy(), weights.numpy(), 0.3
-        z = np.maximum(
-            p["encoder"] @ (rows - p["bias"]).T + p["encoder_bias"][:, None], 0
-        )
-        rebuilt = (p["decoder"].T @ z).T + p["bias"]
-        per_row = ((rows - rebuilt) ** 2).sum(1) / 4 + alpha / 2 * z.sum(0)
-        loss = loss_reference(params, x, weights, ReLU(), alpha)
-        assert loss.item() == pytest.approx(w @ per_row, rel=1e-12)
-
-    def test_gradient_of_the_decoder_is_along_the_sphere(self):
-        rng = np.random.RandomState(1)
-        params, x, weights = make_problem(rng, 8, 5, 7, tied=True)
-        actual, _, _ = closed_form(params, x, weights, ReLU(), 0.1)
-        along = (actual["decoder"] * params["decoder"].detach()).sum(1)
-        torch.testing.assert_close(along, torch.zeros(7).double(), atol=1e-14, rtol=0)
-        assert actual["decoder"].abs().max() > 0.01
-
-    @given(
-        seed=st.integers(0, 2**31 - 1),
-        n=st.integers(1, 8),
-        d=st.integers(2, 7),
-        n_dead=st.integers(1, 8),
-        tied=st.booleans(),
-    )
-    def test_auxiliary_gradients_are_those_of_their_loss(
-        self, seed, n, d, n_dead, tied
-    ):
-        rng = np.random.RandomState(seed)
-        m, activation = 8, TopK(2)
-        params, x, weights = make_problem(rng, n, d, m, tied=tied)
-        dead = torch.tensor(np.sort(rng.permutation(m)[:n_dead]))
-
-        # The dead features reconstruct what is left, which counts as a constant; so do
-        # its mean square, which the loss is divided by, and the centred rows.
-        encoder = params.get("encoder", params["decoder"])
-        pre = (x - params["bias"]) @ encoder.T + params["encoder_bias"]
-        live = activation.forward(pre) @ params["decoder"]
-        missing = (x - params["bias"] - live).detach()
-        codes = TopK(max(1, d // 2)).forward(pre[:, dead])
-        per_row = (missing - codes @ params["decoder"][dead]).square().sum(1)
-        mean_square = weights @ missing.square().sum(1)
-        auxiliary = AUX_WEIGHT * (weights @ per_row) / mean_square
-        expected = autograd(
-            loss_reference(params, x, weights, activation, 0.0) + auxiliary, params
-        )
-        actual, loss, _ = closed_form(params, x, weights, activation, 0.0, dead)
-        assert_close(actual, expected)
-        # The reported loss leaves the auxiliary one out.
-        plain = closed_form(params, x, weights, activation, 0.0)[1]
-        torch.testing.assert_close(loss, plain, rtol=0, atol=0)
-
-    def test_nothing_dead_is_no_auxiliary_loss(self):
-        params, x, weights = make_problem(np.random.RandomState(0), 6, 4, 8, tied=False)
-        none, _, _ = closed_form(params, x, weights, TopK(2), 0.0, None)
-        empty = torch.zeros(0, dtype=torch.int64)
-        nobody, _, _ = closed_form(params, x, weights, TopK(2), 0.0, empty)
-        for key in params:
-            assert torch.equal(none[key], nobody[key])
-
-    def test_perfect_reconstruction_leaves_finite_gradients(self):
-        params, x, weights = make_problem(np.random.RandomState(0), 6, 4, 8, tied=False)
-        x = params["bias"].detach().expand(6, -1).clone()
-        params["encoder_bias"].data.fill_(-1.0)
-        actual, _, _ = closed_form(params, x, weights, TopK(2), 0.0, torch.arange(8))
-        assert all(grad.isfinite().all() for grad in actual.values())
 
 
 class TestActivations:
@@ -229,14 +81,25 @@ class TestActivations:
         assert ReLU().encode(pre).tolist() == [[0, 0, 2]]
         assert ReLU().forward(torch.tensor(pre)).tolist() == [[0, 0, 2]]
 
-    def test_by_name(self):
-        assert make_activation("topk", 5) == TopK(5)
-        assert make_activation("relu", 5) == ReLU()
-        assert (TopK(5).penalised, ReLU().penalised) == (False, True)
+    def test_jumprelu(self):
+        pre = np.array([[-1.0, 0.5, 1.0, 3.0]])
+        jump = JumpReLU(np.array([0.0, 0.5, 0.9, 5.0]))
+        assert jump.encode(pre).tolist() == [[0, 0, 1, 0]]
+        assert jump.forward(torch.tensor(pre)).tolist() == [[0, 0, 1, 0]]
+        assert jump.take([2, 3]).threshold.tolist() == [0.9, 5.0]
+        # Half precision is compared in half precision, whatever the threshold's.
+        assert jump.encode(pre.astype(np.float32)).dtype == np.float32
+
+    def test_some_features(self):
+        features = np.array([0, 2])
+        assert ReLU().take(features) == ReLU()
+        assert TopK(3).take(features) == TopK(3)
 
 
 class TestEncode:
-    @pytest.mark.parametrize("activation", [ReLU(), TopK(3)], ids=str)
+    @pytest.mark.parametrize(
+        "activation", [ReLU(), TopK(3), JumpReLU(np.full(9, 0.5))], ids=str
+    )
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_blocks_and_sparse_agree(self, monkeypatch, activation, dtype):
         rng = np.random.RandomState(0)
@@ -407,8 +270,11 @@ class TestTrainer:
     def make(activation=None, **settings):
         defaults = {
             "n_components": 6,
-            "activation": activation or TopK(1),
+            "activation": activation or training.TopK(1),
             "alpha": 0.1,
+            "l0": None,
+            "prefixes": None,
+            "dead_features": "auxk",
             "tied": False,
             "learning_rate": 0.01,
             "batch_size": 10,
@@ -427,7 +293,7 @@ class TestTrainer:
         assert trainer.rows_since_fired[2:4].tolist() == [30, 30]
         assert trainer.rows_since_fired.max() == 30
         silent = (trainer.rows_since_fired >= 30).nonzero().squeeze(1)
-        assert torch.equal(trainer._dead(30), silent)
+        assert torch.equal(trainer._silent(30), silent)
         assert trainer.n_dead(30) == len(silent) >= 2
         # Of the codes of dead features none is positive here, but one that the bias
         # lets fire again is pulled at, though no row's top-k holds it.
@@ -436,24 +302,66 @@ class TestTrainer:
         trainer.epoch(rows, np.ones(30))
         assert not torch.equal(trainer.params["encoder"][2], before)
 
-    def test_relu_revives_nothing(self):
-        trainer = self.make(ReLU())
-        trainer.params["encoder_bias"][2] = -1e6
-        trainer.epoch(np.random.RandomState(0).randn(30, 4), np.ones(30))
-        assert trainer._dead(30) is None
-        assert trainer.n_dead(30) >= 1
+    def test_biases_of_dead_features_grow(self):
+        rows = np.random.RandomState(0).randn(30, 4)
+        for choice, grows in [("auxk", True), ("ignore", False), ("resample", False)]:
+            trainer = self.make(training.ReLU(), dead_features=choice)
+            trainer.params["encoder_bias"][2] = -5.0
+            trainer.epoch(rows, np.ones(30))
+            assert trainer._silent(30) is None  # the auxiliary loss is top-k's
+            assert trainer.n_dead(30) >= 1
+            before = float(trainer.params["encoder_bias"][2])
+            trainer.epoch(rows, np.ones(30))
+            grown = float(trainer.params["encoder_bias"][2]) - before
+            # Three updates of half the learning rate, times the length of a row.
+            expected = 3 * 0.5 * 0.01 * 2 if grows else 0.0
+            assert grown == pytest.approx(expected, abs=1e-6)
+
+    def test_dead_features_are_given_directions(self):
+        rows = np.random.RandomState(0).randn(80, 4)
+        trainer = self.make(training.TopK(1), dead_features="resample")
+        trainer.plan(80, 800)
+        trainer.params["encoder_bias"][2:4] = -1e6
+        trainer.epoch(rows, np.ones(80))
+        dead = (trainer.rows_since_fired >= 80).nonzero().squeeze(1)
+        assert set(dead.tolist()) >= {2, 3}
+        before = trainer.params["decoder"].clone()
+        trainer._resample(torch.tensor(rows), dead)
+        moved = (trainer.params["decoder"] != before).any(1)
+        assert moved.nonzero().squeeze(1).tolist() == dead.tolist()
+        norms = trainer.params["decoder"].norm(dim=1)
+        torch.testing.assert_close(norms, torch.ones(6).double())
+        assert trainer.params["encoder_bias"][dead].eq(0).all()
+        assert trainer.rows_since_fired[dead].eq(0).all()
+        for moments in trainer.optimizer.optimizer.state.values():
+            if moments["exp_avg"].shape[0] == 6:
+                assert moments["exp_avg"][dead].eq(0).all()
+
+    @pytest.mark.parametrize("name", ["topk", "relu", "jumprelu", "gated"])
+    def test_resampling_leaves_fewer_dead(self, name):
+        rows = np.random.RandomState(0).randn(200, 4)
+        alive = {}
+        for choice in ("ignore", "resample"):
+            activation = training.make_training_activation(name, 1, 4)
+            trainer = self.make(activation, n_components=20, dead_features=choice)
+            trainer.plan(200, 16)
+            trainer.params["encoder_bias"][5:] = -1e6
+            for _ in range(16):
+                trainer.epoch(rows, np.ones(200))
+            alive[choice] = 20 - trainer.n_dead(200)
+        assert alive["resample"] > alive["ignore"]
 
     def test_loss_of_an_epoch_is_the_weighted_mean(self):
         # With a rate of nothing every batch sees the same weights.
-        trainer = self.make(ReLU(), learning_rate=1e-300)
+        trainer = self.make(training.ReLU(), learning_rate=1e-300)
         rng = np.random.RandomState(0)
         rows, weights = rng.randn(25, 4), rng.uniform(0, 2, 25)
         expected = loss_reference(
             trainer.params,
             torch.tensor(rows),
             torch.tensor(weights / weights.sum()),
-            ReLU(),
-            0.1,
+            training.ReLU(),
+            0.1 / 2,
         )
         assert trainer.epoch(rows, weights) == pytest.approx(float(expected), rel=1e-10)
 
@@ -472,7 +380,7 @@ class TestTrainer:
         rates, step = [], trainer.optimizer.step
 
         def record():
-            rates.append(trainer.optimizer.param_groups[0]["lr"] / 0.01)
+            rates.append(trainer.optimizer.learning_rate / 0.01)
             step()
 
         trainer.optimizer.step = record
@@ -506,7 +414,7 @@ class TestTrainer:
         assert not np.shares_memory(exported["components_"], exported["encoder_coef_"])
 
     def test_export_acts_on_raw_rows(self):
-        trainer = self.make(ReLU())
+        trainer = self.make(training.ReLU())
         trainer.standardizer = Standardizer(np.array([1.0, -2.0, 3.0, 0.5]), 7.0)
         trainer.params["bias"] += 0.3
         trainer.params["encoder_bias"] -= 0.2

@@ -194,15 +194,30 @@ class TestParameters:
             make_sae(device="gpu").fit(X)
 
     @pytest.mark.parametrize(
-        ("name", "value"),
+        ("options", "message"),
         [
-            ("activation", "batch_topk"),
-            ("activation", "jumprelu"),
-            ("activation", "gated"),
-            ("precision", "bfloat16"),
+            ({"activation": "gated", "tied": True}, "tied=True is not possible"),
+            ({"l0": 4}, "l0=4 is not possible with activation='topk'"),
+            (
+                {"activation": "relu", "prefixes": [4]},
+                "prefixes are not possible with activation='relu'",
+            ),
+            ({"prefixes": []}, "prefixes must be increasing ints from 1 to"),
+            ({"prefixes": [4, 4]}, r"Got \[4, 4\] instead"),
+            ({"prefixes": [0, 4]}, "prefixes must be increasing"),
+            ({"prefixes": [4, 99]}, "to n_components=12"),
+            ({"prefixes": [2.5]}, "prefixes must be increasing ints"),
         ],
     )
-    def test_what_is_to_come_is_refused_by_name(self, name, value, X):
+    def test_what_does_not_go_together(self, X, options, message):
+        with pytest.raises(ValueError, match=message):
+            make_sae(n_components=12, **options).fit(X)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("activation", "swish"), ("precision", "float16"), ("dead_features", "no")],
+    )
+    def test_unknown_choices(self, name, value, X):
         with pytest.raises(InvalidParameterError, match=f"'{name}'.*Got '{value}'"):
             make_sae(**{name: value}).fit(X)
 
@@ -519,6 +534,7 @@ class TestTraining:
             learning_rate_init=0.05,
             batch_size=10,
             max_iter=100,
+            n_iter_no_change=8,
         ).set_callbacks(record)
         sae.fit(X)
         best = int(np.argmax(sae.validation_scores_))

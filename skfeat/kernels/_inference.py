@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from skfeat.activations import ReLU, TopK
+    from skfeat.activations import Activation
 
 # Pre-activations of one block of rows: large enough for the matrix product to run at
 # full speed, small enough to stay near the processor.
@@ -20,7 +20,7 @@ def encode(
     coef: np.ndarray,
     intercept: np.ndarray,
     bias: np.ndarray,
-    activation: ReLU | TopK,
+    activation: Activation,
     *,
     sparse_output: bool = False,
 ) -> np.ndarray | sparse.csr_array:
@@ -32,7 +32,7 @@ def encode(
     coef : ndarray of shape (m, d)
     intercept : ndarray of shape (m,)
     bias : ndarray of shape (d,)
-    activation : ReLU or TopK
+    activation : ReLU, TopK or JumpReLU
     sparse_output : bool, default=False
         Return CSR, without ever holding all codes densely.
 

@@ -1,173 +1,196 @@
-"""Loss and gradients of a sparse autoencoder, in closed form.
+"""Gradients of a sparse autoencoder in closed form, on dense matrices, on any device.
 
-On rows x (centred, of unit mean square) the autoencoder computes ::
-
-    codes           z  = act(E (x - b) + e)
-    reconstruction  x' = D^T z + b
-    loss            mean_i w_i [ |x_i - x'_i|^2 / d + alpha / sqrt(d) * sum_j z_ij ]
-
-with decoder rows D_j of unit norm. The two powers of d make both terms free of the
-width of the layer: on unit-RMS rows codes grow like sqrt(d) and squared errors like d.
-
-`loss_reference` is that definition, left to autograd; `SAEKernel` computes the same
-gradients without a graph, which is several times faster at the sizes of a hidden
-layer, and adds the auxiliary loss on dead features.
+`skfeat.kernels._reference` defines the loss. Doing without autograd's graph is several
+times faster at the sizes of a hidden layer; `skfeat.kernels._sparse` computes the same
+over the active entries alone.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
 
+import torch
+
+from skfeat.kernels._activations import TrainingActivation
 from skfeat.utils._distributed import all_reduce
-
-if TYPE_CHECKING:
-    import torch
-
-    from skfeat.activations import ReLU, TopK
 
 # Auxiliary loss of Gao et al., "Scaling and evaluating sparse autoencoders" (2024):
 # dead features are asked to reconstruct what the live ones miss.
 AUX_WEIGHT = 1 / 32
 
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-def loss_reference(params, x, weights, activation, alpha):
-    """Loss of one batch as autograd sees it; the definition that the kernel meets.
 
-    Parameters
+class BatchResult(NamedTuple):
+    """What one batch leaves beside its gradients.
+
+    Attributes
     ----------
-    params : dict of str to Tensor
-        ``decoder`` (m, d), ``encoder`` (m, d) (absent when tied), ``encoder_bias``
-        (m,) and ``bias`` (d,).
-    x : Tensor of shape (n, d)
-    weights : Tensor of shape (n,)
-        Weight of each row divided by the weight of the whole batch.
-    activation : ReLU or TopK
-    alpha : float
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    loss : Tensor, a scalar
+        Without the auxiliary term, so that it compares across epochs.
+    fired : bool Tensor of shape (m,)
+    n_active : Tensor, a scalar
+        Number of nonzero codes.
+    lowest : Tensor, a scalar
+        Smallest nonzero code.
     """
-    decoder = params["decoder"]
-    encoder = params.get("encoder", decoder)
-    pre = (x - params["bias"]) @ encoder.T + params["encoder_bias"]
-    codes = activation.forward(pre)
-    residual = codes @ decoder + params["bias"] - x
-    n_features = x.shape[1]
-    per_row = residual.square().sum(1) / n_features
-    if activation.penalised:
-        per_row = per_row + alpha / math.sqrt(n_features) * codes.sum(1)
-    return (weights * per_row).sum()
+
+    loss: torch.Tensor
+    fired: torch.Tensor
+    n_active: torch.Tensor
+    lowest: torch.Tensor
 
 
-class SAEKernel:
-    """Gradients of `loss_reference`, with an auxiliary loss that revives dead features.
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Matrix product in the precision of its factors."""
+    return a @ b
+
+
+def bfloat16_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Matrix product of rounded factors; processors sum it in float32."""
+    return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
+
+
+def n_auxiliary(n_dead: int, n_features: int) -> int:
+    """Return how many dead features a row asks for help."""
+    return min(n_dead, max(1, n_features // 2))
+
+
+class DenseKernel:
+    """Gradients of `loss_reference` and of the auxiliary loss, by matrix products.
 
     Parameters
     ----------
     params : dict of str to Tensor
         See `loss_reference`; gradients are written to each tensor's ``grad``.
-    activation : ReLU or TopK
-    alpha : float
-        Weight of the L1 penalty, where the activation is penalised.
+    activation : TrainingActivation
+    prefixes : tuple of int, optional
+        Matryoshka prefixes, increasing, the last one m.
+    product : callable, default=product
+        Multiplies two matrices.
     """
 
     def __init__(
-        self, params: dict[str, torch.Tensor], activation: ReLU | TopK, alpha: float
+        self,
+        params: dict[str, torch.Tensor],
+        activation: TrainingActivation,
+        prefixes: tuple[int, ...] | None = None,
+        product: Product = product,
     ):
         self.params = params
         self.activation = activation
-        self.alpha = alpha
+        self.product = product
+        self.prefixes = prefixes or (len(params["decoder"]),)
+        self.n_prefixes = len(self.prefixes)
 
     def gradients(
         self,
         x: torch.Tensor,
         weights: torch.Tensor,
+        penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the gradients of one batch and return its loss and what fired.
+    ) -> BatchResult:
+        """Write the gradients of one batch.
 
         Parameters
         ----------
         x : Tensor of shape (n, d)
         weights : Tensor of shape (n,)
             Weight of each row divided by the weight of the whole batch.
-        dead : Tensor of int64 or None
+        penalty_weight : float
+        dead : Tensor of int64, optional
             Indices of the features to revive.
-
-        Returns
-        -------
-        loss : Tensor, a scalar
-            Without the auxiliary term, so that it compares across epochs.
-        fired : bool Tensor of shape (m,)
         """
-        params, n_features = self.params, x.shape[1]
+        params, activation, n_features = self.params, self.activation, x.shape[1]
         decoder, bias = params["decoder"], params["bias"]
         tied = "encoder" not in params
         encoder = decoder if tied else params["encoder"]
+        at = params.__getitem__
 
         centred = x - bias
-        pre = centred @ encoder.T
-        pre += params["encoder_bias"]
-        codes = self.activation.forward(pre)
-        active = codes > 0
+        u = self.product(centred, encoder.T)
+        u += params["encoder_bias"]
+        active = self._entries(u)
+        codes = activation.codes(u, at) * active
+        factor = (2 / n_features * weights)[:, None]
 
-        residual = codes @ decoder
-        residual -= centred
-        scaled = residual * (2 / n_features * weights)[:, None]
-        loss = (residual * scaled).sum() / 2
+        slopes, grad_decoder = torch.empty_like(u), torch.empty_like(decoder)
+        errors = self._errors(codes, centred)
+        loss = sum((error * error * factor).sum() for error in errors) / (
+            2 * len(errors)
+        )
+        # A feature of group g is part of the reconstructions of prefixes g and later.
+        pull = torch.zeros_like(x)
+        grad_bias = torch.zeros_like(bias)
+        for error, group in reversed(list(zip(errors, self._groups(), strict=True))):
+            pull = pull + error * (factor / len(errors))
+            slopes[:, group] = self.product(pull, decoder[group].T)
+            grad_decoder[group] = self.product(codes[:, group].T, pull)
+        grad_bias = pull.sum(0)
 
-        grad_codes = scaled @ decoder.T
-        if self.activation.penalised:
-            penalty = self.alpha / math.sqrt(n_features)
-            grad_codes += penalty * weights[:, None]
-            loss += penalty * (weights @ codes).sum()
-        grad_codes *= active
-        grad_decoder = codes.T @ scaled
-        grad_bias = scaled.sum(0)
-
+        weight = penalty_weight * weights[:, None]
+        grad_u, extra = activation.backward(u, codes, slopes, weight, at)
+        if activation.penalised:
+            loss = loss + (weight * activation.penalty(u, codes) * active).sum()
+        if activation.two_decodes:
+            gate = self.product(u * active, decoder) - centred
+            loss = loss + (gate * gate * factor).sum() / 2
+            grad_u = grad_u + self.product(gate * factor, decoder.T)
+        grad_u = grad_u * active
         if dead is not None and len(dead):
-            self._add_auxiliary(
-                dead, pre, residual, weights, grad_codes, grad_decoder, decoder
-            )
+            self._add_auxiliary(dead, u, errors[-1], weights, grad_u, grad_decoder)
 
-        grad_encoder = grad_codes.T @ centred
-        grad_encoder_bias = grad_codes.sum(0)
+        grad_encoder = self.product(grad_u.T, centred)
+        grad_encoder_bias = grad_u.sum(0)
         grad_bias -= grad_encoder_bias @ encoder
         if tied:
             grad_decoder += grad_encoder
         else:
             params["encoder"].grad = grad_encoder
-        # The norm of a decoder row is held at one: only the part of its gradient along
-        # the sphere counts, or Adam's moments would fill with what is projected away.
-        grad_decoder -= (grad_decoder * decoder).sum(1, keepdim=True) * decoder
         decoder.grad = grad_decoder
         params["encoder_bias"].grad = grad_encoder_bias
         bias.grad = grad_bias
-        return loss, active.any(0)
+        for name, value in extra.items():
+            params[name].grad = (value * active).sum(0)
+        on = codes > 0
+        return BatchResult(loss, on.any(0), on.sum(), _smallest(codes[on]))
 
-    def grads(self) -> list[torch.Tensor]:
-        """Return the gradients that were written last."""
-        return [p.grad for p in self.params.values() if p.grad is not None]
+    def _entries(self, u):
+        if self.activation.selects == "above":
+            return u > self.activation.bound(self.params)
+        return self.activation.keep(u)
 
-    def _add_auxiliary(
-        self, dead, pre, residual, weights, grad_codes, grad_decoder, decoder
-    ):
+    def _groups(self):
+        return [slice(*ends) for ends in pairwise((0, *self.prefixes))]
+
+    def _errors(self, codes, centred):
+        """Return the error of each prefix's reconstruction."""
+        errors, error = [], -centred
+        for group in self._groups():
+            error = error + self.product(codes[:, group], self.params["decoder"][group])
+            errors.append(error)
+        return errors
+
+    def _add_auxiliary(self, dead, u, residual, weights, grad_u, grad_decoder):
         """Add the gradients of the dead features' loss on the residual.
 
         The residual is a constant here and the loss is divided by its mean square,
         so the pull does not fade as the live features improve.
         """
-        n_features = residual.shape[1]
-        k_aux = min(len(dead), max(1, n_features // 2))
-        codes = pre[:, dead]
-        values, kept = codes.topk(k_aux, dim=1, sorted=False)
+        decoder = self.params["decoder"][dead]
+        codes = u[:, dead]
+        k = n_auxiliary(len(dead), residual.shape[1])
+        values, kept = codes.topk(k, dim=1, sorted=False)
         codes = codes.new_zeros(codes.shape).scatter_(1, kept, values.relu_())
         mean_square = (weights @ residual.square()).sum()
         all_reduce(mean_square)
-        error = codes @ decoder[dead] + residual
+        error = codes @ decoder + residual
         error *= (2 * AUX_WEIGHT * weights)[:, None] / mean_square.clamp_min(1e-12)
         grad_decoder.index_add_(0, dead, codes.T @ error)
-        grad_codes.index_add_(1, dead, (error @ decoder[dead].T) * (codes > 0))
+        grad_u.index_add_(1, dead, (error @ decoder.T) * (codes > 0))
+
+
+def _smallest(values: torch.Tensor) -> torch.Tensor:
+    return values.min() if len(values) else values.new_tensor(float("inf"))

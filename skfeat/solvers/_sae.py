@@ -8,28 +8,56 @@ equal to its decoder.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from skfeat.kernels._sae import SAEKernel
+from skfeat.activations import Activation
+from skfeat.kernels._activations import TopK, TrainingActivation
+from skfeat.kernels._sae import BatchResult, DenseKernel, bfloat16_product, product
+from skfeat.kernels._sparse import SparseKernel, compiled
+from skfeat.kernels._threads import Team
+from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._rows import Batch, batches_of_rows, row_blocks
 from skfeat.utils._torch import (
     load_optimizer_state,
     make_generator,
     n_batches,
     optimizer_state,
-    shuffled_batches,
     to_numpy,
 )
 
-if TYPE_CHECKING:
-    from skfeat.activations import ReLU, TopK
+# Weights are kept in one dtype, matrices may be multiplied in another.
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,
+}
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Batch top-k averages its bound over about this many batches.
+_BOUND_MEMORY = 100
+
+# The auxiliary loss helps features that are silent for as many rows as see a feature
+# of average frequency fire so many times.
+_PATIENCE = 200
+
+# After an epoch of silence the bias of a feature grows by this much an update, times
+# the learning rate and the length of a row, until the feature fires again: one whose
+# pre-activations are all negative is out of reach of every gradient. Measured on
+# hidden layers of MLPs: without it a third of the features of a late layer stay dead.
+_NUDGE = 0.5
+
+# Shares of a planned run after which silent features are given new directions, and the
+# length of their encoder rows over that of the others where all positive codes count.
+_RESAMPLED_AT = (1 / 8, 2 / 8, 3 / 8, 4 / 8)
+_RESAMPLED_LENGTH = 0.2
+
+# How fast the penalty follows when a number of active features is asked for.
+_PENALTY_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,20 +78,19 @@ class Standardizer:
         """Measure the weighted mean and root mean square deviation of rows (n, d)."""
         weights = sample_weight / sample_weight.sum()
         # Blocks of rows keep float64 copies small next to X.
-        blocks = [slice(start, start + 4096) for start in range(0, len(X), 4096)]
         mean = np.zeros(X.shape[1])
         if center:
-            for block in blocks:
-                mean += weights[block] @ X[block].astype(np.float64, copy=False)
+            for block, rows in row_blocks(X):
+                mean += weights[block] @ rows.astype(np.float64, copy=False)
         scale = 1.0
         if rms:
             # In units of the largest deviation, squares of tiny or huge rows stay
             # within range. Constant data has no scale: leave it as it is.
-            largest = max(float(np.abs(X[block] - mean).max()) for block in blocks)
+            largest = max(float(np.abs(rows - mean).max()) for _, rows in row_blocks(X))
             unit = largest or 1.0
             total = sum(
-                weights[block] @ np.square((X[block] - mean) / unit).sum(axis=1)
-                for block in blocks
+                weights[block] @ np.square((rows - mean) / unit).sum(axis=1)
+                for block, rows in row_blocks(X)
             )
             scale = unit * float(np.sqrt(total / X.shape[1])) or 1.0
         if not (np.isfinite(mean).all() and np.isfinite(scale)):
@@ -82,8 +109,11 @@ class SAESettings:
     """What stays fixed while an autoencoder trains."""
 
     n_components: int
-    activation: ReLU | TopK
+    activation: TrainingActivation
     alpha: float
+    l0: float | None
+    prefixes: tuple[int, ...] | None
+    dead_features: str
     tied: bool
     learning_rate: float
     batch_size: int
@@ -106,84 +136,189 @@ class SAETrainer:
         self.standardizer = standardizer
         self.generator = make_generator(settings.seed)
         self.dtype = DTYPES[settings.precision]
+        self.team = Team()
         self.n_steps = 0
         self.n_steps_planned: int | None = None
-        self._initialise(len(standardizer.mean))
+        n_features = len(standardizer.mean)
+        self.penalty_weight = settings.activation.penalty_weight(
+            settings.alpha, n_features
+        )
+        self._nudge = _NUDGE * settings.learning_rate * math.sqrt(n_features)
+        # What batch top-k last cut at, averaged; the share of batches in it comes next.
+        self.bound, self.bound_share = 0.0, 0.0
+        self._initialise(n_features)
 
     def _initialise(self, n_features: int) -> None:
         settings = self.settings
-        decoder = torch.randn(
-            settings.n_components, n_features, generator=self.generator
-        ).to(self.dtype)
+        m = settings.n_components
+        decoder = torch.randn(m, n_features, generator=self.generator).to(self.dtype)
         decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
         # An encoder that starts as its decoder's transpose keeps features alive.
         params = {
             "decoder": decoder,
-            "encoder_bias": torch.zeros(settings.n_components, dtype=self.dtype),
-            "bias": torch.zeros(n_features, dtype=self.dtype),
+            "encoder_bias": torch.zeros(m),
+            "bias": torch.zeros(n_features),
+            **settings.activation.extra_params(m, n_features),
         }
         if not settings.tied:
             params["encoder"] = decoder.clone()
         self._set_params(params)
         self.rows_since_fired = torch.zeros(
-            settings.n_components, dtype=torch.int64, device=settings.device
+            m, dtype=torch.int64, device=settings.device
         )
 
     def _set_params(self, params: dict[str, torch.Tensor]) -> None:
         settings = self.settings
-        self.params = {key: value.to(settings.device) for key, value in params.items()}
-        self.kernel = SAEKernel(self.params, settings.activation, settings.alpha)
-        self.optimizer = torch.optim.Adam(
-            list(self.params.values()), lr=settings.learning_rate, fused=True
-        )
+        self.params = {
+            key: value.to(settings.device, self.dtype) for key, value in params.items()
+        }
+        matmul = bfloat16_product if settings.precision == "bfloat16" else product
+        shared = self.params, settings.activation, settings.prefixes, matmul
+        on_cpu = settings.device.type == "cpu"
+        self.loops = compiled() if on_cpu else None
+        self.kernel: DenseKernel | SparseKernel
+        if self.loops is None:
+            self.kernel = DenseKernel(*shared)
+            self.optimizer = Adam(self.params, settings.learning_rate)
+        else:
+            self.kernel = SparseKernel(*shared, team=self.team)
+            self.optimizer = Adam(self.params, settings.learning_rate, self.team)
 
     def plan(self, n_rows: int, n_epochs: int) -> None:
         """Announce a whole run, so that the learning rate can warm up and decay."""
         self.n_steps_planned = n_epochs * n_batches(n_rows, self.settings.batch_size)
 
-    def epoch(self, X: np.ndarray, sample_weight: np.ndarray) -> float:
-        """Train on every row once, in shuffled batches; return the mean loss."""
-        total = 0.0
-        batches = shuffled_batches(len(X), self.settings.batch_size, self.generator)
-        for rows in batches:
-            weight = float(sample_weight[rows].sum())
-            # Rows of a batch that all weigh nothing have nothing to say.
-            if weight > 0:
-                total += weight * self._step(X, sample_weight, rows, weight)
-        return total / float(sample_weight.sum())
+    def epoch(
+        self, X: np.ndarray, sample_weight: np.ndarray, rows: np.ndarray | None = None
+    ) -> float:
+        """Train on every row (of `rows`) once, in shuffled batches.
 
-    def _step(self, X, sample_weight, rows, weight) -> float:
+        Returns
+        -------
+        float
+            The mean loss.
+        """
+        total, weight_of_all = 0.0, 0.0
+        n_rows = len(X) if rows is None else len(rows)
+        size = self.settings.batch_size
+        with self.team:
+            for batch in batches_of_rows(X, size, self.generator, rows):
+                weights = sample_weight[batch.ids]
+                weight = float(weights.sum())
+                weight_of_all += weight
+                # Rows of a batch that all weigh nothing have nothing to say.
+                if weight > 0:
+                    total += weight * self._step(batch, weights / weight, n_rows)
+        return total / weight_of_all
+
+    def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
-        mine = distributed.shard(rows)
-        x = torch.from_numpy(self.standardizer.apply(X[mine]))
-        x = x.to(settings.device, self.dtype)
-        weights = torch.from_numpy(sample_weight[mine] / weight)
-        weights = weights.to(settings.device, self.dtype)
-        loss, fired = self.kernel.gradients(x, weights, self._dead(len(X)))
-        fired_count = fired.to(torch.int64)
-        distributed.all_reduce(loss, fired_count, *self.kernel.grads())
-        self.rows_since_fired += len(rows)
+        mine = distributed.shard(np.arange(len(batch.ids)))
+        x = self._rows(batch.source, batch.local[mine])
+        shares = torch.from_numpy(weights[mine]).to(settings.device, self.dtype)
+        result = self.kernel.gradients(
+            x, shares, self.penalty_weight, self._silent(n_rows)
+        )
+        loss, n_active = result.loss, result.n_active
+        fired_count = result.fired.to(torch.int64)
+        grads = [p.grad for p in self.params.values() if p.grad is not None]
+        distributed.all_reduce(loss, n_active, fired_count, *grads)
+        self.rows_since_fired += len(batch.ids)
         self.rows_since_fired[fired_count > 0] = 0
+        self._adapt(result, float(n_active) / len(batch.ids))
 
         self.n_steps += 1
         if self.n_steps_planned is not None:
             # The cycle ends one update after the last, which would have no effect.
             factor = one_cycle(self.n_steps / (self.n_steps_planned + 1))
-            self.optimizer.param_groups[0]["lr"] = settings.learning_rate * factor
+            self.optimizer.learning_rate = settings.learning_rate * factor
         self.optimizer.step()
-        decoder = self.params["decoder"]
-        decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        dead = self.rows_since_fired >= n_rows
+        # Where nothing is left to explain silence is right.
+        if settings.dead_features == "auxk" and loss > 0:
+            self.params["encoder_bias"][dead] += self._nudge
+        elif self._time_to_resample() and dead.any():
+            self._resample(x, dead.nonzero().squeeze(1))
         return float(loss)
 
-    def _dead(self, n_rows: int) -> torch.Tensor | None:
-        """Return which features to revive: those silent for an epoch of rows."""
-        if self.settings.activation.penalised:
+    def _rows(self, source: np.ndarray, local: np.ndarray) -> torch.Tensor:
+        """Gather, centre and scale the rows of a batch."""
+        simple = source.dtype in (np.float32, np.float64) and source.flags.c_contiguous
+        if self.loops is None or not simple:
+            x = torch.from_numpy(self.standardizer.apply(source[local]))
+            return x.to(self.settings.device, self.dtype)
+        x = torch.empty(len(local), source.shape[1], dtype=self.dtype)
+        self.team.run(
+            self.loops.gather,
+            len(local),
+            *(source, local, self.standardizer.mean, 1 / self.standardizer.scale),
+            x.numpy(),
+            n_elements=x.numel(),
+        )
+        return x
+
+    def _adapt(self, result: BatchResult, l0: float) -> None:
+        """Let the bound of batch top-k and a penalty with a target follow the batch."""
+        if self.settings.activation.selects == "by batch" and l0 > 0:
+            decay = 1 - 1 / _BOUND_MEMORY
+            self.bound = decay * self.bound + (1 - decay) * float(result.lowest)
+            self.bound_share = decay * self.bound_share + (1 - decay)
+        if self.settings.l0 is not None:
+            surplus = min(l0 / self.settings.l0 - 1, 1.0)
+            self.penalty_weight *= math.exp(_PENALTY_RATE * surplus)
+
+    def _silent(self, n_rows: int) -> torch.Tensor | None:
+        """Return the features that the auxiliary loss is to help.
+
+        They have not fired for as many rows as would have seen them fire hundreds of
+        times, were they as frequent as the others.
+        """
+        activation = self.settings.activation
+        if self.settings.dead_features != "auxk" or not isinstance(activation, TopK):
             return None
-        return (self.rows_since_fired >= n_rows).nonzero().squeeze(1)
+        patience = _PATIENCE * self.settings.n_components / activation.k
+        return (self.rows_since_fired >= min(n_rows, patience)).nonzero().squeeze(1)
+
+    def _time_to_resample(self) -> bool:
+        if self.settings.dead_features != "resample" or not self.n_steps_planned:
+            return False
+        times = [int(share * self.n_steps_planned) for share in _RESAMPLED_AT]
+        return self.n_steps in times
+
+    def _resample(self, x: torch.Tensor, dead: torch.Tensor) -> None:
+        """Give dead features the directions of badly reconstructed rows of a batch.
+
+        After Bricken et al., "Towards Monosemanticity" (2023): rows are drawn with a
+        probability that grows like the square of their squared error.
+        """
+        params, activation = self.params, self.settings.activation
+        encoder = params.get("encoder", params["decoder"])
+        centred = x - params["bias"]
+        u = centred @ encoder.T + params["encoder_bias"]
+        codes, _ = activation.reference(u, params)
+        errors = (centred - codes @ params["decoder"]).square().sum(1)
+        odds = (errors / errors.max().clamp_min(1e-30)).square().cpu() + 1e-12
+        drawn = torch.multinomial(odds, len(dead), True, generator=self.generator)
+        rows = centred[drawn.to(x.device)]
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        params["decoder"][dead] = rows
+        if "encoder" in params:
+            share = _RESAMPLED_LENGTH if activation.penalised else 1.0
+            params["encoder"][dead] = share * encoder.norm(dim=1).mean() * rows
+        params["encoder_bias"][dead] = 0
+        first = activation.extra_params(len(encoder), x.shape[1])
+        for name, value in first.items():
+            params[name][dead] = value.to(params[name])[dead]
+        self.optimizer.forget(dead)
+        self.rows_since_fired[dead] = 0
 
     def n_dead(self, n_rows: int) -> int:
         """Count the features that fired for none of the last `n_rows` rows."""
         return int((self.rows_since_fired >= n_rows).sum())
+
+    def fitted_activation(self) -> Activation:
+        """Return the activation that goes with the weights of `export`."""
+        return self.settings.activation.fitted(self.export().get("threshold_"))
 
     def export(self) -> dict[str, np.ndarray]:
         """Return the weights that act on raw rows, as float64 arrays.
@@ -193,29 +328,43 @@ class SAETrainer:
         ValueError
             If training has left weights that are not finite.
         """
-        params = {key: to_numpy(p, np.float64) for key, p in self.params.items()}
-        if not all(np.isfinite(value).all() for value in params.values()):
+        activation, scale = self.settings.activation, self.standardizer.scale
+        encoder, encoder_bias = activation.encoder(self.params)
+        weights = {
+            "components_": self.params["decoder"],
+            "intercept_": self.params["bias"],
+            "encoder_coef_": encoder,
+            "encoder_intercept_": encoder_bias,
+        }
+        threshold = activation.threshold(self.params)
+        if activation.selects == "by batch":
+            bound = self.bound / max(self.bound_share, 1e-12)
+            threshold = torch.full_like(encoder_bias, bound)
+        if threshold is not None:
+            weights["threshold_"] = threshold
+        exported = {key: to_numpy(p, np.float64) for key, p in weights.items()}
+        if not all(np.isfinite(value).all() for value in exported.values()):
             raise ValueError(
                 "SparseAutoencoder diverged: the weights are non-finite; lower "
                 "'learning_rate_init' or rescale X."
             )
-        scale = self.standardizer.scale
-        return {
-            "components_": params["decoder"],
-            "intercept_": self.standardizer.mean + scale * params["bias"],
-            "encoder_coef_": params.get("encoder", params["decoder"]).copy(),
-            "encoder_intercept_": scale * params["encoder_bias"],
-        }
+        for key in {"intercept_", "encoder_intercept_", "threshold_"} & set(exported):
+            exported[key] *= scale
+        exported["intercept_"] += self.standardizer.mean
+        return exported
 
     def state(self) -> dict:
         """Return all that is needed to go on training, as numpy arrays."""
         return {
             "params": {key: to_numpy(p) for key, p in self.params.items()},
-            "moments": optimizer_state(self.optimizer),
+            "moments": optimizer_state(self.optimizer.optimizer),
             "rows_since_fired": to_numpy(self.rows_since_fired),
             "generator": to_numpy(self.generator.get_state()),
             "standardizer": self.standardizer,
             "tied": self.settings.tied,
+            "activation": self.settings.activation.name,
+            "penalty_weight": self.penalty_weight,
+            "bound": (self.bound, self.bound_share),
         }
 
     @classmethod
@@ -223,12 +372,12 @@ class SAETrainer:
         """Rebuild a trainer from `state`, on the device of `settings`."""
         trainer = cls(settings, state["standardizer"])
         trainer._set_params(
-            {
-                key: torch.tensor(value, dtype=trainer.dtype)
-                for key, value in state["params"].items()
-            }
+            {key: torch.tensor(value) for key, value in state["params"].items()}
         )
         trainer.generator.set_state(torch.tensor(state["generator"]))
         trainer.rows_since_fired.copy_(torch.tensor(state["rows_since_fired"]))
-        load_optimizer_state(trainer.optimizer, state["moments"])
+        load_optimizer_state(trainer.optimizer.optimizer, state["moments"])
+        trainer.bound, trainer.bound_share = state["bound"]
+        if settings.l0 is not None:
+            trainer.penalty_weight = state["penalty_weight"]
         return trainer

@@ -1,0 +1,332 @@
+"""How each kind of autoencoder is trained: what is active, its codes and its slopes.
+
+An *entry* is a pre-activation u that may matter. The kernels find the entries of a
+batch and hand them over either as a matrix (n, m) or as a flat array; ``codes``,
+``penalty`` and ``backward`` are elementwise, so they need not know which. A parameter
+with one value a feature comes by ``at(name)``, aligned with the entries.
+
+Codes z(u) enter the loss through the reconstruction, whose derivative with respect to
+z arrives as `slopes`, and through a penalty. ``reference`` says the same to autograd:
+it is the definition that the closed forms are tested against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from skfeat import activations as fitted
+
+Tensor = torch.Tensor
+At = Callable[[str], Tensor]
+
+# Width of the window round a threshold in which the derivative of a jump is estimated,
+# and the thresholds that training starts from, both for rows of length sqrt(d).
+_BANDWIDTH = 0.1
+_FIRST_THRESHOLD = 0.1
+
+
+class TrainingActivation:
+    """What all kinds share: codes are the positive entries, without a penalty."""
+
+    name: str
+    penalised = False  # does `alpha` weigh something
+    selects = "above"  # entries lie above `bound`, or are found "by row", "by batch"
+    k = 0  # entries a row, where their number is given
+    two_decodes = False  # do the entries themselves have to reconstruct the rows too
+
+    def extra_params(self, n_components: int, n_features: int) -> dict[str, Tensor]:
+        """Return the first values of parameters beside encoder, decoder and biases."""
+        return {}
+
+    def penalty_weight(self, alpha: float, n_features: int) -> float:
+        """Return what `penalty` is multiplied by."""
+        return 0.0
+
+    def bound(self, params: dict[str, Tensor]) -> Tensor:
+        """Return what u must exceed to be an entry, shape (m,)."""
+        return torch.zeros_like(params["encoder_bias"])
+
+    def keep(self, u: Tensor) -> Tensor:
+        """Tell which of u (n, m) are entries, where no bound can tell."""
+        raise NotImplementedError
+
+    def codes(self, u: Tensor, at: At) -> Tensor:
+        """Return the codes of entries."""
+        return u
+
+    def penalty(self, u: Tensor, z: Tensor) -> Tensor:
+        """Return the penalty of each entry."""
+        return torch.zeros_like(u)
+
+    def backward(
+        self, u: Tensor, z: Tensor, slopes: Tensor, weight: Tensor | float, at: At
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the derivatives with respect to u and to extra parameters.
+
+        Parameters
+        ----------
+        u, z : Tensor
+            Entries and their codes.
+        slopes : Tensor
+            Derivative of the reconstruction's loss with respect to z.
+        weight : Tensor or float
+            Weight of the row times the weight of the penalty.
+        at : callable
+        """
+        return slopes, {}
+
+    def encoder(self, params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the weights (m, d) and biases (m,) whose u `fitted` turns to codes."""
+        return params.get("encoder", params["decoder"]), params["encoder_bias"]
+
+    def fitted(self, threshold) -> fitted.Activation:
+        """Return the activation of the fitted weights."""
+        return fitted.JumpReLU(threshold)
+
+    def threshold(self, params: dict[str, Tensor]) -> Tensor | None:
+        """Return the thresholds (m,) of the fitted activation, if it has them."""
+        return None
+
+    def reference(self, u: Tensor, params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return codes and penalties (n, m) that autograd can follow."""
+        raise NotImplementedError
+
+
+class ReLU(TrainingActivation):
+    """Codes max(u, 0), sparse by an L1 penalty weighted by the decoder's norms.
+
+    Decoder rows have norm one, so the weights are all one.
+    """
+
+    name = "relu"
+    penalised = True
+
+    def penalty_weight(self, alpha, n_features):
+        """Return alpha / sqrt(d): codes of rows of length sqrt(d) grow like it."""
+        return alpha / math.sqrt(n_features)
+
+    def penalty(self, u, z):
+        """Return the code."""
+        return z
+
+    def backward(self, u, z, slopes, weight, at):
+        """Return the derivatives with respect to u and to extra parameters."""
+        return slopes + weight, {}
+
+    def fitted(self, threshold):
+        """Return the activation of the fitted weights."""
+        return fitted.ReLU()
+
+    def reference(self, u, params):
+        """Return codes and penalties (n, m) that autograd can follow."""
+        z = u.relu()
+        return z, z
+
+
+class TopK(TrainingActivation):
+    """The `k` largest positive u of each row."""
+
+    name = "topk"
+    selects = "by row"
+
+    def __init__(self, k: int):
+        self.k = k
+
+    def keep(self, u):
+        """Tell which of u (n, m) are entries."""
+        if self.k >= u.shape[1]:
+            return u > 0
+        kept = u.topk(self.k, dim=1, sorted=False).indices
+        mask = torch.zeros_like(u, dtype=torch.bool).scatter_(1, kept, True)
+        return mask.logical_and_(u > 0)
+
+    def fitted(self, threshold):
+        """Return the activation of the fitted weights."""
+        return fitted.TopK(self.k)
+
+    def reference(self, u, params):
+        """Return codes and penalties (n, m) that autograd can follow."""
+        z = torch.where(self.keep(u.detach()), u, 0.0)
+        return z, torch.zeros_like(z)
+
+
+class BatchTopK(TopK):
+    """The ``n * k`` largest positive u of a batch of n rows [1]_.
+
+    The smallest one kept, averaged over batches, is the threshold of the fitted
+    activation, so that the code of a row does not depend on its batch.
+
+    References
+    ----------
+    .. [1] B. Bussmann et al., "BatchTopK Sparse Autoencoders", 2024.
+    """
+
+    name = "batch_topk"
+    selects = "by batch"
+
+    def keep(self, u):
+        """Tell which of u (n, m) are entries."""
+        n_kept = self.k * len(u)
+        if n_kept >= u.numel():
+            return u > 0
+        kept = u.flatten().topk(n_kept, sorted=False).indices
+        mask = torch.zeros_like(u, dtype=torch.bool)
+        mask.view(-1)[kept] = True
+        return mask.logical_and_(u > 0)
+
+    def fitted(self, threshold):
+        """Return the activation of the fitted weights."""
+        return fitted.JumpReLU(threshold)
+
+
+class JumpReLU(TrainingActivation):
+    """Codes u where u exceeds a learnt threshold, penalised by their number [1]_.
+
+    The number does not change with small changes of a threshold, so its derivative is
+    that of a smoothed number: entries within a narrow window round the threshold count.
+
+    References
+    ----------
+    .. [1] S. Rajamanoharan et al., "Jumping Ahead: Improving Reconstruction Fidelity
+       with JumpReLU Sparse Autoencoders", 2024.
+    """
+
+    name = "jumprelu"
+    penalised = True
+
+    def __init__(self, n_features: int):
+        self.bandwidth = _BANDWIDTH * math.sqrt(n_features)
+
+    def extra_params(self, n_components, n_features):
+        """Return the logarithms of the thresholds."""
+        first = math.log(_FIRST_THRESHOLD * math.sqrt(n_features))
+        return {"log_threshold": torch.full((n_components,), first)}
+
+    def penalty_weight(self, alpha, n_features):
+        """Return alpha**2 / 4.
+
+        With orthonormal features this makes a feature worth its while from the same
+        pre-activation on as the L1 penalty does, alpha / 2 * sqrt(d).
+        """
+        return alpha**2 / 4
+
+    def bound(self, params):
+        """Return what u must exceed to be an entry, shape (m,)."""
+        return params["log_threshold"].exp() - self.bandwidth / 2
+
+    def codes(self, u, at):
+        """Return the codes of entries."""
+        return torch.where(u > at("log_threshold").exp(), u, 0.0)
+
+    def penalty(self, u, z):
+        """Return one for each code."""
+        return (z != 0).to(u.dtype)
+
+    def backward(self, u, z, slopes, weight, at):
+        """Return the derivatives with respect to u and to extra parameters."""
+        threshold = at("log_threshold").exp()
+        near = (u - threshold).abs() < self.bandwidth / 2
+        jump = -(threshold * slopes + weight) / self.bandwidth * near
+        return slopes * (z != 0), {"log_threshold": jump * threshold}
+
+    def threshold(self, params):
+        """Return the thresholds (m,) of the fitted activation, if it has them."""
+        return params["log_threshold"].exp()
+
+    def reference(self, u, params):
+        """Return codes and penalties (n, m) that autograd can follow."""
+        threshold = params["log_threshold"].exp()
+        step = _Step.apply(u, threshold, self.bandwidth)
+        # The jump itself moves with the threshold, the line above it does not.
+        z = u * (u > threshold) + threshold.detach() * (step - step.detach())
+        return z, step
+
+
+class _Step(torch.autograd.Function):
+    """One where u exceeds a threshold; its derivative is a box round the threshold."""
+
+    @staticmethod
+    def forward(ctx, u, threshold, bandwidth):
+        ctx.save_for_backward(u, threshold)
+        ctx.bandwidth = bandwidth
+        return (u > threshold).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        u, threshold = ctx.saved_tensors
+        near = (u - threshold).abs() < ctx.bandwidth / 2
+        # Only the threshold learns from it, as in the paper.
+        return None, -(grads[0] * near).sum(0) / ctx.bandwidth, None
+
+
+class Gated(TrainingActivation):
+    """A gate u > 0 and a magnitude exp(r) u + c that shares the gate's direction [1]_.
+
+    Only the gate is penalised, by max(u, 0); it learns from having to reconstruct the
+    rows with max(u, 0) as codes, through a decoder that is a constant there.
+
+    References
+    ----------
+    .. [1] S. Rajamanoharan et al., "Improving Dictionary Learning with Gated Sparse
+       Autoencoders", 2024.
+    """
+
+    name = "gated"
+    penalised = True
+    two_decodes = True
+    penalty_weight = ReLU.penalty_weight
+
+    def extra_params(self, n_components, n_features):
+        """Return the r and the c of each feature."""
+        return {
+            "log_magnitude": torch.zeros(n_components),
+            "magnitude_bias": torch.zeros(n_components),
+        }
+
+    def codes(self, u, at):
+        """Return the codes of entries."""
+        return (at("log_magnitude").exp() * u + at("magnitude_bias")).relu()
+
+    def penalty(self, u, z):
+        """Return the opening of the gate."""
+        return u
+
+    def backward(self, u, z, slopes, weight, at):
+        """Return the derivatives with respect to u and to extra parameters."""
+        magnitude = at("log_magnitude").exp()
+        own = slopes * (z != 0)
+        return magnitude * own + weight, {
+            "log_magnitude": own * magnitude * u,
+            "magnitude_bias": own,
+        }
+
+    def encoder(self, params):
+        """Return the weights (m, d) and biases (m,) whose u `fitted` turns to codes."""
+        magnitude = params["log_magnitude"].exp()
+        bias = magnitude * params["encoder_bias"] + params["magnitude_bias"]
+        return magnitude[:, None] * params["encoder"], bias
+
+    def threshold(self, params):
+        """Return the thresholds (m,) of the fitted activation, if it has them."""
+        # The gate u > 0, seen on the scale of the magnitudes.
+        return params["magnitude_bias"].relu()
+
+    def reference(self, u, params):
+        """Return codes and penalties (n, m) that autograd can follow."""
+        magnitude = params["log_magnitude"].exp() * u + params["magnitude_bias"]
+        return magnitude.relu() * (u > 0), u.relu()
+
+
+def make_training_activation(name: str, k: int, n_features: int) -> TrainingActivation:
+    """Return the activation called `name`, for rows of `n_features` values."""
+    makers: dict[str, Callable[[], TrainingActivation]] = {
+        "relu": ReLU,
+        "topk": lambda: TopK(k),
+        "batch_topk": lambda: BatchTopK(k),
+        "jumprelu": lambda: JumpReLU(n_features),
+        "gated": Gated,
+    }
+    return makers[name]()

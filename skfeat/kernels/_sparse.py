@@ -1,0 +1,367 @@
+"""Gradients of a sparse autoencoder over its active entries alone, on the CPU.
+
+Only the encoder's product is dense. Decoding, pulling the error back and both weights'
+gradients run over the entries that may be nonzero, which at the usual sparsity is a
+small share of the work. `DenseKernel` computes the same and takes over where a batch
+has too many entries for that to pay.
+
+It needs numba, which stays optional: `compiled` returns None where it is missing.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from skfeat.kernels._activations import TrainingActivation
+from skfeat.kernels._sae import (
+    AUX_WEIGHT,
+    BatchResult,
+    DenseKernel,
+    Product,
+    n_auxiliary,
+    product,
+)
+from skfeat.kernels._threads import Team
+from skfeat.utils._distributed import all_reduce
+
+# Share of active entries above which dense products are faster.
+_MAX_DENSITY = 0.15
+
+# How far below the last batch's bound batch top-k looks for entries first.
+_MARGIN = 0.8
+
+
+@cache
+def compiled():
+    """Return the module of compiled loops, or None where numba is not installed."""
+    try:
+        from skfeat.kernels import _compiled
+    except ImportError:
+        return None
+    return _compiled
+
+
+class Entries(NamedTuple):
+    """The entries of a batch: row i has ``start[i]`` to ``start[i] + counts[i]``.
+
+    Attributes
+    ----------
+    start, counts : ndarray of int64, shape (n,)
+    indices : ndarray of int32, shape (n_entries,)
+        Feature of each entry.
+    u : ndarray of shape (n_entries,)
+        Pre-activation of each entry.
+    """
+
+    start: np.ndarray
+    counts: np.ndarray
+    indices: np.ndarray
+    u: np.ndarray
+
+    @classmethod
+    def empty(cls, count: np.ndarray, dtype) -> Entries:
+        """Make room for ``count[i]`` entries a row."""
+        n_entries = int(count.sum())
+        start = np.cumsum(count) - count
+        indices = np.empty(n_entries, dtype=np.int32)
+        return cls(start, count, indices, np.empty(n_entries, dtype=dtype))
+
+    def keep(self, mask: np.ndarray) -> Entries:
+        """Return the entries of `mask`."""
+        before = np.concatenate([[0], np.cumsum(mask)])
+        count = before[self.start + self.counts] - before[self.start]
+        start = np.cumsum(count) - count
+        return Entries(start, count, self.indices[mask], self.u[mask])
+
+
+class SparseKernel:
+    """Gradients of `loss_reference` and of the auxiliary loss, entry by entry.
+
+    Parameters
+    ----------
+    params : dict of str to Tensor
+        On the CPU; gradients are written to each tensor's ``grad``.
+    activation : TrainingActivation
+    prefixes : tuple of int, optional
+        Matryoshka prefixes, increasing, the last one m.
+    product : callable, default=product
+        Multiplies two matrices. What a rounding one selects is computed again in
+        full precision.
+    team : Team
+    """
+
+    def __init__(
+        self,
+        params: dict[str, torch.Tensor],
+        activation: TrainingActivation,
+        prefixes: tuple[int, ...] | None = None,
+        product: Product = product,
+        *,
+        team: Team,
+    ):
+        self._dense = DenseKernel(params, activation, prefixes, product)
+        self._params = params
+        self._activation = activation
+        self._team = team
+        self._loops = compiled()
+        prefixes = self._dense.prefixes
+        features = np.arange(len(params["decoder"]))
+        # The group of a feature is the first prefix that holds it.
+        self._group = np.searchsorted(prefixes, features, side="right")
+        self._features = features
+        self._buffers: dict[str, np.ndarray] = {}
+        self._density = 0.0
+        self._guess = 0.0
+
+    def gradients(
+        self,
+        x: torch.Tensor,
+        weights: torch.Tensor,
+        penalty_weight: float = 0.0,
+        dead: torch.Tensor | None = None,
+    ) -> BatchResult:
+        """Write the gradients of one batch; see `DenseKernel.gradients`."""
+        params, d = self._params, x.shape[1]
+        entries = None
+        if self._density <= _MAX_DENSITY:
+            centred, pre = self._preactivations(x)
+            bias = params["encoder_bias"].numpy()
+            entries = self._select(pre, bias)
+            if entries is not None and self._dense.product is not product:
+                self._compute_again(entries, centred, bias)
+        if entries is None:
+            result = self._dense.gradients(x, weights, penalty_weight, dead)
+            size = max(1, len(x) * len(self._features))
+            self._density = float(result.n_active) / size
+            return result
+        self._density = len(entries.u) / max(1, pre.size)
+
+        decoder = params["decoder"].numpy()
+        factor = (2 / d * weights).numpy()
+        codes = self._codes(entries)
+        residual, square, slopes = self._decode(
+            entries, codes, decoder, centred, factor, self._group
+        )
+        loss = float(square @ factor) / 2
+        grad_u, extra, penalty = self._pull_back(
+            entries, codes, slopes, weights, penalty_weight
+        )
+        loss += penalty
+        if self._activation.two_decodes:
+            _, square, slopes = self._decode(
+                entries, entries.u, decoder, centred, factor, np.zeros_like(self._group)
+            )
+            loss += float(square @ factor) / 2
+            grad_u = grad_u + slopes
+
+        grads = self._gradient_buffers()
+        grad_encoder = grads.get("encoder", grads["decoder"])
+        both = grads["decoder"], grad_encoder
+        self._accumulate(
+            entries, codes, grad_u, residual, self._group, centred, self._features, both
+        )
+        grads["encoder_bias"][:] = self._sum_by_feature(entries, grad_u)
+        if dead is not None and len(dead):
+            self._auxiliary(dead.numpy(), pre, residual[:, -1], centred, factor, grads)
+        encoder = params.get("encoder", params["decoder"]).numpy()
+        grads["bias"][:] = residual[:, 0].sum(axis=0) - grads["encoder_bias"] @ encoder
+        for name, value in extra.items():
+            grads[name][:] = self._sum_by_feature(entries, value.numpy())
+        return self._result(loss, entries, codes)
+
+    def _preactivations(self, x):
+        """Return x - b and E (x - b), the latter in a buffer that is used again."""
+        encoder = self._params.get("encoder", self._params["decoder"])
+        centred = x - self._params["bias"]
+        if self._dense.product is not product:
+            return centred.numpy(), self._dense.product(centred, encoder.T).numpy()
+        pre = self._buffer("pre", (len(x), len(encoder)), centred.numpy().dtype)
+        torch.mm(centred, encoder.T, out=torch.from_numpy(pre))
+        return centred.numpy(), pre
+
+    def _compute_again(self, entries, centred, bias):
+        """Write what a rounded product was good enough to find in full precision."""
+        encoder = self._params.get("encoder", self._params["decoder"]).numpy()
+        self._team.run(
+            self._loops.multiply,
+            len(centred),
+            *(*entries[:3], centred, encoder, bias, entries.u),
+            n_elements=centred.shape[1] * len(entries.u),
+        )
+
+    def _buffer(self, name, shape, dtype):
+        """Return an array of at least this many rows, cut to shape.
+
+        Fresh memory of this size would cost as much as a pass over it.
+        """
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < shape[0]:
+            buffer = self._buffers[name] = np.empty(shape, dtype=dtype)
+        return buffer[: shape[0]]
+
+    def _gradient_buffers(self):
+        for param in self._params.values():
+            if param.grad is None:
+                param.grad = torch.zeros_like(param)
+        return {
+            name: param.grad.numpy()
+            for name, param in self._params.items()
+            if param.grad is not None
+        }
+
+    def _select(self, pre, bias) -> Entries | None:
+        """Find the entries of a batch; None if they are too many."""
+        activation = self._activation
+        if activation.selects == "by row":
+            if activation.k > _MAX_DENSITY * pre.shape[1]:
+                return None
+            return self._topk(pre, bias, activation.k)
+        if activation.selects == "above":
+            return self._above(pre, bias, activation.bound(self._params).numpy())
+        n_kept = activation.k * len(pre)
+        if n_kept > _MAX_DENSITY * pre.size:
+            return None
+        entries = self._above_scalar(pre, bias, self._guess)
+        if len(entries.u) < n_kept and self._guess > 0:
+            entries = self._above_scalar(pre, bias, 0.0)
+        surplus = len(entries.u) - n_kept
+        if surplus > 0:
+            bound = np.partition(entries.u, surplus)[surplus]
+            entries = entries.keep(entries.u >= bound)
+        self._guess = _MARGIN * float(entries.u.min(initial=np.inf))
+        return entries
+
+    def _topk(self, pre, bias, k) -> Entries:
+        n, m = pre.shape
+        k = min(k, m)
+        entries = Entries.empty(np.full(n, k), pre.dtype)
+        args = (pre, bias, k, min(m, max(32, 4 * k)), *entries)
+        self._team.run(self._loops.select_topk, n, *args, n_elements=pre.size)
+        if entries.counts.sum() == n * k:
+            return entries
+        found = (np.arange(k) < entries.counts[:, None]).ravel()
+        return entries._replace(counts=np.full(n, k)).keep(found)
+
+    def _above_scalar(self, pre, bias, bound):
+        bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
+        return self._above(pre, bias, bounds, limit=1.0)
+
+    def _above(self, pre, bias, bounds, limit=_MAX_DENSITY) -> Entries | None:
+        n, count = len(pre), np.empty(len(pre), dtype=np.int64)
+        args = pre, bias, bounds
+        self._team.run(self._loops.count_above, n, *args, count, n_elements=pre.size)
+        if count.sum() > limit * pre.size:
+            return None
+        entries = Entries.empty(count, pre.dtype)
+        places = entries.start, entries.indices, entries.u
+        self._team.run(self._loops.select_above, n, *args, *places, n_elements=pre.size)
+        return entries
+
+    def _at(self, entries):
+        index = torch.from_numpy(entries.indices)
+        return lambda name: self._params[name][index]
+
+    def _codes(self, entries):
+        codes = self._activation.codes(torch.from_numpy(entries.u), self._at(entries))
+        return codes.numpy()
+
+    def _pull_back(self, entries, codes, slopes, weights, penalty_weight):
+        """Return the derivatives by u and by extra parameters, and the penalty."""
+        u, z, slopes = map(torch.from_numpy, (entries.u, codes, slopes))
+        if not self._activation.penalised:
+            return slopes.numpy(), {}, 0.0
+        counts = torch.from_numpy(entries.counts)
+        weight = penalty_weight * weights.repeat_interleave(counts)
+        grad_u, extra = self._activation.backward(
+            u, z, slopes, weight, self._at(entries)
+        )
+        penalty = float(weight @ self._activation.penalty(u, z))
+        return grad_u.numpy(), extra, penalty
+
+    def _decode(self, entries, codes, decoder, target, factor, group, sign=None):
+        """Return what each prefix's error pulls at, its square, and codes' slopes."""
+        n, d = target.shape
+        sign = np.full(n, -1, dtype=target.dtype) if sign is None else sign
+        n_prefixes = 1 + int(group.max(initial=0))
+        factor = factor / factor.dtype.type(n_prefixes)
+        residual = np.empty((n, n_prefixes, d), dtype=target.dtype)
+        square, slopes = np.empty(n, dtype=target.dtype), np.empty_like(codes)
+        places = entries.start, entries.counts, entries.indices
+        self._team.run(
+            self._loops.decode,
+            n,
+            *(*places, codes, decoder, target, sign, factor, group),
+            *(residual, square, slopes),
+            n_elements=2 * d * len(codes),
+        )
+        return residual, square, slopes
+
+    def _accumulate(
+        self, entries, codes, grad_u, residual, group, x, rows, grads, *, fresh=True
+    ):
+        """Sum the gradients of the decoder's and the encoder's `rows`."""
+        n_entries, d = len(codes), x.shape[1]
+        pointer = np.empty(len(rows) + 1, dtype=np.int64)
+        entry, row = np.empty((2, n_entries), dtype=np.int64)
+        places = entries.start, entries.counts, entries.indices
+        self._loops.sort_by_feature(*places, pointer, entry, row)
+        self._team.run(
+            self._loops.accumulate,
+            len(rows),
+            *(pointer, entry, row, codes, grad_u, residual, group, x, rows, fresh),
+            *grads,
+            n_elements=2 * d * n_entries,
+            cumulative=pointer,
+        )
+
+    def _sum_by_feature(self, entries, values):
+        return np.bincount(entries.indices, values, minlength=len(self._features))
+
+    def _auxiliary(self, dead, pre, pull, centred, factor, grads):
+        """Add the gradients of the dead features' loss; see `DenseKernel`.
+
+        `pull` (n, d) is the error of the whole reconstruction times what the loss
+        multiplies it by, which is taken back here.
+        """
+        d = centred.shape[1]
+        pull = np.ascontiguousarray(pull)
+        with np.errstate(divide="ignore"):
+            back = np.where(factor > 0, self._dense.n_prefixes / factor, 0)
+        back = back.astype(pre.dtype)
+        squares = np.einsum("ij,ij->i", pull, pull) * back**2
+        mean_square = torch.tensor(float(squares @ factor) * d / 2, dtype=torch.float64)
+        all_reduce(mean_square)
+        factor = factor * pre.dtype.type(
+            d * AUX_WEIGHT / max(float(mean_square), 1e-12)
+        )
+        bias = self._params["encoder_bias"].numpy()[dead]
+        k = n_auxiliary(len(dead), d)
+        entries = self._topk(np.take(pre, dead, axis=1), bias, k)
+        group = np.zeros(len(dead), dtype=np.int64)
+        decoder = self._params["decoder"].numpy()[dead]
+        residual, _, slopes = self._decode(
+            entries, entries.u, decoder, pull, factor, group, sign=back
+        )
+        self._accumulate(
+            entries,
+            *(entries.u, slopes, residual, group, centred, dead),
+            (grads["decoder"], grads.get("encoder", grads["decoder"])),
+            fresh=False,
+        )
+        sums = np.bincount(entries.indices, slopes, minlength=len(dead))
+        grads["encoder_bias"][dead] += sums.astype(pre.dtype)
+
+    def _result(self, loss, entries, codes) -> BatchResult:
+        on = codes > 0
+        fired = np.zeros(len(self._features), dtype=bool)
+        fired[entries.indices[on]] = True
+        return BatchResult(
+            torch.tensor(loss, dtype=self._params["decoder"].dtype),
+            torch.from_numpy(fired),
+            torch.tensor(np.count_nonzero(on)),
+            torch.tensor(codes.min(initial=np.inf, where=on)),
+        )

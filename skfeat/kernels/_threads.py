@@ -1,0 +1,72 @@
+"""Dividing a compiled loop among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+# Below this many elements a loop is over before another thread has woken up.
+_MIN_ELEMENTS = 2**16
+
+
+class Team:
+    """As many threads as torch may use, for loops that release the GIL.
+
+    The threads live inside a ``with`` block; outside of it the calling thread works
+    alone. Numba's own threads are not used: they abort the process when two threads of
+    the user fit at once, and joblib's limits on threads do not reach them.
+    """
+
+    def __init__(self):
+        self._pool: ThreadPoolExecutor | None = None
+        self._n_threads = 1
+
+    def __enter__(self) -> Team:
+        self._n_threads = torch.get_num_threads()
+        if self._n_threads > 1:
+            self._pool = ThreadPoolExecutor(self._n_threads - 1)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool, self._n_threads = None, 1
+
+    def run(
+        self,
+        function: Callable,
+        n: int,
+        *args,
+        n_elements: int,
+        cumulative: np.ndarray | None = None,
+    ) -> None:
+        """Call ``function(first, last, *args)`` on ranges that cover 0 to `n`.
+
+        Parameters
+        ----------
+        function : callable
+        n : int
+        n_elements : int
+            How much there is to do.
+        cumulative : ndarray of shape (n + 1,), optional
+            Work before each index, where equal ranges would not be equal work.
+        """
+        if self._pool is None or n_elements < _MIN_ELEMENTS:
+            function(0, n, *args)
+            return
+        shares = [i / self._n_threads for i in range(self._n_threads + 1)]
+        if cumulative is None:
+            cuts = [int(n * share) for share in shares]
+        else:
+            goals = [cumulative[-1] * share for share in shares[1:-1]]
+            cuts = [0, *map(int, cumulative.searchsorted(goals)), n]
+        others = [
+            self._pool.submit(function, *cuts[i : i + 2], *args)
+            for i in range(1, self._n_threads)
+        ]
+        function(cuts[0], cuts[1], *args)
+        for other in others:
+            other.result()

@@ -1,0 +1,60 @@
+"""How well features, and networks of features, stand for what they replace.
+
+The share of variance explained by a reconstruction has one definition throughout:
+one minus `fvu`, the squared error over the squared deviation from the column means,
+each summed over rows and columns. Columns therefore count by their variance, and
+:meth:`skfeat.SparseAutoencoder.score` is the same number.
+
+A feature is active on a row where its code is not zero, and dead if it is active on no
+row. Functions of codes take CSR as it comes and never make it dense.
+
+Names that end in ``_scorer`` are called as ``scorer(estimator, X)`` and are meant for
+`scoring` of :class:`sklearn.model_selection.GridSearchCV` and its like: higher is
+better, and rows go through the estimator in blocks.
+"""
+
+from skfeat.metrics._codes import (
+    DensityHistogram,
+    dead_fraction,
+    density_histogram,
+    feature_density,
+    l0,
+    n_dead,
+)
+from skfeat.metrics._dictionary import (
+    match_components,
+    matching_coefficient,
+    mean_max_cosine,
+    recovery_rate,
+    stability,
+)
+from skfeat.metrics._reconstruction import explained_variance, fvu, kl_divergence
+from skfeat.metrics._scorers import (
+    explained_variance_scorer,
+    make_recovery_scorer,
+    neg_dead_fraction_scorer,
+    neg_fvu_scorer,
+    neg_l0_scorer,
+)
+
+__all__ = [
+    "DensityHistogram",
+    "dead_fraction",
+    "density_histogram",
+    "explained_variance",
+    "explained_variance_scorer",
+    "feature_density",
+    "fvu",
+    "kl_divergence",
+    "l0",
+    "make_recovery_scorer",
+    "match_components",
+    "matching_coefficient",
+    "mean_max_cosine",
+    "n_dead",
+    "neg_dead_fraction_scorer",
+    "neg_fvu_scorer",
+    "neg_l0_scorer",
+    "recovery_rate",
+    "stability",
+]

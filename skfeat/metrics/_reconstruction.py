@@ -1,0 +1,201 @@
+"""Metrics of what stands for rows: reconstructions, logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.utils import check_array, gen_batches
+
+from skfeat.utils._sklearn import _check_sample_weight
+
+# Rows of one block: few enough for their float64 copy and their codes to be small.
+BLOCK_ROWS = 1024
+
+
+def fvu(X, reconstruction, *, sample_weight=None) -> float:
+    """Fraction of variance unexplained by a reconstruction.
+
+    Squared error over squared deviation from the column means, each summed over rows
+    and columns. It is computed in float64, block by block.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Original rows.
+    reconstruction : array-like of shape (n, d)
+        What stands for them.
+    sample_weight : array-like of shape (n,), default=None
+        Weight of each row's squared error and squared deviation.
+
+    Returns
+    -------
+    float
+        0 for a perfect reconstruction, 1 for the column means; nan if X does not vary.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if an entry is not finite or a weight negative.
+
+    See Also
+    --------
+    explained_variance : One minus it.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import fvu
+    >>> fvu([[0.0], [2.0]], [[0.5], [2.0]])
+    0.125
+    """
+    # Not to float64 here: that would copy float32 rows as a whole.
+    X, reconstruction = check_pair("X", X, "reconstruction", reconstruction)
+    weights = check_weights(sample_weight, X)
+    return fvu_in_blocks(X.__getitem__, reconstruction.__getitem__, weights)
+
+
+def explained_variance(X, reconstruction, *, sample_weight=None) -> float:
+    """Share of the variance explained by a reconstruction, an R2.
+
+    It is ``1 - fvu(X, reconstruction)``, and what ``r2_score`` of scikit-learn gives
+    with ``multioutput="variance_weighted"``.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Original rows.
+    reconstruction : array-like of shape (n, d)
+        What stands for them.
+    sample_weight : array-like of shape (n,), default=None
+        Weight of each row's squared error and squared deviation.
+
+    Returns
+    -------
+    float
+        At most 1; 0 is what the column means reach. nan if X does not vary.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if an entry is not finite or a weight negative.
+
+    See Also
+    --------
+    fvu : The share that is left.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import explained_variance
+    >>> explained_variance([[0.0], [2.0]], [[0.5], [2.0]])
+    0.875
+    """
+    return 1.0 - fvu(X, reconstruction, sample_weight=sample_weight)
+
+
+def kl_divergence(logits, approximate_logits) -> float:
+    """Mean Kullback-Leibler divergence between two classifiers, in nats a row.
+
+    Parameters
+    ----------
+    logits : array-like of shape (n, n_classes)
+        Of the classifier that is imitated. A single column is the logit of the
+        second of two classes.
+    approximate_logits : array-like of shape (n, n_classes)
+        Of the classifier that imitates it.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if a logit is not finite.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import kl_divergence
+    >>> kl_divergence([[0.0, 1.0]], [[0.0, 1.0]])
+    0.0
+    """
+    pair = check_pair("logits", logits, "approximate_logits", approximate_logits)
+    log_p, log_q = (
+        log_softmax(_two_columns(part.astype(np.float64, copy=False)), axis=1)
+        for part in pair
+    )
+    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
+
+
+def fvu_in_blocks(rows, reconstruction, weights) -> float:
+    """Compute `fvu` from functions that return one block each.
+
+    Parameters
+    ----------
+    rows, reconstruction : callable
+        Map a slice of rows to an array (n_block, d).
+    weights : ndarray of shape (n,)
+        Non-negative and float64, at least one above zero.
+
+    Returns
+    -------
+    float
+    """
+
+    def weighted_blocks():
+        for block in gen_batches(len(weights), BLOCK_ROWS):
+            # Rows that weigh nothing must not set the unit below.
+            kept = np.flatnonzero(weights[block])
+            if len(kept):
+                yield block, kept, weights[block][kept]
+
+    total, low, high = 0.0, np.inf, -np.inf
+    for block, kept, weight in weighted_blocks():
+        original = _take(rows, block, kept)
+        total = total + weight @ original
+        low = np.minimum(low, original.min(axis=0))
+        high = np.maximum(high, original.max(axis=0))
+    # Rounding may put the mean of a constant column beside the constant.
+    mean = np.clip(total / weights.sum(), low, high)
+    # In units of the largest deviation, squares stay within range.
+    unit = max((high - mean).max(), (mean - low).max())
+    # What is left to vary may be the rounding errors of what X was computed from.
+    if unit <= 64 * np.finfo(np.float64).eps * np.abs(mean).max():
+        return float("nan")
+
+    error = spread = 0.0
+    for block, kept, weight in weighted_blocks():
+        original = _take(rows, block, kept)
+        difference = original - _take(reconstruction, block, kept)
+        error += weight @ np.square(difference / unit).sum(axis=1)
+        spread += weight @ np.square((original - mean) / unit).sum(axis=1)
+    return float(error / spread)
+
+
+def check_pair(first_name, first, second_name, second):
+    """Validate two arrays of one shape; float32 and float64 stay what they are."""
+    dtypes = [np.float64, np.float32]
+    first = check_array(first, dtype=dtypes, input_name=first_name)
+    second = check_array(second, dtype=dtypes, input_name=second_name)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{first_name} and {second_name} must have the same shape. Got "
+            f"{first.shape} and {second.shape} instead."
+        )
+    return first, second
+
+
+def check_weights(sample_weight, X) -> np.ndarray:
+    """Return the weights of the rows of X, float64; ones for None."""
+    return _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def _take(rows, block, kept):
+    array = rows(block).astype(np.float64, copy=False)
+    return array if len(kept) == len(array) else array[kept]
+
+
+def _two_columns(logits):
+    if logits.shape[1] == 1:
+        return np.hstack([np.zeros_like(logits), logits])
+    return logits

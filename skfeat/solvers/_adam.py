@@ -1,0 +1,90 @@
+"""Adam, with the decoder's rows held at norm one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from skfeat.kernels._sparse import compiled
+from skfeat.kernels._threads import Team
+
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+
+
+class Adam:
+    """Updates parameters by their ``grad``; rows of ``decoder`` stay on the sphere.
+
+    The state is that of `torch.optim.Adam`, which also makes the update wherever the
+    compiled one does not run.
+
+    Parameters
+    ----------
+    params : dict of str to Tensor
+    learning_rate : float
+    team : Team, optional
+        Use the compiled update, on these threads.
+    """
+
+    def __init__(
+        self,
+        params: dict[str, torch.Tensor],
+        learning_rate: float,
+        team: Team | None = None,
+    ):
+        self._params = params
+        self._team = team
+        self.learning_rate = learning_rate
+        self.optimizer = torch.optim.Adam(
+            list(params.values()), lr=learning_rate, betas=_BETAS, eps=_EPS, fused=True
+        )
+
+    def step(self) -> None:
+        """Make one update."""
+        # Torch makes the first one, and its own state with it.
+        if self._team is None or not self.optimizer.state:
+            self._torch_step()
+            return
+        for name, param in self._params.items():
+            self._compiled_step(self._team, param, unit=name == "decoder")
+
+    def forget(self, features: torch.Tensor) -> None:
+        """Drop the moments of some features, which begin anew."""
+        for name, param in self._params.items():
+            if name != "bias" and param in self.optimizer.state:
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    self.optimizer.state[param][moment][features] = 0
+
+    def _torch_step(self):
+        decoder = self._params["decoder"]
+        grad = decoder.grad
+        assert grad is not None
+        # The norm of a row is held at one: only the part of its gradient along the
+        # sphere counts, or the moments would fill with what is projected away.
+        grad -= (grad * decoder).sum(1, keepdim=True) * decoder
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate
+        self.optimizer.step()
+        decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+    def _compiled_step(self, team, param, *, unit):
+        state = self.optimizer.state[param]
+        state["step"] += 1
+        n_steps = float(state["step"])
+        tensors = param, param.grad, state["exp_avg"], state["exp_avg_sq"]
+        rows = [t.view(len(t), -1) if t.ndim > 1 else t.view(1, -1) for t in tensors]
+        real = rows[0].numpy().dtype.type
+        rate = self.learning_rate / (1 - _BETAS[0] ** n_steps)
+        correction = 1 / math.sqrt(1 - _BETAS[1] ** n_steps)
+        # A rate too large for the dtype makes weights that are not finite, which the
+        # trainer reports.
+        with np.errstate(over="ignore"):
+            numbers = [real(x) for x in (rate, *_BETAS, correction, _EPS)]
+        team.run(
+            compiled().adam,
+            len(rows[0]),
+            *(row.numpy() for row in rows),
+            *numbers,
+            unit,
+            n_elements=4 * param.numel(),
+        )

@@ -1,0 +1,124 @@
+"""Reading rows in blocks and in shuffled batches, from memory or from a mapped file."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from skfeat.utils._torch import n_batches, shuffled_batches
+
+# A mapped file is read in runs of rows of about this size, and so many runs are
+# shuffled together: large enough for a disk, small next to memory.
+_RUN_BYTES = 2**20
+_RUNS = 32
+
+
+class Batch(NamedTuple):
+    """The rows of one batch: ``source[local]``, which are rows `ids` of the whole."""
+
+    ids: np.ndarray
+    source: np.ndarray
+    local: np.ndarray
+
+
+def mapped_file(X: np.ndarray) -> mmap.mmap | None:
+    """Return the file mapping that X is a view of, if its pages may be dropped."""
+    base: object = X
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            # Copy-on-write pages hold what the user has written, and nothing else does.
+            private = getattr(base, "mode", "c") == "c"
+            return None if private else getattr(base, "_mmap", None)
+        base = base.base
+    return None
+
+
+def release(mapping: mmap.mmap | None) -> None:
+    """Take a file's pages out of this process; they are read again when needed."""
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def row_blocks(
+    X: np.ndarray, max_rows: int | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the rows of X in order, some megabytes at a time, with their places."""
+    mapping = mapped_file(X)
+    size = max(1, 4 * _RUN_BYTES // max(1, X[:1].nbytes))
+    size = min(size, max_rows or size)
+    for start in range(0, len(X), size):
+        block = slice(start, start + size)
+        yield block, X[block]
+        release(mapping)
+
+
+def batches_of_rows(
+    X: np.ndarray,
+    batch_size: int,
+    generator: torch.Generator,
+    rows: np.ndarray | None = None,
+) -> Iterator[Batch]:
+    """Yield each row once, in batches like those of `shuffled_batches`.
+
+    Rows of a mapped file are shuffled within windows of many runs of rows, taken from
+    all over the file.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    batch_size : int
+    generator : torch.Generator
+    rows : ndarray of int, optional
+        The rows that take part; None: all.
+    """
+    n_rows = len(X) if rows is None else len(rows)
+    if mapped_file(X) is None:
+        for part in shuffled_batches(n_rows, batch_size, generator):
+            ids = part if rows is None else rows[part]
+            yield Batch(ids, X, ids)
+        return
+    n = n_batches(n_rows, batch_size)
+    sizes = [n_rows // n + (i < n_rows % n) for i in range(n)]
+    yield from _batches_of_windows(_windows(X, generator, rows), sizes)
+
+
+def _permutation(n: int, generator: torch.Generator) -> np.ndarray:
+    return torch.randperm(n, generator=generator).numpy()
+
+
+def _windows(X, generator, rows):
+    """Yield shuffled rows of a mapped file and their numbers, a window at a time."""
+    mapping = mapped_file(X)
+    size = max(1, _RUN_BYTES // max(1, X[:1].nbytes))
+    wanted = None
+    if rows is not None:
+        wanted = np.zeros(len(X), dtype=bool)
+        wanted[rows] = True
+    runs = _permutation(-(-len(X) // size), generator)
+    for first in range(0, len(runs), _RUNS):
+        starts = np.sort(runs[first : first + _RUNS]) * size
+        ids = np.concatenate([np.arange(s, min(s + size, len(X))) for s in starts])
+        window = np.concatenate([X[s : s + size] for s in starts])
+        release(mapping)
+        order = _permutation(len(ids), generator)
+        if wanted is not None:
+            order = order[wanted[ids[order]]]
+        yield ids, window, order
+
+
+def _batches_of_windows(windows, sizes):
+    """Cut windows of any length into batches of the given sizes."""
+    ids, source, order = next(windows)
+    for size in sizes:
+        while len(order) < size:
+            more_ids, more_rows, more_order = next(windows)
+            left = source[order]
+            ids = np.concatenate([ids[order], more_ids])
+            source = np.concatenate([left, more_rows])
+            order = np.concatenate([np.arange(len(left)), more_order + len(left)])
+        local, order = order[:size], order[size:]
+        yield Batch(ids[local], source, local)

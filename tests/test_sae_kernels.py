@@ -1,0 +1,266 @@
+"""Gradients of the autoencoder: closed forms, dense and sparse, against autograd."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from skfeat.kernels import _sparse
+from skfeat.kernels._activations import make_training_activation
+from skfeat.kernels._reference import loss_reference
+from skfeat.kernels._sae import AUX_WEIGHT, DenseKernel, n_auxiliary
+from skfeat.kernels._sparse import SparseKernel
+from skfeat.kernels._threads import Team
+from skfeat.solvers._adam import Adam
+
+NAMES = ("relu", "topk", "batch_topk", "jumprelu", "gated")
+KERNELS = ["dense"]
+if _sparse.compiled() is not None:
+    KERNELS.append("sparse")
+
+needs_numba = pytest.mark.skipif("sparse" not in KERNELS, reason="needs numba")
+
+
+@pytest.fixture(autouse=True)
+def never_too_dense(monkeypatch):
+    """Let the sparse kernel keep batches that it would hand over to the dense one."""
+    monkeypatch.setattr(_sparse, "_MAX_DENSITY", 1.0)
+
+
+def make_kernel(kind, params, activation, prefixes=None):
+    if kind == "dense":
+        return DenseKernel(params, activation, prefixes)
+    return SparseKernel(params, activation, prefixes, team=Team())
+
+
+class Problem:
+    """Rows, weights and parameters (leaves of autograd, float64) at random."""
+
+    def __init__(self, seed, name, *, n=None, m=None):
+        rng = np.random.RandomState(seed)
+        n, d, m = n or rng.randint(1, 9), rng.randint(1, 7), m or rng.randint(1, 60)
+        self.activation = make_training_activation(name, rng.randint(1, m + 1), d)
+        decoder = rng.randn(m, d)
+        params = {
+            "decoder": decoder / np.linalg.norm(decoder, axis=1, keepdims=True),
+            "encoder_bias": 0.1 * rng.randn(m),
+            "bias": 0.1 * rng.randn(d),
+        }
+        if name == "gated" or rng.randint(2):
+            params["encoder"] = rng.randn(m, d)
+        for key, value in self.activation.extra_params(m, d).items():
+            params[key] = value.numpy() + 0.3 * rng.randn(m)
+        self.params = {
+            key: torch.tensor(value, dtype=torch.float64, requires_grad=True)
+            for key, value in params.items()
+        }
+        weights = rng.uniform(0.1, 2, n) * (rng.uniform(size=n) > 0.2)
+        weights[0] = 1.0
+        self.x = torch.tensor(rng.randn(n, d))
+        self.weights = torch.tensor(weights / weights.sum())
+        self.penalty_weight = rng.uniform(0, 2) if self.activation.penalised else 0.0
+        self.prefixes = None
+        if "topk" in name and rng.randint(2):
+            self.prefixes = tuple(sorted({*rng.randint(1, m + 1, 2).tolist(), m}))
+        self.dead = torch.tensor(np.sort(rng.permutation(m)[: rng.randint(1, m + 1)]))
+
+    def reference(self):
+        return loss_reference(
+            self.params,
+            self.x,
+            self.weights,
+            self.activation,
+            self.penalty_weight,
+            self.prefixes,
+        )
+
+    def autograd(self, loss):
+        grads = torch.autograd.grad(loss, self.params.values(), allow_unused=True)
+        return {
+            key: torch.zeros_like(param) if grad is None else grad
+            for (key, param), grad in zip(self.params.items(), grads, strict=True)
+        }
+
+    def closed_form(self, kind, dead=None):
+        params = {key: p.detach().clone() for key, p in self.params.items()}
+        kernel = make_kernel(kind, params, self.activation, self.prefixes)
+        result = kernel.gradients(self.x, self.weights, self.penalty_weight, dead)
+        return {key: p.grad for key, p in params.items()}, result
+
+    def codes(self):
+        p = {key: value.detach() for key, value in self.params.items()}
+        u = (self.x - p["bias"]) @ p.get("encoder", p["decoder"]).T + p["encoder_bias"]
+        return self.activation.reference(u, p)[0], u
+
+
+def assert_grads_close(actual, expected, rtol=1e-9):
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        # Relative to the gradient as a whole: single entries may cancel to nothing.
+        atol = rtol * float(value.abs().max()) + 1e-13
+        assert_close(actual[key], value, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize("name", NAMES)
+class TestKernels:
+    @given(seed=st.integers(0, 2**31 - 1))
+    def test_gradients_are_those_of_the_reference(self, kind, name, seed):
+        problem = Problem(seed, name)
+        loss = problem.reference()
+        actual, result = problem.closed_form(kind)
+        assert_grads_close(actual, problem.autograd(loss))
+        assert float(result.loss) == pytest.approx(loss.item(), rel=1e-11)
+        codes, _ = problem.codes()
+        assert torch.equal(result.fired, (codes > 0).any(0))
+        assert int(result.n_active) == (codes > 0).sum()
+        if result.n_active:
+            assert float(result.lowest) == pytest.approx(codes[codes > 0].min().item())
+
+    @given(seed=st.integers(0, 2**31 - 1))
+    def test_auxiliary_gradients_are_those_of_their_loss(self, kind, name, seed):
+        problem = Problem(seed, name)
+        if problem.activation.penalised:
+            return
+        # The dead features reconstruct what is left, which counts as a constant; so do
+        # its mean square, which the loss is divided by, and the centred rows.
+        p, dead = problem.params, problem.dead
+        u = (problem.x - p["bias"]) @ p.get("encoder", p["decoder"]).T
+        u = u + p["encoder_bias"]
+        codes = problem.activation.reference(u, p)[0]
+        missing = (problem.x - p["bias"] - codes @ p["decoder"]).detach()
+        k = n_auxiliary(len(dead), problem.x.shape[1])
+        help_codes = make_training_activation("topk", k, 1).reference(u[:, dead], p)[0]
+        per_row = (missing - help_codes @ p["decoder"][dead]).square().sum(1)
+        mean_square = (problem.weights @ missing.square().sum(1)).clamp_min(1e-12)
+        auxiliary = AUX_WEIGHT * (problem.weights @ per_row) / mean_square
+        if mean_square < 1e-6:
+            return
+        expected = problem.autograd(problem.reference() + auxiliary)
+        actual, result = problem.closed_form(kind, dead)
+        assert_grads_close(actual, expected, rtol=1e-7)
+        # The reported loss leaves the auxiliary one out.
+        plain = problem.closed_form(kind)[1]
+        assert float(result.loss) == float(plain.loss)
+
+    def test_nobody_dead_is_no_auxiliary_loss(self, kind, name):
+        problem = Problem(3, name)
+        none, _ = problem.closed_form(kind)
+        nobody, _ = problem.closed_form(kind, torch.zeros(0, dtype=torch.int64))
+        for key, grad in none.items():
+            assert torch.equal(grad, nobody[key])
+
+    def test_perfect_reconstruction_leaves_finite_gradients(self, kind, name):
+        problem = Problem(1, name)
+        problem.x = problem.params["bias"].detach().expand(6, -1).clone()
+        problem.weights = torch.full((6,), 1 / 6, dtype=torch.float64)
+        problem.params["encoder_bias"].data.fill_(-1.0)
+        dead = None if problem.activation.penalised else problem.dead
+        actual, result = problem.closed_form(kind, dead)
+        assert all(grad.isfinite().all() for grad in actual.values())
+        assert int(result.n_active) == 0
+        assert float(result.lowest) == np.inf
+
+
+@needs_numba
+class TestSparse:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_threads_do_not_change_a_bit(self, monkeypatch, name):
+        monkeypatch.setattr("skfeat.kernels._threads._MIN_ELEMENTS", 0)
+        grads = []
+        for n_threads in (1, 3):
+            monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+            problem = Problem(5, name, n=40, m=50)
+            params = {key: p.detach().clone() for key, p in problem.params.items()}
+            with Team() as team:
+                kernel = SparseKernel(params, problem.activation, team=team)
+                kernel.gradients(problem.x, problem.weights, 0.1)
+            grads.append({key: p.grad for key, p in params.items()})
+        for key, grad in grads[0].items():
+            assert torch.equal(grad, grads[1][key])
+
+    def test_dense_batches_go_to_the_dense_kernel(self, monkeypatch):
+        monkeypatch.setattr(_sparse, "_MAX_DENSITY", 0.05)
+        for name in NAMES:
+            problem = Problem(2, name, n=8, m=12)
+            problem.activation.k = 6
+            actual, _ = problem.closed_form("sparse")
+            expected, _ = problem.closed_form("dense")
+            for key, grad in expected.items():
+                assert torch.equal(actual[key], grad)
+
+    @given(
+        rows=st.lists(
+            st.lists(st.integers(-3, 3), min_size=7, max_size=7), min_size=1, max_size=4
+        ),
+        k=st.integers(1, 7),
+        n_groups=st.integers(1, 7),
+    )
+    def test_topk_under_ties(self, rows, k, n_groups):
+        pre = np.array(rows, dtype=np.float32)
+        n, m = pre.shape
+        start = np.arange(n, dtype=np.int64) * k
+        count = np.empty(n, dtype=np.int64)
+        indices, values = np.full(n * k, -1, np.int32), np.empty(n * k, np.float32)
+        bias = np.zeros(m, np.float32)
+        _sparse.compiled().select_topk(
+            *(0, n, pre, bias, k, max(k, n_groups), start, count, indices, values)
+        )
+        for i in range(n):
+            found = slice(start[i], start[i] + count[i])
+            expected = np.sort(pre[i])[::-1][:k]
+            assert sorted(values[found])[::-1] == expected[expected > 0].tolist()
+            assert len(set(indices[found])) == count[i]
+            np.testing.assert_array_equal(pre[i, indices[found]], values[found])
+
+    def test_batch_topk_finds_its_bound_again(self):
+        """The second batch is looked through from near the first one's bound on."""
+        for scale in (1.0, 0.1, 10.0):
+            problem = Problem(7, "batch_topk", n=30, m=50)
+            problem.prefixes = None
+            params = {key: p.detach().clone() for key, p in problem.params.items()}
+            kernel = make_kernel("sparse", params, problem.activation)
+            kernel.gradients(problem.x, problem.weights)
+            problem.x = problem.x * scale
+            kernel.gradients(problem.x, problem.weights)
+            expected, _ = problem.closed_form("dense")
+            assert_grads_close({k: p.grad for k, p in params.items()}, expected)
+
+
+class TestAdam:
+    @pytest.mark.parametrize("compiled", [False, *([True] if KERNELS[1:] else [])])
+    def test_is_torchs_on_the_sphere(self, compiled):
+        rng = np.random.RandomState(0)
+        start = {"decoder": rng.randn(7, 4), "bias": rng.randn(4)}
+        start["decoder"] /= np.linalg.norm(start["decoder"], axis=1, keepdims=True)
+        ours, theirs = ({k: torch.tensor(v) for k, v in start.items()} for _ in "ab")
+        adam = Adam(ours, 0.1, Team() if compiled else None)
+        reference = torch.optim.Adam(theirs.values(), lr=0.1)
+        for step in range(5):
+            for key, value in start.items():
+                grad = torch.tensor(rng.randn(*value.shape))
+                ours[key].grad = grad.clone()
+                if key == "decoder":
+                    p = theirs[key]
+                    grad = grad - (grad * p).sum(1, keepdim=True) * p
+                theirs[key].grad = grad
+            adam.learning_rate = reference.param_groups[0]["lr"] = 0.1 / (1 + step)
+            adam.step()
+            reference.step()
+            theirs["decoder"] /= theirs["decoder"].norm(dim=1, keepdim=True)
+            for key, value in theirs.items():
+                assert_close(ours[key], value, rtol=1e-12, atol=1e-14)
+
+    def test_forgets_features(self):
+        params = {"decoder": torch.eye(3), "bias": torch.ones(3)}
+        adam = Adam(params, 0.1)
+        for param in params.values():
+            param.grad = torch.ones_like(param)
+        adam.step()
+        adam.forget(torch.tensor([1]))
+        moments = adam.optimizer.state[params["decoder"]]["exp_avg"]
+        assert moments[1].eq(0).all()
+        assert moments[0].ne(0).any()
+        assert adam.optimizer.state[params["bias"]]["exp_avg"].ne(0).all()
