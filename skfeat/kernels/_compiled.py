@@ -50,15 +50,39 @@ def kth_largest(values, n, k):
 
 
 @_compile
+def cut(values, n, k, low, high):
+    """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
+
+    Counting is vectorised, so this beats sorting. Returns the number and True; where
+    ties or outliers defeat it, a number that at least `k` exceed (`low`, if fewer do)
+    and False.
+    """
+    real = values.dtype.type
+    none, one, half, wanted = real(0), real(1), real(0.5), real(k)
+    for _ in range(24):
+        middle = half * (low + high)
+        above = none
+        for j in range(n):
+            above += one if values[j] > middle else none
+        if above == wanted:
+            return middle, True
+        if above > wanted:
+            low = middle
+        else:
+            high = middle
+    return low, False
+
+
+@_compile
 def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, values):
     """Keep the `k` largest positive ``pre + bias`` of each row.
 
-    The k-th largest of the maxima of `n_groups` >= k groups of columns bounds the k-th
-    largest entry from below, so only groups whose maximum reaches it are looked into.
+    A bound that `k` of the maxima of `n_groups` groups of columns exceed bounds the
+    k-th largest entry from below, so only those groups are looked into.
     """
     m = pre.shape[1]
     n_full = m // n_groups
-    tiny = np.finfo(pre.dtype).tiny
+    none = pre.dtype.type(0)
     row = np.empty(m, pre.dtype)
     group_max = np.empty(n_groups, pre.dtype)
     work = np.empty(m, pre.dtype)
@@ -77,17 +101,24 @@ def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, valu
             row[j] = pre[i, j] + bias[j]
             g = j - n_full * n_groups
             group_max[g] = max(group_max[g], row[j])
-        for j in range(n_groups):
-            work[j] = group_max[j]
-        bound = max(kth_largest(work, n_groups, k), tiny)
-        n = 0
+        high = none
         for g in range(n_groups):
-            if group_max[g] >= bound:
-                for j in range(g, m, n_groups):
-                    if row[j] >= bound:
-                        work[n] = row[j]
+            high = max(high, group_max[g])
+        bound, _ = cut(group_max, n_groups, k, none, high)
+        # Written always, counted when it is a candidate: no branch to guess wrong.
+        n = 0
+        if n_groups == m:
+            for j in range(m):
+                candidate[n] = j
+                work[n] = row[j]
+                n += row[j] > bound
+        else:
+            for g in range(n_groups):
+                if group_max[g] > bound:
+                    for j in range(g, m, n_groups):
                         candidate[n] = j
-                        n += 1
+                        work[n] = row[j]
+                        n += row[j] > bound
         begin = start[i]
         if n <= k:
             for t in range(n):
@@ -95,19 +126,20 @@ def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, valu
                 values[begin + t] = work[t]
             count[i] = n
             continue
-        for t in range(n):
-            work[t] = row[candidate[t]]
-        bound = kth_largest(work, n, k)
-        ties = k
-        for t in range(n):
-            if row[candidate[t]] > bound:
-                ties -= 1
+        bound, exact = cut(work, n, k, bound, high)
+        ties = 0
+        if not exact:
+            for t in range(n):
+                work[t] = row[candidate[t]]
+            bound = kth_largest(work, n, k)
+            ties = k
+            for t in range(n):
+                ties -= row[candidate[t]] > bound
         kept = 0
         for t in range(n):
             u = row[candidate[t]]
             if u > bound or (u == bound and ties > 0):
-                if u == bound:
-                    ties -= 1
+                ties -= u == bound
                 indices[begin + kept] = candidate[t]
                 values[begin + kept] = u
                 kept += 1
@@ -117,24 +149,31 @@ def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, valu
 @_compile
 def count_above(first, last, pre, bias, bound, count):
     """Count each row's entries ``pre + bias > bound``; `bound` has one a column."""
+    one, none = pre.dtype.type(1), pre.dtype.type(0)
     for i in range(first, last):
-        n = 0
+        n = none
         for j in range(pre.shape[1]):
-            n += pre[i, j] + bias[j] > bound[j]
-        count[i] = n
+            n += one if pre[i, j] + bias[j] > bound[j] else none
+        count[i] = int(n)
 
 
 @_compile
 def select_above(first, last, pre, bias, bound, start, indices, values):
     """Write the entries that `count_above` counted."""
+    m = pre.shape[1]
+    candidate, work = np.empty(m, np.int32), np.empty(m, pre.dtype)
     for i in range(first, last):
-        t = start[i]
-        for j in range(pre.shape[1]):
+        # Written always, counted when it is an entry: no branch to guess wrong.
+        n = 0
+        for j in range(m):
             u = pre[i, j] + bias[j]
-            if u > bound[j]:
-                indices[t] = j
-                values[t] = u
-                t += 1
+            candidate[n] = j
+            work[n] = u
+            n += u > bound[j]
+        begin = start[i]
+        for t in range(n):
+            indices[begin + t] = candidate[t]
+            values[begin + t] = work[t]
 
 
 @_compile
@@ -182,6 +221,8 @@ def decode(
     n_prefixes = residual.shape[1]
     for i in range(first, last):
         begin, end = start[i], start[i] + count[i]
+        # Four at a time: the error is read and written a quarter as often.
+        fours = begin + (end - begin) // 4 * 4 if n_prefixes == 1 else begin
         total = 0.0
         for p in range(n_prefixes):
             error = residual[i, p]
@@ -193,12 +234,18 @@ def decode(
                 before = residual[i, p - 1]
                 for j in range(d):
                     error[j] = before[j]
-            for t in range(begin, end):
+            for t in range(begin, fours, 4):
+                v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
+                d0, d1 = decoder[indices[t]], decoder[indices[t + 1]]
+                d2, d3 = decoder[indices[t + 2]], decoder[indices[t + 3]]
+                for j in range(d):
+                    error[j] += v0 * d0[j] + v1 * d1[j] + v2 * d2[j] + v3 * d3[j]
+            for t in range(fours, end):
                 feature = indices[t]
                 if group[feature] == p:
-                    value, direction = values[t], decoder[feature]
+                    v0, d0 = values[t], decoder[feature]
                     for j in range(d):
-                        error[j] += value * direction[j]
+                        error[j] += v0 * d0[j]
             squares = error[0] * error[0]
             for j in range(1, d):
                 squares += error[j] * error[j]
@@ -212,13 +259,25 @@ def decode(
             error, later = residual[i, p], residual[i, p + 1]
             for j in range(d):
                 error[j] = scale * error[j] + later[j]
-        for t in range(begin, end):
-            feature = indices[t]
-            error, direction = residual[i, group[feature]], decoder[feature]
-            dot = error[0] * direction[0]
+        error = residual[i, 0]
+        for t in range(begin, fours, 4):
+            d0, d1 = decoder[indices[t]], decoder[indices[t + 1]]
+            d2, d3 = decoder[indices[t + 2]], decoder[indices[t + 3]]
+            v0, v1 = error[0] * d0[0], error[0] * d1[0]
+            v2, v3 = error[0] * d2[0], error[0] * d3[0]
             for j in range(1, d):
-                dot += error[j] * direction[j]
-            dots[t] = dot
+                v0 += error[j] * d0[j]
+                v1 += error[j] * d1[j]
+                v2 += error[j] * d2[j]
+                v3 += error[j] * d3[j]
+            dots[t], dots[t + 1], dots[t + 2], dots[t + 3] = v0, v1, v2, v3
+        for t in range(fours, end):
+            feature = indices[t]
+            error, d0 = residual[i, group[feature]], decoder[feature]
+            v0 = error[0] * d0[0]
+            for j in range(1, d):
+                v0 += error[j] * d0[j]
+            dots[t] = v0
 
 
 @_compile
@@ -262,6 +321,8 @@ def accumulate(
     fresh,
     grad_decoder,
     grad_encoder,
+    grad_bias,
+    n_active,
 ):
     """Sum the gradients of features `first` to `last` over their entries.
 
@@ -269,6 +330,8 @@ def accumulate(
 
         grad_decoder[target[f]] += sum_t values[t] residual[row of t, group[f]]
         grad_encoder[target[f]] += sum_t slopes[t] x[row of t]
+        grad_bias[target[f]] += sum_t slopes[t]
+        n_active[f] = number of positive values
 
     With `fresh` they are written, not added to. The two may be one array (tied).
     """
@@ -279,15 +342,73 @@ def accumulate(
             for j in range(d):
                 decoder[j] = 0
                 encoder[j] = 0
+            grad_bias[target[f]] = 0
         g = group[f]
-        for q in range(pointer[f], pointer[f + 1]):
-            value, error = values[entry[q]], residual[row[q], g]
+        begin, end = pointer[f], pointer[f + 1]
+        fours = begin + (end - begin) // 4 * 4
+        slope, n = 0.0, 0
+        for q in range(begin, end):
+            slope += slopes[entry[q]]
+            n += values[entry[q]] > 0
+        grad_bias[target[f]] += slope
+        n_active[f] = n
+        # Four at a time: the sum is read and written a quarter as often.
+        for q in range(begin, fours, 4):
+            v0, v1 = values[entry[q]], values[entry[q + 1]]
+            v2, v3 = values[entry[q + 2]], values[entry[q + 3]]
+            r0, r1 = residual[row[q], g], residual[row[q + 1], g]
+            r2, r3 = residual[row[q + 2], g], residual[row[q + 3], g]
             for j in range(d):
-                decoder[j] += value * error[j]
-        for q in range(pointer[f], pointer[f + 1]):
-            slope, rows = slopes[entry[q]], x[row[q]]
+                decoder[j] += v0 * r0[j] + v1 * r1[j] + v2 * r2[j] + v3 * r3[j]
+            v0, v1 = slopes[entry[q]], slopes[entry[q + 1]]
+            v2, v3 = slopes[entry[q + 2]], slopes[entry[q + 3]]
+            r0, r1, r2, r3 = x[row[q]], x[row[q + 1]], x[row[q + 2]], x[row[q + 3]]
             for j in range(d):
-                encoder[j] += slope * rows[j]
+                encoder[j] += v0 * r0[j] + v1 * r1[j] + v2 * r2[j] + v3 * r3[j]
+        for q in range(fours, end):
+            v0, r0 = values[entry[q]], residual[row[q], g]
+            for j in range(d):
+                decoder[j] += v0 * r0[j]
+            v0, r0 = slopes[entry[q]], x[row[q]]
+            for j in range(d):
+                encoder[j] += v0 * r0[j]
+
+
+@_compile
+def rectify(first, last, pre, bias, total, count):
+    """Write ``max(pre + bias, 0)`` over `pre`; sum and count it for each row."""
+    one, none = pre.dtype.type(1), pre.dtype.type(0)
+    for i in range(first, last):
+        all_of_row, n = none, none
+        for j in range(pre.shape[1]):
+            u = max(pre[i, j] + bias[j], none)
+            pre[i, j] = u
+            all_of_row += u
+            n += one if u > none else none
+        total[i], count[i] = all_of_row, n
+
+
+@_compile
+def subtract_and_scale(first, last, rows, target, factor, square):
+    """Write ``(rows - target) * factor`` over `rows`, and the squared difference."""
+    for i in range(first, last):
+        scale = factor[i]
+        squares = rows.dtype.type(0)
+        for j in range(rows.shape[1]):
+            error = rows[i, j] - target[i, j]
+            squares += error * error
+            rows[i, j] = error * scale
+        square[i] = squares
+
+
+@_compile
+def mask(first, last, slopes, codes, weight):
+    """Add its row's weight to each slope, and keep those of positive codes."""
+    none = slopes.dtype.type(0)
+    for i in range(first, last):
+        more = weight[i]
+        for j in range(slopes.shape[1]):
+            slopes[i, j] = slopes[i, j] + more if codes[i, j] > none else none
 
 
 @_compile

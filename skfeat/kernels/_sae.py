@@ -34,7 +34,7 @@ class BatchResult(NamedTuple):
     n_active : Tensor, a scalar
         Number of nonzero codes.
     lowest : Tensor, a scalar
-        Smallest nonzero code.
+        Smallest nonzero code, for batch top-k.
     """
 
     loss: torch.Tensor
@@ -113,7 +113,7 @@ class DenseKernel:
         u = self.product(centred, encoder.T)
         u += params["encoder_bias"]
         active = self._entries(u)
-        codes = activation.codes(u, at) * active
+        codes = activation.codes(u, at).mul(active)
         factor = (2 / n_features * weights)[:, None]
 
         slopes, grad_decoder = torch.empty_like(u), torch.empty_like(decoder)
@@ -133,12 +133,13 @@ class DenseKernel:
         weight = penalty_weight * weights[:, None]
         grad_u, extra = activation.backward(u, codes, slopes, weight, at)
         if activation.penalised:
-            loss = loss + (weight * activation.penalty(u, codes) * active).sum()
+            penalties = activation.penalty(u, codes).mul(active).sum(1)
+            loss = loss + penalty_weight * (weights @ penalties)
         if activation.two_decodes:
             gate = self.product(u * active, decoder) - centred
             loss = loss + (gate * gate * factor).sum() / 2
             grad_u = grad_u + self.product(gate * factor, decoder.T)
-        grad_u = grad_u * active
+        grad_u.mul_(active)
         if dead is not None and len(dead):
             self._add_auxiliary(dead, u, errors[-1], weights, grad_u, grad_decoder)
 
@@ -155,7 +156,10 @@ class DenseKernel:
         for name, value in extra.items():
             params[name].grad = (value * active).sum(0)
         on = codes > 0
-        return BatchResult(loss, on.any(0), on.sum(), _smallest(codes[on]))
+        lowest = codes.new_tensor(float("inf"))
+        if activation.selects == "by batch":
+            lowest = codes.masked_fill(~on, float("inf")).min()
+        return BatchResult(loss, on.any(0), on.sum(), lowest)
 
     def _entries(self, u):
         if self.activation.selects == "above":
@@ -190,7 +194,3 @@ class DenseKernel:
         error *= (2 * AUX_WEIGHT * weights)[:, None] / mean_square.clamp_min(1e-12)
         grad_decoder.index_add_(0, dead, codes.T @ error)
         grad_u.index_add_(1, dead, (error @ decoder.T) * (codes > 0))
-
-
-def _smallest(values: torch.Tensor) -> torch.Tensor:
-    return values.min() if len(values) else values.new_tensor(float("inf"))

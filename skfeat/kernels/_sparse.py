@@ -17,19 +17,23 @@ import numpy as np
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
+from skfeat.kernels._dense_relu import DenseReLUKernel
 from skfeat.kernels._sae import (
     AUX_WEIGHT,
     BatchResult,
     DenseKernel,
     Product,
     n_auxiliary,
-    product,
 )
-from skfeat.kernels._threads import Team
+from skfeat.kernels._sae import product as float_product
+from skfeat.kernels._threads import Team, Workspace
 from skfeat.utils._distributed import all_reduce
 
 # Share of active entries above which dense products are faster.
 _MAX_DENSITY = 0.15
+
+# Columns are looked through in groups where there are more than this many.
+_UNGROUPED, _N_GROUPS = 1024, 512
 
 # How far below the last batch's bound batch top-k looks for entries first.
 _MARGIN = 0.8
@@ -64,11 +68,15 @@ class Entries(NamedTuple):
 
     @classmethod
     def empty(cls, count: np.ndarray, dtype) -> Entries:
-        """Make room for ``count[i]`` entries a row."""
+        """Make room for ``count[i]`` entries a row.
+
+        A row with fewer may leave places unused; they are zeros of feature 0, which
+        add nothing to any sum.
+        """
         n_entries = int(count.sum())
         start = np.cumsum(count) - count
-        indices = np.empty(n_entries, dtype=np.int32)
-        return cls(start, count, indices, np.empty(n_entries, dtype=dtype))
+        indices = np.zeros(n_entries, dtype=np.int32)
+        return cls(start, count, indices, np.zeros(n_entries, dtype=dtype))
 
     def keep(self, mask: np.ndarray) -> Entries:
         """Return the entries of `mask`."""
@@ -88,7 +96,7 @@ class SparseKernel:
     activation : TrainingActivation
     prefixes : tuple of int, optional
         Matryoshka prefixes, increasing, the last one m.
-    product : callable, default=product
+    product : callable, default=float_product
         Multiplies two matrices. What a rounding one selects is computed again in
         full precision.
     team : Team
@@ -99,7 +107,7 @@ class SparseKernel:
         params: dict[str, torch.Tensor],
         activation: TrainingActivation,
         prefixes: tuple[int, ...] | None = None,
-        product: Product = product,
+        product: Product = float_product,
         *,
         team: Team,
     ):
@@ -113,7 +121,15 @@ class SparseKernel:
         # The group of a feature is the first prefix that holds it.
         self._group = np.searchsorted(prefixes, features, side="right")
         self._features = features
-        self._buffers: dict[str, np.ndarray] = {}
+        # Views of the parameters' memory and of the gradients', made once.
+        self._arrays = {name: param.numpy() for name, param in params.items()}
+        self._grads = {name: np.zeros_like(a) for name, a in self._arrays.items()}
+        self._space = Workspace()
+        self._dense_relu = None
+        if activation.name == "relu" and product is float_product:
+            self._dense_relu = DenseReLUKernel(
+                self._arrays, self._grads, self._loops, team, self._space
+            )
         self._density = 0.0
         self._guess = 0.0
 
@@ -125,22 +141,17 @@ class SparseKernel:
         dead: torch.Tensor | None = None,
     ) -> BatchResult:
         """Write the gradients of one batch; see `DenseKernel.gradients`."""
-        params, d = self._params, x.shape[1]
+        arrays, grads, d = self._arrays, self._grads, x.shape[1]
+        for name, param in self._params.items():
+            param.grad = torch.from_numpy(grads[name])
         entries = None
         if self._density <= _MAX_DENSITY:
-            centred, pre = self._preactivations(x)
-            bias = params["encoder_bias"].numpy()
-            entries = self._select(pre, bias)
-            if entries is not None and self._dense.product is not product:
-                self._compute_again(entries, centred, bias)
+            centred, pre, entries = self._encode(x)
         if entries is None:
-            result = self._dense.gradients(x, weights, penalty_weight, dead)
-            size = max(1, len(x) * len(self._features))
-            self._density = float(result.n_active) / size
-            return result
+            return self._dense_gradients(x, weights, penalty_weight, dead)
         self._density = len(entries.u) / max(1, pre.size)
 
-        decoder = params["decoder"].numpy()
+        decoder, encoder = arrays["decoder"], arrays.get("encoder", arrays["decoder"])
         factor = (2 / d * weights).numpy()
         codes = self._codes(entries)
         residual, square, slopes = self._decode(
@@ -158,34 +169,71 @@ class SparseKernel:
             loss += float(square @ factor) / 2
             grad_u = grad_u + slopes
 
-        grads = self._gradient_buffers()
-        grad_encoder = grads.get("encoder", grads["decoder"])
-        both = grads["decoder"], grad_encoder
-        self._accumulate(
-            entries, codes, grad_u, residual, self._group, centred, self._features, both
+        n_active = self._accumulate(
+            entries, codes, grad_u, residual, self._group, centred, self._features
         )
-        grads["encoder_bias"][:] = self._sum_by_feature(entries, grad_u)
         if dead is not None and len(dead):
-            self._auxiliary(dead.numpy(), pre, residual[:, -1], centred, factor, grads)
-        encoder = params.get("encoder", params["decoder"]).numpy()
-        grads["bias"][:] = residual[:, 0].sum(axis=0) - grads["encoder_bias"] @ encoder
+            self._auxiliary(dead.numpy(), pre, residual[:, -1], centred, factor)
+        ones = np.ones(len(residual), dtype=residual.dtype)
+        grads["bias"][:] = ones @ residual[:, 0] - grads["encoder_bias"] @ encoder
         for name, value in extra.items():
             grads[name][:] = self._sum_by_feature(entries, value.numpy())
-        return self._result(loss, entries, codes)
+        lowest = np.inf
+        if self._activation.selects == "by batch":
+            lowest = codes.min(initial=np.inf)
+        return BatchResult(
+            torch.tensor(loss, dtype=x.dtype),
+            torch.from_numpy(n_active > 0),
+            torch.tensor(int(n_active.sum())),
+            torch.tensor(lowest, dtype=x.dtype),
+        )
 
-    def _preactivations(self, x):
-        """Return x - b and E (x - b), the latter in a buffer that is used again."""
-        encoder = self._params.get("encoder", self._params["decoder"])
-        centred = x - self._params["bias"]
-        if self._dense.product is not product:
-            return centred.numpy(), self._dense.product(centred, encoder.T).numpy()
-        pre = self._buffer("pre", (len(x), len(encoder)), centred.numpy().dtype)
-        torch.mm(centred, encoder.T, out=torch.from_numpy(pre))
-        return centred.numpy(), pre
+    def _dense_gradients(self, x, weights, penalty_weight, dead):
+        if self._dense_relu is not None:
+            result = self._dense_relu.gradients(x, weights, penalty_weight)
+        else:
+            result = self._dense.gradients(x, weights, penalty_weight, dead)
+        size = max(1, len(x) * len(self._features))
+        self._density = float(result.n_active) / size
+        return result
+
+    def _encode(self, x):
+        """Return x - b, E (x - b) and the entries, or None for those if too many."""
+        arrays, (n, d), rows = self._arrays, x.shape, x.numpy()
+        encoder, bias = arrays.get("encoder", arrays["decoder"]), arrays["encoder_bias"]
+        m, dtype = len(encoder), rows.dtype
+        centred = self._space.room("centred", n, d, dtype)
+        pre = self._space.room("pre", n, m, dtype)
+        exact = self._dense.product is float_product
+        k = min(self._activation.k, m) if self._activation.selects == "by row" else 0
+        if k > _MAX_DENSITY * m:
+            return centred, pre, None
+        topk = Entries.empty(np.full(n, k), dtype)
+
+        # One thread takes its rows through everything while they are in its cache.
+        def encode(first, last):
+            part = slice(first, last)
+            np.subtract(rows[part], arrays["bias"], out=centred[part])
+            if exact:
+                np.matmul(centred[part], encoder.T, out=pre[part])
+                if k:
+                    self._select_topk(first, last, pre, bias, k, topk)
+
+        self._team.run(encode, n, n_elements=n * m * (4 + d // 16))
+        if not exact:
+            factors = torch.from_numpy(centred), torch.from_numpy(encoder).T
+            pre[:] = self._dense.product(*factors).numpy()
+        if not k:
+            entries = self._select(pre, bias)
+        else:
+            entries = topk if exact else self._topk(pre, bias, k)
+        if not exact and entries is not None:
+            self._compute_again(entries, centred, bias)
+        return centred, pre, entries
 
     def _compute_again(self, entries, centred, bias):
         """Write what a rounded product was good enough to find in full precision."""
-        encoder = self._params.get("encoder", self._params["decoder"]).numpy()
+        encoder = self._arrays.get("encoder", self._arrays["decoder"])
         self._team.run(
             self._loops.multiply,
             len(centred),
@@ -193,33 +241,9 @@ class SparseKernel:
             n_elements=centred.shape[1] * len(entries.u),
         )
 
-    def _buffer(self, name, shape, dtype):
-        """Return an array of at least this many rows, cut to shape.
-
-        Fresh memory of this size would cost as much as a pass over it.
-        """
-        buffer = self._buffers.get(name)
-        if buffer is None or len(buffer) < shape[0]:
-            buffer = self._buffers[name] = np.empty(shape, dtype=dtype)
-        return buffer[: shape[0]]
-
-    def _gradient_buffers(self):
-        for param in self._params.values():
-            if param.grad is None:
-                param.grad = torch.zeros_like(param)
-        return {
-            name: param.grad.numpy()
-            for name, param in self._params.items()
-            if param.grad is not None
-        }
-
     def _select(self, pre, bias) -> Entries | None:
-        """Find the entries of a batch; None if they are too many."""
+        """Find the entries above a bound, or None if they are too many."""
         activation = self._activation
-        if activation.selects == "by row":
-            if activation.k > _MAX_DENSITY * pre.shape[1]:
-                return None
-            return self._topk(pre, bias, activation.k)
         if activation.selects == "above":
             return self._above(pre, bias, activation.bound(self._params).numpy())
         n_kept = activation.k * len(pre)
@@ -236,15 +260,16 @@ class SparseKernel:
         return entries
 
     def _topk(self, pre, bias, k) -> Entries:
-        n, m = pre.shape
-        k = min(k, m)
+        n, k = len(pre), min(k, pre.shape[1])
         entries = Entries.empty(np.full(n, k), pre.dtype)
-        args = (pre, bias, k, min(m, max(32, 4 * k)), *entries)
-        self._team.run(self._loops.select_topk, n, *args, n_elements=pre.size)
-        if entries.counts.sum() == n * k:
-            return entries
-        found = (np.arange(k) < entries.counts[:, None]).ravel()
-        return entries._replace(counts=np.full(n, k)).keep(found)
+        rest = pre, bias, k, entries
+        self._team.run(self._select_topk, n, *rest, n_elements=4 * pre.size)
+        return entries
+
+    def _select_topk(self, first, last, pre, bias, k, entries):
+        m = pre.shape[1]
+        n_groups = m if m <= _UNGROUPED else min(m, max(_N_GROUPS, 4 * k))
+        self._loops.select_topk(first, last, pre, bias, k, n_groups, *entries)
 
     def _above_scalar(self, pre, bias, bound):
         bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
@@ -253,12 +278,16 @@ class SparseKernel:
     def _above(self, pre, bias, bounds, limit=_MAX_DENSITY) -> Entries | None:
         n, count = len(pre), np.empty(len(pre), dtype=np.int64)
         args = pre, bias, bounds
-        self._team.run(self._loops.count_above, n, *args, count, n_elements=pre.size)
+        self._team.run(
+            self._loops.count_above, n, *args, count, n_elements=4 * pre.size
+        )
         if count.sum() > limit * pre.size:
             return None
         entries = Entries.empty(count, pre.dtype)
         places = entries.start, entries.indices, entries.u
-        self._team.run(self._loops.select_above, n, *args, *places, n_elements=pre.size)
+        self._team.run(
+            self._loops.select_above, n, *args, *places, n_elements=4 * pre.size
+        )
         return entries
 
     def _at(self, entries):
@@ -266,14 +295,16 @@ class SparseKernel:
         return lambda name: self._params[name][index]
 
     def _codes(self, entries):
+        if not self._activation.penalised:
+            return entries.u
         codes = self._activation.codes(torch.from_numpy(entries.u), self._at(entries))
         return codes.numpy()
 
     def _pull_back(self, entries, codes, slopes, weights, penalty_weight):
         """Return the derivatives by u and by extra parameters, and the penalty."""
-        u, z, slopes = map(torch.from_numpy, (entries.u, codes, slopes))
         if not self._activation.penalised:
-            return slopes.numpy(), {}, 0.0
+            return slopes, {}, 0.0
+        u, z, slopes = map(torch.from_numpy, (entries.u, codes, slopes))
         counts = torch.from_numpy(entries.counts)
         weight = penalty_weight * weights.repeat_interleave(counts)
         grad_u, extra = self._activation.backward(
@@ -289,7 +320,7 @@ class SparseKernel:
         n_prefixes = 1 + int(group.max(initial=0))
         factor = factor / factor.dtype.type(n_prefixes)
         residual = np.empty((n, n_prefixes, d), dtype=target.dtype)
-        square, slopes = np.empty(n, dtype=target.dtype), np.empty_like(codes)
+        square, slopes = np.empty(n, dtype=target.dtype), np.zeros_like(codes)
         places = entries.start, entries.counts, entries.indices
         self._team.run(
             self._loops.decode,
@@ -301,27 +332,31 @@ class SparseKernel:
         return residual, square, slopes
 
     def _accumulate(
-        self, entries, codes, grad_u, residual, group, x, rows, grads, *, fresh=True
+        self, entries, codes, grad_u, residual, group, x, features, *, fresh=True
     ):
-        """Sum the gradients of the decoder's and the encoder's `rows`."""
+        """Sum the gradients of these features; return how often each is active."""
         n_entries, d = len(codes), x.shape[1]
-        pointer = np.empty(len(rows) + 1, dtype=np.int64)
+        pointer = np.empty(len(features) + 1, dtype=np.int64)
+        n_active = np.empty(len(features), dtype=np.int64)
         entry, row = np.empty((2, n_entries), dtype=np.int64)
         places = entries.start, entries.counts, entries.indices
         self._loops.sort_by_feature(*places, pointer, entry, row)
+        grads = self._grads
         self._team.run(
             self._loops.accumulate,
-            len(rows),
-            *(pointer, entry, row, codes, grad_u, residual, group, x, rows, fresh),
-            *grads,
+            len(features),
+            *(pointer, entry, row, codes, grad_u, residual, group, x, features, fresh),
+            *(grads["decoder"], grads.get("encoder", grads["decoder"])),
+            *(grads["encoder_bias"], n_active),
             n_elements=2 * d * n_entries,
             cumulative=pointer,
         )
+        return n_active
 
     def _sum_by_feature(self, entries, values):
         return np.bincount(entries.indices, values, minlength=len(self._features))
 
-    def _auxiliary(self, dead, pre, pull, centred, factor, grads):
+    def _auxiliary(self, dead, pre, pull, centred, factor):
         """Add the gradients of the dead features' loss; see `DenseKernel`.
 
         `pull` (n, d) is the error of the whole reconstruction times what the loss
@@ -338,30 +373,16 @@ class SparseKernel:
         factor = factor * pre.dtype.type(
             d * AUX_WEIGHT / max(float(mean_square), 1e-12)
         )
-        bias = self._params["encoder_bias"].numpy()[dead]
+        bias = self._arrays["encoder_bias"][dead]
         k = n_auxiliary(len(dead), d)
         entries = self._topk(np.take(pre, dead, axis=1), bias, k)
         group = np.zeros(len(dead), dtype=np.int64)
-        decoder = self._params["decoder"].numpy()[dead]
+        decoder = self._arrays["decoder"][dead]
         residual, _, slopes = self._decode(
             entries, entries.u, decoder, pull, factor, group, sign=back
         )
         self._accumulate(
             entries,
             *(entries.u, slopes, residual, group, centred, dead),
-            (grads["decoder"], grads.get("encoder", grads["decoder"])),
             fresh=False,
-        )
-        sums = np.bincount(entries.indices, slopes, minlength=len(dead))
-        grads["encoder_bias"][dead] += sums.astype(pre.dtype)
-
-    def _result(self, loss, entries, codes) -> BatchResult:
-        on = codes > 0
-        fired = np.zeros(len(self._features), dtype=bool)
-        fired[entries.indices[on]] = True
-        return BatchResult(
-            torch.tensor(loss, dtype=self._params["decoder"].dtype),
-            torch.from_numpy(fired),
-            torch.tensor(np.count_nonzero(on)),
-            torch.tensor(codes.min(initial=np.inf, where=on)),
         )

@@ -8,16 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-# Below this many elements a loop is over before another thread has woken up.
-_MIN_ELEMENTS = 2**16
+from skfeat.utils._sklearn import _get_threadpool_controller
+
+# Below this much work, in nanoseconds or so, a loop is over before another thread has
+# woken up.
+_MIN_ELEMENTS = 2**20
 
 
 class Team:
     """As many threads as torch may use, for loops that release the GIL.
 
     The threads live inside a ``with`` block; outside of it the calling thread works
-    alone. Numba's own threads are not used: they abort the process when two threads of
-    the user fit at once, and joblib's limits on threads do not reach them.
+    alone. Inside, numpy's matrix products use one thread each: the team divides them
+    too, and threads of different libraries that wait for each other's work spin on
+    the cores that it needs. Numba's own threads are not used: they abort the process
+    when two threads of the user fit at once, and joblib's limits do not reach them.
     """
 
     def __init__(self):
@@ -27,12 +32,15 @@ class Team:
     def __enter__(self) -> Team:
         self._n_threads = torch.get_num_threads()
         if self._n_threads > 1:
+            controller = _get_threadpool_controller()
+            self._limits = controller.limit(limits=1, user_api="blas")
             self._pool = ThreadPoolExecutor(self._n_threads - 1)
         return self
 
     def __exit__(self, *error) -> None:
         if self._pool is not None:
             self._pool.shutdown()
+            self._limits.restore_original_limits()
         self._pool, self._n_threads = None, 1
 
     def run(
@@ -70,3 +78,17 @@ class Team:
         function(cuts[0], cuts[1], *args)
         for other in others:
             other.result()
+
+
+class Workspace:
+    """Matrices that are used again: fresh memory costs as much as a pass over it."""
+
+    def __init__(self):
+        self._rooms: dict[str, np.ndarray] = {}
+
+    def room(self, name: str, n: int, width: int, dtype) -> np.ndarray:
+        """Return a matrix (n, width) that holds anything."""
+        room = self._rooms.get(name)
+        if room is None or len(room) < n:
+            room = self._rooms[name] = np.empty((n, width), dtype=dtype)
+        return room[:n]

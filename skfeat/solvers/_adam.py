@@ -36,6 +36,7 @@ class Adam:
         self._params = params
         self._team = team
         self.learning_rate = learning_rate
+        self._views: dict[str, tuple[np.ndarray, ...]] = {}
         self.optimizer = torch.optim.Adam(
             list(params.values()), lr=learning_rate, betas=_BETAS, eps=_EPS, fused=True
         )
@@ -45,9 +46,8 @@ class Adam:
         # Torch makes the first one, and its own state with it.
         if self._team is None or not self.optimizer.state:
             self._torch_step()
-            return
-        for name, param in self._params.items():
-            self._compiled_step(self._team, param, unit=name == "decoder")
+        else:
+            self._compiled_step(self._team)
 
     def forget(self, features: torch.Tensor) -> None:
         """Drop the moments of some features, which begin anew."""
@@ -67,24 +67,38 @@ class Adam:
         self.optimizer.step()
         decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
-    def _compiled_step(self, team, param, *, unit):
-        state = self.optimizer.state[param]
-        state["step"] += 1
-        n_steps = float(state["step"])
-        tensors = param, param.grad, state["exp_avg"], state["exp_avg_sq"]
-        rows = [t.view(len(t), -1) if t.ndim > 1 else t.view(1, -1) for t in tensors]
-        real = rows[0].numpy().dtype.type
+    def _compiled_step(self, team: Team) -> None:
+        if not self._views:
+            self._views = {
+                name: tuple(map(_rows, (param, *self._moments(param))))
+                for name, param in self._params.items()
+            }
+        steps = [self.optimizer.state[param]["step"] for param in self._params.values()]
+        n_steps = float(steps[0]) + 1
+        for step in steps:
+            step.fill_(n_steps)
         rate = self.learning_rate / (1 - _BETAS[0] ** n_steps)
         correction = 1 / math.sqrt(1 - _BETAS[1] ** n_steps)
         # A rate too large for the dtype makes weights that are not finite, which the
         # trainer reports.
+        real = next(iter(self._views.values()))[0].dtype.type
         with np.errstate(over="ignore"):
             numbers = [real(x) for x in (rate, *_BETAS, correction, _EPS)]
-        team.run(
-            compiled().adam,
-            len(rows[0]),
-            *(row.numpy() for row in rows),
-            *numbers,
-            unit,
-            n_elements=4 * param.numel(),
-        )
+        for name, (p, mean, square) in self._views.items():
+            grad = _rows(self._params[name].grad)
+            team.run(
+                compiled().adam,
+                len(p),
+                *(p, grad, mean, square, *numbers, name == "decoder"),
+                n_elements=4 * p.size,
+            )
+
+    def _moments(self, param):
+        state = self.optimizer.state[param]
+        return state["exp_avg"], state["exp_avg_sq"]
+
+
+def _rows(tensor: torch.Tensor) -> np.ndarray:
+    """View a tensor as a matrix; a vector is one row."""
+    array = tensor.numpy()
+    return array if array.ndim == 2 else array[None]

@@ -213,18 +213,22 @@ class SAETrainer:
 
     def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
-        mine = distributed.shard(np.arange(len(batch.ids)))
-        x = self._rows(batch.source, batch.local[mine])
-        shares = torch.from_numpy(weights[mine]).to(settings.device, self.dtype)
+        x = self._rows(batch.source, distributed.shard(batch.local))
+        shares = torch.from_numpy(distributed.shard(weights))
+        shares = shares.to(settings.device, self.dtype)
         result = self.kernel.gradients(
             x, shares, self.penalty_weight, self._silent(n_rows)
         )
         loss, n_active = result.loss, result.n_active
-        fired_count = result.fired.to(torch.int64)
-        grads = [p.grad for p in self.params.values() if p.grad is not None]
-        distributed.all_reduce(loss, n_active, fired_count, *grads)
+        silent = (~result.fired).to(torch.int64)
+        if distributed.is_active():
+            # Silent on every rank: none of them has fired.
+            fired = 1 - silent
+            grads = [p.grad for p in self.params.values() if p.grad is not None]
+            distributed.all_reduce(loss, n_active, fired, *grads)
+            silent = (fired == 0).to(torch.int64)
         self.rows_since_fired += len(batch.ids)
-        self.rows_since_fired[fired_count > 0] = 0
+        self.rows_since_fired *= silent
         self._adapt(result, float(n_active) / len(batch.ids))
 
         self.n_steps += 1
@@ -234,10 +238,12 @@ class SAETrainer:
             self.optimizer.learning_rate = settings.learning_rate * factor
         self.optimizer.step()
         dead = self.rows_since_fired >= n_rows
+        if not dead.any():
+            return float(loss)
         # Where nothing is left to explain silence is right.
         if settings.dead_features == "auxk" and loss > 0:
             self.params["encoder_bias"][dead] += self._nudge
-        elif self._time_to_resample() and dead.any():
+        elif self._time_to_resample():
             self._resample(x, dead.nonzero().squeeze(1))
         return float(loss)
 
@@ -253,7 +259,7 @@ class SAETrainer:
             len(local),
             *(source, local, self.standardizer.mean, 1 / self.standardizer.scale),
             x.numpy(),
-            n_elements=x.numel(),
+            n_elements=4 * x.numel(),
         )
         return x
 

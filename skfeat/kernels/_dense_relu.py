@@ -1,0 +1,91 @@
+"""Gradients of a ReLU autoencoder while its codes are still dense, on the CPU.
+
+The same five matrix products as in `DenseKernel`, with everything between them in
+compiled passes. Each thread takes its rows through the first three products, then its
+features through the last two, so threads meet twice a batch.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from skfeat.kernels._sae import BatchResult
+from skfeat.kernels._threads import Team, Workspace
+
+
+class DenseReLUKernel:
+    """Gradients of `loss_reference` for "relu".
+
+    Parameters
+    ----------
+    arrays, grads : dict of str to ndarray
+        Parameters, and where their gradients are written.
+    loops : module
+        The compiled loops.
+    team : Team
+    space : Workspace
+    """
+
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        grads: dict[str, np.ndarray],
+        loops: ModuleType,
+        team: Team,
+        space: Workspace,
+    ):
+        self._arrays, self._grads, self._loops = arrays, grads, loops
+        self._team, self._space = team, space
+
+    def gradients(
+        self, x: torch.Tensor, weights: torch.Tensor, penalty_weight: float
+    ) -> BatchResult:
+        """Write the gradients of one batch; see `DenseKernel.gradients`."""
+        arrays, grads, loops = self._arrays, self._grads, self._loops
+        decoder, bias = arrays["decoder"], arrays["encoder_bias"]
+        encoder = arrays.get("encoder", decoder)
+        rows, (n, d), m = x.numpy(), x.shape, len(decoder)
+        real = rows.dtype.type
+        factor = (2 / d * weights).numpy()
+        weight = weights.numpy() * real(penalty_weight)
+        room = self._space.room
+        centred, codes = room("centred", n, d, real), room("pre", n, m, real)
+        error, slopes = room("error", n, d, real), room("slopes", n, m, real)
+        square, total, count = np.empty((3, n), dtype=real)
+
+        def pass_rows(first, last):
+            part = slice(first, last)
+            np.subtract(rows[part], arrays["bias"], out=centred[part])
+            np.matmul(centred[part], encoder.T, out=codes[part])
+            loops.rectify(first, last, codes, bias, total, count)
+            np.matmul(codes[part], decoder, out=error[part])
+            loops.subtract_and_scale(first, last, error, centred, factor, square)
+            np.matmul(error[part], decoder.T, out=slopes[part])
+            loops.mask(first, last, slopes, codes, weight)
+
+        fired = np.empty(m, dtype=bool)
+        grad_encoder = grads.get("encoder", np.empty_like(decoder))
+
+        def pass_features(first, last):
+            part = slice(first, last)
+            np.matmul(codes[:, part].T, error, out=grads["decoder"][part])
+            np.matmul(slopes[:, part].T, centred, out=grad_encoder[part])
+            slopes[:, part].sum(axis=0, out=grads["encoder_bias"][part])
+            fired[part] = codes[:, part].max(axis=0, initial=0) > 0
+
+        work = n * m * (4 + d // 8)
+        self._team.run(pass_rows, n, n_elements=work)
+        self._team.run(pass_features, m, n_elements=work)
+        if "encoder" not in grads:
+            grads["decoder"] += grad_encoder
+        grads["bias"][:] = error.sum(axis=0) - grads["encoder_bias"] @ encoder
+        loss = float(square @ factor) / 2 + float(weight @ total)
+        return BatchResult(
+            torch.tensor(loss, dtype=x.dtype),
+            torch.from_numpy(fired),
+            torch.tensor(int(count.sum())),
+            torch.tensor(float("inf"), dtype=x.dtype),
+        )
