@@ -38,6 +38,9 @@ _AUTO_UPDATES = 2000
 
 _ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 
+# Training rows that the diagnostics of a fit look at.
+_DIAGNOSED_ROWS = 4096
+
 # Rows that are scored at once.
 _SCORED_ROWS = 1024
 
@@ -47,6 +50,7 @@ _WEIGHTS = (*_ENCODER, "threshold_", "components_")
 _FITTED = (
     *_WEIGHTS,
     *("n_iter_", "n_steps_", "n_dead_", "loss_curve_", "validation_scores_"),
+    *("feature_density_", "l0_", "explained_variance_"),
 )
 
 
@@ -192,6 +196,20 @@ class SparseAutoencoder(
 
     n_dead_ : int
         Features that fired for no row of the last epoch.
+
+    feature_density_ : ndarray of shape (m,)
+        Share of rows on which each feature is active. This and the next two are
+        measured after training, on up to 4,096 of the rows it was given.
+
+    l0_ : float
+        Mean number of active features a row.
+
+    explained_variance_ : float
+        R2 of the reconstruction.
+
+    threshold_ : ndarray of shape (m,)
+        What pre-activations must exceed to be codes; only with "batch_topk" (where
+        all are equal), "jumprelu" and "gated".
 
     n_features_in_ : int
         Number of input features d.
@@ -685,6 +703,8 @@ class SparseAutoencoder(
                     f"and is clipped to it: every feature may be active at once.",
                     stacklevel=3,
                 )
+        if not self.center:
+            _warn_of_a_long_mean(X, sample_weight)
         return SAETrainer(
             settings,
             Standardizer.from_rows(
@@ -718,6 +738,18 @@ class SparseAutoencoder(
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
 
+    def _diagnose(self, X, weights, trainer):
+        """Measure the fitted codes on rows from all over the training data."""
+        n_rows = min(len(X), _DIAGNOSED_ROWS)
+        rows = X[np.linspace(0, len(X) - 1, n_rows).astype(np.int64)]
+        if rows.dtype not in (np.float32, np.float64):
+            rows = rows.astype(np.float64)
+        activation = trainer.fitted_activation()
+        codes = encode(rows, *(weights[name] for name in _ENCODER), activation)
+        self.feature_density_ = (codes != 0).mean(axis=0)
+        self.l0_ = float(self.feature_density_.sum())
+        self.explained_variance_ = _r2(rows, np.ones(n_rows), weights, activation)
+
     def _store(self, trainer, history, home, X, n_rows, weights=None, state=None):
         """Write every fitted attribute, the one that means "fitted" last.
 
@@ -732,9 +764,21 @@ class SparseAutoencoder(
         if history.validation_scores:
             self.validation_scores_ = history.validation_scores
         self.n_dead_ = trainer.n_dead(n_rows)
+        self._diagnose(X, weights, trainer)
         self._state = state or trainer.state()
         for name, value in _finish(weights, home, X.dtype).items():
             setattr(self, name, value)
+
+
+def _warn_of_a_long_mean(X, sample_weight):
+    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
+    ratio = np.linalg.norm(unit.mean) / (unit.scale * np.sqrt(X.shape[1]))
+    if ratio > 1:
+        warnings.warn(
+            f"The mean of X is {ratio:.1f} times as long as rows deviate from it; "
+            f"without centring most features will end up dead. Set center=True.",
+            stacklevel=4,
+        )
 
 
 def _code_of(trainer) -> tuple[str, int]:

@@ -30,6 +30,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import skfeat
 from skfeat import SparseAutoencoder
+from skfeat.datasets import make_sparse_features
+from skfeat.metrics import explained_variance
 from skfeat._sparse_autoencoder import _AUTO_UPDATES
 
 WEIGHTS = ["components_", "intercept_", "encoder_coef_", "encoder_intercept_"]
@@ -841,3 +843,102 @@ class TestPersistence:
         assert joblib.hash(make_sae().fit(X)) == joblib.hash(make_sae().fit(X))
         other = make_sae(random_state=1).fit(X).set_params(random_state=0)
         assert joblib.hash(other) != joblib.hash(fitted)
+
+
+class TestDiagnostics:
+    def test_what_a_fit_measures(self, X):
+        sae = make_sae().fit(X)
+        codes = sae.transform(X)
+        np.testing.assert_allclose(sae.feature_density_, (codes != 0).mean(axis=0))
+        assert sae.l0_ == pytest.approx((codes != 0).sum(axis=1).mean())
+        assert sae.explained_variance_ == pytest.approx(sae.score(X), rel=1e-6)
+
+    def test_a_long_mean_without_centring_is_warned_of(self, X):
+        spread = np.sqrt(np.square(X - X.mean(axis=0)).sum(axis=1).mean())
+        offset = 5 * spread / np.sqrt(X.shape[1])
+        far = X - X.mean(axis=0) + offset
+        with pytest.warns(UserWarning, match="mean of X is 5.0 times.*center=True"):
+            make_sae(center=False).fit(far)
+        make_sae(center=True).fit(far)
+        make_sae(center=False).fit(X - X.mean(axis=0))
+
+
+class TestActivations:
+    @pytest.mark.parametrize("name", ["batch_topk", "relu", "jumprelu", "gated"])
+    def test_codes_are_those_of_the_fitted_weights(self, X, name):
+        sae = make_sae(activation=name, max_iter=10).fit(X)
+        pre = (X - sae.intercept_) @ sae.encoder_coef_.T + sae.encoder_intercept_
+        threshold = getattr(sae, "threshold_", np.zeros(len(sae.components_)))
+        assert hasattr(sae, "threshold_") == (name != "relu")
+        assert (threshold >= 0).all()
+        codes = sae.transform(X)
+        np.testing.assert_allclose(codes, np.where(pre > threshold, pre, 0), atol=1e-9)
+        norms = np.linalg.norm(sae.components_, axis=1)
+        np.testing.assert_allclose(norms, 1, atol=1e-6)
+
+    @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "gated"])
+    def test_codes_do_not_depend_on_the_batch(self, X, name):
+        sae = make_sae(activation=name, max_iter=5).fit(X)
+        whole = sae.transform(X)
+        rows = np.vstack([sae.transform(row[None]) for row in X[:40]])
+        np.testing.assert_allclose(rows, whole[:40], atol=1e-12)
+        order = np.random.RandomState(0).permutation(len(X))
+        np.testing.assert_allclose(sae.transform(X[order]), whole[order], atol=1e-12)
+
+    @pytest.mark.parametrize("name", ["relu", "jumprelu", "gated"])
+    def test_l0_is_reached(self, X, name):
+        sae = make_sae(activation=name, l0=3, max_iter=300).fit(X)
+        assert sae.n_iter_ == 300
+        assert sae.l0_ == pytest.approx(3, rel=0.2)
+
+    @pytest.mark.parametrize("name", ["topk", "batch_topk"])
+    def test_first_features_of_a_matryoshka_do_more(self, name):
+        X, _, _ = make_sparse_features(
+            2000, 16, 32, n_active=4, frequency_exponent=1.0, random_state=0
+        )
+        shares = {}
+        for prefixes in (None, [4]):
+            sae = SparseAutoencoder(
+                32, activation=name, k=4, prefixes=prefixes, random_state=0
+            ).fit(X)
+            codes = sae.transform(X)
+            codes[:, 4:] = 0
+            shares[prefixes is None] = explained_variance(
+                X, sae.inverse_transform(codes)
+            )
+        assert shares[False] > 0.1 + shares[True]
+
+    @pytest.mark.parametrize("name", ["batch_topk", "jumprelu", "gated"])
+    def test_training_goes_on(self, X, name):
+        sae = make_sae(activation=name, max_iter=5, warm_start=True).fit(X)
+        before = sae.components_.copy()
+        sae.partial_fit(X).fit(X)
+        assert not np.array_equal(sae.components_, before)
+        sae.set_params(activation="relu")
+        with pytest.raises(ValueError, match="'relu' differs from"):
+            sae.fit(X)
+
+    @pytest.mark.parametrize("name", ["batch_topk", "jumprelu", "gated"])
+    def test_same_seed_same_bits(self, X, name):
+        assert_same(
+            *(make_sae(activation=name, max_iter=6).fit(X) for _ in range(2))
+        )
+
+    def test_bfloat16_is_close(self, X):
+        exact, rounded = (
+            make_sae(precision=precision, max_iter=40).fit(X)
+            for precision in ("float32", "bfloat16")
+        )
+        assert rounded.components_.dtype == exact.components_.dtype
+        assert not np.array_equal(rounded.components_, exact.components_)
+        assert rounded.score(X) == pytest.approx(exact.score(X), abs=0.03)
+
+    @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "gated"])
+    def test_without_numba(self, X, name, monkeypatch):
+        fast = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
+        monkeypatch.setattr("skfeat.solvers._sae.compiled", lambda: None)
+        plain = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
+        for key in WEIGHTS:
+            np.testing.assert_allclose(
+                getattr(fast, key), getattr(plain, key), rtol=1e-6, atol=1e-8
+            )

@@ -66,22 +66,22 @@ class DenseReLUKernel:
             np.matmul(error[part], decoder.T, out=slopes[part])
             loops.mask(first, last, slopes, codes, weight)
 
-        fired = np.empty(m, dtype=bool)
+        fired, ones = np.empty(m, dtype=bool), np.ones(n, dtype=real)
         grad_encoder = grads.get("encoder", np.empty_like(decoder))
 
         def pass_features(first, last):
             part = slice(first, last)
             np.matmul(codes[:, part].T, error, out=grads["decoder"][part])
             np.matmul(slopes[:, part].T, centred, out=grad_encoder[part])
-            slopes[:, part].sum(axis=0, out=grads["encoder_bias"][part])
-            fired[part] = codes[:, part].max(axis=0, initial=0) > 0
+            np.matmul(ones, slopes[:, part], out=grads["encoder_bias"][part])
+            fired[part] = ones @ codes[:, part] > 0
 
         work = n * m * (4 + d // 8)
         self._team.run(pass_rows, n, n_elements=work)
         self._team.run(pass_features, m, n_elements=work)
         if "encoder" not in grads:
             grads["decoder"] += grad_encoder
-        grads["bias"][:] = error.sum(axis=0) - grads["encoder_bias"] @ encoder
+        grads["bias"][:] = ones @ error - grads["encoder_bias"] @ encoder
         loss = float(square @ factor) / 2 + float(weight @ total)
         return BatchResult(
             torch.tensor(loss, dtype=x.dtype),

@@ -1,0 +1,193 @@
+"""Quality of sparse autoencoders at equal k, rows and epochs, beside other libraries.
+
+Data: the three hidden layers of an MLP on MNIST, and sparse combinations of known
+directions, with and without a large constant offset. Everything is measured on rows
+that were not trained on, but for dead features, which fire for no *training* row.
+A peer trains at its library's own learning rate and at `RATES`; the one that does best
+on held-out rows with the first seed is kept, which favours it.
+
+``python benchmarks/sae_quality.py`` in the environment of ``requirements-peers.txt``
+writes ``records/sae_quality.json`` anew after each data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+
+import numpy as np
+import torch
+from _common import (
+    load_mnist,
+    mean_and_spread,
+    print_table,
+    train_mlp,
+    write_record,
+)
+from _peers import available_peers
+from article_figures import hidden_activations
+
+from skfeat import SparseAutoencoder
+from skfeat.datasets import make_sparse_features
+from skfeat.metrics import fvu, l0, matching_coefficient
+
+RATES = (1e-3, 3e-3)
+EPOCHS, BATCH_SIZE = 12, 512
+N_TRAIN, N_TEST = 60_000, 10_000
+
+# Ours beyond top-k, at the same number of active features on average.
+OTHERS = {
+    "batch_topk": {"activation": "batch_topk"},
+    "matryoshka": {"prefixes": [32, 96]},
+    "relu": {"activation": "relu", "l0": 8},
+    "jumprelu": {"activation": "jumprelu", "l0": 8},
+    "gated": {"activation": "gated", "l0": 8},
+    "topk, ignore dead": {"dead_features": "ignore"},
+    "topk, resample": {"dead_features": "resample"},
+    "topk, tied": {"tied": True},
+    "topk, float64": {"precision": "float64"},
+}
+
+
+def data_sets():
+    """Yield name, training rows, test rows, known dictionary, m and k."""
+    X, y, X_test, _ = load_mnist()
+    model = train_mlp(X, y, seed=0)
+    layers = zip(
+        hidden_activations(model, X), hidden_activations(model, X_test), strict=True
+    )
+    for i, (train, test) in enumerate(layers, start=1):
+        yield f"MNIST layer {i}", train, test, None, 256, 8
+    for offset in (0.0, 5.0):
+        rows, _, dictionary = make_sparse_features(
+            *(N_TRAIN + N_TEST, 64, 128),
+            n_active=4,
+            noise=0.05,
+            offset=offset,
+            random_state=0,
+            dtype=np.float32,
+        )
+        name = "synthetic" if offset == 0 else f"synthetic, offset {offset:g}"
+        yield name, rows[:N_TRAIN], rows[N_TRAIN:], dictionary, 128, 4
+
+
+def train_ours(train, m, k, seed, **options):
+    """Fit ours and return the functions that encode, decode and give directions."""
+    sae = SparseAutoencoder(
+        **{
+            "n_components": m,
+            "k": k,
+            "max_iter": EPOCHS,
+            "batch_size": BATCH_SIZE,
+            "n_iter_no_change": EPOCHS,
+            "random_state": seed,
+            **options,
+        }
+    ).fit(train)
+    return sae.transform, sae.inverse_transform, lambda: sae.components_
+
+
+def train_peer(peer, rate, train, m, k, seed):
+    """Train a peer and return the same three functions."""
+    n_steps = EPOCHS * round(len(train) / BATCH_SIZE)
+    racer = peer(
+        train.shape[1], m, k=k, learning_rate=rate, seed=seed, n_steps=n_steps
+    )
+    rows = torch.from_numpy(train)
+    racer.prepare(rows[:4096])
+    for _ in range(EPOCHS):
+        for part in torch.randperm(len(rows)).tensor_split(n_steps // EPOCHS):
+            racer.step(rows[part])
+    return (
+        lambda X: racer.encode(torch.from_numpy(X)).numpy(),
+        lambda F: racer.decode(torch.from_numpy(F)).numpy(),
+        racer.decoder,
+    )
+
+
+def judge(train_it, train, test, dictionary):
+    """Train and return the figures of one run."""
+    start = time.perf_counter()
+    encode, decode, directions = train_it()
+    seconds = time.perf_counter() - start
+    codes = encode(test)
+    alive = np.zeros(codes.shape[1], dtype=bool)
+    for part in np.array_split(train, 16):
+        alive |= (encode(part) != 0).any(axis=0)
+    figures = {
+        "seconds": seconds,
+        "FVU": fvu(test, decode(codes)),
+        "L0": l0(codes),
+        "dead %": 100 * float(1 - alive.mean()),
+    }
+    if dictionary is not None:
+        figures["matching"] = matching_coefficient(dictionary, directions())
+    return figures
+
+
+def summarise(name, data, runs, **more):
+    """Make one row of the table."""
+    row = {"data": data, "library": name, **more}
+    for key in runs[0]:
+        values = [run[key] for run in runs]
+        if key in ("FVU", "matching"):
+            row[key] = mean_and_spread(values)
+        else:
+            row[key] = statistics.fmean(values)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows, raw = [], {}
+    for data, train, test, dictionary, m, k in data_sets():
+        about = train, test, dictionary
+        table = []
+
+        def ours(seed, _train=train, _m=m, _k=k, **options):
+            if "l0" in options:
+                options["l0"] = _k
+            if "prefixes" in options:
+                options["prefixes"] = [_m // 8, _m // 3]
+            return lambda: train_ours(_train, _m, _k, seed, **options)
+
+        runs = [judge(ours(seed), *about) for seed in range(arguments.seeds)]
+        raw[f"{data}: skfeat"] = runs
+        table.append(summarise("skfeat topk", data, runs))
+        for peer in available_peers():
+            # Signs do not move at the rates of Adam.
+            rates = (None,) if peer.name == "sparsify" else (None, *RATES)
+
+            def theirs(rate, seed, _peer=peer, _train=train, _m=m, _k=k):
+                return lambda: train_peer(_peer, rate, _train, _m, _k, seed)
+
+            first = {rate: judge(theirs(rate, 0), *about) for rate in rates}
+            rate = min(first, key=lambda rate, _f=first: _f[rate]["FVU"])
+            others = range(1, arguments.seeds)
+            runs = [first[rate], *(judge(theirs(rate, s), *about) for s in others)]
+            raw[f"{data}: {peer.name}"] = runs
+            chosen = "own" if rate is None else f"{rate:g}"
+            table.append(summarise(peer.name, data, runs, rate=chosen))
+        for name, options in OTHERS.items():
+            run = judge(ours(0, **options), *about)
+            raw[f"{data}: {name}"] = [run]
+            table.append(summarise(f"skfeat {name}", data, [run]))
+        keys = [
+            *("data", "library", "rate", "FVU", "L0", "dead %", "matching"),
+            "seconds",
+        ]
+        print_table(table, keys)
+        print(flush=True)
+        rows += table
+        write_record(
+            "sae_quality", {"epochs": EPOCHS, "batch": BATCH_SIZE, "table": rows}
+        )
+
+
+if __name__ == "__main__":
+    main()
