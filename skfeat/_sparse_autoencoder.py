@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from inspect import signature
-from itertools import pairwise
 from math import ceil
 from numbers import Integral, Real
 
@@ -15,6 +14,17 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat._sae_parts import (
+    ENCODER,
+    WEIGHTS,
+    check_weights,
+    diagnose,
+    finish,
+    prefixes_of,
+    r2,
+    refuse_what_does_not_go_together,
+    warn_of_a_long_mean,
+)
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.kernels._activations import make_training_activation
 from skfeat.kernels._inference import encode
@@ -26,7 +36,6 @@ from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
     _align_api_if_sparse,
-    _check_sample_weight,
     _fit_context,
     _get_output_config,
     check_same_namespace,
@@ -38,17 +47,8 @@ _AUTO_UPDATES = 2000
 
 _ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 
-# Training rows that the diagnostics of a fit look at.
-_DIAGNOSED_ROWS = 4096
-
-# Rows that are scored at once.
-_SCORED_ROWS = 1024
-
-_ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
-# The last one written is the one that says "fitted".
-_WEIGHTS = (*_ENCODER, "threshold_", "components_")
 _FITTED = (
-    *_WEIGHTS,
+    *WEIGHTS,
     *("n_iter_", "n_steps_", "n_dead_", "loss_curve_", "validation_scores_"),
     *("feature_density_", "l0_", "explained_variance_"),
 )
@@ -388,7 +388,7 @@ class SparseAutoencoder(
             rows = train
 
             def validate():
-                return _r2(
+                return r2(
                     X[held_out],
                     sample_weight[held_out],
                     trainer.export(),
@@ -416,7 +416,7 @@ class SparseAutoencoder(
                 data,
                 lambda weights: {
                     "_code": _code_of(trainer),
-                    **_finish(weights, home, X.dtype),
+                    **finish(weights, home, X.dtype),
                 },
             ),
             verbose=self.verbose,
@@ -493,9 +493,7 @@ class SparseAutoencoder(
                 "sparse_output=False or set_output(transform='default')."
             )
         home, X = self._validate_fitted(X, "transform")
-        coef, intercept, bias = (
-            home.to_numpy(getattr(self, name)) for name in _ENCODER
-        )
+        coef, intercept, bias = (home.to_numpy(getattr(self, name)) for name in ENCODER)
         codes = encode(
             X,
             coef,
@@ -564,13 +562,13 @@ class SparseAutoencoder(
         """
         check_is_fitted(self)
         home, X = self._validate_fitted(X, "score")
-        sample_weight = _check_weights(sample_weight, X)
+        sample_weight = check_weights(sample_weight, X)
         weights = {
             name: home.to_numpy(getattr(self, name))
-            for name in _WEIGHTS
+            for name in WEIGHTS
             if hasattr(self, name)
         }
-        return _r2(X, sample_weight, weights, self.make_activation())
+        return r2(X, sample_weight, weights, self.make_activation())
 
     @property
     def _n_features_out(self):
@@ -589,7 +587,7 @@ class SparseAutoencoder(
         X = accept_tensor(X)
         home = ArrayHome.of(X)
         X = self._validate(X, home, reset=reset)
-        return home, X, _check_weights(sample_weight, X)
+        return home, X, check_weights(sample_weight, X)
 
     def _validate_fitted(self, X, method):
         X = accept_tensor(X)
@@ -610,7 +608,7 @@ class SparseAutoencoder(
 
     def _settings(self, n_features) -> SAESettings:
         m = 4 * n_features if self.n_components is None else int(self.n_components)
-        self._refuse_what_does_not_go_together()
+        refuse_what_does_not_go_together(self)
         rate = self.learning_rate_init
         if rate == "auto":
             rate = 4e-3 * min(1.0, np.sqrt(256 / m))
@@ -621,7 +619,7 @@ class SparseAutoencoder(
             ),
             alpha=float(self.alpha),
             l0=None if self.l0 is None else float(self.l0),
-            prefixes=self._prefixes(m),
+            prefixes=prefixes_of(self, m),
             dead_features=self.dead_features,
             tied=bool(self.tied),
             learning_rate=float(rate),
@@ -645,38 +643,6 @@ class SparseAutoencoder(
             home = ArrayHome.of(self.threshold_)
             return JumpReLU(home.to_numpy(self.threshold_))
         return TopK(k) if name == "topk" else ReLU()
-
-    def _refuse_what_does_not_go_together(self):
-        top_k = self.activation in ("topk", "batch_topk")
-        if self.tied and self.activation == "gated":
-            raise ValueError(
-                "tied=True is not possible with activation='gated', whose encoder has "
-                "magnitudes of its own; use tied=False or another activation."
-            )
-        if self.l0 is not None and top_k:
-            raise ValueError(
-                f"l0={self.l0} is not possible with activation={self.activation!r}, "
-                f"which keeps k features; set k, or use 'relu', 'jumprelu' or 'gated'."
-            )
-        if self.prefixes is not None and not top_k:
-            raise ValueError(
-                f"prefixes are not possible with activation={self.activation!r}; use "
-                f"'topk' or 'batch_topk'."
-            )
-
-    def _prefixes(self, m) -> tuple[int, ...] | None:
-        if self.prefixes is None:
-            return None
-        widths = list(self.prefixes)
-        whole = all(isinstance(width, Integral) for width in widths)
-        if not (
-            widths and whole and all(a < b for a, b in pairwise([0, *widths, m + 1]))
-        ):
-            raise ValueError(
-                f"prefixes must be increasing ints from 1 to n_components={m}. Got "
-                f"{self.prefixes!r} instead."
-            )
-        return tuple(dict.fromkeys([*map(int, widths), m]))
 
     def _max_iter(self, n_rows) -> int:
         if self.max_iter == "auto":
@@ -704,7 +670,7 @@ class SparseAutoencoder(
                     stacklevel=3,
                 )
         if not self.center:
-            _warn_of_a_long_mean(X, sample_weight)
+            warn_of_a_long_mean(X, sample_weight)
         return SAETrainer(
             settings,
             Standardizer.from_rows(
@@ -738,18 +704,6 @@ class SparseAutoencoder(
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
 
-    def _diagnose(self, X, weights, trainer):
-        """Measure the fitted codes on rows from all over the training data."""
-        n_rows = min(len(X), _DIAGNOSED_ROWS)
-        rows = X[np.linspace(0, len(X) - 1, n_rows).astype(np.int64)]
-        if rows.dtype not in (np.float32, np.float64):
-            rows = rows.astype(np.float64)
-        activation = trainer.fitted_activation()
-        codes = encode(rows, *(weights[name] for name in _ENCODER), activation)
-        self.feature_density_ = (codes != 0).mean(axis=0)
-        self.l0_ = float(self.feature_density_.sum())
-        self.explained_variance_ = _r2(rows, np.ones(n_rows), weights, activation)
-
     def _store(self, trainer, history, home, X, n_rows, weights=None, state=None):
         """Write every fitted attribute, the one that means "fitted" last.
 
@@ -764,74 +718,15 @@ class SparseAutoencoder(
         if history.validation_scores:
             self.validation_scores_ = history.validation_scores
         self.n_dead_ = trainer.n_dead(n_rows)
-        self._diagnose(X, weights, trainer)
-        self._state = state or trainer.state()
-        for name, value in _finish(weights, home, X.dtype).items():
+        activation = trainer.settings.activation.fitted(weights.get("threshold_"))
+        for name, value in diagnose(X, weights, activation).items():
             setattr(self, name, value)
-
-
-def _warn_of_a_long_mean(X, sample_weight):
-    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
-    ratio = np.linalg.norm(unit.mean) / (unit.scale * np.sqrt(X.shape[1]))
-    if ratio > 1:
-        warnings.warn(
-            f"The mean of X is {ratio:.1f} times as long as rows deviate from it; "
-            f"without centring most features will end up dead. Set center=True.",
-            stacklevel=4,
-        )
+        self._state = state or trainer.state()
+        for name, value in finish(weights, home, X.dtype).items():
+            setattr(self, name, value)
 
 
 def _code_of(trainer) -> tuple[str, int]:
     """Name what transform computes: a parameter set after fit waits for the next."""
     activation = trainer.fitted_activation()
     return activation.name, getattr(activation, "k", 0)
-
-
-def _finish(weights, home, dtype):
-    """Bring exported weights to the dtype and the array library of the data."""
-    if dtype not in (np.float32, np.float64):
-        dtype = np.dtype(np.float64)
-    return {
-        name: home.bring(weights[name].astype(dtype, copy=False))
-        for name in _WEIGHTS
-        if name in weights
-    }
-
-
-def _check_weights(sample_weight, X):
-    """Return the weights of the rows of a numpy X, of whatever library they come."""
-    if sample_weight is not None:
-        sample_weight = accept_tensor(sample_weight)
-        sample_weight = ArrayHome.of(sample_weight).to_numpy(sample_weight)
-    return _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
-
-
-def _r2(X, sample_weight, weights, activation) -> float:
-    """R2 of the reconstruction, summed over rows and features in float64.
-
-    It goes through the rows in blocks: codes are wide, and a float64 copy of X may not
-    fit in memory next to X.
-    """
-    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
-    mean, scale = unit.mean, unit.scale
-    coef, intercept, bias = (weights[name] for name in _ENCODER)
-    components = weights["components_"]
-    total = squared = 0.0
-    for block, rows in row_blocks(X, _SCORED_ROWS):
-        rows = rows.astype(np.float64, copy=False)
-        codes = encode(rows, coef, intercept, bias, activation)
-        error = rows - bias - codes @ components
-        deviation = (rows - mean) / scale
-        total += float(sample_weight[block] @ np.square(deviation).sum(axis=1))
-        squared += float(sample_weight[block] @ np.square(error / scale).sum(axis=1))
-    if not np.isfinite(total + squared):
-        raise ValueError("The squared errors on X are non-finite; rescale X.")
-    # Deviations of constant rows from their mean are rounding errors, not variance.
-    rounding = 64**2 * float(sample_weight.sum() * np.square(mean / scale).sum())
-    if total <= rounding * np.finfo(np.float64).eps ** 2:
-        # Constant rows have nothing to explain: as scikit-learn's r2_score.
-        eps = np.finfo(components.dtype).eps
-        return 1.0 if squared <= rounding * eps**2 else 0.0
-    return 1.0 - squared / total

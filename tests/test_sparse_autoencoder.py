@@ -857,12 +857,17 @@ class TestDiagnostics:
         spread = np.sqrt(np.square(X - X.mean(axis=0)).sum(axis=1).mean())
         offset = 5 * spread / np.sqrt(X.shape[1])
         far = X - X.mean(axis=0) + offset
-        with pytest.warns(UserWarning, match="mean of X is 5.0 times.*center=True"):
+        # Features do die of it.
+        with (
+            pytest.warns(UserWarning, match="mean of X is 5.0 times.*center=True"),
+            pytest.warns(UserWarning, match="features are dead"),
+        ):
             make_sae(center=False).fit(far)
         make_sae(center=True).fit(far)
         make_sae(center=False).fit(X - X.mean(axis=0))
 
 
+@pytest.mark.filterwarnings("ignore:.*(max_iter=|features are dead)")
 class TestActivations:
     @pytest.mark.parametrize("name", ["batch_topk", "relu", "jumprelu", "gated"])
     def test_codes_are_those_of_the_fitted_weights(self, X, name):

@@ -85,11 +85,12 @@ class Adam:
         with np.errstate(over="ignore"):
             numbers = [real(x) for x in (rate, *_BETAS, correction, _EPS)]
         for name, (p, mean, square) in self._views.items():
-            grad = _rows(self._params[name].grad)
+            grad = self._params[name].grad
+            assert grad is not None
             team.run(
                 compiled().adam,
                 len(p),
-                *(p, grad, mean, square, *numbers, name == "decoder"),
+                *(p, _rows(grad), mean, square, *numbers, name == "decoder"),
                 n_elements=4 * p.size,
             )
 

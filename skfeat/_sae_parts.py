@@ -1,0 +1,135 @@
+"""What SparseAutoencoder does with parameters, rows and weights beside training."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from numbers import Integral
+
+import numpy as np
+
+from skfeat.kernels._inference import encode
+from skfeat.solvers._sae import Standardizer
+from skfeat.utils._arrays import ArrayHome, accept_tensor
+from skfeat.utils._rows import row_blocks
+from skfeat.utils._sklearn import _check_sample_weight
+
+ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
+# The last one written is the one that says "fitted".
+WEIGHTS = (*ENCODER, "threshold_", "components_")
+
+# Rows that are scored at once, and training rows that the diagnostics look at.
+_SCORED_ROWS = 1024
+_DIAGNOSED_ROWS = 4096
+
+
+def refuse_what_does_not_go_together(sae) -> None:
+    """Raise ValueError for parameters that are valid each but not together."""
+    top_k = sae.activation in ("topk", "batch_topk")
+    if sae.tied and sae.activation == "gated":
+        raise ValueError(
+            "tied=True is not possible with activation='gated', whose encoder has "
+            "magnitudes of its own; use tied=False or another activation."
+        )
+    if sae.l0 is not None and top_k:
+        raise ValueError(
+            f"l0={sae.l0} is not possible with activation={sae.activation!r}, "
+            f"which keeps k features; set k, or use 'relu', 'jumprelu' or 'gated'."
+        )
+    if sae.prefixes is not None and not top_k:
+        raise ValueError(
+            f"prefixes are not possible with activation={sae.activation!r}; use "
+            f"'topk' or 'batch_topk'."
+        )
+
+
+def prefixes_of(sae, m) -> tuple[int, ...] | None:
+    """Return the Matryoshka prefixes of an autoencoder of m features."""
+    if sae.prefixes is None:
+        return None
+    widths = list(sae.prefixes)
+    whole = all(isinstance(width, Integral) for width in widths)
+    if not (widths and whole and all(a < b for a, b in pairwise([0, *widths, m + 1]))):
+        raise ValueError(
+            f"prefixes must be increasing ints from 1 to n_components={m}. Got "
+            f"{sae.prefixes!r} instead."
+        )
+    return tuple(dict.fromkeys([*map(int, widths), m]))
+
+
+def warn_of_a_long_mean(X, sample_weight) -> None:
+    """Warn where the mean of X dominates its spread."""
+    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
+    ratio = np.linalg.norm(unit.mean) / (unit.scale * np.sqrt(X.shape[1]))
+    if ratio > 1:
+        warnings.warn(
+            f"The mean of X is {ratio:.1f} times as long as rows deviate from it; "
+            f"without centring most features will end up dead. Set center=True.",
+            stacklevel=5,
+        )
+
+
+def check_weights(sample_weight, X):
+    """Return the weights of the rows of a numpy X, of whatever library they come."""
+    if sample_weight is not None:
+        sample_weight = accept_tensor(sample_weight)
+        sample_weight = ArrayHome.of(sample_weight).to_numpy(sample_weight)
+    return _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def finish(weights, home, dtype):
+    """Bring exported weights to the dtype and the array library of the data."""
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float64)
+    return {
+        name: home.bring(weights[name].astype(dtype, copy=False))
+        for name in WEIGHTS
+        if name in weights
+    }
+
+
+def diagnose(X, weights, activation) -> dict:
+    """Measure the fitted codes on rows from all over the training data."""
+    n_rows = min(len(X), _DIAGNOSED_ROWS)
+    rows = X[np.linspace(0, len(X) - 1, n_rows).astype(np.int64)]
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    coef, intercept, bias = (weights[name] for name in ENCODER)
+    codes = encode(rows, coef, intercept, bias, activation)
+    density = (codes != 0).mean(axis=0)
+    return {
+        "feature_density_": density,
+        "l0_": float(density.sum()),
+        "explained_variance_": r2(rows, np.ones(n_rows), weights, activation),
+    }
+
+
+def r2(X, sample_weight, weights, activation) -> float:
+    """R2 of the reconstruction, summed over rows and features in float64.
+
+    It goes through the rows in blocks: codes are wide, and a float64 copy of X may not
+    fit in memory next to X.
+    """
+    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
+    mean, scale = unit.mean, unit.scale
+    coef, intercept, bias = (weights[name] for name in ENCODER)
+    components = weights["components_"]
+    total = squared = 0.0
+    for block, rows in row_blocks(X, _SCORED_ROWS):
+        rows = rows.astype(np.float64, copy=False)
+        codes = encode(rows, coef, intercept, bias, activation)
+        error = rows - bias - codes @ components
+        deviation = (rows - mean) / scale
+        total += float(sample_weight[block] @ np.square(deviation).sum(axis=1))
+        squared += float(sample_weight[block] @ np.square(error / scale).sum(axis=1))
+    if not np.isfinite(total + squared):
+        raise ValueError("The squared errors on X are non-finite; rescale X.")
+    # Deviations of constant rows from their mean are rounding errors, not variance.
+    rounding = 64**2 * float(sample_weight.sum() * np.square(mean / scale).sum())
+    if total <= rounding * np.finfo(np.float64).eps ** 2:
+        # Constant rows have nothing to explain: as scikit-learn's r2_score.
+        eps = np.finfo(components.dtype).eps
+        return 1.0 if squared <= rounding * eps**2 else 0.0
+    return 1.0 - squared / total
