@@ -1,8 +1,8 @@
 """Memory that one epoch over a mapped file takes.
 
-Writes a file of ``--gigabytes`` GiB of float32 rows of 512 values, fits it for an epoch,
-and reports the largest resident memory of the process, mapped pages included, and rows
-a second beside those of rows in memory. Writes ``records/sae_memory.json``.
+Writes a file of ``--gigabytes`` GiB of float32 rows of 512 values, fits it for an
+epoch, and reports the largest resident memory of the process, mapped pages included,
+and rows a second beside those of rows in memory. Writes ``records/sae_memory.json``.
 """
 
 from __future__ import annotations

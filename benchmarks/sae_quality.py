@@ -92,9 +92,7 @@ def train_ours(train, m, k, seed, **options):
 def train_peer(peer, rate, train, m, k, seed):
     """Train a peer and return the same three functions."""
     n_steps = EPOCHS * round(len(train) / BATCH_SIZE)
-    racer = peer(
-        train.shape[1], m, k=k, learning_rate=rate, seed=seed, n_steps=n_steps
-    )
+    racer = peer(train.shape[1], m, k=k, learning_rate=rate, seed=seed, n_steps=n_steps)
     rows = torch.from_numpy(train)
     racer.prepare(rows[:4096])
     for _ in range(EPOCHS):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.testing import assert_close
 
 from skfeat.kernels import _sparse
@@ -226,6 +227,53 @@ class TestSparse:
             kernel.gradients(problem.x, problem.weights)
             expected, _ = problem.closed_form("dense")
             assert_grads_close({k: p.grad for k, p in params.items()}, expected)
+
+
+class TestTeam:
+    @staticmethod
+    def blas_threads():
+        return [
+            pool["num_threads"]
+            for pool in threadpool_info()
+            if pool["user_api"] == "blas"
+        ]
+
+    def test_blas_is_given_back_by_the_last(self, monkeypatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        with threadpool_limits(3, user_api="blas"):
+            before = self.blas_threads()
+            first, second = Team(), Team()
+            first.__enter__()
+            second.__enter__()
+            assert set(self.blas_threads()) <= {1}
+            first.__exit__()
+            assert set(self.blas_threads()) <= {1}
+            second.__exit__()
+            assert self.blas_threads() == before
+
+    def test_ranges_cover_everything(self, monkeypatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        cumulative = np.array([0, 10, 10, 11, 12, 40])
+        for options in ({}, {"cumulative": cumulative}):
+            seen = []
+            with Team() as team:
+                team.run(
+                    lambda first, last, seen=seen: seen.extend(range(first, last)),
+                    5,
+                    n_elements=2**30,
+                    **options,
+                )
+            assert sorted(seen) == list(range(5))
+
+    def test_an_error_in_a_thread_is_raised(self, monkeypatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+        def fail(first, last):
+            if first:
+                raise MemoryError("no room")
+
+        with Team() as team, pytest.raises(MemoryError, match="no room"):
+            team.run(fail, 4, n_elements=2**30)
 
 
 class TestAdam:

@@ -30,10 +30,11 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import skfeat
 from skfeat import SparseAutoencoder
+from skfeat._sparse_autoencoder import _AUTO_UPDATES
 from skfeat.datasets import make_sparse_features
 from skfeat.metrics import explained_variance
-from skfeat._sparse_autoencoder import _AUTO_UPDATES
 
+ACTIVATIONS = ["topk", "batch_topk", "relu", "jumprelu", "gated"]
 WEIGHTS = ["components_", "intercept_", "encoder_coef_", "encoder_intercept_"]
 
 
@@ -881,7 +882,9 @@ class TestActivations:
         norms = np.linalg.norm(sae.components_, axis=1)
         np.testing.assert_allclose(norms, 1, atol=1e-6)
 
-    @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "gated"])
+    @pytest.mark.parametrize(
+        "name", ["topk", "batch_topk", "relu", "jumprelu", "gated"]
+    )
     def test_codes_do_not_depend_on_the_batch(self, X, name):
         sae = make_sae(activation=name, max_iter=5).fit(X)
         whole = sae.transform(X)
@@ -925,9 +928,7 @@ class TestActivations:
 
     @pytest.mark.parametrize("name", ["batch_topk", "jumprelu", "gated"])
     def test_same_seed_same_bits(self, X, name):
-        assert_same(
-            *(make_sae(activation=name, max_iter=6).fit(X) for _ in range(2))
-        )
+        assert_same(*(make_sae(activation=name, max_iter=6).fit(X) for _ in range(2)))
 
     def test_bfloat16_is_close(self, X):
         exact, rounded = (
@@ -938,7 +939,9 @@ class TestActivations:
         assert not np.array_equal(rounded.components_, exact.components_)
         assert rounded.score(X) == pytest.approx(exact.score(X), abs=0.03)
 
-    @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu", "jumprelu", "gated"])
+    @pytest.mark.parametrize(
+        "name", ["topk", "batch_topk", "relu", "jumprelu", "gated"]
+    )
     def test_without_numba(self, X, name, monkeypatch):
         fast = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
         monkeypatch.setattr("skfeat.solvers._sae.compiled", lambda: None)

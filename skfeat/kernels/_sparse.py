@@ -240,6 +240,9 @@ class SparseKernel:
             *(*entries[:3], centred, encoder, bias, entries.u),
             n_elements=centred.shape[1] * len(entries.u),
         )
+        # What rounding has let in just below its bound counts as just at it.
+        floor = self._activation.bound(self._params).numpy()
+        np.maximum(entries.u, floor[entries.indices], out=entries.u)
 
     def _select(self, pre, bias) -> Entries | None:
         """Find the entries above a bound, or None if they are too many."""

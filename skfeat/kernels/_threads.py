@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,34 @@ from skfeat.utils._sklearn import _get_threadpool_controller
 # Below this much work, in nanoseconds or so, a loop is over before another thread has
 # woken up.
 _MIN_ELEMENTS = 2**20
+
+
+class _SingleThreadedBlas:
+    """Holds numpy's matrix products to one thread while any team is at work.
+
+    The limit is the process's: the first team sets it, and the last one to leave takes
+    it back, in whatever order teams of different threads come and go.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._n_teams = 0
+
+    def enter(self):
+        with self._lock:
+            if self._n_teams == 0:
+                controller = _get_threadpool_controller()
+                self._limits = controller.limit(limits=1, user_api="blas")
+            self._n_teams += 1
+
+    def leave(self):
+        with self._lock:
+            self._n_teams -= 1
+            if self._n_teams == 0:
+                self._limits.restore_original_limits()
+
+
+_single_blas = _SingleThreadedBlas()
 
 
 class Team:
@@ -32,15 +61,14 @@ class Team:
     def __enter__(self) -> Team:
         self._n_threads = torch.get_num_threads()
         if self._n_threads > 1:
-            controller = _get_threadpool_controller()
-            self._limits = controller.limit(limits=1, user_api="blas")
+            _single_blas.enter()
             self._pool = ThreadPoolExecutor(self._n_threads - 1)
         return self
 
     def __exit__(self, *error) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-            self._limits.restore_original_limits()
+            _single_blas.leave()
         self._pool, self._n_threads = None, 1
 
     def run(
