@@ -7,6 +7,7 @@ from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.kernels._inference import encode
 from skfeat.solvers._sae import Standardizer
@@ -22,6 +23,9 @@ WEIGHTS = (*ENCODER, "threshold_", "components_")
 _SCORED_ROWS = 1024
 _DIAGNOSED_ROWS = 4096
 
+# Below this loss, on rows of unit mean square, nothing is left for dead features to do.
+_NOTHING_LEFT = 1e-12
+
 
 def refuse_what_does_not_go_together(sae) -> None:
     """Raise ValueError for parameters that are valid each but not together."""
@@ -30,6 +34,11 @@ def refuse_what_does_not_go_together(sae) -> None:
         raise ValueError(
             "tied=True is not possible with activation='gated', whose encoder has "
             "magnitudes of its own; use tied=False or another activation."
+        )
+    if sae.l0 is not None and sae.early_stopping:
+        raise ValueError(
+            f"early_stopping=True is not possible with l0={sae.l0}, which is reached "
+            f"at the end of training only; use one of the two."
         )
     if sae.l0 is not None and top_k:
         raise ValueError(
@@ -41,6 +50,16 @@ def refuse_what_does_not_go_together(sae) -> None:
             f"prefixes are not possible with activation={sae.activation!r}; use "
             f"'topk' or 'batch_topk'."
         )
+
+
+def check_l0(sae, m) -> float | None:
+    """Return the target L0 of an autoencoder of m features."""
+    if sae.l0 is not None and sae.l0 > m:
+        raise ValueError(
+            f"l0={sae.l0} is larger than n_components={m}: no row can have so many "
+            f"active features."
+        )
+    return None if sae.l0 is None else float(sae.l0)
 
 
 def prefixes_of(sae, m) -> tuple[int, ...] | None:
@@ -55,6 +74,25 @@ def prefixes_of(sae, m) -> tuple[int, ...] | None:
             f"{sae.prefixes!r} instead."
         )
     return tuple(dict.fromkeys([*map(int, widths), m]))
+
+
+def warn_of_a_poor_fit(sae) -> None:
+    """Warn of what a fit has left behind that its user did not ask for."""
+    m = len(sae.feature_density_)
+    if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > _NOTHING_LEFT:
+        warnings.warn(
+            f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
+            f"last epoch. Fewer n_components, a larger k, more epochs (max_iter) or a "
+            f"lower learning_rate_init leave fewer.",
+            stacklevel=4,
+        )
+    if sae.l0 is not None and abs(sae.l0_ / sae.l0 - 1) > 0.2:
+        warnings.warn(
+            f"{sae.l0_:.3g} features are active a row, not l0={sae.l0:g}; more epochs "
+            f"(max_iter) or another alpha to start from come nearer.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def warn_of_a_long_mean(X, sample_weight) -> None:
@@ -74,9 +112,14 @@ def check_weights(sample_weight, X):
     if sample_weight is not None:
         sample_weight = accept_tensor(sample_weight)
         sample_weight = ArrayHome.of(sample_weight).to_numpy(sample_weight)
-    return _check_sample_weight(
+    checked = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
+    if not np.isfinite(checked).all():
+        raise ValueError(
+            f"sample_weight must be finite. Got {sample_weight!r} instead."
+        )
+    return checked
 
 
 def finish(weights, home, dtype):
@@ -90,19 +133,21 @@ def finish(weights, home, dtype):
     }
 
 
-def diagnose(X, weights, activation) -> dict:
+def diagnose(X, sample_weight, weights, activation) -> dict:
     """Measure the fitted codes on rows from all over the training data."""
-    n_rows = min(len(X), _DIAGNOSED_ROWS)
-    rows = X[np.linspace(0, len(X) - 1, n_rows).astype(np.int64)]
+    weighty = np.flatnonzero(sample_weight)
+    n_rows = min(len(weighty), _DIAGNOSED_ROWS)
+    chosen = weighty[np.linspace(0, len(weighty) - 1, n_rows).astype(np.int64)]
+    rows, row_weights = X[chosen], sample_weight[chosen]
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
     coef, intercept, bias = (weights[name] for name in ENCODER)
     codes = encode(rows, coef, intercept, bias, activation)
-    density = (codes != 0).mean(axis=0)
+    density = np.average(codes != 0, axis=0, weights=row_weights)
     return {
         "feature_density_": density,
         "l0_": float(density.sum()),
-        "explained_variance_": r2(rows, np.ones(n_rows), weights, activation),
+        "explained_variance_": r2(rows, row_weights, weights, activation),
     }
 
 

@@ -17,6 +17,7 @@ from skfeat._base import CallbackEpochs, SkfeatEstimator
 from skfeat._sae_parts import (
     ENCODER,
     WEIGHTS,
+    check_l0,
     check_weights,
     diagnose,
     finish,
@@ -24,6 +25,7 @@ from skfeat._sae_parts import (
     r2,
     refuse_what_does_not_go_together,
     warn_of_a_long_mean,
+    warn_of_a_poor_fit,
 )
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.kernels._activations import make_training_activation
@@ -112,7 +114,7 @@ class SparseAutoencoder(
         reconstructed rows, at several times in the first half of training [1]_.
 
     tied : bool, default=False
-        Use the decoder's rows as the encoder's.
+        Use the decoder's rows as the encoder's; not possible with "gated".
 
     center : bool, default=True
         Centre the data. The mean is folded into the fitted weights.
@@ -141,8 +143,9 @@ class SparseAutoencoder(
         Number of epochs that must, together, make progress.
 
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the rows, stop when their reconstruction
-        stops improving, and keep the best weights.
+        Hold out `validation_fraction` of the rows, stop when their reconstruction (with
+        a penalty, the objective on them) stops improving, and keep the best weights.
+        Not possible with `l0`.
 
     validation_fraction : float, default=0.1
         Share of the rows held out when `early_stopping` is set.
@@ -192,7 +195,8 @@ class SparseAutoencoder(
         Mean training loss of each epoch, on centred rows of unit mean square.
 
     validation_scores_ : list of float
-        Held-out R2 after each epoch; only with `early_stopping`.
+        Held-out R2 after each epoch, or one minus the held-out objective where there
+        is a penalty; only with `early_stopping`.
 
     n_dead_ : int
         Features that fired for no row of the last epoch.
@@ -359,10 +363,11 @@ class SparseAutoencoder(
         Warns
         -----
         ConvergenceWarning
-            If the loss was still falling when the epochs were used up.
+            If the loss was still falling by more than a twentieth an epoch when the
+            epochs were used up, or if `l0` is missed by more than a fifth.
         UserWarning
-            If more than a tenth of the features are dead at the end, or if Ctrl-C
-            ended training: the weights reached so far are then kept.
+            If more than a tenth of the features are dead at the end, if `k` is clipped,
+            or if Ctrl-C ended training: the weights reached so far are then kept.
         """
         warm = self.warm_start and self.__sklearn_is_fitted__()
         if not warm:
@@ -388,6 +393,8 @@ class SparseAutoencoder(
             rows = train
 
             def validate():
+                if settings.activation.penalised:
+                    return 1 - trainer.held_out_loss(X, sample_weight, held_out)
                 return r2(
                     X[held_out],
                     sample_weight[held_out],
@@ -421,15 +428,9 @@ class SparseAutoencoder(
             ),
             verbose=self.verbose,
         )
-        self._store(trainer, history, home, X, len(train), **best)
+        self._store(trainer, history, home, X, sample_weight, len(train), **best)
         context.call_on_fit_task_end(estimator=self, **data)
-        if self.n_dead_ > 0.1 * settings.n_components:
-            warnings.warn(
-                f"{self.n_dead_} of {settings.n_components} features are dead: they "
-                f"fired for no row of the last epoch. Fewer n_components, a larger k "
-                f"or more epochs (max_iter) leave fewer.",
-                stacklevel=2,
-            )
+        warn_of_a_poor_fit(self)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -467,7 +468,7 @@ class SparseAutoencoder(
             state=trainer.export,
             verbose=self.verbose,
         )
-        self._store(trainer, history, home, X, len(X))
+        self._store(trainer, history, home, X, sample_weight, len(X))
         return self
 
     def transform(self, X):
@@ -564,7 +565,7 @@ class SparseAutoencoder(
         home, X = self._validate_fitted(X, "score")
         sample_weight = check_weights(sample_weight, X)
         weights = {
-            name: home.to_numpy(getattr(self, name))
+            name: np.asarray(home.to_numpy(getattr(self, name)))
             for name in WEIGHTS
             if hasattr(self, name)
         }
@@ -598,7 +599,8 @@ class SparseAutoencoder(
     def _validate(self, X, home, *, reset, keep_dtype=True):
         """Validate X as scikit-learn does, a mapped file without reading it whole."""
         on_disk = isinstance(X, np.ndarray) and mapped_file(X) is not None
-        if not (on_disk and keep_dtype and X.ndim == 2 and X.dtype.kind in "fiu"):
+        plain = on_disk and X.dtype.kind in "fiu" and X.dtype.itemsize <= 8
+        if not (plain and keep_dtype and X.ndim == 2):
             X = validate_data(self, X, dtype=home.dtypes, reset=reset)
             return home.to_numpy(X)
         X = validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
@@ -618,7 +620,7 @@ class SparseAutoencoder(
                 self.activation, min(int(self.k), m), n_features
             ),
             alpha=float(self.alpha),
-            l0=None if self.l0 is None else float(self.l0),
+            l0=check_l0(self, m),
             prefixes=prefixes_of(self, m),
             dead_features=self.dead_features,
             tied=bool(self.tied),
@@ -653,11 +655,17 @@ class SparseAutoencoder(
         if not self.early_stopping:
             return np.arange(len(sample_weight)), None
         # Rows that weigh nothing can neither teach nor validate.
-        return train_test_split(
-            np.flatnonzero(sample_weight),
-            test_size=self.validation_fraction,
-            random_state=seed,
-        )
+        weighty = np.flatnonzero(sample_weight)
+        try:
+            return train_test_split(
+                weighty, test_size=self.validation_fraction, random_state=seed
+            )
+        except ValueError:
+            raise ValueError(
+                f"early_stopping=True with validation_fraction="
+                f"{self.validation_fraction} leaves no row to train on or to validate "
+                f"with: X has {len(weighty)} rows that weigh something."
+            ) from None
 
     def _start(self, settings, X, sample_weight) -> SAETrainer:
         top_k = self.activation in ("topk", "batch_topk")
@@ -667,7 +675,7 @@ class SparseAutoencoder(
                 warnings.warn(
                     f"k={self.k} is larger than n_components={settings.n_components} "
                     f"and is clipped to it: every feature may be active at once.",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
         if not self.center:
             warn_of_a_long_mean(X, sample_weight)
@@ -704,7 +712,17 @@ class SparseAutoencoder(
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
 
-    def _store(self, trainer, history, home, X, n_rows, weights=None, state=None):
+    def _store(
+        self,
+        trainer,
+        history,
+        home,
+        X,
+        sample_weight,
+        n_rows,
+        weights=None,
+        state=None,
+    ):
         """Write every fitted attribute, the one that means "fitted" last.
 
         `weights` and `state` are those of the best epoch, where one was looked for.
@@ -719,8 +737,11 @@ class SparseAutoencoder(
             self.validation_scores_ = history.validation_scores
         self.n_dead_ = trainer.n_dead(n_rows)
         activation = trainer.settings.activation.fitted(weights.get("threshold_"))
-        for name, value in diagnose(X, weights, activation).items():
-            setattr(self, name, value)
+        found = diagnose(X, sample_weight, weights, activation)
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        self.feature_density_ = home.bring(found["feature_density_"].astype(dtype))
+        self.l0_ = found["l0_"]
+        self.explained_variance_ = found["explained_variance_"]
         self._state = state or trainer.state()
         for name, value in finish(weights, home, X.dtype).items():
             setattr(self, name, value)

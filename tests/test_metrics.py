@@ -1,13 +1,16 @@
+import os
 import pickle
 import tracemalloc
 from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -590,3 +593,27 @@ def test_reconstructions_of_another_shape_are_refused():
     message = "X and its reconstruction must have the same shape"
     with pytest.raises(ValueError, match=message):
         metrics.neg_fvu_scorer(encoder, ROWS)
+
+
+@pytest.mark.skipif(
+    os.environ.get("SCIPY_ARRAY_API") != "1", reason="needs SCIPY_ARRAY_API=1"
+)
+def test_tensors_under_dispatch():
+    rng = np.random.RandomState(0)
+    X, D = rng.randn(60, 5), rng.randn(7, 5)
+    sae = SparseAutoencoder(7, k=2, max_iter=50, random_state=0)
+    numbers = []
+    for to in (np.asarray, torch.tensor):
+        with config_context(array_api_dispatch=True):
+            rows = to(X)
+            fitted = clone(sae).fit(rows)
+            codes = fitted.transform(rows)
+            numbers.append(
+                [
+                    metrics.explained_variance_scorer(fitted, rows),
+                    metrics.explained_variance(rows, fitted.inverse_transform(codes)),
+                    metrics.l0(codes),
+                    metrics.matching_coefficient(to(D), fitted.components_),
+                ]
+            )
+    np.testing.assert_allclose(*numbers)

@@ -1,4 +1,4 @@
-"""Networks whose first layer is jump-ReLU: what batch top-k, jump-ReLU and gated give."""
+"""Networks over jump-ReLU features, as batch top-k and gated autoencoders give too."""
 
 import numpy as np
 import pytest

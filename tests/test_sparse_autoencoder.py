@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import re
+import sys
 from math import ceil
 
 import cloudpickle
@@ -950,3 +951,63 @@ class TestActivations:
             np.testing.assert_allclose(
                 getattr(fast, key), getattr(plain, key), rtol=1e-6, atol=1e-8
             )
+
+    @pytest.mark.parametrize("name", ["relu", "jumprelu", "gated"])
+    def test_early_stopping_watches_the_objective(self, name):
+        """The best reconstruction is that of early, dense codes."""
+        X, _, _ = make_sparse_features(600, 16, 32, random_state=0)
+        options = {"activation": name, "alpha": 1.0, "max_iter": 60, "tol": 0.0}
+        with_all, held_out = (
+            SparseAutoencoder(32, random_state=0, early_stopping=e, **options).fit(X)
+            for e in (False, True)
+        )
+        assert held_out.l0_ < 1.5 * with_all.l0_
+
+    def test_l0_and_early_stopping(self, X):
+        with pytest.raises(ValueError, match="not possible with l0=3"):
+            make_sae(activation="relu", l0=3, early_stopping=True).fit(X)
+        with pytest.raises(ValueError, match="l0=13 is larger than n_components=12"):
+            make_sae(activation="relu", l0=13).fit(X)
+
+
+class TestWhatIsWarnedOf:
+    def test_a_missed_l0(self, X):
+        with pytest.warns(ConvergenceWarning) as caught:
+            make_sae(activation="relu", l0=0.5, max_iter=2).fit(X)
+        texts = [str(warning.message) for warning in caught]
+        assert any("active a row, not l0=0.5" in text for text in texts)
+
+    def test_warnings_point_to_the_caller(self, X):
+        with pytest.warns(UserWarning, match="k=99 is larger") as caught:
+            make_sae(k=99).fit(X)
+        assert caught[0].filename == __file__
+
+    def test_splits_that_leave_nothing(self, X):
+        with pytest.raises(ValueError, match=r"validation_fraction=0\.99999 leaves"):
+            make_sae(early_stopping=True, validation_fraction=0.99999).fit(X)
+
+    @pytest.mark.parametrize("weight", [np.nan, np.inf])
+    def test_weights_that_are_not_finite(self, X, weight):
+        with pytest.raises(ValueError, match="sample_weight must be finite"):
+            make_sae().fit(X, sample_weight=weight)
+
+
+def test_rows_without_weight_wake_no_feature(X):
+    weights = np.zeros(len(X))
+    weights[:20] = 1
+    far = X.copy()
+    far[20:] *= 30
+    sae = make_sae(max_iter=30).fit(far, sample_weight=weights)
+    alone = (sae.transform(X[:20]) != 0).mean(axis=0)
+    np.testing.assert_allclose(sae.feature_density_, alone)
+    score = sae.score(far, sample_weight=weights)
+    assert sae.explained_variance_ == pytest.approx(score)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs longdouble")
+def test_a_mapped_file_of_long_doubles(X, tmp_path):
+    np.save(tmp_path / "long.npy", X.astype(np.longdouble))
+    mapped = np.load(tmp_path / "long.npy", mmap_mode="r")
+    np.testing.assert_allclose(
+        make_sae().fit(mapped).components_, make_sae().fit(X).components_
+    )

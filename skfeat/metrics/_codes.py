@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_array
 
+from skfeat.utils._arrays import as_numpy
 from skfeat.utils._sklearn import Interval, InvalidParameterError
 
 
@@ -180,6 +181,7 @@ def density_histogram(codes, bins=20) -> DensityHistogram:
 def is_active(codes):
     """Return where codes are not zero, as a bool ndarray or CSR of shape (n, m)."""
     # The comparison merges duplicate entries of CSR and drops stored zeros.
+    codes = as_numpy(codes, "codes")
     return check_array(codes, accept_sparse="csr", input_name="codes") != 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_array, gen_batches
 
+from skfeat.utils._arrays import as_numpy
 from skfeat.utils._sklearn import Interval, InvalidParameterError
 
 # Cosines held at once by what needs only the largest of each row: 32 MB.
@@ -233,6 +234,7 @@ def stability(components_a, components_b) -> float:
 
 def _unit_pair(first_name, first, second_name, second):
     """Validate two sets of directions in one space; return rows of norm one."""
+    first, second = as_numpy(first, first_name), as_numpy(second, second_name)
     first = check_array(first, dtype=np.float64, input_name=first_name)
     second = check_array(second, dtype=np.float64, input_name=second_name)
     if first.shape[1] != second.shape[1]:

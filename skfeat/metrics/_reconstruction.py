@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.utils import check_array, gen_batches
 
+from skfeat.utils._arrays import as_numpy
 from skfeat.utils._sklearn import _check_sample_weight
 
 # Rows of one block: few enough for their float64 copy and their codes to be small.
@@ -173,6 +174,7 @@ def fvu_in_blocks(rows, reconstruction, weights) -> float:
 def check_pair(first_name, first, second_name, second):
     """Validate two arrays of one shape; float32 and float64 stay what they are."""
     dtypes = [np.float64, np.float32]
+    first, second = as_numpy(first, first_name), as_numpy(second, second_name)
     first = check_array(first, dtype=dtypes, input_name=first_name)
     second = check_array(second, dtype=dtypes, input_name=second_name)
     if first.shape != second.shape:

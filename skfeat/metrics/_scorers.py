@@ -13,6 +13,7 @@ from skfeat.metrics._reconstruction import (
     check_weights,
     fvu_in_blocks,
 )
+from skfeat.utils._arrays import as_numpy
 
 
 def _weighted(scorer):
@@ -61,7 +62,8 @@ def neg_fvu_scorer(estimator, X, y=None, sample_weight=None) -> float:
     _require(estimator, "transform", "inverse_transform")
 
     def rows(block):
-        return check_array(_take(X, block), dtype=np.float64, input_name="X")
+        taken = as_numpy(_take(X, block))
+        return check_array(taken, dtype=np.float64, input_name="X")
 
     def reconstruction(block):
         taken = _take(X, block)
@@ -241,7 +243,10 @@ class _RecoveryScorer:
 
     def __init__(self, dictionary):
         self._dictionary = check_array(
-            dictionary, dtype=np.float64, input_name="dictionary", copy=True
+            as_numpy(dictionary, "dictionary"),
+            dtype=np.float64,
+            input_name="dictionary",
+            copy=True,
         )
 
     def __call__(self, estimator, X=None, y=None, sample_weight=None) -> float:

@@ -16,6 +16,7 @@ import torch
 
 from skfeat.activations import Activation
 from skfeat.kernels._activations import TopK, TrainingActivation
+from skfeat.kernels._reference import loss_reference
 from skfeat.kernels._sae import BatchResult, DenseKernel, bfloat16_product, product
 from skfeat.kernels._sparse import SparseKernel, compiled
 from skfeat.kernels._threads import Team
@@ -50,6 +51,9 @@ _PATIENCE = 200
 # pre-activations are all negative is out of reach of every gradient. Measured on
 # hidden layers of MLPs: without it a third of the features of a late layer stay dead.
 _NUDGE = 0.5
+
+# Below this loss, on rows of unit mean square, there is nothing left to explain.
+_NOTHING_LEFT = 1e-12
 
 # Shares of a planned run after which silent features are given new directions, and the
 # length of their encoder rows over that of the others where all positive codes count.
@@ -204,12 +208,35 @@ class SAETrainer:
         with self.team:
             for batch in batches_of_rows(X, size, self.generator, rows):
                 weights = sample_weight[batch.ids]
+                if not weights.all():
+                    # What weighs nothing wakes no feature either.
+                    batch, weights = batch.take(weights > 0), weights[weights > 0]
                 weight = float(weights.sum())
                 weight_of_all += weight
                 # Rows of a batch that all weigh nothing have nothing to say.
                 if weight > 0:
                     total += weight * self._step(batch, weights / weight, n_rows)
         return total / weight_of_all
+
+    @torch.no_grad()
+    def held_out_loss(self, X: np.ndarray, sample_weight: np.ndarray, rows) -> float:
+        """Return the mean loss of some rows, with the penalty as it is now."""
+        total = 0.0
+        for part in np.array_split(rows, -(-len(rows) // 1024)):
+            x = torch.from_numpy(self.standardizer.apply(X[part]))
+            x = x.to(self.settings.device, self.dtype)
+            weights = torch.from_numpy(sample_weight[part]).to(x)
+            total += float(
+                loss_reference(
+                    self.params,
+                    x,
+                    weights,
+                    self.settings.activation,
+                    self.penalty_weight,
+                    self.settings.prefixes,
+                )
+            )
+        return total / float(sample_weight[rows].sum())
 
     def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
@@ -241,7 +268,7 @@ class SAETrainer:
         if not dead.any():
             return float(loss)
         # Where nothing is left to explain silence is right.
-        if settings.dead_features == "auxk" and loss > 0:
+        if settings.dead_features == "auxk" and loss > _NOTHING_LEFT:
             self.params["encoder_bias"][dead] += self._nudge
         elif self._time_to_resample():
             self._resample(x, dead.nonzero().squeeze(1))

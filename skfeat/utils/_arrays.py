@@ -45,6 +45,12 @@ def accept_tensor(X, name="X"):
     return X if get_config()["array_api_dispatch"] else X.cpu().numpy()
 
 
+def as_numpy(X, name="X"):
+    """Bring an array of any library to numpy, whatever is dispatched."""
+    X = accept_tensor(X, name)
+    return ArrayHome.of(X).to_numpy(X)
+
+
 @dataclass(frozen=True)
 class ArrayHome:
     """The array library and the device that a caller's array lives in."""

@@ -24,6 +24,10 @@ class Batch(NamedTuple):
     source: np.ndarray
     local: np.ndarray
 
+    def take(self, mask: np.ndarray) -> Batch:
+        """Return the batch of some of the rows."""
+        return Batch(self.ids[mask], self.source, self.local[mask])
+
 
 def mapped_file(X: np.ndarray) -> mmap.mmap | None:
     """Return the file mapping that X is a view of, if its pages may be dropped."""
