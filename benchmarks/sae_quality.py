@@ -7,12 +7,14 @@ A peer trains at its library's own learning rate and at `RATES`; the one that do
 on held-out rows with the first seed is kept, which favours it.
 
 ``python benchmarks/sae_quality.py`` in the environment of ``requirements-peers.txt``
-writes ``records/sae_quality.json`` anew after each data set.
+writes ``records/sae_quality.json`` after each data set, replacing its rows there;
+``--data`` takes the names of some data sets alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 import warnings
@@ -20,6 +22,7 @@ import warnings
 import numpy as np
 import torch
 from _common import (
+    RECORDS,
     load_mnist,
     mean_and_spread,
     print_table,
@@ -140,10 +143,14 @@ def summarise(name, data, runs, **more):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data", nargs="*", help="names of data sets; default: all")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows, raw = [], {}
+    path = RECORDS / "sae_quality.json"
+    rows = json.loads(path.read_text())["table"] if path.is_file() else []
     for data, train, test, dictionary, m, k in data_sets():
+        if arguments.data and data not in arguments.data:
+            continue
         about = train, test, dictionary
         table = []
 
@@ -155,7 +162,6 @@ def main():
             return lambda: train_ours(_train, _m, _k, seed, **options)
 
         runs = [judge(ours(seed), *about) for seed in range(arguments.seeds)]
-        raw[f"{data}: skfeat"] = runs
         table.append(summarise("skfeat topk", data, runs))
         for peer in available_peers():
             # Signs do not move at the rates of Adam.
@@ -168,12 +174,10 @@ def main():
             rate = min(first, key=lambda rate, _f=first: _f[rate]["FVU"])
             others = range(1, arguments.seeds)
             runs = [first[rate], *(judge(theirs(rate, s), *about) for s in others)]
-            raw[f"{data}: {peer.name}"] = runs
             chosen = "own" if rate is None else f"{rate:g}"
             table.append(summarise(peer.name, data, runs, rate=chosen))
         for name, options in OTHERS.items():
             run = judge(ours(0, **options), *about)
-            raw[f"{data}: {name}"] = [run]
             table.append(summarise(f"skfeat {name}", data, [run]))
         keys = [
             *("data", "library", "rate", "FVU", "L0", "dead %", "matching"),
@@ -181,7 +185,7 @@ def main():
         ]
         print_table(table, keys)
         print(flush=True)
-        rows += table
+        rows = [row for row in rows if row["data"] != data] + table
         write_record(
             "sae_quality", {"epochs": EPOCHS, "batch": BATCH_SIZE, "table": rows}
         )

@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 from sklearn.utils import check_array, gen_batches
 
 from skfeat.utils._arrays import as_numpy
-from skfeat.utils._sklearn import _check_sample_weight
+from skfeat.utils._sklearn import _check_sample_weight, _num_samples
 
 # Rows of one block: few enough for their float64 copy and their codes to be small.
 BLOCK_ROWS = 1024
@@ -187,8 +187,12 @@ def check_pair(first_name, first, second_name, second):
 
 def check_weights(sample_weight, X) -> np.ndarray:
     """Return the weights of the rows of X, float64; ones for None."""
+    if sample_weight is not None:
+        sample_weight = as_numpy(sample_weight, "sample_weight")
+    # Only how many rows X has matters, not in which library they live.
+    rows = np.empty(_num_samples(X))
     return _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
 
 

@@ -27,7 +27,7 @@ from sklearn.utils._plotting import _validate_style_kwargs
 from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.parallel import _get_threadpool_controller
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 __all__ = [
     "HasMethods",
@@ -42,6 +42,7 @@ __all__ = [
     "_fit_context",
     "_get_output_config",
     "_get_threadpool_controller",
+    "_num_samples",
     "_validate_style_kwargs",
     "check_matplotlib_support",
     "check_same_namespace",
