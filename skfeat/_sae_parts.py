@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skfeat.kernels._inference import encode
 from skfeat.solvers._sae import Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
-from skfeat.utils._rows import row_blocks
+from skfeat.utils._rows import row_blocks, rows_at
 from skfeat.utils._sklearn import _check_sample_weight
 
 ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
@@ -78,7 +78,7 @@ def prefixes_of(sae, m) -> tuple[int, ...] | None:
 
 def warn_of_a_poor_fit(sae) -> None:
     """Warn of what a fit has left behind that its user did not ask for."""
-    m = len(sae.feature_density_)
+    m = sae.feature_density_.shape[0]
     if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > _NOTHING_LEFT:
         warnings.warn(
             f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
@@ -138,7 +138,7 @@ def diagnose(X, sample_weight, weights, activation) -> dict:
     weighty = np.flatnonzero(sample_weight)
     n_rows = min(len(weighty), _DIAGNOSED_ROWS)
     chosen = weighty[np.linspace(0, len(weighty) - 1, n_rows).astype(np.int64)]
-    rows, row_weights = X[chosen], sample_weight[chosen]
+    rows, row_weights = rows_at(X, chosen), sample_weight[chosen]
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
     coef, intercept, bias = (weights[name] for name in ENCODER)

@@ -33,7 +33,7 @@ from skfeat.kernels._inference import encode
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
-from skfeat.utils._rows import mapped_file, row_blocks
+from skfeat.utils._rows import mapped_file, row_blocks, rows_at
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -396,7 +396,7 @@ class SparseAutoencoder(
                 if settings.activation.penalised:
                     return 1 - trainer.held_out_loss(X, sample_weight, held_out)
                 return r2(
-                    X[held_out],
+                    rows_at(X, held_out),
                     sample_weight[held_out],
                     trainer.export(),
                     trainer.fitted_activation(),

@@ -60,6 +60,12 @@ def test_every_row_once(mapped, run_bytes, n_runs, batch_size, subset, seed):
         np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), mapped)
 
 
+def test_rows_at(mapped):
+    ids = np.arange(99, -1, -1)
+    for X in (mapped, np.array(mapped)):
+        np.testing.assert_array_equal(_rows.rows_at(X, ids), mapped[ids])
+
+
 def test_windows_are_shuffled(mapped):
     first, second = (
         np.concatenate([b.ids for b in batches_of_rows(mapped, 10, make_generator(s))])

@@ -23,7 +23,7 @@ from skfeat.kernels._threads import Team
 from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
 from skfeat.utils import _distributed as distributed
-from skfeat.utils._rows import Batch, batches_of_rows, row_blocks
+from skfeat.utils._rows import Batch, batches_of_rows, row_blocks, rows_at
 from skfeat.utils._torch import (
     load_optimizer_state,
     make_generator,
@@ -223,7 +223,7 @@ class SAETrainer:
         """Return the mean loss of some rows, with the penalty as it is now."""
         total = 0.0
         for part in np.array_split(rows, -(-len(rows) // 1024)):
-            x = torch.from_numpy(self.standardizer.apply(X[part]))
+            x = torch.from_numpy(self.standardizer.apply(rows_at(X, part)))
             x = x.to(self.settings.device, self.dtype)
             weights = torch.from_numpy(sample_weight[part]).to(x)
             total += float(

@@ -47,6 +47,18 @@ def release(mapping: mmap.mmap | None) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
+def rows_at(X: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Copy some rows; a mapped file keeps no more of them in memory than it must."""
+    mapping = mapped_file(X)
+    if mapping is None:
+        return X[ids]
+    parts = []
+    for part in np.array_split(ids, -(-len(ids) // 256)):
+        parts.append(X[part])
+        release(mapping)
+    return np.concatenate(parts)
+
+
 def row_blocks(
     X: np.ndarray, max_rows: int | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
