@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.kernels._inference import encode
-from skfeat.solvers._sae import Standardizer
+from skfeat.solvers._sae import NOTHING_LEFT, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._rows import row_blocks, rows_at
 from skfeat.utils._sklearn import _check_sample_weight
@@ -22,9 +22,6 @@ WEIGHTS = (*ENCODER, "threshold_", "components_")
 # Rows that are scored at once, and training rows that the diagnostics look at.
 _SCORED_ROWS = 1024
 _DIAGNOSED_ROWS = 4096
-
-# Below this loss, on rows of unit mean square, nothing is left for dead features to do.
-_NOTHING_LEFT = 1e-12
 
 
 def refuse_what_does_not_go_together(sae) -> None:
@@ -79,7 +76,7 @@ def prefixes_of(sae, m) -> tuple[int, ...] | None:
 def warn_of_a_poor_fit(sae) -> None:
     """Warn of what a fit has left behind that its user did not ask for."""
     m = sae.feature_density_.shape[0]
-    if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > _NOTHING_LEFT:
+    if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > NOTHING_LEFT:
         warnings.warn(
             f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
             f"last epoch. Fewer n_components, a larger k, more epochs (max_iter) or a "

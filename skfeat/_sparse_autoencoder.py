@@ -395,11 +395,12 @@ class SparseAutoencoder(
             def validate():
                 if settings.activation.penalised:
                     return 1 - trainer.held_out_loss(X, sample_weight, held_out)
+                weights = trainer.export()
                 return r2(
                     rows_at(X, held_out),
                     sample_weight[held_out],
-                    trainer.export(),
-                    trainer.fitted_activation(),
+                    weights,
+                    trainer.fitted_activation(weights),
                 )
 
             def on_best():
@@ -422,7 +423,7 @@ class SparseAutoencoder(
                 context,
                 data,
                 lambda weights: {
-                    "_code": _code_of(trainer),
+                    "_code": _code_of(trainer.fitted_activation(weights)),
                     **finish(weights, home, X.dtype),
                 },
             ),
@@ -730,13 +731,13 @@ class SparseAutoencoder(
         weights = weights or trainer.export()
         self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
         self._interrupted = history.interrupted
-        self._code = _code_of(trainer)
+        activation = trainer.fitted_activation(weights)
+        self._code = _code_of(activation)
         self.n_steps_ = getattr(self, "n_steps_", 0) + trainer.n_steps
         self.loss_curve_ = [*getattr(self, "loss_curve_", []), *history.losses]
         if history.validation_scores:
             self.validation_scores_ = history.validation_scores
         self.n_dead_ = trainer.n_dead(n_rows)
-        activation = trainer.settings.activation.fitted(weights.get("threshold_"))
         found = diagnose(X, sample_weight, weights, activation)
         dtype = np.float32 if X.dtype == np.float32 else np.float64
         self.feature_density_ = home.bring(found["feature_density_"].astype(dtype))
@@ -747,7 +748,6 @@ class SparseAutoencoder(
             setattr(self, name, value)
 
 
-def _code_of(trainer) -> tuple[str, int]:
+def _code_of(activation) -> tuple[str, int]:
     """Name what transform computes: a parameter set after fit waits for the next."""
-    activation = trainer.fitted_activation()
     return activation.name, getattr(activation, "k", 0)

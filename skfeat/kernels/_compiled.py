@@ -129,8 +129,6 @@ def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, valu
         bound, exact = cut(work, n, k, bound, high)
         ties = 0
         if not exact:
-            for t in range(n):
-                work[t] = row[candidate[t]]
             bound = kth_largest(work, n, k)
             ties = k
             for t in range(n):

@@ -53,7 +53,7 @@ _PATIENCE = 200
 _NUDGE = 0.5
 
 # Below this loss, on rows of unit mean square, there is nothing left to explain.
-_NOTHING_LEFT = 1e-12
+NOTHING_LEFT = 1e-12
 
 # Shares of a planned run after which silent features are given new directions, and the
 # length of their encoder rows over that of the others where all positive codes count.
@@ -268,7 +268,7 @@ class SAETrainer:
         if not dead.any():
             return float(loss)
         # Where nothing is left to explain silence is right.
-        if settings.dead_features == "auxk" and loss > _NOTHING_LEFT:
+        if settings.dead_features == "auxk" and loss > NOTHING_LEFT:
             self.params["encoder_bias"][dead] += self._nudge
         elif self._time_to_resample():
             self._resample(x, dead.nonzero().squeeze(1))
@@ -349,9 +349,9 @@ class SAETrainer:
         """Count the features that fired for none of the last `n_rows` rows."""
         return int((self.rows_since_fired >= n_rows).sum())
 
-    def fitted_activation(self) -> Activation:
-        """Return the activation that goes with the weights of `export`."""
-        return self.settings.activation.fitted(self.export().get("threshold_"))
+    def fitted_activation(self, exported: dict[str, np.ndarray]) -> Activation:
+        """Return the activation that goes with weights that `export` returned."""
+        return self.settings.activation.fitted(exported.get("threshold_"))
 
     def export(self) -> dict[str, np.ndarray]:
         """Return the weights that act on raw rows, as float64 arrays.
