@@ -108,7 +108,7 @@ class SparseAutoencoder(
         prefixes. General features come first then.
 
     dead_features : {"auxk", "resample", "ignore"}, default="auxk"
-        What happens to features that have been silent for an epoch. "auxk" has them
+        What happens to features that have long been silent. "auxk" has them
         reconstruct what the others miss, for "topk" and "batch_topk" [2]_ (the others
         then train as with "ignore"). "resample" gives them the direction of badly
         reconstructed rows, at several times in the first half of training [1]_.

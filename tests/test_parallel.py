@@ -29,7 +29,7 @@ def X():
 def search(X):
     sae = SparseAutoencoder(
         12,
-        max_iter=12,
+        max_iter=24,
         batch_size=40,
         precision="float64",
         sparse_output=True,

@@ -132,7 +132,7 @@ class TestKernels:
         u = u + p["encoder_bias"]
         codes = problem.activation.reference(u, p)[0]
         missing = (problem.x - p["bias"] - codes @ p["decoder"]).detach()
-        k = n_auxiliary(len(dead), problem.x.shape[1])
+        k = n_auxiliary(len(dead), problem.activation.k)
         help_codes = make_training_activation("topk", k, 1).reference(u[:, dead], p)[0]
         per_row = (missing - help_codes @ p["decoder"][dead]).square().sum(1)
         mean_square = (problem.weights @ missing.square().sum(1)).clamp_min(1e-12)

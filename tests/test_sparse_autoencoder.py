@@ -440,6 +440,7 @@ class TestTraining:
         assert sae.n_iter_ == len(sae.loss_curve_) > n_iter
         assert sae.loss_curve_[n_iter] == pytest.approx(last, rel=0.05)
 
+    @pytest.mark.filterwarnings("ignore:.*max_iter=6")
     def test_warm_start_lowers_the_loss(self, X):  # 39
         sae = make_sae(warm_start=True, max_iter=6).fit(X)
         assert sae.fit(X).loss_curve_[-1] < sae.loss_curve_[5]
@@ -855,6 +856,7 @@ class TestDiagnostics:
         assert sae.l0_ == pytest.approx((codes != 0).sum(axis=1).mean())
         assert sae.explained_variance_ == pytest.approx(sae.score(X), rel=1e-6)
 
+    @pytest.mark.filterwarnings("ignore:.*max_iter=12")
     def test_a_long_mean_without_centring_is_warned_of(self, X):
         spread = np.sqrt(np.square(X - X.mean(axis=0)).sum(axis=1).mean())
         offset = 5 * spread / np.sqrt(X.shape[1])

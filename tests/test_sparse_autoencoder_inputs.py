@@ -198,6 +198,7 @@ class TestDataFrames:
         assert fitted.get_feature_names_out().tolist() == names
         np.testing.assert_allclose(codes.to_numpy(), fitted.transform(X), rtol=1e-9)
 
+    @pytest.mark.filterwarnings("ignore:.*max_iter=8")
     def test_column_transformer_prefixes(self, X, pd):  # 83
         frame = pd.DataFrame(X, columns=list("abcdef"))
         columns = ColumnTransformer([("sae", make_sae(), list("abc"))])

@@ -377,7 +377,7 @@ class SparseKernel:
             d * AUX_WEIGHT / max(float(mean_square), 1e-12)
         )
         bias = self._arrays["encoder_bias"][dead]
-        k = n_auxiliary(len(dead), d)
+        k = n_auxiliary(len(dead), self._activation.k)
         entries = self._topk(np.take(pre, dead, axis=1), bias, k)
         group = np.zeros(len(dead), dtype=np.int64)
         decoder = self._arrays["decoder"][dead]

@@ -171,7 +171,7 @@ def run_epochs(
     return history
 
 
-def one_cycle(progress: float, warm_up: float = 0.05, decay: float = 0.5) -> float:
+def one_cycle(progress: float, warm_up: float, decay: float) -> float:
     """Factor of the learning rate at a share `progress` of a planned run.
 
     A linear warm-up keeps Adam's first, noisy moments from throwing features away; a
