@@ -23,9 +23,9 @@ from skfeat.solvers._connector import (
     rectified_path,
     update_minibatch,
 )
-from skfeat.solvers._gram import GramStatistics
 from skfeat.solvers._path import Solution
 from skfeat.solvers._rectified_minibatch import ConnectorSettings
+from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._formula import write_formula
 from skfeat.utils._sklearn import (
@@ -570,6 +570,9 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                     "FeatureConnector takes the pair of arrays that "
                     "skfeat.initialization.product_init returns."
                 )
+            # One optimum for every start: the nearest to most weights is zero.
+            if self.link == "identity":
+                return Solution(np.zeros(shape), np.zeros(shape[0]), 0, 0.0)
             # As torch initialises a linear layer.
             bound = 1 / np.sqrt(shape[1])
             coef = np.random.RandomState(seed).uniform(-bound, bound, shape)

@@ -1,11 +1,14 @@
-"""The demo and the article's benchmark run from end to end, as a person starts them."""
+"""The demo and benchmarks run from end to end, as a person starts them."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from _connector_problem import Moments, make_data
+from sklearn.linear_model import Lasso
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,3 +62,40 @@ def test_article(tmp_path):
     for table in ("Autoencoders", "Connectors", "product start", "network of features"):
         assert table in done.stdout
     assert "nan" not in done.stdout
+
+
+def test_connector_speed(tmp_path):
+    done = run("connector_speed.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in ("scikit-learn, Gram", "scikit-learn, sparse", "Adam, proximal"):
+        assert line in done.stdout
+    assert done.stdout.count("\nskfeat ") == 2
+    assert "A path of 30" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_yardstick_of_connectors():
+    """Objective and gap from moments agree with Lasso's on the rows themselves."""
+    X, Y, X_test, Y_test = make_data(16, 500, 100)
+    assert (Y.shape, X_test.shape, Y_test.shape) == ((500, 16), (100, 16), (100, 16))
+    moments, alpha, rows = Moments(X, Y), 1e-3, X.toarray().astype(float)
+    lasso = Lasso(alpha, tol=1e-10).fit(rows, Y)
+    error = np.square(Y - lasso.predict(rows)).sum() / (2 * len(Y))
+    best = error + alpha * abs(lasso.coef_).sum()
+    assert moments.objective(lasso.coef_, alpha) == pytest.approx(best, rel=1e-6)
+    assert moments.gap(lasso.coef_, alpha) < 1e-5 * best
+    worse = 0.9 * lasso.coef_
+    excess = moments.objective(worse, alpha) - best
+    assert moments.gap(worse, alpha) > excess > 0
+
+
+@pytest.mark.usefixtures("mnist")
+def test_connector_quality(tmp_path):
+    done = run("connector_quality.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for way in ("lasso raw", "lasso support, relu refit", "tuned Adam", "relu pruned"):
+        assert done.stdout.count(way) >= 3
+    assert "R2 of connector 2" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -12,9 +12,10 @@ from scipy import sparse
 from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
+from skfeat.kernels import _moments
 from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
-from skfeat.solvers._gram import _ROWS, GramStatistics
+from skfeat.solvers import _gram, _statistics
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers._prune import Pruner
@@ -24,6 +25,7 @@ from skfeat.solvers._rectified_minibatch import (
     ConnectorTrainer,
     Scales,
 )
+from skfeat.solvers._statistics import _ROWS, GramStatistics
 
 SEEDS = st.integers(0, 2**31 - 1)
 FLOATS = st.floats(-5, 5)
@@ -192,7 +194,21 @@ class Recorder(EpochHooks):
         return len(self.states) == self.stop_at
 
 
-def test_gram_sweeps_never_go_uphill():
+@pytest.fixture
+def blocks(monkeypatch):
+    """Without numba, coordinates are descended in blocks."""
+    monkeypatch.setattr(_gram, "compiled", lambda: None)
+
+
+@pytest.fixture(params=["compiled", "blocks"])
+def engine(request):
+    if request.param == "blocks":
+        request.getfixturevalue("blocks")
+    elif _moments.compiled() is None:
+        pytest.skip("needs numba")
+
+
+def test_gram_sweeps_never_go_uphill(blocks):
     # Close to collinear: sweeps alone would need tens of thousands of rounds.
     X, Y, weights = linear_data(0)
     X = X + 30 * np.random.RandomState(0).randn(len(X), 1)
@@ -210,7 +226,7 @@ def test_gram_sweeps_never_go_uphill():
 
 @pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("alpha", [0.1, 0.01])
-def test_gram_converges_on_singular_moments(repeats, alpha):
+def test_gram_converges_on_singular_moments(repeats, alpha, engine):
     # More inputs than rows, and every input twice: the support is not unique, and
     # sweeps alone end far from the optimum.
     rng = np.random.RandomState(0)
@@ -223,7 +239,7 @@ def test_gram_converges_on_singular_moments(repeats, alpha):
     assert np.abs(residual).max() <= alpha * (1 + 1e-3)
 
 
-def test_gram_warns_at_max_iter_only():
+def test_gram_warns_at_max_iter_only(blocks):
     problem = statistics_of(*linear_data(0)).problem(True)
     alpha, zero = problem.alpha_max / 100, np.zeros_like(problem.yx)
     with pytest.warns(ConvergenceWarning, match="max_iter=1 sweeps"):
@@ -234,12 +250,46 @@ def test_gram_warns_at_max_iter_only():
     assert n_iter == 1
 
 
-def test_gram_stops_when_asked():
+def test_gram_stops_when_asked(engine):
     problem = statistics_of(*linear_data(0)).problem(True)
     hooks = Recorder(stop_at=2)
     zero = np.zeros_like(problem.yx)
-    _, n_iter, _ = problem.solve(1e-4, zero, tol=0, max_iter=100, hooks=hooks)
-    assert n_iter == 2
+    problem.solve(1e-4, zero, tol=1e-15, max_iter=100, hooks=hooks)
+    assert hooks.n_begun == len(hooks.states) == 2
+
+
+@pytest.mark.skipif(_moments.compiled() is None, reason="needs numba")
+@given(SEEDS, st.floats(1e-4, 1), st.booleans())
+def test_compiled_solver_finds_the_optimum_of_the_blocks(seed, share, centred):
+    rng = np.random.RandomState(seed)
+    n, p, q = rng.randint(2, 60), rng.randint(1, 50), rng.randint(1, 20)
+    X = rng.randn(n, p) * (rng.rand(n, p) < rng.uniform(0.05, 1)) + rng.randn()
+    Y = X @ (rng.randn(p, q) * (rng.rand(p, q) < 0.2)) + rng.randn(n, q)
+    problem = statistics_of(X, Y, rng.rand(n) + 0.1).problem(centred)
+    alpha, zero = share * problem.alpha_max, np.zeros_like(problem.yx)
+    coef, _, gap = problem.solve(alpha, zero, tol=1e-10, max_iter=1000)
+    expected, _, _ = problem._solve_blocks(alpha, zero, 1e-10, 5000, EpochHooks())
+    assert gap <= 1e-10 * problem.yy.max(initial=1.0)
+    both = [objectives(problem, c, alpha) for c in (coef, expected)]
+    assert_allclose(*both, atol=1e-9 * problem.yy.max())
+
+
+@pytest.mark.skipif(_moments.compiled() is None, reason="needs numba")
+@given(SEEDS, st.booleans(), st.booleans())
+def test_sparse_moments_are_the_dense_ones(seed, x_sparse, y_sparse):
+    rng = np.random.RandomState(seed)
+    n, p, q = rng.randint(1, 300), rng.randint(1, 40), rng.randint(1, 40)
+    X, Y = (rng.randn(n, m) * (rng.rand(n, m) < 0.08) for m in (p, q))
+    weights = rng.rand(n) * (rng.rand(n) < 0.8) + 1e-3
+    dense = _statistics._dense_moments(X, Y, weights)
+    X = sparse.csr_array(X) if x_sparse else X
+    Y = sparse.csr_array(Y) if y_sparse else Y
+    for ours, theirs in zip(
+        vars(_statistics._sparse_moments(X, Y, weights)).values(),
+        vars(dense).values(),
+        strict=True,
+    ):
+        assert_allclose(ours, theirs, atol=1e-11)
 
 
 @given(SEEDS)

@@ -15,7 +15,7 @@ from numba import njit
 
 # Sums may be reassociated, which vectorises them; NaN and infinity keep their meaning,
 # because divergence is recognised by them.
-_compile = njit(
+compile_loop = njit(
     nogil=True,
     cache=True,
     boundscheck=False,
@@ -24,7 +24,7 @@ _compile = njit(
 )
 
 
-@_compile
+@compile_loop
 def kth_largest(values, n, k):
     """Return the `k`-th largest of ``values[:n]``, which is reordered (quickselect)."""
     low, high, rank = 0, n - 1, k - 1
@@ -49,7 +49,7 @@ def kth_largest(values, n, k):
     return values[rank]
 
 
-@_compile
+@compile_loop
 def cut(values, n, k, low, high):
     """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
 
@@ -73,7 +73,7 @@ def cut(values, n, k, low, high):
     return low, False
 
 
-@_compile
+@compile_loop
 def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, values):
     """Keep the `k` largest positive ``pre + bias`` of each row.
 
@@ -144,7 +144,7 @@ def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, valu
         count[i] = kept
 
 
-@_compile
+@compile_loop
 def count_above(first, last, pre, bias, bound, count):
     """Count each row's entries ``pre + bias > bound``; `bound` has one a column."""
     one, none = pre.dtype.type(1), pre.dtype.type(0)
@@ -155,7 +155,7 @@ def count_above(first, last, pre, bias, bound, count):
         count[i] = int(n)
 
 
-@_compile
+@compile_loop
 def select_above(first, last, pre, bias, bound, start, indices, values):
     """Write the entries that `count_above` counted."""
     m = pre.shape[1]
@@ -174,7 +174,7 @@ def select_above(first, last, pre, bias, bound, start, indices, values):
             values[begin + t] = work[t]
 
 
-@_compile
+@compile_loop
 def multiply(first, last, start, count, indices, x, encoder, bias, values):
     """Write the pre-activation of each entry, ``x[i] . encoder[f] + bias[f]``."""
     d = x.shape[1]
@@ -187,7 +187,7 @@ def multiply(first, last, start, count, indices, x, encoder, bias, values):
             values[t] = dot + bias[f]
 
 
-@_compile
+@compile_loop
 def decode(
     first,
     last,
@@ -278,7 +278,7 @@ def decode(
             dots[t] = v0
 
 
-@_compile
+@compile_loop
 def sort_by_feature(start, count, indices, pointer, entry, row):
     """List the entries of each feature: those at ``pointer[f]`` to ``pointer[f + 1]``.
 
@@ -303,7 +303,7 @@ def sort_by_feature(start, count, indices, pointer, entry, row):
     pointer[0] = 0
 
 
-@_compile
+@compile_loop
 def accumulate(
     first,
     last,
@@ -372,7 +372,7 @@ def accumulate(
                 encoder[j] += v0 * r0[j]
 
 
-@_compile
+@compile_loop
 def rectify(first, last, pre, bias, total, count):
     """Write ``max(pre + bias, 0)`` over `pre`; sum and count it for each row."""
     one, none = pre.dtype.type(1), pre.dtype.type(0)
@@ -386,7 +386,7 @@ def rectify(first, last, pre, bias, total, count):
         total[i], count[i] = all_of_row, n
 
 
-@_compile
+@compile_loop
 def subtract_and_scale(first, last, rows, target, factor, square):
     """Write ``(rows - target) * factor`` over `rows`, and the squared difference."""
     for i in range(first, last):
@@ -399,7 +399,7 @@ def subtract_and_scale(first, last, rows, target, factor, square):
         square[i] = squares
 
 
-@_compile
+@compile_loop
 def mask(first, last, slopes, codes, weight):
     """Add its row's weight to each slope, and keep those of positive codes."""
     none = slopes.dtype.type(0)
@@ -409,7 +409,7 @@ def mask(first, last, slopes, codes, weight):
             slopes[i, j] = slopes[i, j] + more if codes[i, j] > none else none
 
 
-@_compile
+@compile_loop
 def adam(first, last, p, grad, mean, square, rate, beta1, beta2, correction, eps, unit):
     """Update rows of parameters as Adam does; rows of `unit` parameters keep norm one.
 
@@ -439,7 +439,7 @@ def adam(first, last, p, grad, mean, square, rate, beta1, beta2, correction, eps
                 p[f, j] *= shrink
 
 
-@_compile
+@compile_loop
 def gather(first, last, X, rows, mean, inverse_scale, out):
     """Write ``(X[rows] - mean) * inverse_scale`` in the dtype of `out`."""
     for i in range(first, last):

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 
 from skfeat.losses import rectified
-from skfeat.solvers._gram import GramStatistics
 from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers._rectified import RectifiedProblem
@@ -17,6 +16,7 @@ from skfeat.solvers._rectified_minibatch import (
     ConnectorTrainer,
     Scales,
 )
+from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._torch import n_batches
 
 # Updates that a minibatch fit plans by default.

@@ -5,130 +5,27 @@ With the rows centred, the objective of output o is ::
     1/2 w^T G w - c_o^T w + yy_o / 2 + alpha |w|_1,    G = X^T X / n,  c_o = X^T y_o / n
 
 so rows are read once, and every output, every alpha and every refit works on G alone.
-Coordinates are descended in blocks: inside a block all outputs advance together, and
-one matrix product carries the block's change to the remaining coordinates. Sweeps find
-the support quickly but settle slowly where inputs are correlated, so now and then each
-output jumps towards the exact optimum on its support, as far as no sign changes.
+Where numba is installed, `skfeat.solvers._lasso` solves each output on its active
+inputs. Without it, coordinates are descended in blocks: inside a block all outputs
+advance together, and one matrix product carries the block's change to the remaining
+coordinates. Sweeps find the support quickly but settle slowly where inputs are
+correlated, so now and then each output jumps towards the exact optimum on its support,
+as far as no sign changes.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 
+from skfeat.kernels._moments import compiled
+from skfeat.solvers._lasso import Moments, solve_outputs, warn_of_gap
 from skfeat.solvers._loop import EpochHooks
 
-_ROWS = 8192
 _BLOCK = 64
 _JUMP_EVERY, _JUMPS = 5, 10
-
-
-@dataclass
-class GramStatistics:
-    """Weighted means and centred second moments of inputs X and targets Y.
-
-    Parameters
-    ----------
-    weight : float
-        Sum of the sample weights.
-    x_mean : ndarray of shape (p,)
-    y_mean : ndarray of shape (q,)
-    xx : ndarray of shape (p, p)
-        Sums of products of deviations, not divided by `weight`.
-    yx : ndarray of shape (q, p)
-    yy : ndarray of shape (q,)
-    """
-
-    weight: float
-    x_mean: np.ndarray
-    y_mean: np.ndarray
-    xx: np.ndarray
-    yx: np.ndarray
-    yy: np.ndarray
-
-    @classmethod
-    def zeros(cls, n_inputs: int, n_outputs: int) -> GramStatistics:
-        """Statistics of no rows."""
-        return cls(
-            0.0,
-            np.zeros(n_inputs),
-            np.zeros(n_outputs),
-            np.zeros((n_inputs, n_inputs)),
-            np.zeros((n_outputs, n_inputs)),
-            np.zeros(n_outputs),
-        )
-
-    def update(self, X, Y: np.ndarray, sample_weight: np.ndarray) -> GramStatistics:
-        """Add rows, in blocks, accumulating in float64; sparse X stays sparse.
-
-        Raises
-        ------
-        ValueError
-            If squares of X or Y overflow.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, X.shape[0], _ROWS):
-                rows = slice(start, start + _ROWS)
-                if sample_weight[rows].any():
-                    self._merge(X[rows], Y[rows], sample_weight[rows])
-        if not all(np.isfinite(part).all() for part in (self.xx, self.yx, self.yy)):
-            raise ValueError(
-                "The second moments of X and y are non-finite; rescale them."
-            )
-        return self
-
-    def _merge(self, X, Y, w):
-        # Means first, then products of deviations: no cancellation of large offsets.
-        weight = w.sum()
-        Y = Y.astype(np.float64, copy=False)
-        y_mean = w @ Y / weight
-        Y = Y - y_mean
-        X = X.astype(np.float64, copy=False)
-        x_mean = w @ X / weight
-        if sparse.issparse(X):
-            weighted = X.multiply(w[:, None]).tocsr()
-            xx = (weighted.T @ X).toarray() - weight * np.outer(x_mean, x_mean)
-            yx = weighted.T.dot(Y).T
-        else:
-            X = X - x_mean
-            weighted = X * w[:, None]
-            xx = weighted.T @ X
-            yx = Y.T @ weighted
-        shift_x, shift_y = x_mean - self.x_mean, y_mean - self.y_mean
-        total = self.weight + weight
-        mixed = self.weight * weight / total
-        self.xx += xx + mixed * np.outer(shift_x, shift_x)
-        self.yx += yx + mixed * np.outer(shift_y, shift_x)
-        self.yy += w @ np.square(Y) + mixed * np.square(shift_y)
-        self.x_mean = self.x_mean + weight / total * shift_x
-        self.y_mean = self.y_mean + weight / total * shift_y
-        self.weight = total
-
-    def problem(self, fit_intercept: bool) -> GramProblem:
-        """Return the regression problem, centred if there is an intercept."""
-        xx, yx, yy = (part / self.weight for part in (self.xx, self.yx, self.yy))
-        x_mean, y_mean = self.x_mean, self.y_mean
-        if not fit_intercept:
-            xx = xx + np.outer(x_mean, x_mean)
-            yx = yx + np.outer(y_mean, x_mean)
-            yy = yy + np.square(y_mean)
-            x_mean, y_mean = np.zeros_like(x_mean), np.zeros_like(y_mean)
-        # What is left of a constant input are rounding errors of its mean.
-        constant = np.diag(xx) <= 1e-26 * np.square(x_mean)
-        if constant.any():
-            xx[constant], xx[:, constant], yx[:, constant] = 0.0, 0.0, 0.0
-        return GramProblem(xx, yx, yy, x_mean, y_mean)
-
-    def copy(self) -> GramStatistics:
-        """Return statistics that `update` can change without changing these."""
-        return GramStatistics(
-            self.weight, *(part.copy() for part in list(vars(self).values())[1:])
-        )
 
 
 @dataclass(frozen=True)
@@ -170,7 +67,7 @@ class GramProblem:
         max_iter: int,
         hooks: EpochHooks | None = None,
     ) -> tuple[np.ndarray, int, float]:
-        """Minimise by block coordinate descent from a start.
+        """Minimise by coordinate descent from a start.
 
         Parameters
         ----------
@@ -180,27 +77,34 @@ class GramProblem:
         tol : float
             Largest duality gap, relative to the mean square of the outputs.
         max_iter : int
-            Largest number of sweeps over all coordinates.
+            Largest number of sweeps over all coordinates, or of rounds of an output.
         hooks : EpochHooks, optional
-            Called round every sweep, with the weights.
+            Called round every sweep, or every share of the outputs, with the weights.
 
         Returns
         -------
         coef : ndarray of shape (q, p)
         n_iter : int
-            Sweeps made.
+            Sweeps or rounds made.
         dual_gap : float
             Largest gap of an output, not relative.
         """
         if alpha == 0:
             return self._least_squares(), 1, 0.0
+        hooks = hooks or EpochHooks()
+        if compiled():
+            moments = Moments.stored(self.xx, self.yx, self.yy)
+            state = self._state
+            return solve_outputs(moments, alpha, coef, tol, max_iter, hooks, state)
+        return self._solve_blocks(alpha, coef, tol, max_iter, hooks)
+
+    def _solve_blocks(self, alpha, coef, tol, max_iter, hooks):
         coef = coef.copy()
         residual = self.yx - coef @ self.xx
         allowed = tol * np.where(self.yy > 0, self.yy, 1.0)
         diagonal = np.diag(self.xx).copy()
         # A constant input explains nothing; its weight stays where the prox puts it.
         curvature = np.where(diagonal > 0, diagonal, np.inf)
-        hooks = hooks or EpochHooks()
         n_iter = 0
         while n_iter < max_iter:
             n_iter += 1
@@ -222,12 +126,7 @@ class GramProblem:
             if hooks.end(partial(self._state, coef)) or converged:
                 break
         else:
-            warnings.warn(
-                f"FeatureConnector stopped at max_iter={max_iter} sweeps with a duality"
-                f" gap of {gap.max():.3g}, above tol={tol:g} relative to y'y / n.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+            warn_of_gap(gap, tol, max_iter)
         return coef, n_iter, float(gap.max(initial=0.0))
 
     def _state(self, coef):

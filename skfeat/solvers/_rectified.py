@@ -34,7 +34,7 @@ from skfeat.solvers._newton import refit_rectified
 from skfeat.solvers._path import Solution, trim
 
 if TYPE_CHECKING:
-    from skfeat.solvers._gram import GramStatistics
+    from skfeat.solvers._statistics import GramStatistics
 
 # The objective is compared over this many iterations to decide about stopping.
 _WINDOW = 10

@@ -1,48 +1,163 @@
-"""Weights written as a sum."""
+"""Weights written as a sum or as logic, and the checks of what is asked for."""
 
 from __future__ import annotations
 
-from numbers import Integral
+import textwrap
+from collections.abc import Mapping, Set
+from numbers import Integral, Real
+from reprlib import repr as short_repr
 
 import numpy as np
+
+_WIDTH = 88
+_TITLES = ["weight", "fires", "adds", "output", "alone", "rows"]
+_TITLES += ["with", "without", "role", "input"]
 
 
 def write_formula(coef, output, max_terms=None, feature_names=None) -> str:
     """Write one row of CSR weights (q, p) as a sum, strongest term first."""
     n_outputs, n_inputs = coef.shape
+    check_output(output, n_outputs)
+    check_count(max_terms, "max_terms")
+    check_names(feature_names, n_inputs)
+    span = slice(coef.indptr[output], coef.indptr[output + 1])
+    weights, inputs = coef.data[span], coef.indices[span]
+    order = np.argsort(-np.abs(weights), kind="stable")[:max_terms]
+    names = name_inputs(inputs[order], feature_names)
+    return f"F2_{output} = {weighted_sum(weights[order], names)}"
+
+
+def weighted_sum(weights, names) -> str:
+    """Write terms in the order given; no terms are 0."""
+    text = ""
+    for weight, name in zip(weights, names, strict=True):
+        sign = "-" if weight < 0 else "+"
+        lead = f" {sign} " if text else sign.strip("+")
+        text += f"{lead}{weighted_name(weight, name)}"
+    return text or "0"
+
+
+def weighted_name(weight, name) -> str:
+    """Write one term without its sign."""
+    value = abs(float(weight))
+    # Two decimals, or two digits where those would hide the weight.
+    number = f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
+    return f"{number}*{name}"
+
+
+def write_logic(inputs, groups, inhibitors) -> str:
+    """Join the inputs of a group by AND, the groups by OR, inhibitors by AND NOT.
+
+    Parameters
+    ----------
+    inputs : list of dict
+        With the entries "name" and "weight".
+    groups : list of list of int
+        Positions in `inputs`; without any, the weighted sum of all is written.
+    inhibitors : list of int
+        Positions in `inputs`.
+    """
+    weights, names = ([entry[key] for entry in inputs] for key in ("weight", "name"))
+    if not groups:
+        return weighted_sum(weights, names)
+    terms = list(map(weighted_name, weights, names))
+    parts = [" AND ".join(terms[i] for i in group) for group in groups]
+    if len(parts) > 1:
+        parts = [f"({part})" if " AND " in part else part for part in parts]
+    text = " OR ".join(parts)
+    if len(parts) > 1 and inhibitors:
+        text = f"({text})"
+    return " AND NOT ".join([text, *(terms[i] for i in inhibitors)])
+
+
+def write_table(name, logic, min_rows) -> str:
+    """Write what `connector_logic` returns, for the output of this name."""
+    lines = textwrap.wrap(f"{name}: {logic.kind}: {logic.formula}", _WIDTH)
+    summary = (
+        f"fires in {logic.output_rate:.3f} of {logic.n_rows} rows, in "
+        f"{_rate(logic.rate_without_inputs) or 'none'} of the {logic.n_without_inputs} "
+        f"where no listed input does; coverage {_rate(logic.coverage) or 'unknown'}"
+    )
+    lines += textwrap.wrap(summary, _WIDTH)
+    table = [_TITLES, *(_cells(entry, min_rows) for entry in logic.inputs)]
+    # The column of what no input has is left out, and names, of any length, are last.
+    columns = [column for column in zip(*table, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        *cells, last = map(str.rjust, row, [*widths[:-1], 0])
+        lines.append("  ".join([*cells, " ".join(last.split())])[:_WIDTH])
+    return "\n".join(lines)
+
+
+def _cells(entry, min_rows) -> list[str]:
+    """Write one input's row; ~ marks what rests on rows where it outweighs the rest."""
+    alone, n = entry["output_rate_alone"], entry["n_alone"]
+    mark = ""
+    if n < min_rows <= entry["n_dominant"]:
+        alone, n, mark = entry["output_rate_dominant"], entry["n_dominant"], "~"
+    rates = [entry["output_rate_with"], entry["output_rate_without"]]
+    cells = [f"{entry['weight']:.3g}", _rate(entry["firing_rate"])]
+    cells += ["" if np.isnan(x := entry["mean_contribution"]) else f"{x:.3g}"]
+    cells += [_rate(entry["output_rate_firing"]), mark + _rate(alone), f"{mark}{n}"]
+    return [*cells, *map(_rate, rates), entry["role"], entry["name"]]
+
+
+def _rate(value) -> str:
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
+def name_inputs(inputs, feature_names=None) -> list[str]:
+    """Return the names of some inputs, "F1_0" and so on without `feature_names`."""
+    if feature_names is None:
+        return [f"F1_{i}" for i in inputs]
+    names = list(feature_names)
+    return [names[i] for i in inputs]
+
+
+def check_output(output, n_outputs):
+    """Raise ValueError unless `output` is the index of an output."""
     is_index = isinstance(output, Integral) and not isinstance(output, bool)
     if not is_index or int(output) not in range(n_outputs):
         raise ValueError(
             f"output must be an int from 0 to {n_outputs - 1}, the index of an output. "
             f"Got {output!r} instead."
         )
-    if max_terms is not None and (
-        not isinstance(max_terms, Integral)
-        or isinstance(max_terms, bool)
-        or max_terms < 1
+
+
+def check_count(value, parameter):
+    """Raise ValueError unless `value` is None or an int of at least 1."""
+    if value is not None and (
+        not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1
     ):
         raise ValueError(
-            f"max_terms must be None or an int of at least 1. Got {max_terms!r} "
-            f"instead."
+            f"{parameter} must be None or an int of at least 1. Got {value!r} instead."
         )
-    if feature_names is not None and len(feature_names) != n_inputs:
+
+
+def check_threshold(value):
+    """Raise ValueError unless `value` is a finite number of at least 0."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(value) < np.inf:
         raise ValueError(
-            f"feature_names must name the {n_inputs} inputs. Got {len(feature_names)} "
-            f"names instead."
+            f"threshold must be a finite number of at least 0. Got {value!r} instead."
         )
-    span = slice(coef.indptr[output], coef.indptr[output + 1])
-    weights, inputs = coef.data[span], coef.indices[span]
-    order = np.argsort(-np.abs(weights), kind="stable")[:max_terms]
-    text = f"F2_{output} ="
-    for rank, position in enumerate(order):
-        weight, index = float(weights[position]), int(inputs[position])
-        name = f"F1_{index}" if feature_names is None else feature_names[index]
-        sign = "-" if weight < 0 else "" if rank == 0 else "+"
-        separator = "" if rank == 0 and sign else " "
-        text += f" {sign}{separator}{_number(abs(weight))}*{name}".replace("  ", " ")
-    return text if len(order) else f"{text} 0"
 
 
-def _number(value: float) -> str:
-    """Two decimals, or two digits where those would hide the weight."""
-    return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
+def check_names(names, n, parameter="feature_names", things="inputs"):
+    """Raise ValueError unless `names` is None or a sequence of `n` strings."""
+    if names is None:
+        return
+    try:
+        # What has no order of its own cannot name columns, and one string is no names.
+        entries = None if isinstance(names, str | Mapping | Set) else list(names)
+    except TypeError:
+        entries = None
+    if entries is None or not all(isinstance(entry, str) for entry in entries):
+        raise ValueError(
+            f"{parameter} must be None or a sequence of {n} strings. Got "
+            f"{short_repr(names)} instead."
+        )
+    if len(entries) != n:
+        raise ValueError(
+            f"{parameter} must name the {n} {things}. Got {len(entries)} names instead."
+        )

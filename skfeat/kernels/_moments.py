@@ -1,0 +1,114 @@
+"""Second moments of rows that are mostly zeros."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from skfeat.kernels._threads import Team
+
+# A product of dense matrices is faster above this share of nonzero numbers.
+_MAX_DENSITY = 0.1
+
+# The density of dense rows is judged by one row in so many.
+_SAMPLE_EVERY = 64
+
+
+@cache
+def compiled():
+    """Return the module of compiled loops, or None where numba is not installed."""
+    try:
+        from skfeat.kernels import _compiled_gram
+    except ImportError:
+        return None
+    return _compiled_gram
+
+
+class Columns(NamedTuple):
+    """A sparse matrix by columns: those of column j are ``pointer[j]`` and on.
+
+    Attributes
+    ----------
+    pointer : ndarray of int64, shape (p + 1,)
+    row : ndarray of int32
+    value : ndarray of float64
+    position : ndarray of int64
+        Where the entry stands in the matrix by rows.
+    """
+
+    pointer: np.ndarray
+    row: np.ndarray
+    value: np.ndarray
+    position: np.ndarray
+
+    @classmethod
+    def of(cls, X) -> Columns:
+        """Sort the entries of a CSR matrix (n, p) by column."""
+        positions = sparse.csr_array(
+            (np.arange(len(X.data)), X.indices, X.indptr), shape=X.shape
+        ).tocsc()
+        return cls(
+            positions.indptr.astype(np.int64),
+            positions.indices.astype(np.int32),
+            X.data[positions.data].astype(np.float64),
+            positions.data,
+        )
+
+
+def mostly_zeros(rows) -> bool:
+    """Tell whether the sparse products are the faster ones for these rows."""
+    if sparse.issparse(rows):
+        return rows.nnz <= _MAX_DENSITY * rows.shape[0] * rows.shape[1]
+    sample = rows[::_SAMPLE_EVERY]
+    return np.count_nonzero(sample) <= _MAX_DENSITY * sample.size
+
+
+def compress(rows, team: Team) -> sparse.csr_array:
+    """Return rows as CSR with sorted indices and float64 values."""
+    if sparse.issparse(rows):
+        rows = sparse.csr_array(rows, dtype=np.float64)
+        if not rows.has_canonical_format:
+            rows = rows.copy()
+            rows.sum_duplicates()
+        return rows
+    loops = compiled()
+    count = np.empty(len(rows), dtype=np.int64)
+    team.run(loops.count_nonzero, len(rows), rows, count, n_elements=rows.size)
+    start = np.concatenate([[0], np.cumsum(count)])
+    indices, values = np.empty(start[-1], dtype=np.int32), np.empty(start[-1])
+    team.run(
+        loops.compress, len(rows), rows, start, indices, values, n_elements=rows.size
+    )
+    return sparse.csr_array((values, indices, start), shape=rows.shape)
+
+
+def add_products(X, Y, w: np.ndarray, xx: np.ndarray, xy: np.ndarray, team: Team):
+    """Add the weighted ``X^T X`` to `xx` and ``X^T Y`` to `xy`, over nonzeros alone.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n, p)
+    Y : csr_array of shape (n, q)
+    w : ndarray of shape (n,)
+    xx : ndarray of shape (p, p)
+        Its upper triangle alone is added to.
+    xy : ndarray of shape (p, q)
+    team : Team
+    """
+    columns = Columns.of(X)
+    left = columns.value * w[columns.row]
+    for right, total in ((X, xx), (Y, xy)):
+        ends = right.indptr.astype(np.int64)
+        begin = columns.position if right is X else ends[columns.row]
+        start = np.column_stack([begin, ends[columns.row + 1]])
+        work = np.concatenate([[0], np.cumsum(start[:, 1] - start[:, 0])])
+        team.run(
+            compiled().add_products,
+            X.shape[1],
+            *(columns.pointer, left, start, right.indices, right.data, total),
+            n_elements=int(work[-1]),
+            cumulative=work[columns.pointer],
+        )

@@ -1,0 +1,154 @@
+"""Means and second moments of inputs and targets, from one pass over the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from skfeat.kernels._moments import add_products, compiled, compress, mostly_zeros
+from skfeat.kernels._threads import Team
+from skfeat.solvers._gram import GramProblem
+
+_ROWS = 8192
+
+
+@dataclass
+class GramStatistics:
+    """Weighted means and centred second moments of inputs X and targets Y.
+
+    Parameters
+    ----------
+    weight : float
+        Sum of the sample weights.
+    x_mean : ndarray of shape (p,)
+    y_mean : ndarray of shape (q,)
+    xx : ndarray of shape (p, p)
+        Sums of products of deviations, not divided by `weight`.
+    yx : ndarray of shape (q, p)
+    yy : ndarray of shape (q,)
+    """
+
+    weight: float
+    x_mean: np.ndarray
+    y_mean: np.ndarray
+    xx: np.ndarray
+    yx: np.ndarray
+    yy: np.ndarray
+
+    @classmethod
+    def zeros(cls, n_inputs: int, n_outputs: int) -> GramStatistics:
+        """Statistics of no rows."""
+        return cls(
+            0.0,
+            np.zeros(n_inputs),
+            np.zeros(n_outputs),
+            np.zeros((n_inputs, n_inputs)),
+            np.zeros((n_outputs, n_inputs)),
+            np.zeros(n_outputs),
+        )
+
+    def update(self, X, Y: np.ndarray, sample_weight: np.ndarray) -> GramStatistics:
+        """Add rows, in blocks, accumulating in float64; sparse X stays sparse.
+
+        Raises
+        ------
+        ValueError
+            If squares of X or Y overflow.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if compiled() and mostly_zeros(X) and mostly_zeros(Y):
+                if sample_weight.any():
+                    self._merge(_sparse_moments(X, Y, sample_weight))
+            else:
+                for rows in _blocks(X):
+                    weights = sample_weight[rows]
+                    if weights.any():
+                        self._merge(_dense_moments(X[rows], Y[rows], weights))
+        if not all(np.isfinite(part).all() for part in (self.xx, self.yx, self.yy)):
+            raise ValueError(
+                "The second moments of X and y are non-finite; rescale them."
+            )
+        return self
+
+    def _merge(self, more: GramStatistics) -> None:
+        """Add the statistics of other rows."""
+        weight = more.weight
+        shift_x, shift_y = more.x_mean - self.x_mean, more.y_mean - self.y_mean
+        total = self.weight + weight
+        mixed = self.weight * weight / total
+        self.xx += more.xx + mixed * np.outer(shift_x, shift_x)
+        self.yx += more.yx + mixed * np.outer(shift_y, shift_x)
+        self.yy += more.yy + mixed * np.square(shift_y)
+        self.x_mean = self.x_mean + weight / total * shift_x
+        self.y_mean = self.y_mean + weight / total * shift_y
+        self.weight = total
+
+    def problem(self, fit_intercept: bool) -> GramProblem:
+        """Return the regression problem, centred if there is an intercept."""
+        xx, yx, yy = (part / self.weight for part in (self.xx, self.yx, self.yy))
+        x_mean, y_mean = self.x_mean, self.y_mean
+        if not fit_intercept:
+            xx = xx + np.outer(x_mean, x_mean)
+            yx = yx + np.outer(y_mean, x_mean)
+            yy = yy + np.square(y_mean)
+            x_mean, y_mean = np.zeros_like(x_mean), np.zeros_like(y_mean)
+        # What is left of a constant input are rounding errors of its mean.
+        constant = np.diag(xx) <= 1e-26 * np.square(x_mean)
+        if constant.any():
+            xx[constant], xx[:, constant], yx[:, constant] = 0.0, 0.0, 0.0
+        return GramProblem(xx, yx, yy, x_mean, y_mean)
+
+    def copy(self) -> GramStatistics:
+        """Return statistics that `update` can change without changing these."""
+        return GramStatistics(
+            self.weight, *(part.copy() for part in list(vars(self).values())[1:])
+        )
+
+
+def _blocks(X):
+    """Yield slices of rows: few enough for the cache, or for copies in float64."""
+    for start in range(0, X.shape[0], _ROWS):
+        yield slice(start, start + _ROWS)
+
+
+def _dense_moments(X, Y, w) -> GramStatistics:
+    # Means first, then products of deviations: no cancellation of large offsets.
+    weight = w.sum()
+    Y = Y.toarray() if sparse.issparse(Y) else Y
+    Y = Y.astype(np.float64, copy=False)
+    y_mean = w @ Y / weight
+    Y = Y - y_mean
+    X = X.astype(np.float64, copy=False)
+    x_mean = w @ X / weight
+    if sparse.issparse(X):
+        weighted = X.multiply(w[:, None]).tocsr()
+        xx = (weighted.T @ X).toarray() - weight * np.outer(x_mean, x_mean)
+        yx = weighted.T.dot(Y).T
+    else:
+        X = X - x_mean
+        weighted = X * w[:, None]
+        xx = weighted.T @ X
+        yx = Y.T @ weighted
+    return GramStatistics(weight, x_mean, y_mean, xx, yx, w @ np.square(Y))
+
+
+def _sparse_moments(X, Y, w) -> GramStatistics:
+    # Of numbers that are mostly zero the mean is no larger than the spread, so
+    # products of deviations are those of the numbers less those of the means.
+    weight, p, q = w.sum(), X.shape[1], Y.shape[1]
+    xx, xy = np.zeros((p, p)), np.zeros((p, q))
+    x_mean, y_mean, yy = np.zeros(p), np.zeros(q), np.zeros(q)
+    with Team() as team:
+        for rows in _blocks(X):
+            x, y, shares = compress(X[rows], team), compress(Y[rows], team), w[rows]
+            add_products(x, y, shares, xx, xy, team)
+            x_mean += shares @ x / weight
+            y_mean += shares @ y / weight
+            yy += shares @ y.power(2)
+    xx += np.triu(xx, 1).T
+    xx -= weight * np.outer(x_mean, x_mean)
+    xy -= weight * np.outer(x_mean, y_mean)
+    yy -= weight * np.square(y_mean)
+    return GramStatistics(weight, x_mean, y_mean, xx, xy.T, yy)
