@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat._connector_graph import connector_graph
+from skfeat._connector_logic import connector_logic
 from skfeat.solvers._connector import (
     Fit,
     Rows,
@@ -36,6 +39,9 @@ from skfeat.utils._sklearn import (
     _fit_context,
 )
 from skfeat.utils._torch import draw_seed, resolve_device
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 # Full-batch iterations cost about n * p * q; beyond this many, minibatches win.
 _FULL_BATCH_LIMIT = 5e8
@@ -472,6 +478,112 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         """
         check_is_fitted(self)
         return write_formula(self.coef_, output, max_terms, feature_names)
+
+    def logic(
+        self,
+        output,
+        X,
+        y=None,
+        *,
+        max_inputs=8,
+        threshold=0.0,
+        feature_names=None,
+    ):
+        """Read how the strongest inputs of one output combine on data.
+
+        Weights alone do not tell an OR from an AND: what counts is which inputs fire
+        together, and whether one of them is enough.
+
+        Parameters
+        ----------
+        output : int
+            Index of the output.
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs), default=None
+            Measured features of the second layer; one column is that of `output`.
+            ``None`` means the connector's own prediction, which may fire everywhere
+            by a small intercept: give y, or a threshold above zero.
+        max_inputs : int or None, default=8
+            How many inputs are looked at, strongest first by the size of their weight
+            times their root mean square.
+        threshold : float, default=0.0
+            A feature fires where it is larger than this.
+        feature_names : sequence of str, default=None
+            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+
+        Returns
+        -------
+        logic : Bunch
+            ``kind``: "or" (several inputs are each enough), "and-not" (enough unless
+            another one fires), "and" (only together), "single", "mixed" or "none".
+            ``formula``: the reading with its weights. ``inputs``: a list of dicts
+            with the evidence for each input, its firing rate, mean contribution and
+            the output's firing rate given that it fires, that it fires alone, and
+            with and without it. ``coverage``: the share of the output's firings that
+            the reading explains. ``text``: all of it as a table.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not valid.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skfeat import FeatureConnector
+        >>> X = np.random.RandomState(0).binomial(1, 0.2, (1000, 4)) * 1.0
+        >>> y = np.maximum(X[:, 0] + X[:, 1] - 2 * X[:, 3], 0)
+        >>> connector = FeatureConnector(n_nonzero_coefs=3).fit(X, y)
+        >>> connector.logic(0, X, y).kind
+        'and-not'
+        """
+        check_is_fitted(self)
+        X = validate_data(
+            self,
+            accept_tensor(X),
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            reset=False,
+        )
+        return connector_logic(
+            *(self.coef_, self.intercept_, self.link, output, X, y),
+            max_inputs=max_inputs,
+            threshold=threshold,
+            feature_names=feature_names,
+        )
+
+    def to_networkx(
+        self, *, feature_names=None, output_names=None, all_features=False
+    ) -> nx.DiGraph:
+        """Return the weights as a graph from the inputs to the outputs.
+
+        Parameters
+        ----------
+        feature_names : sequence of str, default=None
+            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+        output_names : sequence of str, default=None
+            Names of the outputs; ``None`` means "F2_0", "F2_1" and so on.
+        all_features : bool, default=False
+            Keep features without an edge.
+
+        Returns
+        -------
+        networkx.DiGraph
+            Nodes have ``layer`` and ``index``, outputs ``bias``, edges ``weight``.
+
+        Raises
+        ------
+        ImportError
+            If networkx is not installed.
+        ValueError
+            If names are too few or not unique.
+        """
+        check_is_fitted(self)
+        return connector_graph(
+            *(self.coef_, self.intercept_, feature_names, output_names),
+            all_features=all_features,
+        )
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "intercept_")

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import config_context
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Lasso, LinearRegression, lasso_path
 
 from skfeat import FeatureConnector
@@ -355,3 +356,30 @@ def test_formula_of_a_negative_term_that_is_not_first():
 def test_formula_refuses(written, arguments, message):
     with pytest.raises(ValueError, match=message):
         written.formula(**arguments)
+
+
+# Reading
+
+
+def test_logic_and_graph_of_a_fitted_connector():
+    rng = np.random.RandomState(0)
+    X = rng.binomial(1, 0.2, (1000, 5)).astype(float)
+    Y = np.maximum(X[:, [0]] + X[:, [1]] - 2 * X[:, [3]], 0)
+    connector = FeatureConnector(n_nonzero_coefs=3).fit(X, Y)
+    logic = connector.logic(0, X, Y, feature_names=list("abcde"))
+    assert logic.kind == "and-not"
+    assert {entry["name"] for entry in logic.inputs} == {"a", "b", "d"}
+    assert connector.logic(0, sparse.csr_array(X), Y).kind == "and-not"
+    with pytest.raises(ValueError, match="X has 4 features"):
+        connector.logic(0, X[:, :4], Y)
+    graph = connector.to_networkx(feature_names=list("abcde"), output_names=["z"])
+    assert set(graph.edges) == {("a", "z"), ("b", "z"), ("d", "z")}
+    weights = dict(zip("abd", connector.coef_.toarray()[0, [0, 1, 3]], strict=True))
+    for name, weight in weights.items():
+        assert graph.edges[name, "z"]["weight"] == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("method", ["logic", "to_networkx"])
+def test_reading_needs_a_fit(method):
+    with pytest.raises(NotFittedError):
+        getattr(FeatureConnector(), method)(*[0, [[1.0]]][: 2 * (method == "logic")])
