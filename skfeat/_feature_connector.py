@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 # Full-batch iterations cost about n * p * q; beyond this many, minibatches win.
-_FULL_BATCH_LIMIT = 5e8
+_FULL_BATCH_LIMIT, _SPARSE_LIMIT = 5e8, 1e12
 
 
 class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
@@ -625,6 +625,9 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                 return "gram"
             size = rows.X.shape[0] * rows.X.shape[1] * rows.Y.shape[1]
             small = size <= _FULL_BATCH_LIMIT
+            if rows.suits_columns():
+                # Iterations cost what is nonzero, and go over active inputs alone.
+                small = size <= _SPARSE_LIMIT
             return "full_batch" if small or budget_by_alpha else "minibatch"
         if links[self.solver] != self.link:
             raise ValueError(
@@ -683,7 +686,7 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                     "skfeat.initialization.product_init returns."
                 )
             # One optimum for every start: the nearest to most weights is zero.
-            if self.link == "identity":
+            if self._choose_solver(rows) != "minibatch":
                 return Solution(np.zeros(shape), np.zeros(shape[0]), 0, 0.0)
             # As torch initialises a linear layer.
             bound = 1 / np.sqrt(shape[1])

@@ -20,6 +20,7 @@ from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers._rectified import RectifiedProblem, _largest_eigenvalue
+from skfeat.solvers._rectified_columns import SparseRectifiedProblem
 from skfeat.solvers._rectified_minibatch import (
     ConnectorSettings,
     ConnectorTrainer,
@@ -755,3 +756,73 @@ def test_scales(kind):
     assert_allclose(scales.spread, np.sqrt(share @ (X - mean) ** 2))
     nothing = Scales.of(kind(0 * X), 0 * Y, weights)
     assert (nothing.x, nothing.y) == (1.0, 1.0)
+
+
+# The rectified connector on inputs that are mostly zeros
+
+
+def sparse_rectified(seed):
+    rng = np.random.RandomState(seed)
+    n, p, q = rng.randint(30, 200), rng.randint(1, 30), rng.randint(1, 8)
+    X = rng.rand(n, p) * (rng.rand(n, p) < rng.uniform(0.05, 0.4))
+    Y = X @ (rng.randn(p, q) * (rng.rand(p, q) < 0.4)) + 0.05 * rng.randn(n, q) - 0.1
+    return X, np.maximum(Y, 0), rng.rand(n) + 0.1
+
+
+def column_problem(X, Y, weights, **options):
+    options = {"fit_intercept": True, "tol": 1e-12, "max_iter": 5000, **options}
+    statistics = statistics_of(X, Y, weights)
+    return SparseRectifiedProblem(X, Y, weights, statistics=statistics, **options)
+
+
+needs_numba = pytest.mark.skipif(_moments.compiled() is None, reason="needs numba")
+
+
+@needs_numba
+@given(SEEDS, st.floats(1e-3, 0.9), st.booleans())
+def test_column_descent_finds_the_optimum_of_the_majorant(seed, share, centred):
+    X, Y, weights = sparse_rectified(seed)
+    fast = column_problem(X, Y, weights, fit_intercept=centred)
+    slow = rectified_problem(X, Y, weights, fit_intercept=centred, tol=1e-13)
+    alpha_max, null = slow.null()
+    alpha = share * alpha_max
+    args = rectified_convex, alpha, null.coef, null.intercept, None
+    coef, offset, *_ = fast._descend(*args, 5000)
+    expected, expected_offset, *_ = slow._descend(*args, 20000)
+    ours = slow.objective(coef, offset, alpha, rectified_convex)
+    theirs = slow.objective(expected, expected_offset, alpha, rectified_convex)
+    assert ours <= theirs + 1e-7 * np.square(Y).mean()
+
+
+@needs_numba
+@given(SEEDS, st.floats(1e-3, 0.5))
+def test_column_descent_ends_where_no_weight_can_gain(seed, share):
+    X, Y, weights = sparse_rectified(seed)
+    problem = column_problem(X, Y, weights)
+    alpha_max, null = problem.null()
+    alpha = share * alpha_max
+    solution = problem.solve(alpha, null, warn=False)
+    value = problem.objective(
+        solution.coef, solution.intercept + solution.coef @ problem.center, alpha
+    )
+    # A random step of one weight never leads lower, but for rounding.
+    rng = np.random.RandomState(seed)
+    for size in (1e-4, 1e-2):
+        coef = solution.coef.copy()
+        coef[rng.randint(len(coef)), rng.randint(coef.shape[1])] += size * rng.randn()
+        offset = solution.intercept + coef @ problem.center
+        allowed = 1e-5 * np.square(Y).mean()
+        assert problem.objective(coef, offset, alpha) >= value - allowed
+
+
+@needs_numba
+@given(SEEDS)
+def test_column_pruning_meets_the_budget(seed):
+    X, Y, weights = sparse_rectified(seed)
+    problem = column_problem(X, Y, weights, tol=1e-8)
+    budget = np.random.RandomState(seed).randint(0, X.shape[1] * Y.shape[1] + 1)
+    start = Solution(np.zeros((Y.shape[1], X.shape[1])), Y.mean(axis=0), 0, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solution = problem.prune(start, budget)
+    assert np.count_nonzero(solution.coef) <= budget

@@ -7,10 +7,12 @@ from functools import partial
 
 import numpy as np
 
+from skfeat.kernels._moments import compiled, mostly_zeros
 from skfeat.losses import rectified
 from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers._rectified import RectifiedProblem
+from skfeat.solvers._rectified_columns import SparseRectifiedProblem
 from skfeat.solvers._rectified_minibatch import (
     ConnectorSettings,
     ConnectorTrainer,
@@ -37,6 +39,15 @@ class Rows:
     X: np.ndarray
     Y: np.ndarray
     sample_weight: np.ndarray
+
+    def suits_columns(self) -> bool:
+        """Tell whether the compiled loops over nonzero inputs are the fast way.
+
+        Targets below zero put a kink into the loss, where descent on one weight at a
+        time can be caught.
+        """
+        fast = compiled() is not None and mostly_zeros(self.X)
+        return fast and self.Y.min(initial=0) >= 0
 
     def statistics(self) -> GramStatistics:
         """Second moments of the rows."""
@@ -265,7 +276,8 @@ def _path(solve, solution, alphas, alpha_max, n_alphas, eps):
 
 
 def _rectified_problem(rows, target, hooks=None) -> RectifiedProblem:
-    return RectifiedProblem(
+    kind = SparseRectifiedProblem if rows.suits_columns() else RectifiedProblem
+    return kind(
         rows.X,
         rows.Y,
         rows.sample_weight,
