@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from skfeat._base import CallbackEpochs, SkfeatEstimator
-from skfeat._connector_graph import connector_graph
-from skfeat._connector_logic import connector_logic
+from skfeat._base import CallbackEpochs
+from skfeat._connector_base import BaseConnector
 from skfeat.solvers._connector import (
     Fit,
     Rows,
@@ -26,11 +24,10 @@ from skfeat.solvers._connector import (
     rectified_path,
     update_minibatch,
 )
-from skfeat.solvers._path import Solution
+from skfeat.solvers._path import Solution, check_budget
 from skfeat.solvers._rectified_minibatch import ConnectorSettings
 from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._arrays import accept_tensor
-from skfeat.utils._formula import write_formula
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -41,13 +38,13 @@ from skfeat.utils._sklearn import (
 from skfeat.utils._torch import draw_seed, resolve_device
 
 if TYPE_CHECKING:
-    import networkx as nx
+    pass
 
 # Full-batch iterations cost about n * p * q; beyond this many, minibatches win.
 _FULL_BATCH_LIMIT, _SPARSE_LIMIT = 5e8, 1e12
 
 
-class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
+class FeatureConnector(BaseConnector):
     """Connect the features of one layer to those of the next by few weights.
 
     All outputs are regressed on all inputs at once under an L1 penalty,
@@ -66,10 +63,11 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     link : {"relu", "identity"}, default="relu"
         What is applied to ``W x + b``.
 
-    n_nonzero_coefs : int, default=None
-        Budget of nonzero weights in the whole matrix. The weights that matter least
-        are removed in stages, the others refitted after each; with ``refit=False``,
-        or the identity link, the budget is met by the L1 penalty of its own alpha.
+    n_nonzero_coefs : int or array-like of int of shape (n_outputs,), default=None
+        Budget of nonzero weights in the whole matrix, or of each output. From an L1
+        solution with more, the weights that matter least are removed in stages, the
+        others refitted after each; with ``refit=False``, or the identity link, the
+        budget is met by the L1 penalty of its own alpha.
 
     refit : bool, default=True
         Refit the surviving weights without the penalty.
@@ -170,7 +168,11 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     _parameter_constraints: dict = {  # noqa: RUF012
         "alpha": [Interval(Real, 0, None, closed="left")],
         "link": [StrOptions({"relu", "identity"})],
-        "n_nonzero_coefs": [Interval(Integral, 0, None, closed="left"), None],
+        "n_nonzero_coefs": [
+            Interval(Integral, 0, None, closed="left"),
+            "array-like",
+            None,
+        ],
         "refit": ["boolean"],
         "fit_intercept": ["boolean"],
         "init": [StrOptions({"random", "product"}), tuple, list],
@@ -347,56 +349,6 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self._store(fit, rows.X.dtype)
         return self
 
-    def predict(self, X):
-        """Compute the features of the second layer from those of the first.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n, n_inputs)
-            Features of the first layer.
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_outputs)
-            Dense predictions, in the shape of the y that was fitted.
-        """
-        check_is_fitted(self)
-        X = validate_data(
-            self,
-            accept_tensor(X),
-            accept_sparse=("csr", "csc"),
-            dtype=[np.float64, np.float32],
-            reset=False,
-        )
-        # The sparse weights stand on the left, where scipy multiplies them into dense
-        # rows without ever making them dense.
-        predicted = self.coef_.astype(X.dtype, copy=False) @ X.T
-        if sparse.issparse(predicted):
-            predicted = predicted.toarray()
-        predicted = predicted.T + self.intercept_.astype(X.dtype)
-        if self.link == "relu":
-            np.maximum(predicted, 0, out=predicted)
-        return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)
-
-    def score(self, X, y, sample_weight=None):
-        """Return the R2 of the predictions, averaged over the outputs.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n, n_inputs)
-            Features of the first layer.
-        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
-            Features of the second layer.
-        sample_weight : array-like of shape (n,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        float
-        """
-        y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
-        return super().score(X, y, sample_weight)
-
     def connector_path(
         self, X, y, *, alphas=None, n_alphas=100, eps=1e-3, sample_weight=None
     ):
@@ -452,149 +404,6 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         gaps = np.array([solution.stopping_value for solution in solutions])
         return alphas, coefs[0] if other._y_is_1d else coefs, gaps
 
-    def formula(self, output, *, max_terms=None, feature_names=None):
-        """Write one output as a weighted sum of its inputs, strongest first.
-
-        The intercept and the link are left out.
-
-        Parameters
-        ----------
-        output : int
-            Index of the output.
-        max_terms : int, default=None
-            Number of inputs written; ``None`` means all with a nonzero weight.
-        feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
-
-        Returns
-        -------
-        str
-            For example ``"F2_30 = 0.26*F1_2797 + 0.23*F1_259 + 0.10*F1_946"``.
-
-        Raises
-        ------
-        ValueError
-            If `output` is not the index of an output, or the names are too few.
-        """
-        check_is_fitted(self)
-        return write_formula(self.coef_, output, max_terms, feature_names)
-
-    def logic(
-        self,
-        output,
-        X,
-        y=None,
-        *,
-        max_inputs=8,
-        threshold=0.0,
-        feature_names=None,
-    ):
-        """Read how the strongest inputs of one output combine on data.
-
-        Weights alone do not tell an OR from an AND: what counts is which inputs fire
-        together, and whether one of them is enough.
-
-        Parameters
-        ----------
-        output : int
-            Index of the output.
-        X : array-like or sparse matrix of shape (n, n_inputs)
-            Features of the first layer.
-        y : array-like or sparse matrix of shape (n,) or (n, n_outputs), default=None
-            Measured features of the second layer; one column is that of `output`.
-            ``None`` means the connector's own prediction, which may fire everywhere
-            by a small intercept: give y, or a threshold above zero.
-        max_inputs : int or None, default=8
-            How many inputs are looked at, strongest first by the size of their weight
-            times their root mean square.
-        threshold : float, default=0.0
-            A feature fires where it is larger than this.
-        feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
-
-        Returns
-        -------
-        logic : Bunch
-            ``kind``: "or" (several inputs are each enough), "and-not" (enough unless
-            another one fires), "and" (only together), "single", "mixed" or "none".
-            ``formula``: the reading with its weights. ``inputs``: a list of dicts
-            with the evidence for each input, its firing rate, mean contribution and
-            the output's firing rate given that it fires, that it fires alone, and
-            with and without it. ``coverage``: the share of the output's firings that
-            the reading explains. ``text``: all of it as a table.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not valid.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skfeat import FeatureConnector
-        >>> X = np.random.RandomState(0).binomial(1, 0.2, (1000, 4)) * 1.0
-        >>> y = np.maximum(X[:, 0] + X[:, 1] - 2 * X[:, 3], 0)
-        >>> connector = FeatureConnector(n_nonzero_coefs=3).fit(X, y)
-        >>> connector.logic(0, X, y).kind
-        'and-not'
-        """
-        check_is_fitted(self)
-        X = validate_data(
-            self,
-            accept_tensor(X),
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            reset=False,
-        )
-        return connector_logic(
-            *(self.coef_, self.intercept_, self.link, output, X, y),
-            max_inputs=max_inputs,
-            threshold=threshold,
-            feature_names=feature_names,
-        )
-
-    def to_networkx(
-        self, *, feature_names=None, output_names=None, all_features=False
-    ) -> nx.DiGraph:
-        """Return the weights as a graph from the inputs to the outputs.
-
-        Parameters
-        ----------
-        feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
-        output_names : sequence of str, default=None
-            Names of the outputs; ``None`` means "F2_0", "F2_1" and so on.
-        all_features : bool, default=False
-            Keep features without an edge.
-
-        Returns
-        -------
-        networkx.DiGraph
-            Nodes have ``layer`` and ``index``, outputs ``bias``, edges ``weight``.
-
-        Raises
-        ------
-        ImportError
-            If networkx is not installed.
-        ValueError
-            If names are too few or not unique.
-        """
-        check_is_fitted(self)
-        return connector_graph(
-            *(self.coef_, self.intercept_, feature_names, output_names),
-            all_features=all_features,
-        )
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "intercept_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        # What is rectified cannot follow targets below zero.
-        tags.regressor_tags.poor_score = self.link == "relu"
-        return tags
-
     def _validate(self, X, y, sample_weight, *, reset) -> Rows:
         resolve_device(self.device)  # nonsense is refused whichever solver runs
         if sparse.issparse(y):
@@ -642,9 +451,13 @@ class FeatureConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return self.solver
 
     def _target(self, rows) -> Target:
-        budget = self.n_nonzero_coefs
-        if budget is not None:
-            budget = min(int(budget), rows.X.shape[1] * rows.Y.shape[1])
+        budget = check_budget(self.n_nonzero_coefs, rows.Y.shape[1], rows.X.shape[1])
+        each = isinstance(budget, np.ndarray)
+        if each and self.link == "relu" and not self.refit:
+            raise ValueError(
+                "n_nonzero_coefs of each output needs refit=True with link='relu', got "
+                "refit=False."
+            )
         return Target(
             alpha=float(self.alpha),
             budget=budget,

@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skfeat import FeatureConnector, SparseAutoencoder
+from skfeat import FeatureConnector, FeatureConnectorCV, SparseAutoencoder
 from skfeat.testing import expected_failed_checks
 
 # Few epochs: the checks ask whether an estimator behaves, not whether it learns.
@@ -30,6 +30,8 @@ TRANSFORMERS = [
 REGRESSORS = [
     FeatureConnector(),
     FeatureConnector(link="identity"),
+    FeatureConnectorCV(alphas=3, cv=2),
+    FeatureConnectorCV(alphas=3, cv=2, link="identity"),
 ]
 # Put FeatureUnwrapper here, round a model that takes any width.
 META_ESTIMATORS = []

@@ -520,3 +520,37 @@ def test_scores_are_monitored(options):
     assert len(scores) >= model.n_iter_
     assert scores[-1] > scores[0]
     assert scores[-1] == pytest.approx(model.score(X, Y, weights), abs=1e-3)
+
+
+# A budget for each output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"link": "identity"},
+        {"link": "identity", "refit": False},
+        {"solver": "full_batch"},
+        {"solver": "minibatch", "random_state": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("zeros", [False, True])
+def test_budget_of_each_output(options, zeros):
+    X, Y = rectified()
+    if zeros:
+        # Mostly zeros take the compiled solver.
+        X = X * (np.random.RandomState(1).rand(*X.shape) < 0.1)
+    budget = [3, 0, 5]
+    model = FeatureConnector(n_nonzero_coefs=budget, **options).fit(X, Y)
+    assert np.diff(model.coef_.indptr).tolist() == budget
+    with pytest.raises(ValueError, match="one for each of the 3 outputs"):
+        model.set_params(n_nonzero_coefs=[3, 0]).fit(X, Y)
+    with pytest.raises(ValueError, match="one for each of the 3 outputs"):
+        model.set_params(n_nonzero_coefs=[3, -1, 2]).fit(X, Y)
+
+
+def test_budget_of_each_output_needs_a_refit():
+    X, Y = rectified()
+    with pytest.raises(ValueError, match="refit=True with link='relu'"):
+        FeatureConnector(n_nonzero_coefs=[1, 2, 3], refit=False).fit(X, Y)

@@ -62,8 +62,8 @@ class Target:
     Parameters
     ----------
     alpha : float
-    budget : int or None
-        Nonzero weights; overrides `alpha`.
+    budget : int, ndarray of shape (q,) or None
+        Nonzero weights, in all or of each output; overrides `alpha`.
     refit : bool
     fit_intercept : bool
     tol : float
@@ -71,7 +71,7 @@ class Target:
     """
 
     alpha: float
-    budget: int | None
+    budget: int | np.ndarray | None
     refit: bool
     fit_intercept: bool
     tol: float
@@ -100,6 +100,22 @@ def fit_linear(
 ) -> Fit:
     """Solve the linear connector on its second moments."""
     problem = statistics.problem(target.fit_intercept)
+    if isinstance(target.budget, np.ndarray):
+        fits = [
+            _fit_problem(problem.output(o), replace(target, budget=int(left)), None)
+            for o, left in enumerate(target.budget)
+        ]
+        return Fit(
+            np.vstack([fit.coef for fit in fits]),
+            np.hstack([fit.intercept for fit in fits]),
+            max(fit.alpha for fit in fits),
+            max(fit.n_iter for fit in fits),
+            max(fit.stopping_value for fit in fits),
+        )
+    return _fit_problem(problem, target, start, hooks)
+
+
+def _fit_problem(problem, target, start, hooks=None) -> Fit:
     solve, null = _linear_solver(problem, target)
     if target.budget is None:
         alpha = target.alpha
@@ -123,7 +139,40 @@ def fit_rectified(
     rows: Rows, target: Target, start: Solution, hooks: EpochHooks | None = None
 ) -> Fit:
     """Solve the rectified connector on all rows at once."""
-    problem = _rectified_problem(rows, target, hooks)
+    return _fit_rectified(_rectified_problem(rows, target, hooks), target, start)
+
+
+def fit_candidates(rows: Rows, target: Target, targets: list[Target], *, linear: bool):
+    """Fit several targets to the same rows, each started by the one before.
+
+    Yields
+    ------
+    Fit
+    """
+    coef = np.zeros((rows.Y.shape[1], rows.X.shape[1]))
+    if linear:
+        problem = rows.statistics().problem(target.fit_intercept)
+        for each in targets:
+            fit = _fit_problem(problem, each, coef)
+            coef = fit.coef
+            yield fit
+    else:
+        rectified_problem = _rectified_problem(rows, target)
+        _, start = rectified_problem.null()
+        for each in targets:
+            fit = _fit_rectified(rectified_problem, each, start)
+            start = Solution(fit.coef, fit.intercept, 0, 0.0)
+            yield fit
+
+
+def largest_alpha(rows: Rows, target: Target, *, linear: bool) -> float:
+    """Return the smallest alpha at which all weights are zero."""
+    if linear:
+        return rows.statistics().problem(target.fit_intercept).alpha_max
+    return _rectified_problem(rows, target).null()[0]
+
+
+def _fit_rectified(problem: RectifiedProblem, target: Target, start: Solution) -> Fit:
     alpha, budget = target.alpha, target.budget
     if budget is None:
         solution = problem.solve(alpha, start)
@@ -135,6 +184,7 @@ def fit_rectified(
     else:
         alpha_max, null = problem.null()
         solve = partial(problem.solve, warn=False)
+        assert isinstance(budget, int)
         alpha, solution = find_alpha(solve, null, alpha_max, budget)
         coef = trim(solution.coef, np.abs(solution.coef) * problem.spread, budget)
         if coef is not solution.coef:

@@ -15,7 +15,7 @@ as far as no sign changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -52,6 +52,11 @@ class GramProblem:
     def intercept(self, coef: np.ndarray) -> np.ndarray:
         """Return the intercept that belongs to weights (q, p)."""
         return self.y_mean - coef @ self.x_mean
+
+    def output(self, index: int) -> GramProblem:
+        """Return the problem of one output alone."""
+        one = slice(index, index + 1)
+        return replace(self, yx=self.yx[one], yy=self.yy[one], y_mean=self.y_mean[one])
 
     @property
     def alpha_max(self) -> float:

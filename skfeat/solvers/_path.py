@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from skfeat.utils._sklearn import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +29,40 @@ def geometric_alphas(alpha_max: float, n_alphas: int, eps: float) -> np.ndarray:
     return np.geomspace(alpha_max, alpha_max * eps, n_alphas)
 
 
-def trim(coef: np.ndarray, saliency: np.ndarray, budget: int) -> np.ndarray:
-    """Set all but the `budget` most salient weights to zero, exactly."""
+def check_budget(budget, n_outputs: int, n_inputs: int) -> int | np.ndarray | None:
+    """Return a budget as an int for all weights, or as ints (q,) for each output.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is neither.
+    """
+    if budget is None:
+        return None
+    if isinstance(budget, Integral):
+        return min(int(budget), n_outputs * n_inputs)
+    each = np.asarray(budget)
+    if each.shape != (n_outputs,) or each.dtype.kind not in "iu" or (each < 0).any():
+        raise InvalidParameterError(
+            f"The 'n_nonzero_coefs' parameter of FeatureConnector must be an int of at "
+            f"least 0, or one for each of the {n_outputs} outputs. Got {budget!r} "
+            f"instead."
+        )
+    return np.minimum(each.astype(np.int64), n_inputs)
+
+
+def trim(coef: np.ndarray, saliency: np.ndarray, budget) -> np.ndarray:
+    """Set all but the most salient weights to zero, exactly.
+
+    Parameters
+    ----------
+    coef, saliency : ndarrays of shape (q, p)
+    budget : int or ndarray of shape (q,)
+        Weights left in all, or of each output.
+    """
+    if isinstance(budget, np.ndarray):
+        pairs = zip(coef, saliency, budget, strict=True)
+        return np.stack([trim(row, rank, int(left)) for row, rank, left in pairs])
     support = np.flatnonzero(coef)
     if len(support) <= budget:
         return coef
@@ -36,6 +71,19 @@ def trim(coef: np.ndarray, saliency: np.ndarray, budget: int) -> np.ndarray:
     coef = coef.copy()
     coef.ravel()[dropped] = 0.0
     return coef
+
+
+def pruned_to(budget, found, done: float):
+    """Return how many of `found` weights are left at a share `done` of pruning."""
+    left = np.rint(budget + (np.asarray(found) - budget) * (1 - done) ** 3)
+    left = left.astype(np.int64)
+    return left if isinstance(budget, np.ndarray) else int(left)
+
+
+def count(coef: np.ndarray, budget):
+    """Count nonzero weights as `budget` does: in all, or of each output."""
+    axis = 1 if isinstance(budget, np.ndarray) else None
+    return np.count_nonzero(coef, axis=axis)
 
 
 def find_alpha(

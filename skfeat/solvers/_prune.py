@@ -10,6 +10,7 @@ References
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 # Pruning begins and reaches the budget at these shares of the updates: weights must
@@ -25,16 +26,17 @@ class Pruner:
     ----------
     coef : Tensor of shape (q, p)
         Changed in place.
-    budget : int
-        Weights left in the end.
+    budget : int or ndarray of shape (q,)
+        Weights left in the end, in all or of each output.
     first : int
-        Weights left by the first pruning.
+        Weights left in all by the first pruning.
     """
 
-    def __init__(self, coef: torch.Tensor, budget: int, first: int):
+    def __init__(self, coef: torch.Tensor, budget, first: int):
         self.coef = coef
         self.budget = budget
-        self.first = max(first, budget)
+        self.each = isinstance(budget, np.ndarray)
+        self.first = np.maximum(first // len(coef) if self.each else first, budget)
         self.mask = torch.ones_like(coef, dtype=torch.bool)
 
     @classmethod
@@ -55,13 +57,18 @@ class Pruner:
         """Drop weights at a share `progress` of the run, by ``|w_oj| * scale_j``."""
         pruned = (progress - _PRUNED_FROM) / (_PRUNED_AT - _PRUNED_FROM)
         left = (1 - min(1.0, pruned)) ** 3
-        keep = round(self.budget + (self.first - self.budget) * left)
-        if keep >= self.mask.numel():
+        keep = np.rint(self.budget + (self.first - self.budget) * left).astype(int)
+        saliency = (self.coef.abs() * scale).masked_fill_(~self.mask, -1.0)
+        if self.each:
+            left_of_row = torch.as_tensor(keep, device=saliency.device)[:, None]
+            order = saliency.argsort(dim=1, descending=True, stable=True)
+            mask = order.argsort(dim=1) < left_of_row
+        elif keep >= saliency.numel():
             return
-        saliency = (self.coef.abs() * scale).masked_fill_(~self.mask, -1.0).ravel()
-        kept = saliency.topk(keep, sorted=False).indices
-        mask = torch.zeros_like(self.mask).ravel()
-        mask[kept] = True
+        else:
+            kept = saliency.ravel().topk(int(keep), sorted=False).indices
+            mask = torch.zeros_like(self.mask).ravel()
+            mask[kept] = True
         self.mask &= mask.view_as(self.mask)
         self.apply()
 

@@ -31,7 +31,7 @@ from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers._newton import refit_rectified
-from skfeat.solvers._path import Solution, trim
+from skfeat.solvers._path import Solution, count, pruned_to, trim
 
 if TYPE_CHECKING:
     from skfeat.solvers._statistics import GramStatistics
@@ -157,7 +157,7 @@ class RectifiedProblem:
             return solution
         return trimmed
 
-    def prune(self, start: Solution, budget: int, *, n_stages: int = 12) -> Solution:
+    def prune(self, start: Solution, budget, *, n_stages: int = 12) -> Solution:
         """Reduce the weights to a budget, in stages of refit and removal.
 
         Each stage drops the least salient weights, ``|w_oj| * std(x_j)``, and refits
@@ -169,10 +169,10 @@ class RectifiedProblem:
             rectified_convex, 0.0, start.coef * self.varies, offset, None, 20 * _WINDOW
         )
         solution = Solution(coef, offset - coef @ self.center, n_iter, decrease)
-        dense = np.count_nonzero(solution.coef)
+        dense = count(solution.coef, budget)
         for stage in range(1, n_stages + 1):
-            left = budget + (dense - budget) * (1 - stage / n_stages) ** 3
-            coef = trim(solution.coef, np.abs(solution.coef) * self.spread, round(left))
+            left = pruned_to(budget, dense, stage / n_stages)
+            coef = trim(solution.coef, np.abs(solution.coef) * self.spread, left)
             offset = solution.intercept + solution.coef @ self.center
             support = coef != 0
             coef, offset, n_iter, decrease = self._descend(

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skfeat.kernels._moments import Columns, compress
 from skfeat.kernels._threads import Team
 from skfeat.losses import rectified_convex
-from skfeat.solvers._path import Solution, trim
+from skfeat.solvers._path import Solution, count, pruned_to, trim
 from skfeat.solvers._rectified import RectifiedProblem
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
@@ -68,25 +68,27 @@ class SparseRectifiedProblem(RectifiedProblem):
                 stacklevel=5,
             )
 
-    def prune(
-        self, start: Solution, budget: int, *, n_stages: int = _STAGES
-    ) -> Solution:
+    def prune(self, start: Solution, budget, *, n_stages: int = _STAGES) -> Solution:
         """Reduce an L1 solution to a budget, in stages of removal and refit.
 
         The start plays no part: the path of L1 solutions begins at zero.
         """
-        alpha, solution = self.null()
-        smallest = _SMALLEST * alpha
-        wanted = min(int(_SURPLUS * budget), solution.coef.size)
-        while np.count_nonzero(solution.coef) < wanted and alpha > smallest:
-            alpha *= _RATIO
+        alpha_max, solution = self.null()
+        alpha = np.full(len(solution.coef), alpha_max)
+        most = count(np.ones_like(solution.coef), budget)
+        wanted = np.minimum((_SURPLUS * np.asarray(budget)).astype(int), most)
+        # Outputs that have enough weights of their own keep their alpha.
+        few = np.asarray(count(solution.coef, budget) < wanted)
+        while few.any() and alpha.min() > _SMALLEST * alpha_max:
+            alpha = np.where(few, _RATIO * alpha, alpha)
             solution = self._rough(alpha, solution, None)
-        found = np.count_nonzero(solution.coef)
-        if found < budget:
+            few = np.asarray(count(solution.coef, budget) < wanted)
+        found = count(solution.coef, budget)
+        if np.any(found < budget):
             return super().prune(start, budget)
         for stage in range(1, n_stages + 1):
-            left = budget + (found - budget) * (1 - stage / n_stages) ** 3
-            coef = trim(solution.coef, np.abs(solution.coef) * self.spread, round(left))
+            left = pruned_to(budget, found, stage / n_stages)
+            coef = trim(solution.coef, np.abs(solution.coef) * self.spread, left)
             solution = self._rough(0.0, solution._replace(coef=coef), coef != 0)
         return self.refit(solution)
 
@@ -123,7 +125,7 @@ class SparseRectifiedProblem(RectifiedProblem):
                     descend_rectified,
                     part.stop - part.start,
                     *(*self._data[:6], pointer, *self._data[7:], self._squares),
-                    np.full(part.stop - part.start, float(alpha)),
+                    np.ascontiguousarray(np.broadcast_to(alpha, q)[part], float),
                     *(self.fit_intercept, loss is rectified_convex),
                     *(support is not None, allowed[part], max_iter),
                     *(a[part] for a in (coef, intercept, promised, n_iter)),

@@ -39,8 +39,8 @@ class ConnectorSettings:
     ----------
     alpha : float
         Weight of the L1 penalty.
-    budget : int or None
-        Nonzero weights to end with.
+    budget : int, ndarray of shape (q,) or None
+        Nonzero weights to end with, in all or of each output.
     fit_intercept : bool
     learning_rate : float
     batch_size : int
@@ -50,7 +50,7 @@ class ConnectorSettings:
     """
 
     alpha: float
-    budget: int | None
+    budget: int | np.ndarray | None
     fit_intercept: bool
     learning_rate: float
     batch_size: int
