@@ -20,6 +20,7 @@ from skfeat.solvers._connector import (
     fit_linear,
     fit_minibatch,
     fit_rectified,
+    fit_wide,
     linear_path,
     rectified_path,
     update_minibatch,
@@ -257,7 +258,9 @@ class FeatureConnector(BaseConnector):
         rows = self._validate(X, y, sample_weight, reset=not warm)
         solver = self._choose_solver(rows)
         seed = draw_seed(self.random_state)
-        start = self._start(rows, seed)
+        # The weights of wide layers are never held as a dense matrix.
+        wide = solver == "gram" and rows.is_wide() and self._may_be_wide(warm)
+        start = None if wide else self._start(rows, seed)
         # A refit makes iterations beyond max_iter: their number is not known.
         context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
@@ -269,7 +272,9 @@ class FeatureConnector(BaseConnector):
             lambda state: self._attributes(state[0], state[1], rows.X.dtype),
         )
         target = self._target(rows)
-        if solver == "gram":
+        if start is None:
+            fit = fit_wide(rows, target, hooks)
+        elif solver == "gram":
             fit = fit_linear(rows.statistics(), target, start.coef, hooks)
         elif solver == "full_batch":
             fit = fit_rectified(rows, target, start, hooks)
@@ -406,7 +411,7 @@ class FeatureConnector(BaseConnector):
 
     def _validate(self, X, y, sample_weight, *, reset) -> Rows:
         resolve_device(self.device)  # nonsense is refused whichever solver runs
-        if sparse.issparse(y):
+        if sparse.issparse(y) and self.link == "relu":
             y = y.toarray()
         X, y = validate_data(
             self,
@@ -423,8 +428,13 @@ class FeatureConnector(BaseConnector):
         sample_weight = _check_sample_weight(
             accept_tensor(sample_weight), X, dtype=np.float64, ensure_non_negative=True
         )
-        y = y.reshape(len(y), -1)
+        y = y if sparse.issparse(y) else y.reshape(len(y), -1)
         return Rows(X, y.astype(X.dtype, copy=False), sample_weight)
+
+    def _may_be_wide(self, warm) -> bool:
+        each = self.n_nonzero_coefs is not None and np.ndim(self.n_nonzero_coefs) > 0
+        plain = self.alpha > 0 or self.n_nonzero_coefs is not None
+        return plain and not each and not warm and isinstance(self.init, str)
 
     def _choose_solver(self, rows) -> str:
         links = {"gram": "identity", "full_batch": "relu", "minibatch": "relu"}
@@ -519,7 +529,9 @@ class FeatureConnector(BaseConnector):
         return Solution(coef, intercept * self.fit_intercept, 0, 0.0)
 
     def _attributes(self, coef, intercept, dtype) -> dict:
-        coef = sparse.csr_array(np.asarray(coef, dtype=dtype))
+        if not sparse.issparse(coef):
+            coef = np.asarray(coef)
+        coef = sparse.csr_array(coef, dtype=dtype)
         return {
             "coef_": _align_api_if_sparse(coef),
             "intercept_": np.array(intercept, dtype=dtype),

@@ -254,14 +254,17 @@ def _errors_of_fold(connector, rows, name, candidates, train, test) -> list[floa
     ]
     linear = connector.link == "identity"
     weights = held_out.sample_weight / held_out.sample_weight.sum()
+    measured = _dense(held_out.Y)
     errors = []
     for fit in fit_candidates(fitted, target, targets, linear=linear):
         predicted = held_out.X @ sparse.csr_array(fit.coef).T
-        if sparse.issparse(predicted):
-            predicted = predicted.toarray()
-        predicted = predicted + fit.intercept
+        predicted = _dense(predicted) + fit.intercept
         if not linear:
             np.maximum(predicted, 0, out=predicted)
-        squares = np.square(predicted - held_out.Y).mean(axis=1)
+        squares = np.square(predicted - measured).mean(axis=1)
         errors.append(float(weights @ squares))
     return errors
+
+
+def _dense(array):
+    return array.toarray() if sparse.issparse(array) else array

@@ -14,6 +14,7 @@ from sklearn.metrics import r2_score
 
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.initialization import product_init
+from skfeat.solvers import _connector, _lasso_columns, _statistics
 
 
 def linear(n=80, p=10, q=4, seed=0):
@@ -554,3 +555,42 @@ def test_budget_of_each_output_needs_a_refit():
     X, Y = rectified()
     with pytest.raises(ValueError, match="refit=True with link='relu'"):
         FeatureConnector(n_nonzero_coefs=[1, 2, 3], refit=False).fit(X, Y)
+
+
+# Layers too wide for a Gram matrix
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"refit": False},
+        {},
+        {"n_nonzero_coefs": 60},
+        {"fit_intercept": False, "refit": False},
+    ],
+    ids=str,
+)
+def test_wide_layers_need_no_gram_matrix(options, monkeypatch):
+    pytest.importorskip("numba")
+    rng = np.random.RandomState(0)
+    X = sparse.random(2000, 60, 0.05, format="csr", random_state=0)
+    W = rng.randn(40, 60) * (rng.rand(40, 60) < 0.05)
+    Y = sparse.csr_array(X @ W.T)
+    Y.data += 0.05 * rng.randn(Y.nnz)
+    Y = Y.multiply(rng.rand(*Y.shape) < 0.5).tocsr()
+    Y.eliminate_zeros()
+    weights = rng.rand(2000)
+    model = FeatureConnector(1e-4, link="identity", **options)
+    expected = model.fit(X, Y, weights)
+    coef, intercept = expected.coef_.toarray(), expected.intercept_
+    monkeypatch.setattr(_connector, "MOST_MOMENTS", 0)
+    monkeypatch.setattr(_statistics.GramStatistics, "zeros", None)
+    monkeypatch.setattr(_lasso_columns, "_SHARE", 420)
+    model.fit(X, Y, weights)
+    if "n_nonzero_coefs" in options:
+        assert model.coef_.nnz == expected.coef_.nnz == 60
+        shared = (model.coef_.toarray() != 0) & (coef != 0)
+        assert shared.sum() >= 57
+    else:
+        assert_allclose(model.coef_.toarray(), coef, atol=1e-7)
+        assert_allclose(model.intercept_, intercept, atol=1e-8)

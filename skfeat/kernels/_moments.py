@@ -57,6 +57,17 @@ class Columns(NamedTuple):
             positions.data,
         )
 
+    def part(self, first: int, last: int) -> Columns:
+        """Return some of the columns."""
+        pointer = self.pointer[first : last + 1]
+        entries = slice(pointer[0], pointer[-1])
+        return Columns(
+            pointer - pointer[0],
+            self.row[entries],
+            self.value[entries],
+            self.position[entries],
+        )
+
 
 def mostly_zeros(rows) -> bool:
     """Tell whether the sparse products are the faster ones for these rows."""
@@ -104,11 +115,17 @@ def add_products(X, Y, w: np.ndarray, xx: np.ndarray, xy: np.ndarray, team: Team
         ends = right.indptr.astype(np.int64)
         begin = columns.position if right is X else ends[columns.row]
         start = np.column_stack([begin, ends[columns.row + 1]])
-        work = np.concatenate([[0], np.cumsum(start[:, 1] - start[:, 0])])
-        team.run(
-            compiled().add_products,
-            X.shape[1],
-            *(columns.pointer, left, start, right.indices, right.data, total),
-            n_elements=int(work[-1]),
-            cumulative=work[columns.pointer],
-        )
+        entries = right.indices, right.data
+        add_products_of(columns.pointer, left, start, entries, total, team)
+
+
+def add_products_of(pointer, left, start, right, total: np.ndarray, team: Team) -> None:
+    """Run `skfeat.kernels._compiled_gram.add_products` on a team."""
+    work = np.concatenate([[0], np.cumsum(start[:, 1] - start[:, 0])])
+    team.run(
+        compiled().add_products,
+        len(total),
+        *(pointer, left, start, *right, total),
+        n_elements=int(work[-1]),
+        cumulative=work[pointer],
+    )

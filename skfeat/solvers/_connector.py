@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from scipy import sparse
 
 from skfeat.kernels._moments import compiled, mostly_zeros
 from skfeat.losses import rectified
+from skfeat.solvers._lasso_columns import ColumnProblem
 from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers._rectified import RectifiedProblem
@@ -20,6 +22,9 @@ from skfeat.solvers._rectified_minibatch import (
 )
 from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._torch import n_batches
+
+# Second moments of more numbers than this (two GiB) are not held.
+MOST_MOMENTS = 2**28
 
 # Updates that a minibatch fit plans by default.
 _AUTO_UPDATES = 800
@@ -33,6 +38,7 @@ class Rows:
     ----------
     X : ndarray or CSR of shape (n, p)
     Y : ndarray of shape (n, q)
+        CSR where only second moments are taken of it.
     sample_weight : ndarray of shape (n,)
     """
 
@@ -48,6 +54,13 @@ class Rows:
         """
         fast = compiled() is not None and mostly_zeros(self.X)
         return fast and self.Y.min(initial=0) >= 0
+
+    def is_wide(self) -> bool:
+        """Tell whether second moments would not fit, and need not be held."""
+        p, q = self.X.shape[1], self.Y.shape[1]
+        if compiled() is None or p * (p + q) <= MOST_MOMENTS:
+            return False
+        return mostly_zeros(self.X) and mostly_zeros(self.Y)
 
     def statistics(self) -> GramStatistics:
         """Second moments of the rows."""
@@ -113,6 +126,33 @@ def fit_linear(
             max(fit.stopping_value for fit in fits),
         )
     return _fit_problem(problem, target, start, hooks)
+
+
+def fit_wide(rows: Rows, target: Target, hooks: EpochHooks | None = None) -> Fit:
+    """Solve the linear connector without a Gram matrix; the weights stay sparse."""
+    problem = ColumnProblem(
+        rows.X, rows.Y, rows.sample_weight, fit_intercept=target.fit_intercept
+    )
+
+    max_iter = target.max_iter or 1000
+
+    def solve(alpha, before, hooks=None):
+        coef, n_iter, gap = problem.solve(
+            alpha, before.coef, tol=target.tol, max_iter=max_iter, hooks=hooks
+        )
+        return Solution(coef, problem.intercept(coef), n_iter, gap)
+
+    null = Solution(sparse.csr_array(problem.shape), problem.y_mean, 0, 0.0)
+    if target.budget is None:
+        alpha, solution = target.alpha, solve(target.alpha, null, hooks)
+    else:
+        # A few weights too many are trimmed: each solution is a pass over all outputs.
+        budget = target.budget
+        assert isinstance(budget, int)
+        alpha, solution = find_alpha(solve, null, problem.alpha_max, budget, slack=0.02)
+        solution = solution._replace(coef=problem.trim(solution.coef, budget))
+    coef = problem.refit(solution.coef) if target.refit else solution.coef
+    return Fit(coef, problem.intercept(coef), alpha, *solution[2:])
 
 
 def _fit_problem(problem, target, start, hooks=None) -> Fit:

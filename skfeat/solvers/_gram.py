@@ -205,7 +205,7 @@ class GramProblem:
         return primal - dual
 
     def _least_squares(self) -> np.ndarray:
-        return _solve_normal(self.xx, self.yx.T).T
+        return solve_normal(self.xx, self.yx.T).T
 
     def refit(self, support: np.ndarray) -> np.ndarray:
         """Least squares on a support (q, p), one small system an output."""
@@ -213,7 +213,7 @@ class GramProblem:
         for output, kept in enumerate(support):
             index = np.flatnonzero(kept)
             if len(index):
-                coef[output, index] = _solve_normal(
+                coef[output, index] = solve_normal(
                     self.xx[np.ix_(index, index)], self.yx[output, index, None]
                 )[:, 0]
         return coef
@@ -223,7 +223,7 @@ class GramProblem:
         return np.abs(coef) * np.sqrt(np.diag(self.xx).clip(0))
 
 
-def _solve_normal(xx: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def solve_normal(xx: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Shortest least-squares solution of ``xx @ w = xy`` in inputs of unit spread.
 
     In raw units an input of small scale would be taken for a singular direction.

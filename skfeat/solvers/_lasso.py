@@ -74,8 +74,7 @@ def solve_outputs(
     coef = np.array(coef, dtype=np.float64, order="C")
     gap, n_iter = np.zeros(q), np.zeros(q, dtype=np.int64)
     found = coef, gap, n_iter
-    # Rounding leaves no gap smaller than this.
-    allowed = max(tol, 1e-14) * np.where(moments.yy > 0, moments.yy, 1.0)
+    allowed = allowed_gaps(tol, moments.yy)
     size = max(1, -(-q // _N_SHARES))
     with Team() as team:
         for start in range(0, q, size):
@@ -89,15 +88,25 @@ def solve_outputs(
     return coef, int(n_iter.max(initial=1)), float(gap.max(initial=0.0))
 
 
+def allowed_gaps(tol: float, yy: np.ndarray) -> np.ndarray:
+    """Return the duality gap at which each output is solved."""
+    # Rounding leaves no gap smaller than this.
+    return max(tol, 1e-14) * np.where(yy > 0, yy, 1.0)
+
+
 def solve_share(team, moments, part, alpha, allowed, max_iter, found) -> None:
-    """Solve the outputs of a slice, from and into the weights found so far."""
+    """Solve the outputs of a slice.
+
+    `found` has the weights, the gaps and the numbers of rounds, of all outputs or of
+    these alone; the weights are the start too.
+    """
     yx = moments.yx(part.start, part.stop)
     team.run(
         compiled().solve_lasso,
         len(yx),
         *(yx, moments.yy[part], moments.xx, moments.columns, moments.rows),
         *(np.full(len(yx), alpha), allowed[part], max_iter),
-        *(array[part] for array in found),
+        *(array if len(array) == len(yx) else array[part] for array in found),
         # Each output looks at all inputs several times.
         n_elements=100 * yx.size,
     )

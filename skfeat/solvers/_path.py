@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from skfeat.utils._sklearn import InvalidParameterError
 
@@ -80,8 +81,10 @@ def pruned_to(budget, found, done: float):
     return left if isinstance(budget, np.ndarray) else int(left)
 
 
-def count(coef: np.ndarray, budget):
+def count(coef, budget):
     """Count nonzero weights as `budget` does: in all, or of each output."""
+    if sparse.issparse(coef):
+        return coef.nnz
     axis = 1 if isinstance(budget, np.ndarray) else None
     return np.count_nonzero(coef, axis=axis)
 
@@ -93,6 +96,7 @@ def find_alpha(
     budget: int,
     *,
     n_steps: int = 40,
+    slack: float = 0.0,
 ) -> tuple[float, Solution]:
     """Find the largest alpha whose solution has at least `budget` nonzero weights.
 
@@ -110,6 +114,8 @@ def find_alpha(
         Number of nonzero weights.
     n_steps : int, default=40
         Solutions computed at most in each of the two phases.
+    slack : float, default=0
+        Share of weights beyond the budget that is near enough.
 
     Returns
     -------
@@ -123,25 +129,25 @@ def find_alpha(
         return alpha_max, start
     for alpha in geometric_alphas(alpha_max, n_steps, 1e-6)[1:]:
         solution = solve(alpha, solution)
-        count = int(np.count_nonzero(solution.coef))
-        if count >= budget:
+        n_found = int(count(solution.coef, budget))
+        if n_found >= budget:
             low, enough = alpha, solution
             break
-        high, few = alpha, count
+        high, few = alpha, n_found
     if low is None:
         return high, solution
     for _ in range(n_steps):
-        many = np.count_nonzero(enough.coef)
-        if many == budget or high / low < 1 + 1e-9:
+        many = count(enough.coef, budget)
+        if budget <= many <= (1 + slack) * budget or high / low < 1 + 1e-9:
             break
         # The number of weights is nearly linear in log(alpha) over a short stretch;
         # away from the ends, so that the bracket shrinks whatever the numbers.
         share = np.clip((many - budget) / (many - few), 0.1, 0.9)
         middle = float(low * (high / low) ** share)
         solution = solve(middle, enough)
-        count = int(np.count_nonzero(solution.coef))
-        if count >= budget:
+        n_found = int(count(solution.coef, budget))
+        if n_found >= budget:
             low, enough = middle, solution
         else:
-            high, few = middle, count
+            high, few = middle, n_found
     return low, enough
