@@ -134,6 +134,10 @@ def judge(train_it, train, test, dictionary):
     return figures
 
 
+def _is_peer(row):
+    return not row["library"].startswith("skfeat")
+
+
 def summarise(name, data, runs, **more):
     """Make one row of the table."""
     row = {"data": data, "library": name, **more}
@@ -150,6 +154,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", nargs="*", help="names of data sets; default: all")
+    parser.add_argument("--ours", action="store_true", help="keep the peers' rows")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     path = RECORDS / "sae_quality.json"
@@ -169,7 +174,9 @@ def main():
 
         runs = [judge(ours(seed), *about) for seed in range(arguments.seeds)]
         table.append(summarise("skfeat topk", data, runs))
-        for peer in available_peers():
+        kept = [row for row in rows if row["data"] == data and _is_peer(row)]
+        table += kept if arguments.ours else []
+        for peer in [] if arguments.ours else available_peers():
             # Signs do not move at the rates of Adam.
             rates = (None,) if peer.name == "sparsify" else (None, *RATES)
 

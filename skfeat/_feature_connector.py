@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     pass
 
 # Full-batch iterations cost about n * p * q; beyond this many, minibatches win.
-_FULL_BATCH_LIMIT, _SPARSE_LIMIT = 5e8, 1e12
+_FULL_BATCH_LIMIT, _SPARSE_LIMIT = 5e8, 2e10
 
 
 class FeatureConnector(BaseConnector):
@@ -86,11 +86,13 @@ class FeatureConnector(BaseConnector):
         so there a start costs or saves only time.
 
     solver : {"auto", "gram", "full_batch", "minibatch"}, default="auto"
-        "gram" (identity link): block coordinate descent on the second moments to a
-        duality gap. "full_batch" (ReLU link): accelerated proximal gradient on all
-        rows, deterministic. "minibatch" (ReLU link): proximal Adam. "auto" takes
-        "gram" for the identity link; for ReLU "full_batch" while n * p * q is at most
-        5e8 or ``refit=False`` asks for a budget met by alpha, else "minibatch".
+        "gram" (identity link): coordinate descent on the second moments to a duality
+        gap. "full_batch" (ReLU link), deterministic: coordinate descent where at most
+        a tenth of X is nonzero and numba is installed, else accelerated proximal
+        gradient. "minibatch" (ReLU link): proximal Adam. "auto" takes "gram" for the
+        identity link; for ReLU "full_batch" while n * p * q is at most 5e8 (2e10 for
+        coordinate descent) or ``refit=False`` asks for a budget met by alpha, else
+        "minibatch".
 
     learning_rate_init : float, default=0.01
         Largest learning rate of "minibatch", for data scaled to unit mean square.
@@ -105,7 +107,9 @@ class FeatureConnector(BaseConnector):
 
     tol : float, default=1e-8
         "gram": duality gap relative to the mean square of an output. "full_batch":
-        relative decrease of the objective over ten iterations.
+        relative decrease of the objective over ten iterations, or for coordinate
+        descent the decrease that one more step of every weight promises, relative to
+        half the mean square of the output.
 
     warm_start : bool, default=False
         Start from the weights of the last `fit`.
@@ -136,7 +140,8 @@ class FeatureConnector(BaseConnector):
 
     dual_gap_ : float
         The value that the solver's stopping rule looks at: the largest duality gap
-        ("gram") or the last relative decrease of the objective (other solvers).
+        ("gram"), or the relative decrease of the objective that the last iterations
+        brought or the next would bring (other solvers).
 
     loss_curve_ : list of float
         Mean objective of each epoch; empty for the deterministic solvers.

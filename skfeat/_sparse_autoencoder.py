@@ -124,9 +124,10 @@ class SparseAutoencoder(
         scale is folded into the fitted weights.
 
     learning_rate_init : float or "auto", default="auto"
-        Largest learning rate of Adam. "auto" is ``4e-3 * min(1, sqrt(256 / m))``. In
-        `fit` the rate warms up over the first 5 % of the planned updates and decays
-        linearly to zero over the last half; in `partial_fit` it is constant.
+        Largest learning rate of Adam. "auto" is ``6e-3 * min(1, sqrt(256 / m))`` for
+        "topk" and "batch_topk", two thirds of it for the others. In `fit` the rate
+        warms up over the first 2 % of the planned updates and decays linearly to zero
+        over the last 30 %; in `partial_fit` it is constant.
 
     batch_size : int, default=512
         Rows of a minibatch; clipped to the number of rows.
@@ -614,7 +615,9 @@ class SparseAutoencoder(
         refuse_what_does_not_go_together(self)
         rate = self.learning_rate_init
         if rate == "auto":
-            rate = 4e-3 * min(1.0, np.sqrt(256 / m))
+            # Penalised activations have smaller steps to take: L1 moves all weights.
+            top = 6e-3 if self.activation in ("topk", "batch_topk") else 4e-3
+            rate = top * min(1.0, np.sqrt(256 / m))
         return SAESettings(
             n_components=m,
             activation=make_training_activation(
