@@ -256,7 +256,7 @@ def measure_warm_up(links):
 
 def first_fit(link):
     """Print the seconds of the first and the second fit of this process."""
-    X, Y, _, _ = make_data(32, 1_000, 0)
+    X, Y, _, _ = make_data(256, 6_000, 0)
     connector = FeatureConnector(1e-4, link=link, refit=False, random_state=0)
     print(*(clock(connector.fit, X, sparse.csr_array(Y))[0] for _ in range(2)))
 

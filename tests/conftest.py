@@ -8,6 +8,8 @@ import torch
 from _common import read_mnist
 from hypothesis import settings
 
+from skfeat.solvers import _connector, _gram, _statistics
+
 settings.register_profile("skfeat", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("skfeat")
 
@@ -46,3 +48,12 @@ def mnist():
     if not path.is_file():
         pytest.skip("needs MNIST: the folder SKFEAT_DATA names has no mnist.npz")
     return read_mnist(path)
+
+
+@pytest.fixture(scope="module")
+def compiled_when_small():
+    """Let the compiled loops of connectors run on problems of any size."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_connector, _gram, _statistics):
+            patch.setattr(module, "WORTH_COMPILING", 0)
+        yield

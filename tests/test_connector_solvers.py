@@ -28,6 +28,8 @@ from skfeat.solvers._rectified_minibatch import (
 )
 from skfeat.solvers._statistics import _ROWS, GramStatistics
 
+pytestmark = pytest.mark.usefixtures("compiled_when_small")
+
 SEEDS = st.integers(0, 2**31 - 1)
 FLOATS = st.floats(-5, 5)
 

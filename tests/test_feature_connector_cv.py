@@ -10,6 +10,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from skfeat import FeatureConnector, FeatureConnectorCV
 
+pytestmark = pytest.mark.usefixtures("compiled_when_small")
+
 
 def data(zeros=False):
     rng = np.random.RandomState(0)

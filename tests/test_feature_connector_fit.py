@@ -16,6 +16,8 @@ from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.initialization import product_init
 from skfeat.solvers import _connector, _lasso_columns, _statistics
 
+pytestmark = pytest.mark.usefixtures("compiled_when_small")
+
 
 def linear(n=80, p=10, q=4, seed=0):
     rng = np.random.RandomState(seed)

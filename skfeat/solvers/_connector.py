@@ -23,6 +23,9 @@ from skfeat.solvers._rectified_minibatch import (
 from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._torch import n_batches
 
+# Fewer products of rows and weights than this are not worth compiling loops.
+WORTH_COMPILING = 2**27
+
 # Second moments of more numbers than this (two GiB) are not held.
 MOST_MOMENTS = 2**28
 
@@ -52,8 +55,10 @@ class Rows:
         Targets below zero put a kink into the loss, where descent on one weight at a
         time can be caught.
         """
-        fast = compiled() is not None and mostly_zeros(self.X)
-        return fast and self.Y.min(initial=0) >= 0
+        size = self.X.shape[0] * self.X.shape[1] * self.Y.shape[1]
+        if size < WORTH_COMPILING or compiled() is None:
+            return False
+        return mostly_zeros(self.X) and self.Y.min(initial=0) >= 0
 
     def is_wide(self) -> bool:
         """Tell whether second moments would not fit, and need not be held."""

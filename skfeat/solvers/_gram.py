@@ -24,6 +24,10 @@ from skfeat.kernels._moments import compiled
 from skfeat.solvers._lasso import Moments, solve_outputs, warn_of_gap
 from skfeat.solvers._loop import EpochHooks
 
+# Compiling takes some twenty seconds once an installation: problems with fewer products
+# of weights and inputs than this are solved sooner without.
+WORTH_COMPILING = 2**21
+
 _BLOCK = 64
 _JUMP_EVERY, _JUMPS = 5, 10
 
@@ -97,7 +101,7 @@ class GramProblem:
         if alpha == 0:
             return self._least_squares(), 1, 0.0
         hooks = hooks or EpochHooks()
-        if compiled():
+        if compiled() and self.yx.size * self.yx.shape[1] >= WORTH_COMPILING:
             moments = Moments.stored(self.xx, self.yx, self.yy)
             state = self._state
             return solve_outputs(moments, alpha, coef, tol, max_iter, hooks, state)

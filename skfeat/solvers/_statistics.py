@@ -13,6 +13,9 @@ from skfeat.solvers._gram import GramProblem
 
 _ROWS = 8192
 
+# Fewer products of rows and pairs of inputs than this are not worth compiling loops.
+WORTH_COMPILING = 2**28
+
 
 @dataclass
 class GramStatistics:
@@ -58,7 +61,8 @@ class GramStatistics:
             If squares of X or Y overflow.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            if compiled() and mostly_zeros(X) and mostly_zeros(Y):
+            large = X.shape[0] * self.xx.size >= WORTH_COMPILING
+            if large and compiled() and mostly_zeros(X) and mostly_zeros(Y):
                 if sample_weight.any():
                     self._merge(_sparse_moments(X, Y, sample_weight))
             else:
