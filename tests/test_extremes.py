@@ -1,8 +1,8 @@
 """Data at the ends of the range of floats, and fits that are cut short."""
 
+import itertools
 import os
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from torch import nn
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.metrics import fvu, kl_divergence, l0
+from skfeat.solvers._sae import SAETrainer
 
 X = np.random.RandomState(0).randn(80, 6)
 
@@ -46,7 +47,7 @@ def test_parameters_set_after_fit_wait_for_the_next_fit():
     assert (fitted.fit(X).transform(X) != before).any()
 
 
-def test_interrupt_ends_the_whole_unwrapping():
+def test_interrupt_ends_the_whole_unwrapping(monkeypatch):
     model = nn.Sequential(
         nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)
     )
@@ -54,8 +55,15 @@ def test_interrupt_ends_the_whole_unwrapping():
         12, k=3, max_iter=10**6, n_iter_no_change=10**6, random_state=0
     )
     unwrapper = FeatureUnwrapper(model, autoencoder=endless, distill=False)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    epoch, n_epochs = SAETrainer.epoch, itertools.count()
+
+    def interrupted(trainer, *args):
+        # Sent by a timer it can fall where Python ignores exceptions, and be lost.
+        if next(n_epochs) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return epoch(trainer, *args)
+
+    monkeypatch.setattr(SAETrainer, "epoch", interrupted)
     with (
         pytest.warns(UserWarning, match="was interrupted"),
         pytest.raises(KeyboardInterrupt),
