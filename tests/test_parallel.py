@@ -171,7 +171,8 @@ def test_workers_share_a_gigabyte_of_rows(tmp_path):  # 95
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_resident_memory_stays_flat_over_rows_on_disk(tmp_path, dtype):
     """Pages of the file count too: they are dropped once read."""
-    rows = write_rows(tmp_path / "X.npy", 2**18, 1024, dtype)
+    n_rows = 2**30 // (1024 * np.dtype(dtype).itemsize)
+    rows = write_rows(tmp_path / "X.npy", n_rows, 1024, dtype)
     sae = SparseAutoencoder(64, k=4, max_iter=1, batch_size=4096, random_state=0)
     with PeakMemory(mapped=True) as peak, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one epoch is too short, and some die

@@ -40,7 +40,7 @@ WEIGHTS = ["components_", "intercept_", "encoder_coef_", "encoder_intercept_"]
 
 
 def make_sae(**params):
-    small = {"n_components": 12, "k": 3, "max_iter": 12, "batch_size": 40}
+    small = {"n_components": 12, "k": 3, "max_iter": 24, "batch_size": 40}
     return SparseAutoencoder(**{**small, "random_state": 0, **params})
 
 
@@ -185,7 +185,7 @@ class TestParameters:
         assert_same(clipped, make_sae(k=12).fit(X))
 
     def test_k_is_clipped_silently_when_default(self, X):  # 10
-        sae = SparseAutoencoder(12, max_iter=12, batch_size=40, random_state=0)
+        sae = SparseAutoencoder(12, max_iter=24, batch_size=40, random_state=0)
         assert_same(sae.fit(X), make_sae(k=12).fit(X))
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
@@ -499,7 +499,7 @@ class TestTraining:
         assert np.abs(sae.encoder_coef_ - sae.components_).max() > 1e-4
 
     def test_loss_curve(self, fitted):  # 41
-        assert len(fitted.loss_curve_) == fitted.n_iter_ == 12
+        assert len(fitted.loss_curve_) == fitted.n_iter_ == 24
         assert all(type(loss) is float for loss in fitted.loss_curve_)
         assert fitted.loss_curve_[-1] < 0.7 * fitted.loss_curve_[0]
 

@@ -105,7 +105,7 @@ def explained_variance_scorer(estimator, X, y=None, sample_weight=None) -> float
     >>> from skfeat import SparseAutoencoder
     >>> from skfeat.datasets import make_sparse_features
     >>> from skfeat.metrics import explained_variance_scorer, neg_l0_scorer
-    >>> X, _, _ = make_sparse_features(n_samples=300, random_state=0)
+    >>> X, _, _ = make_sparse_features(n_samples=1000, random_state=0)
     >>> scoring = {"ev": explained_variance_scorer, "l0": neg_l0_scorer}
     >>> search = GridSearchCV(
     ...     SparseAutoencoder(64, max_iter=200, random_state=0),
