@@ -65,6 +65,34 @@ def add_products(first, last, pointer, left, start, indices, right, total):
 
 
 @compile_loop
+def add_products_by_row(first, last, x, weight, y, xx, xy):
+    """Add ``X^T W X`` and ``X^T W Y`` to rows `first` to `last` of `xx` and `xy`.
+
+    Parameters
+    ----------
+    x, y : tuples (start, indices, values)
+        Matrices by rows, the columns of each row in order.
+    weight : ndarray of shape (n,)
+    xx : ndarray of shape (p, p)
+        Its upper triangle alone is added to.
+    xy : ndarray of shape (p, q)
+    """
+    x_start, x_index, x_value = x
+    y_start, y_index, y_value = y
+    for i in range(weight.shape[0]):
+        end = x_start[i + 1]
+        for t in range(x_start[i], end):
+            j = x_index[t]
+            if j < first or j >= last:
+                continue
+            value = weight[i] * x_value[t]
+            for s in range(t, end):
+                xx[j, x_index[s]] += value * x_value[s]
+            for s in range(y_start[i], y_start[i + 1]):
+                xy[j, y_index[s]] += value * y_value[s]
+
+
+@compile_loop
 def fill_gram_row(j, out, xx, columns, rows):
     """Write row j of the Gram matrix: of a stored one, or from the sparse rows."""
     if xx.shape[0] > 0:

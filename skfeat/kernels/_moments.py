@@ -16,6 +16,10 @@ _MAX_DENSITY = 0.1
 # The density of dense rows is judged by one row in so many.
 _SAMPLE_EVERY = 64
 
+# So many second moments stay in the cache whatever the order in which they are added
+# to; of more, one input's at a time do.
+CACHED_MOMENTS = 2**18
+
 
 @cache
 def compiled():
@@ -109,6 +113,17 @@ def add_products(X, Y, w: np.ndarray, xx: np.ndarray, xy: np.ndarray, team: Team
     xy : ndarray of shape (p, q)
     team : Team
     """
+    if xx.size + xy.size <= CACHED_MOMENTS:
+        parts = [(part.indptr, part.indices, part.data) for part in (X, Y)]
+        work = np.concatenate([[0], np.cumsum(np.bincount(X.indices, minlength=len(xx)))])
+        team.run(
+            compiled().add_products_by_row,
+            len(xx),
+            *(parts[0], w, parts[1], xx, xy),
+            n_elements=int(work[-1]) * (X.nnz + Y.nnz) // max(1, len(w)),
+            cumulative=work,
+        )
+        return
     columns = Columns.of(X)
     left = columns.value * w[columns.row]
     for right, total in ((X, xx), (Y, xy)):

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from skfeat.kernels._moments import add_products, compiled, compress, mostly_zeros
+from skfeat.kernels._moments import (
+    CACHED_MOMENTS,
+    add_products,
+    compiled,
+    compress,
+    mostly_zeros,
+)
 from skfeat.kernels._threads import Team
 from skfeat.solvers._gram import GramProblem
 
 _ROWS = 8192
+_MANY_ROWS = 2**16
 
 # Fewer products of rows and pairs of inputs than this are not worth compiling loops.
 WORTH_COMPILING = 2**28
@@ -111,10 +118,10 @@ class GramStatistics:
         )
 
 
-def _blocks(X):
+def _blocks(X, n_rows=_ROWS):
     """Yield slices of rows: few enough for the cache, or for copies in float64."""
-    for start in range(0, X.shape[0], _ROWS):
-        yield slice(start, start + _ROWS)
+    for start in range(0, X.shape[0], n_rows):
+        yield slice(start, start + n_rows)
 
 
 def _dense_moments(X, Y, w) -> GramStatistics:
@@ -144,8 +151,9 @@ def _sparse_moments(X, Y, w) -> GramStatistics:
     weight, p, q = w.sum(), X.shape[1], Y.shape[1]
     xx, xy = np.zeros((p, p)), np.zeros((p, q))
     x_mean, y_mean, yy = np.zeros(p), np.zeros(q), np.zeros(q)
+    in_cache = xx.size + xy.size <= CACHED_MOMENTS
     with Team() as team:
-        for rows in _blocks(X):
+        for rows in _blocks(X, _MANY_ROWS if in_cache else _ROWS):
             x, y, shares = compress(X[rows], team), compress(Y[rows], team), w[rows]
             add_products(x, y, shares, xx, xy, team)
             x_mean += shares @ x / weight
