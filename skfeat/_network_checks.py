@@ -84,16 +84,21 @@ def as_array(name: str, value: Any, *shape: int | None) -> np.ndarray:
     return array
 
 
-def as_csr(name: str, value: Any, n_in: int) -> sparse.csr_array:
-    """Copy a matrix (any, n_in) to a canonical CSR array without stored zeros."""
+def as_csr(name: str, value: Any, *shape: int | None) -> sparse.csr_array:
+    """Copy a matrix of this shape to a canonical CSR array without stored zeros."""
     array = sparse.csr_array(value, copy=True)
     array.check_format(full_check=True)
-    _check_shape(name, array.shape, (None, n_in))
+    _check_shape(name, array.shape, shape)
     array = array.astype(_float_dtype(name, array.dtype), copy=False)
     _check_finite(name, array.data)
     array.sum_duplicates()
     array.eliminate_zeros()
     return array
+
+
+def as_end(name: str, value: Any, *shape: int | None) -> np.ndarray | sparse.csr_array:
+    """Copy the encoder or decoder, dense or sparse as it is."""
+    return (as_csr if sparse.issparse(value) else as_array)(name, value, *shape)
 
 
 def as_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from skfeat._network_checks import LINKS
 from skfeat.activations import TopK
@@ -28,14 +29,18 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
         coef.eliminate_zeros()
     constant, values = _constants(network, len(coefs), coefs, intercepts)
     decoder_intercept += (constant * values) @ decoder_coef
-    decoder_coef[constant] = 0
+    if sparse.issparse(decoder_coef):
+        decoder_coef.data[np.repeat(constant, np.diff(decoder_coef.indptr))] = 0
+        decoder_coef.eliminate_zeros()
+    else:
+        decoder_coef[constant] = 0
 
     # Last layer first: what only dropped features read is not read.
-    kept = [_or_first(np.flatnonzero(decoder_coef.any(axis=1)))]
+    kept = [_or_first(np.flatnonzero(_nonzero_rows(decoder_coef)))]
     for coef in reversed(coefs):
         kept.insert(0, _or_first(np.unique(coef[kept[0]].indices)))
     if _competes(network):
-        kept[0] = np.arange(len(network.encoder_coef_))
+        kept[0] = np.arange(network.n_components_[0])
 
     return {
         "front": network.front,
@@ -60,11 +65,15 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
     }
 
 
-def n_active_features(network: SparseFeatureNetwork) -> int:
-    """Count the features of the last layer that are not zero for every row."""
+def n_decoder_multiply_adds(network: SparseFeatureNetwork) -> int:
+    """Count the decoder's weights for features that are not zero for every row."""
     coefs, intercepts = network.coefs_, network.intercepts_
     constant, values = _constants(network, len(coefs), coefs, intercepts)
-    return int(np.count_nonzero(~constant | (values != 0)))
+    active = ~constant | (values != 0)
+    decoder_coef = network.decoder_coef_
+    if sparse.issparse(decoder_coef):
+        return int(np.diff(decoder_coef.indptr)[active].sum())
+    return int(np.count_nonzero(active)) * decoder_coef.shape[1]
 
 
 def _constants(
@@ -77,7 +86,7 @@ def _constants(
     if layer:
         constant = np.diff(coefs[layer - 1].indptr) == 0
         return constant, LINKS[network.links[layer - 1]](intercepts[layer - 1])
-    reads = network.encoder_coef_.any(axis=1)
+    reads = _nonzero_rows(network.encoder_coef_)
     active = _can_be_positive(network) if _competes(network) else reads
     values = network.encoder_intercept_
     if not isinstance(network.activation, TopK):
@@ -93,7 +102,12 @@ def _competes(network: SparseFeatureNetwork) -> bool:
 
 def _can_be_positive(network: SparseFeatureNetwork) -> np.ndarray:
     # What is never positive takes no place from what is.
-    return network.encoder_coef_.any(axis=1) | (network.encoder_intercept_ > 0)
+    return _nonzero_rows(network.encoder_coef_) | (network.encoder_intercept_ > 0)
+
+
+def _nonzero_rows(coef: np.ndarray | sparse.csr_array) -> np.ndarray:
+    # A sparse one stores no zeros.
+    return np.diff(coef.indptr) > 0 if sparse.issparse(coef) else coef.any(axis=1)
 
 
 def _or_first(kept: np.ndarray) -> np.ndarray:

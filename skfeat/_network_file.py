@@ -29,13 +29,8 @@ _FORMAT = "skfeat.SparseFeatureNetwork"
 _VERSION = 1
 
 _FIELDS = {"links", "layer_names", "feature_names", "activation", "k", "front", "back"}
-_DENSE = (
-    "encoder_coef",
-    "encoder_intercept",
-    "encoder_bias",
-    "decoder_coef",
-    "decoder_intercept",
-)
+_ENDS = ("encoder_coef", "decoder_coef")  # dense, or sparse as the connectors are
+_DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
 _CSR = ("data", "indices", "indptr")
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<i4", "<i8", "u1")))
 
@@ -57,9 +52,15 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
     arrays = {name: getattr(network, f"{name}_") for name in _DENSE}
     if isinstance(network.activation, JumpReLU):
         arrays["threshold"] = network.activation.threshold
+    matrices = {name: getattr(network, f"{name}_") for name in _ENDS}
     for i, coef in enumerate(network.coefs_):
         arrays[f"intercepts.{i}"] = network.intercepts_[i]
-        arrays |= {f"coefs.{i}.{part}": getattr(coef, part) for part in _CSR}
+        matrices[f"coefs.{i}"] = coef
+    for name, matrix in matrices.items():
+        if sparse.issparse(matrix):
+            arrays |= {f"{name}.{part}": getattr(matrix, part) for part in _CSR}
+        else:
+            arrays[name] = matrix
     for name, chain in {"front": network.front, "back": network.back}.items():
         chain_arrays, header[name] = chain.to_arrays()
         arrays |= {f"{name}.{key}": array for key, array in chain_arrays.items()}
@@ -99,16 +100,28 @@ def read(file: BinaryIO) -> dict[str, Any]:
         parts = {key.removeprefix(f"{name}."): arrays.pop(key) for key in own}
         chains[name] = Chain.from_arrays(parts, header[name])
     n_connectors = len(header["links"])
+    sparse_ends = [name for name in _ENDS if f"{name}.data" in arrays]
+    in_parts = [*sparse_ends, *(f"coefs.{i}" for i in range(n_connectors))]
     expected = {*_DENSE, *(f"intercepts.{i}" for i in range(n_connectors))}
-    expected |= {f"coefs.{i}.{part}" for i in range(n_connectors) for part in _CSR}
+    expected |= set(_ENDS) - set(sparse_ends)
+    expected |= {f"{name}.{part}" for name in in_parts for part in _CSR}
     if differ := expected ^ arrays.keys():
         trouble = "no" if min(differ) in expected else "an unknown"
         raise ValueError(f"it has {trouble} array {min(differ)!r}.")
 
     intercepts = [arrays[f"intercepts.{i}"] for i in range(n_connectors)]
-    widths = [len(np.atleast_1d(arrays["encoder_coef"])), *map(np.size, intercepts)]
+    widths = [arrays["encoder_intercept"].size, *map(np.size, intercepts)]
+    shapes = {
+        "encoder_coef": (widths[0], arrays["encoder_bias"].size),
+        "decoder_coef": (widths[-1], arrays["decoder_intercept"].size),
+    }
+    ends = {
+        name: _csr(arrays, name, shapes[name]) if name in sparse_ends else arrays[name]
+        for name in _ENDS
+    }
     return {
         **chains,
+        **ends,
         **{name: arrays[name] for name in _DENSE},
         "activation": activation,
         "coefs": [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scipy import sparse
+
 if TYPE_CHECKING:
     import networkx as nx
 
@@ -22,7 +24,26 @@ def make_graph(network: SparseFeatureNetwork, all_features: bool) -> nx.DiGraph:
             graph.add_node((layer, j), layer=i, index=j, bias=bias, feature_name=name)
     for i, coef in enumerate(network.coefs_):
         add_edges(graph, coef, nodes[i], nodes[i + 1])
+    if sparse.issparse(network.encoder_coef_):
+        inputs = _add_end(graph, "input", -1, 0 - network.encoder_bias_)
+        add_edges(graph, network.encoder_coef_, inputs, nodes[0])
+    if sparse.issparse(network.decoder_coef_):
+        outputs = _add_end(graph, "output", len(nodes), network.decoder_intercept_)
+        add_edges(graph, network.decoder_coef_.T, nodes[-1], outputs)
     return graph if all_features else without_isolates(graph)
+
+
+def _add_end(graph, name, layer, bias):
+    if any(existing == name for existing, _ in graph):
+        raise ValueError(
+            f"layer_names must not have {name!r}, which the graph calls an end of the "
+            "network by."
+        )
+    for j, value in enumerate(bias.tolist()):
+        graph.add_node(
+            (name, j), layer=layer, index=j, bias=value, feature_name=f"{name}_{j}"
+        )
+    return [(name, j) for j in range(len(bias))]
 
 
 def empty_graph() -> nx.DiGraph:

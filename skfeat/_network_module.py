@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import nn
 
 from skfeat.chain import _SHARED, Chain, Step, _torch_functions
@@ -56,7 +57,7 @@ class NetworkModule(nn.Module):
         self.encoder_bias = _parameter(network.encoder_bias_, dtype)
         self.encoder = _linear(network.encoder_coef_, network.encoder_intercept_, dtype)
         self.connectors = nn.ModuleList(
-            _linear(coef.toarray(), intercept, dtype)
+            _linear(coef, intercept, dtype)
             for coef, intercept in zip(network.coefs_, network.intercepts_, strict=True)
         )
         self.decoder = _linear(
@@ -82,7 +83,8 @@ def _sequential(chain: Chain, dtype: torch.dtype) -> nn.Sequential:
     return nn.Sequential(*(_StepModule(step, dtype) for step in chain.steps))
 
 
-def _linear(coef: np.ndarray, intercept: np.ndarray, dtype: torch.dtype) -> nn.Linear:
+def _linear(coef: Any, intercept: np.ndarray, dtype: torch.dtype) -> nn.Linear:
+    coef = coef.toarray() if sparse.issparse(coef) else coef
     # On the meta device no initial weights are drawn from the global generator.
     n_out, n_in = coef.shape
     linear = nn.Linear(n_in, n_out, device="meta")

@@ -17,12 +17,13 @@ from skfeat._network_checks import (
     as_array,
     as_chain,
     as_csr,
+    as_end,
     as_feature_names,
     as_links,
     as_names,
     as_rows,
 )
-from skfeat._network_compact import compacted, n_active_features
+from skfeat._network_compact import compacted, n_decoder_multiply_adds
 from skfeat._network_graph import make_graph
 from skfeat.kernels._inference import encode
 
@@ -50,13 +51,18 @@ class SparseFeatureNetwork:
         h' = F_last @ decoder_coef + decoder_intercept
         output = back(h')
 
-    The arrays are copied; they are kept in float32 or float64 as given.
+    The arrays are copied; they are kept in float32 or float64 as given. Encoder and
+    decoder may be sparse: a network that is sparse from its inputs on has an empty
+    `front`, a sparse `encoder_coef`, an `encoder_bias` of zeros and the activation
+    ``ReLU()``; one that is sparse to its outputs has a sparse `decoder_coef` and an
+    empty `back`.
 
     Parameters
     ----------
     front : Chain
         From the input to the activations h (d_0,) of the first unwrapped layer.
-    encoder_coef : array-like of shape (m_0, d_0)
+    encoder_coef : array-like or sparse array of shape (m_0, d_0)
+        A sparse one stays sparse.
     encoder_intercept : array-like of shape (m_0,)
     encoder_bias : array-like of shape (d_0,)
     activation : ReLU, TopK or JumpReLU
@@ -65,7 +71,8 @@ class SparseFeatureNetwork:
         One between each two feature layers. Stored zeros are dropped.
     intercepts : list of array-likes of shape (m_i,)
     links : list of {"relu", "identity"}
-    decoder_coef : array-like of shape (m_last, d)
+    decoder_coef : array-like or sparse array of shape (m_last, d)
+        A sparse one stays sparse.
     decoder_intercept : array-like of shape (d,)
     back : Chain
         From the activations h' of the last unwrapped layer to the raw outputs.
@@ -79,8 +86,9 @@ class SparseFeatureNetwork:
     ----------
     front, back, activation, links
         As given.
-    encoder_coef_, encoder_intercept_, encoder_bias_ : ndarray
-    decoder_coef_, decoder_intercept_ : ndarray
+    encoder_coef_, decoder_coef_ : ndarray or csr_array
+        A sparse one is canonical and stores no zeros.
+    encoder_intercept_, encoder_bias_, decoder_intercept_ : ndarray
     coefs_ : list of csr_array
     intercepts_ : list of ndarray
     layer_names_ : list of str
@@ -88,7 +96,10 @@ class SparseFeatureNetwork:
     n_components_ : list of int
         Features of each layer.
     n_weights_ : list of int
-        Nonzero weights of each of `coefs_`.
+        Nonzero weights of each of `coefs_`, which the ends are not among.
+    n_weights_in_, n_weights_out_ : int or None
+        Nonzero weights of a sparse encoder and of a sparse decoder; None for a dense
+        one.
     n_features_in_, n_outputs_ : int
 
     Raises
@@ -170,8 +181,8 @@ class SparseFeatureNetwork:
             )
 
         d_in, d_out = self.front.n_outputs, self.back.n_features_in
-        self.encoder_coef_ = as_array("encoder_coef", encoder_coef, None, d_in)
-        m = len(self.encoder_coef_)
+        self.encoder_coef_ = as_end("encoder_coef", encoder_coef, None, d_in)
+        m = self.encoder_coef_.shape[0]
         self.activation = as_activation(activation, m)
         self.encoder_intercept_ = as_array("encoder_intercept", encoder_intercept, m)
         self.encoder_bias_ = as_array("encoder_bias", encoder_bias, d_in)
@@ -179,16 +190,20 @@ class SparseFeatureNetwork:
         self.intercepts_: list[np.ndarray] = []
         self.n_components_ = [m]
         for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
-            self.coefs_.append(as_csr(f"coefs[{i}]", coef, m))
+            self.coefs_.append(as_csr(f"coefs[{i}]", coef, None, m))
             m = self.coefs_[-1].shape[0]
             self.intercepts_.append(as_array(f"intercepts[{i}]", intercept, m))
             self.n_components_.append(m)
-        self.decoder_coef_ = as_array("decoder_coef", decoder_coef, m, d_out)
+        self.decoder_coef_ = as_end("decoder_coef", decoder_coef, m, d_out)
         self.decoder_intercept_ = as_array(
             "decoder_intercept", decoder_intercept, d_out
         )
         self.feature_names_ = as_feature_names(feature_names, self.n_components_)
         self.n_weights_ = [int(coef.nnz) for coef in self.coefs_]
+        self.n_weights_in_, self.n_weights_out_ = (
+            int(coef.nnz) if sparse.issparse(coef) else None
+            for coef in (self.encoder_coef_, self.decoder_coef_)
+        )
         self.n_features_in_ = self.front.n_features_in
         self.n_outputs_ = self.back.n_outputs
 
@@ -197,8 +212,12 @@ class SparseFeatureNetwork:
             f"{name}: {m} features"
             for name, m in zip(self.layer_names_, self.n_components_, strict=True)
         )
-        n_weights = sum(self.n_weights_)
-        return f"{type(self).__name__}({layers}; {n_weights} nonzero weights)"
+        weights = f"{sum(self.n_weights_)} nonzero weights"
+        if self.n_weights_in_ is not None:
+            weights += f", {self.n_weights_in_} from the inputs"
+        if self.n_weights_out_ is not None:
+            weights += f", {self.n_weights_out_} to the outputs"
+        return f"{type(self).__name__}({layers}; {weights})"
 
     def predict_raw(self, X: Any) -> np.ndarray:
         """Compute the raw outputs of the rows of X.
@@ -302,8 +321,8 @@ class SparseFeatureNetwork:
     def n_multiply_adds(self, compact: bool = False) -> int:
         """Count the multiply-adds a row costs, or would cost after :meth:`compact`.
 
-        A connector costs its nonzero weights, the decoder a whole row for each feature
-        that is not zero whatever the input.
+        Whatever is sparse costs its nonzero weights, a dense encoder all of them. Of
+        the decoder only the features count that are not zero whatever the input.
 
         Parameters
         ----------
@@ -318,9 +337,9 @@ class SparseFeatureNetwork:
             return self.compact().n_multiply_adds()
         return (
             self.front.n_multiply_adds()
-            + self.encoder_coef_.size
+            + self.encoder_coef_.size  # of a sparse array: its nonzeros
             + sum(self.n_weights_)
-            + n_active_features(self) * self.decoder_coef_.shape[1]
+            + n_decoder_multiply_adds(self)
             + self.back.n_multiply_adds()
         )
 
@@ -330,7 +349,8 @@ class SparseFeatureNetwork:
         A feature that no weight leads to is the same for every row: it moves into the
         intercepts of what reads it. A feature that no kept feature reads is dropped.
         Not so in the first layer where features compete for the places of
-        :class:`TopK`: there all stay. Each layer keeps at least one feature.
+        :class:`TopK`: there all stay. Each layer keeps at least one feature. The inputs
+        stay as they are, also those that nothing reads.
 
         Returns
         -------
@@ -377,8 +397,8 @@ class SparseFeatureNetwork:
     def to_torch(self) -> nn.Module:
         """Make a torch module that computes the same, to train or to differentiate.
 
-        Every array becomes a parameter, of float64 if any array is. The weights of
-        the connectors are dense: to keep them sparse in training, mask them.
+        Every array becomes a parameter, of float64 if any array is. All weights are
+        dense: to keep them sparse in training, mask them.
 
         Returns
         -------
@@ -402,10 +422,14 @@ class SparseFeatureNetwork:
         graph : networkx.DiGraph
             Nodes (layer name, index) with the attributes ``layer`` (its position),
             ``index``, ``bias`` (the intercept) and ``feature_name``; edges with
-            ``weight``.
+            ``weight``. Where the encoder is sparse, what it reads are the nodes
+            ("input", index), ``layer`` -1, ``bias`` what is added before it is read;
+            where the decoder is, what it gives are the nodes ("output", index).
 
         Raises
         ------
+        ValueError
+            If a layer has the name of such an end.
         ImportError
             If networkx is not installed.
         """

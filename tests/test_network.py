@@ -22,7 +22,7 @@ def affine(rng, n_in, n_out, name=""):
     return Step("affine", name, {"coef": coef, "intercept": intercept})
 
 
-def parameters(seed=0, n_layers=3, k=None, dtype="f8", density=0.4):
+def parameters(seed=0, n_layers=3, k=None, dtype="f8", density=0.4, sparse_ends=""):
     """A random network with dead ends, constants and explicit zeros."""
     rng = np.random.default_rng(seed)
     d_in, d_out, n_outputs = rng.integers(1, 5, size=3)
@@ -38,7 +38,7 @@ def parameters(seed=0, n_layers=3, k=None, dtype="f8", density=0.4):
     decoder = rng.normal(size=(m[-1], d_out)) * (rng.random(m[-1]) < 0.7)[:, None]
     steps = [affine(rng, 3, d_in, "fc0"), Step("leaky_relu", "", {}, _SLOPE)]
     back = [Step("tanh"), affine(rng, d_out, n_outputs, "out"), Step("softmax")]
-    return {
+    made = {
         "front": _cast(Chain.from_steps(steps), dtype),
         "encoder_coef": encoder.astype(dtype),
         "encoder_intercept": rng.normal(size=m[0]).astype(dtype),
@@ -52,8 +52,16 @@ def parameters(seed=0, n_layers=3, k=None, dtype="f8", density=0.4):
         "back": _cast(Chain.from_steps(back[: rng.integers(4)], int(d_out)), dtype),
         "layer_names": [f"fc{i}" for i in range(n_layers)],
     }
+    for name in sparse_ends.split():
+        mask = rng.random(made[name].shape) < max(density, 0.15)
+        stored = sparse.coo_array(made[name] * mask)
+        if stored.nnz:
+            stored.data[0] = 0.0
+        made[name] = stored
+    return made
 
 
+ENDS = ("", "encoder_coef", "decoder_coef", "encoder_coef decoder_coef")
 _SLOPE = {"negative_slope": 0.1}
 
 
@@ -70,9 +78,13 @@ def rows(network, n=20, dtype="f8"):
 def reference(p, x):
     """The documented formula for one row, one number at a time."""
     h = p["front"].forward(x[None])[0]
-    m, d = p["encoder_coef"].shape
+    encoder, decoder = (
+        p[name].toarray() if sparse.issparse(p[name]) else p[name]
+        for name in ("encoder_coef", "decoder_coef")
+    )
+    m, d = encoder.shape
     pre = [
-        sum((h[i] - p["encoder_bias"][i]) * p["encoder_coef"][j, i] for i in range(d))
+        sum((h[i] - p["encoder_bias"][i]) * encoder[j, i] for i in range(d))
         + p["encoder_intercept"][j]
         for j in range(m)
     ]
@@ -85,7 +97,7 @@ def reference(p, x):
             F.append(max(z, 0.0) if link == "relu" else z)
         layers.append(F)
     hidden = p["decoder_intercept"].copy()
-    for value, row in zip(layers[-1], p["decoder_coef"], strict=True):
+    for value, row in zip(layers[-1], decoder, strict=True):
         hidden += value * row
     return layers, p["back"].forward(hidden[None])[0]
 
@@ -94,6 +106,7 @@ NETWORKS = {
     "n_layers": st.integers(1, 4),
     "k": st.none() | st.integers(1, 5),
     "density": st.sampled_from([0.0, 0.15, 0.4, 0.9]),
+    "sparse_ends": st.sampled_from(ENDS),
     "seed": st.integers(0, 10_000),
 }
 FAST = settings(max_examples=150, deadline=None)
@@ -113,9 +126,10 @@ def test_computes_the_documented_formula(**kwargs):
         np.testing.assert_allclose(outputs[i], raw, atol=1e-12)
 
 
+@pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_dtype_of_the_data_is_kept(dtype):
-    network = SparseFeatureNetwork(**parameters(k=2))
+def test_dtype_of_the_data_is_kept(dtype, ends):
+    network = SparseFeatureNetwork(**parameters(k=2, sparse_ends=ends))
     X = rows(network, dtype=dtype)
     outputs, features = network.predict_raw(X), network.features(X)
     assert {outputs.dtype, *(F.dtype for F in features)} == {np.dtype(dtype)}
@@ -128,8 +142,9 @@ def test_dtype_of_the_data_is_kept(dtype):
     assert network.predict_raw(integers.tolist()).shape == (2, network.n_outputs_)
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
-    network = SparseFeatureNetwork(**parameters(2))
+@pytest.mark.parametrize("ends", ENDS)
+def test_blocks_of_rows_change_nothing(monkeypatch, ends):
+    network = SparseFeatureNetwork(**parameters(2, sparse_ends=ends))
     X = rows(network, 23)
     expected, features = network.predict_raw(X), network.features(X)
     for name, value in {"_BLOCK_ROWS": 5, "_BLOCK_ELEMENTS": 1}.items():
@@ -214,6 +229,63 @@ def test_attributes():
     np.testing.assert_array_equal(again.predict_raw(X), network.predict_raw(X))
 
 
+def test_sparse_ends():
+    p = parameters(seed=5, sparse_ends=ENDS[-1])
+    network = SparseFeatureNetwork(**p)
+    for name in ENDS[-1].split():
+        coef = vars(network)[f"{name}_"]
+        assert isinstance(coef, sparse.csr_array)
+        assert coef.has_canonical_format
+        assert (coef.data != 0).all()
+        np.testing.assert_array_equal(coef.toarray(), p[name].toarray())
+        assert not np.shares_memory(coef.data, p[name].data)
+        with pytest.raises(ValueError, match=f"{name} must have the shape"):
+            SparseFeatureNetwork(**p | {name: sparse.csr_array((2, 99))})
+        p[name].data[-1] = np.nan
+        with pytest.raises(ValueError, match=f"{name} has NaN or infinite"):
+            SparseFeatureNetwork(**p)
+        p[name].data[-1] = 1.0
+    weights = (network.n_weights_in_, network.n_weights_out_)
+    assert weights == (network.encoder_coef_.nnz, network.decoder_coef_.nnz)
+    assert repr(network).endswith(
+        f"; {sum(network.n_weights_)} nonzero weights, {weights[0]} from the inputs, "
+        f"{weights[1]} to the outputs)"
+    )
+    dense = SparseFeatureNetwork(**parameters(seed=5))
+    assert dense.n_weights_in_ is dense.n_weights_out_ is None
+
+
+def pixels_to_outputs():
+    """Two inputs of three are read; F1_1 is a constant, F1_2 is read by nothing."""
+    return SparseFeatureNetwork(
+        front=Chain.from_steps([], 3),
+        encoder_coef=sparse.csr_array([[1.0, 0, 2], [0, 0, 0], [0, 0, 1]]),
+        encoder_intercept=[0, 2, 0],
+        encoder_bias=[0, 0, 0],
+        activation=ReLU(),
+        coefs=[sparse.csr_array([[1.0, 1, 0], [0, 3, 0]])],
+        intercepts=[[0.5, 0]],
+        links=["relu"],
+        decoder_coef=sparse.csr_array([[1.0, 0], [2, 1]]),
+        decoder_intercept=[0, 0.25],
+        back=Chain.from_steps([], 2),
+        layer_names=["a", "b"],
+    )
+
+
+def test_compact_of_sparse_ends():
+    network = pixels_to_outputs()
+    assert network.n_multiply_adds() == 3 + 3 + 3
+    compact = network.compact()
+    assert compact.feature_names_ == [["F1_0"], ["F2_0"]]
+    assert (compact.n_weights_in_, compact.n_weights_out_) == (2, 1)
+    assert compact.n_multiply_adds() == network.n_multiply_adds(compact=True) == 4
+    assert compact.n_features_in_ == 3
+    X = [[1.0, 7.0, 1.0], [-9.0, 0.0, 0.0]]
+    np.testing.assert_allclose(network.predict_raw(X), [[17.5, 6.25], [14.5, 6.25]])
+    np.testing.assert_allclose(compact.predict_raw(X), [[17.5, 6.25], [14.5, 6.25]])
+
+
 def test_coefs_of_any_kind():
     p = parameters(seed=5)
     expected = SparseFeatureNetwork(**p)
@@ -274,8 +346,9 @@ def test_weights_must_be_finite(name):
 
 @FAST
 @given(**NETWORKS)
-@example(n_layers=3, k=None, density=0.0, seed=0)
-@example(n_layers=1, k=1, density=0.4, seed=1)
+@example(n_layers=3, k=None, density=0.0, seed=0, sparse_ends="")
+@example(n_layers=3, k=None, density=0.0, seed=0, sparse_ends=ENDS[-1])
+@example(n_layers=1, k=1, density=0.4, seed=1, sparse_ends="")
 def test_compact_computes_the_same(**kwargs):
     network = SparseFeatureNetwork(**parameters(**kwargs))
     X = rows(network, 50)
@@ -295,9 +368,12 @@ def test_compact_computes_the_same(**kwargs):
         np.testing.assert_allclose(small, F[:, positions], atol=1e-12)
     assert compact.compact().n_components_ == compact.n_components_
     assert compact.n_multiply_adds() <= network.n_multiply_adds()
+    assert compact.n_features_in_ == network.n_features_in_
+    for name in ("encoder_coef_", "decoder_coef_"):
+        assert isinstance(vars(compact)[name], type(vars(network)[name]))
     assert network.n_multiply_adds(compact=True) == compact.n_multiply_adds()
     # Every feature left is read and varies, unless it is the one that a layer needs.
-    reads = [*compact.coefs_, sparse.csr_array(compact.decoder_coef_.T)]
+    reads = [*compact.coefs_, sparse.csr_array(compact.decoder_coef_).T.tocsr()]
     for i, coef in enumerate(reads[1 if kwargs["k"] else 0 :], bool(kwargs["k"])):
         if compact.n_components_[i] > 1:
             assert set(coef.indices) == set(range(coef.shape[1]))
@@ -382,8 +458,10 @@ def test_multiply_adds_leave_out_what_is_always_zero():
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize(("n_layers", "k"), [(1, None), (3, None), (3, 2), (2, 99)])
-def test_to_torch(dtype, n_layers, k):
-    network = SparseFeatureNetwork(**parameters(8, n_layers, k, dtype))
+@pytest.mark.parametrize("ends", ["", ENDS[-1]])
+def test_to_torch(dtype, n_layers, k, ends):
+    p = parameters(8, n_layers, k, dtype, sparse_ends=ends)
+    network = SparseFeatureNetwork(**p)
     random_state = torch.get_rng_state()
     module = network.to_torch()
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -397,7 +475,7 @@ def test_to_torch(dtype, n_layers, k):
     np.testing.assert_allclose(output.detach().numpy(), expected, atol=atol)
 
     state = module.state_dict()
-    other = SparseFeatureNetwork(**parameters(8, n_layers, k, dtype)).to_torch()
+    other = SparseFeatureNetwork(**p).to_torch()
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
@@ -440,6 +518,41 @@ def test_to_networkx():
     small = network.to_networkx()
     assert set(small) == {node for node, degree in graph.degree if degree}
     assert len(small) < len(graph)
+
+
+def test_to_networkx_of_sparse_ends():
+    pytest.importorskip("networkx")
+    network = pixels_to_outputs()
+    graph = network.to_networkx()
+    weights = {
+        (("input", 0), ("a", 0)): 1.0,
+        (("input", 2), ("a", 0)): 2.0,
+        (("input", 2), ("a", 2)): 1.0,
+        (("a", 0), ("b", 0)): 1.0,
+        (("a", 1), ("b", 0)): 1.0,
+        (("a", 1), ("b", 1)): 3.0,
+        (("b", 0), ("output", 0)): 1.0,
+        (("b", 1), ("output", 0)): 2.0,
+        (("b", 1), ("output", 1)): 1.0,
+    }
+    assert {(u, v): w for u, v, w in graph.edges(data="weight")} == weights
+    assert graph.nodes["input", 2] == {
+        "layer": -1,
+        "index": 2,
+        "bias": 0.0,
+        "feature_name": "input_2",
+    }
+    assert graph.nodes["output", 1] == {
+        "layer": 2,
+        "index": 1,
+        "bias": 0.25,
+        "feature_name": "output_1",
+    }
+    assert ("input", 1) not in graph
+    assert ("input", 1) in network.to_networkx(all_features=True)
+    network.layer_names_ = ["a", "output"]
+    with pytest.raises(ValueError, match="layer_names must not have 'output'"):
+        network.to_networkx()
 
 
 def test_without_networkx(monkeypatch):

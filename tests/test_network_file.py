@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_network import NETWORKS, parameters, rows
+from test_network import ENDS, NETWORKS, parameters, rows
 
 from skfeat import _network_file
 from skfeat import network as network_module
@@ -34,12 +34,24 @@ def test_save_and_load(tmp_path, **kwargs):
 
 def assert_same(a, b):
     X = rows(a)
+    assert repr(a) == repr(b)
     np.testing.assert_array_equal(a.predict_raw(X), b.predict_raw(X))
     for name, value in vars(a).items():
         if isinstance(value, np.ndarray):
             assert value.dtype == vars(b)[name].dtype
     for name in ("layer_names_", "feature_names_", "links", "activation"):
         assert getattr(a, name) == getattr(b, name)
+
+
+def test_files_without_sparse_ends_are_as_they_were(saved):
+    """What the first skfeat wrote, and what it read."""
+    with np.load(io.BytesIO(saved)) as file:
+        names, header = set(file), json.loads(file["header"].tobytes())
+    assert header["version"] == 1
+    assert {"encoder_coef", "decoder_coef", "coefs.0.data"} <= names
+    assert not any(
+        name.startswith(("encoder_coef.", "decoder_coef.")) for name in names
+    )
 
 
 def test_numpy_reads_the_file_too(tmp_path):
@@ -90,7 +102,7 @@ def edit(content, **changes):
     header = json.loads(arrays["header"].tobytes())
     for name, value in changes.items():
         name = name.replace("__", ".")
-        known = name in arrays or name in ("extra", "front.9.coef")
+        known = name in arrays or isinstance(value, np.ndarray)
         value = value(arrays[name]) if callable(value) else value
         (arrays if known else header)[name] = value
     text = json.dumps(header).encode()
@@ -249,6 +261,15 @@ def saved(tmp_path_factory):
     return path.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def saved_sparse(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "net"
+    p = parameters(11, n_layers=3, density=1.0, sparse_ends=ENDS[-1])
+    assert all(p[name].nnz > 3 for name in ENDS[-1].split())
+    SparseFeatureNetwork(**p).save(path)
+    return path.read_bytes()
+
+
 CANNOT_READ = "Cannot read a SparseFeatureNetwork"
 
 
@@ -269,6 +290,22 @@ def test_hostile_files_are_refused(spoil, match, saved, tmp_path):
 def test_hostile_connectors_are_refused(part, change, saved, tmp_path):
     content = edit(saved, **{f"coefs__0__{part}": change})
     refused(tmp_path / "bad", content, "Cannot read")
+
+
+@pytest.mark.parametrize("end", ENDS[-1].split())
+@pytest.mark.parametrize(("part", "change"), CSR.values(), ids=CSR.keys())
+def test_hostile_ends_are_refused(part, change, end, saved_sparse, tmp_path):
+    content = edit(saved_sparse, **{f"{end}__{part}": change})
+    refused(tmp_path / "bad", content, "Cannot read")
+
+
+@pytest.mark.parametrize("end", ENDS[-1].split())
+def test_ends_with_parts_missing_or_of_two_kinds(end, saved, saved_sparse, tmp_path):
+    for part in ("data", "indices", "indptr"):
+        content = edit(saved_sparse, **{f"{end}__{part}": None})
+        refused(tmp_path / "bad", content, f"it has .* array '{end}")
+    both = edit(saved, **{f"{end}__data": np.ones(3)})
+    refused(tmp_path / "bad", both, "Cannot read")
 
 
 @pytest.mark.parametrize("field", sorted(_network_file._FIELDS))
@@ -292,7 +329,8 @@ def test_overlapping_entries_are_refused(saved, tmp_path):
 
 @settings(IN_FOLDER, max_examples=60)
 @given(position=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
-def test_a_spoilt_byte_is_refused_or_harmless(position, byte, saved, tmp_path):
+def test_a_spoilt_byte_is_refused_or_harmless(position, byte, saved_sparse, tmp_path):
+    saved = saved_sparse
     content = bytearray(saved)
     content[int(position * len(saved))] = byte
     path = tmp_path / "bad"

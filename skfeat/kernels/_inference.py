@@ -17,7 +17,7 @@ _BLOCK_ELEMENTS = 2**22
 
 def encode(
     X: np.ndarray,
-    coef: np.ndarray,
+    coef: np.ndarray | sparse.csr_array,
     intercept: np.ndarray,
     bias: np.ndarray,
     activation: Activation,
@@ -29,7 +29,7 @@ def encode(
     Parameters
     ----------
     X : ndarray of shape (n, d)
-    coef : ndarray of shape (m, d)
+    coef : ndarray or csr_array of shape (m, d)
     intercept : ndarray of shape (m,)
     bias : ndarray of shape (d,)
     activation : ReLU, TopK or JumpReLU
@@ -41,9 +41,12 @@ def encode(
     ndarray or csr_array of shape (n, m), of the dtype of X
     """
     coef, intercept, bias = (
-        np.asarray(array, dtype=X.dtype) for array in (coef, intercept, bias)
+        array.astype(X.dtype, copy=False)
+        if sparse.issparse(array)
+        else np.asarray(array, dtype=X.dtype)
+        for array in (coef, intercept, bias)
     )
-    n_rows, n_components = len(X), len(coef)
+    n_rows, n_components = len(X), len(intercept)
     block = max(1, _BLOCK_ELEMENTS // n_components)
     starts = range(0, n_rows, block)
 
