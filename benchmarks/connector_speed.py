@@ -98,7 +98,7 @@ def measure_identity(size):
     moments = Moments(X, Y)
     alpha_max = np.abs(moments.yx).max()
     alpha = ALPHA_SHARE * alpha_max
-    # Each gets the targets in the form it takes them in, ours as autoencoders code them.
+    # Each gets the targets in the form it takes them in.
     ours, codes = Ours(), sparse.csr_array(Y)
     ours.prepare(X, codes)
     optimum = ours.solve(alpha, TINY_TOL)

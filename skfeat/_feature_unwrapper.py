@@ -7,6 +7,7 @@ from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
+import torch
 from sklearn.base import TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
@@ -22,7 +23,6 @@ from skfeat._unwrap import (
     as_numpy,
     check_values,
     class_labels,
-    decoder,
     dense_codes,
     hard_predictions,
     layer_activations,
@@ -32,11 +32,14 @@ from skfeat._unwrap import (
     to_logits,
 )
 from skfeat._unwrap_parts import (
+    Ends,
+    default_budgets,
     fit_part,
     give_product_starts,
     one_budget_each,
     one_each,
     pick_layers,
+    with_decoder,
     with_weights,
 )
 from skfeat.adapters import (
@@ -58,13 +61,14 @@ from skfeat.utils._sklearn import (
 )
 from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 
-# Weights an output feature that the default connector keeps, on average.
-_WEIGHTS_PER_OUTPUT = 4
 # Distillation starts from this many times the budget, and prunes down to it.
 _WIDER = 8
 # Updates that distillation plans.
 _DISTILL_UPDATES = 1500
 _DISTILL_RATE = 5e-3
+
+# Fitted attributes that not every fit has.
+_DEPENDENT = ("_network", "classes_", "input_connector_", "output_connector_")
 
 
 class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
@@ -99,8 +103,21 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         linear modules, or of the activation modules after them. ``None`` means all.
 
     n_nonzero_coefs : int, list of int or None, default=None
-        Budget of nonzero weights for each connector. ``None`` leaves it to the
-        connectors.
+        Budget of nonzero weights for each connector, a list with those of the ends
+        first and last where these are connected. ``None`` leaves it to the connectors.
+
+    shared_budget : bool, default=False
+        Take the sum of the budgets as that of the whole network: distillation shares
+        it among the connectors where it helps most.
+
+    connect_input : bool, default=False
+        Compute the first features from the model's inputs by a connector, in place of
+        the model's first layers and the encoder: the network is sparse from its inputs
+        on.
+
+    connect_output : bool, default=False
+        Compute the outputs (the logits of a classifier) from the last features by a
+        linear connector, in place of the decoder and the model's last layers.
 
     distill : bool, default=True
         Train all connectors together on the model's own outputs after the
@@ -139,6 +156,12 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     connectors_ : list of FeatureConnector
         Fitted, one for each pair of consecutive unwrapped layers.
+
+    input_connector_ : FeatureConnector
+        From the inputs to the first features; only with `connect_input`.
+
+    output_connector_ : FeatureConnector
+        From the last features to the outputs; only with `connect_output`.
 
     layer_names_ : list of str
         Names of the unwrapped layers, first to last.
@@ -189,6 +212,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             tuple,
             None,
         ],
+        "shared_budget": ["boolean"],
+        "connect_input": ["boolean"],
+        "connect_output": ["boolean"],
         "distill": ["boolean"],
         "faithfulness": [Interval(Real, 0, None, closed="left")],
         "task": [StrOptions({"auto", "classification", "regression"})],
@@ -207,6 +233,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         connector=None,
         layers=None,
         n_nonzero_coefs=None,
+        shared_budget=False,
+        connect_input=False,
+        connect_output=False,
         distill=True,
         faithfulness=0.1,
         task="auto",
@@ -221,6 +250,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         self.connector = connector
         self.layers = layers
         self.n_nonzero_coefs = n_nonzero_coefs
+        self.shared_budget = shared_budget
+        self.connect_input = connect_input
+        self.connect_output = connect_output
         self.distill = distill
         self.faithfulness = faithfulness
         self.task = task
@@ -256,7 +288,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         data = {"X": X, "y": y, "metadata": None}
         X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
         check_consistent_length(X, y)
-        for name in ("_network", "classes_"):
+        for name in _DEPENDENT:
             self.__dict__.pop(name, None)
         chain = read_chain(self.model, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
@@ -267,7 +299,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         else:
             check_values(y, chain)
         layers = pick_layers(chain, self.layers)
-        seeds = draw_seeds(self.random_state, 2 * len(layers))
+        ends = Ends(bool(self.connect_input), bool(self.connect_output))
+        n_connectors = len(layers) - 1 + sum(ends)
+        seeds = draw_seeds(self.random_state, len(layers) + n_connectors + 1)
         autoencoders = self._make_autoencoders(layers, seeds[: len(layers)])
         connectors = one_each(
             FeatureConnector() if self.connector is None else self.connector,
@@ -275,48 +309,61 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             "connector",
             FeatureConnector,
         )
-        budgets = one_budget_each(self.n_nonzero_coefs, len(connectors))
+        if ends.output:
+            connectors[-1].set_params(link="identity")
+        budgets = one_budget_each(self.n_nonzero_coefs, n_connectors)
         device = resolve_device(self.device)
 
-        context = self._init_callback_context(max_subtasks=2 * len(layers))
+        n_parts = len(layers) + n_connectors + 1  # the last one distils
+        context = self._init_callback_context(max_subtasks=n_parts)
         context.call_on_fit_task_begin(estimator=self, **data)
         activations = layer_activations(chain, layers, X)
+        start, stop = layers[-1].stop, logits_end(chain, classes is not None)
+        outputs = chain.forward(activations[-1], start, stop)
         autoencoders = self._fit_autoencoders(autoencoders, activations, context, data)
         codes = [
             dense_codes(autoencoder, rows)
             for autoencoder, rows in zip(autoencoders, activations, strict=True)
         ]
-        give_product_starts(connectors, autoencoders, chain, layers)
-        self._fit_connectors(connectors, budgets, codes, context, data)
+        give_product_starts(ends.between(connectors), autoencoders, chain, layers)
+        features = [*([X] * ends.input), *codes, *([outputs] * ends.output)]
+        self._fit_connectors(connectors, budgets, features, ends, context, data)
 
         means = [rows.mean(axis=0) for rows in activations]
-        start, stop = layers[-1].stop, logits_end(chain, classes is not None)
 
-        def fitted(connectors, losses):
+        def fitted(autoencoders, connectors, losses):
             return {
                 "autoencoders_": autoencoders,
-                "connectors_": connectors,
+                "connectors_": ends.between(connectors),
+                **({"input_connector_": connectors[0]} if ends.input else {}),
+                **({"output_connector_": connectors[-1]} if ends.output else {}),
                 "layer_names_": [layer.name for layer in layers],
                 **({} if classes is None else {"classes_": classes}),
                 "n_iter_": len(losses),
                 "loss_curve_": losses,
                 "_chain": chain,
                 "_means": means,
-                "_network": make_network(chain, layers, autoencoders, connectors, stop),
+                "_network": make_network(
+                    chain, layers, autoencoders, connectors, stop, ends
+                ),
             }
 
         losses: list[float] = []
         if self.distill and connectors:
+            last = autoencoders[-1]
             student = Student(
-                features=codes,
+                features=features,
                 coefs=[connector.coef_.toarray() for connector in connectors],
                 intercepts=[connector.intercept_ for connector in connectors],
                 links=[connector.link for connector in connectors],
-                decode=decoder(chain.slice(start, stop), autoencoders[-1], device),
+                decoder=None if ends.output else (last.components_, last.intercept_),
+                back=chain.torch_function(
+                    start, stop, dtype=torch.float32, device=device
+                ),
             )
-            outputs = chain.forward(activations[-1], start, stop)
             settings = DistillSettings(
                 budgets=budgets,
+                share_budgets=bool(self.shared_budget),
                 classify=classes is not None,
                 faithfulness=float(self.faithfulness),
                 n_epochs=max(
@@ -327,10 +374,17 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 device=device,
                 seed=seeds[-1],
             )
-            connectors, losses = self._distill(
-                student, outputs, settings, connectors, fitted, context, data
+            autoencoders, connectors, losses = self._distill(
+                student,
+                outputs,
+                settings,
+                autoencoders,
+                connectors,
+                fitted,
+                context,
+                data,
             )
-        for name, value in fitted(connectors, losses).items():
+        for name, value in fitted(autoencoders, connectors, losses).items():
             setattr(self, name, value)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
@@ -607,44 +661,59 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 print(f"[FeatureUnwrapper] autoencoder {index}: R2 {score:.6g}")
         return fitted
 
-    def _distill(self, student, outputs, settings, connectors, fitted, context, data):
-        """Train the connectors together; return them anew, with the losses."""
+    def _distill(
+        self,
+        student,
+        outputs,
+        settings,
+        autoencoders,
+        connectors,
+        fitted,
+        context,
+        data,
+    ):
+        """Train the connectors together; return all parts anew, with the losses."""
         context = context.subcontext(
             task_name="distill", max_subtasks=settings.n_epochs
         )
         context.call_on_fit_task_begin(estimator=self, **data)
 
-        def moved(coefs, intercepts):
-            return with_weights(connectors, settings.budgets, coefs, intercepts)
+        def moved(learnt):
+            return (
+                with_decoder(autoencoders, learnt.decoder),
+                with_weights(connectors, settings, learnt),
+            )
 
-        coefs, intercepts, history = distill(
+        learnt, history = distill(
             student,
             outputs,
             np.ones(len(outputs)),
             settings,
             hooks=CallbackEpochs(
-                self, context, data, lambda weights: fitted(moved(*weights), [])
+                self, context, data, lambda learnt: fitted(*moved(learnt), [])
             ),
             verbose=self.verbose,
         )
         context.call_on_fit_task_end(estimator=self, **data)
-        return moved(coefs, intercepts), history.losses
+        return *moved(learnt), history.losses
 
-    def _fit_connectors(self, connectors, budgets, codes, context, data):
+    def _fit_connectors(self, connectors, budgets, features, ends, context, data):
         """Fit each connector on the features that the ones before it compute.
 
-        It learns to make up for their errors, which it would otherwise pass on.
+        It learns to make up for their errors, which it would otherwise pass on. Fills
+        in the budgets that are the connectors' own.
         """
-        inputs = codes[0]
+        defaults = default_budgets([part.shape[1] for part in features[1:]], ends)
+        inputs = features[0]
         for index, connector in enumerate(connectors):
-            targets = codes[index + 1]
+            targets = features[index + 1]
             budget = budgets[index]
             if budget is None:
                 budget = connector.n_nonzero_coefs
             if budget is None and self.connector is None:
-                budget = _WEIGHTS_PER_OUTPUT * targets.shape[1]
+                budget = defaults[index]
             if budget is not None:
-                wider = _WIDER * budget if self.distill else budget
+                wider = np.multiply(_WIDER if self.distill else 1, budget)
                 connector.set_params(n_nonzero_coefs=wider)
             budgets[index] = budget
             subcontext = context.subcontext(task_name="connector")

@@ -8,6 +8,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from skfeat.activations import ReLU
 from skfeat.kernels._inference import encode
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._arrays import accept_tensor
@@ -142,30 +143,46 @@ def probabilities(logits) -> np.ndarray:
     return softmax(logits, axis=1)
 
 
-def decoder(chain, autoencoder, device):
-    """Return the fixed, differentiable way from last features to outputs."""
-    back = chain.torch_function(dtype=torch.float32, device=device)
-    components, bias = (
-        torch.tensor(array, dtype=torch.float32, device=device)
-        for array in (autoencoder.components_, autoencoder.intercept_)
-    )
-    return lambda features: back(torch.addmm(bias, features, components))
-
-
-def make_network(chain, layers, autoencoders, connectors, stop) -> SparseFeatureNetwork:
+def make_network(
+    chain, layers, autoencoders, connectors, stop, ends
+) -> SparseFeatureNetwork:
     """Assemble the network of features, up to step `stop` of the chain."""
     first, last = autoencoders[0], autoencoders[-1]
+    between = ends.between(connectors)
+    if ends.input:
+        reads = connectors[0]
+        begin = {
+            "front": chain.slice(0, 0),
+            "encoder_coef": reads.coef_,
+            "encoder_intercept": reads.intercept_,
+            "encoder_bias": np.zeros(chain.n_features_in),
+            "activation": ReLU(),
+        }
+    else:
+        begin = {
+            "front": chain.slice(0, layers[0].stop),
+            "encoder_coef": first.encoder_coef_,
+            "encoder_intercept": first.encoder_intercept_,
+            "encoder_bias": first.intercept_,
+            "activation": first.make_activation(),
+        }
+    if ends.output:
+        end = {
+            "decoder_coef": connectors[-1].coef_.T,
+            "decoder_intercept": connectors[-1].intercept_,
+            "back": chain.slice(stop, stop),
+        }
+    else:
+        end = {
+            "decoder_coef": last.components_,
+            "decoder_intercept": last.intercept_,
+            "back": chain.slice(layers[-1].stop, stop),
+        }
     return SparseFeatureNetwork(
-        front=chain.slice(0, layers[0].stop),
-        encoder_coef=first.encoder_coef_,
-        encoder_intercept=first.encoder_intercept_,
-        encoder_bias=first.intercept_,
-        activation=first.make_activation(),
-        coefs=[connector.coef_ for connector in connectors],
-        intercepts=[connector.intercept_ for connector in connectors],
-        links=[connector.link for connector in connectors],
-        decoder_coef=last.components_,
-        decoder_intercept=last.intercept_,
-        back=chain.slice(layers[-1].stop, stop),
+        **begin,
+        coefs=[connector.coef_ for connector in between],
+        intercepts=[connector.intercept_ for connector in between],
+        links=[connector.link for connector in between],
+        **end,
         layer_names=[layer.name for layer in layers],
     )

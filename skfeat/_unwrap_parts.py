@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from copy import copy
 from numbers import Integral
+from typing import NamedTuple
 
 from scipy import sparse
 from sklearn.base import clone
 
 from skfeat.initialization import product_init
 from skfeat.utils._sklearn import _align_api_if_sparse
+
+# Weights an output that the default connector keeps on average: between features, and
+# where it reads the inputs or gives the outputs, which are no sparse features.
+_WEIGHTS_PER_FEATURE, _WEIGHTS_AT_ENDS = 4, 20
+
+
+class Ends(NamedTuple):
+    """Whether connectors lead from the inputs, and to the outputs."""
+
+    input: bool
+    output: bool
+
+    def between(self, connectors: list) -> list:
+        """Return the connectors between features."""
+        return connectors[self.input : len(connectors) - self.output]
+
+
+def default_budgets(n_outputs: list[int], ends: Ends) -> list[int]:
+    """Return the weights that default connectors of so many outputs keep."""
+    budgets = [_WEIGHTS_PER_FEATURE * n for n in n_outputs]
+    if ends.input:
+        budgets[0] = _WEIGHTS_AT_ENDS * n_outputs[0]
+    if ends.output:
+        budgets[-1] = _WEIGHTS_AT_ENDS * n_outputs[-1]
+    return budgets
 
 
 def pick_layers(chain, names) -> list:
@@ -122,16 +148,31 @@ def give_product_starts(connectors, autoencoders, chain, layers) -> None:
         )
 
 
-def with_weights(connectors, budgets, coefs, intercepts) -> list:
-    """Copy fitted connectors, with other weights and the budget these keep to."""
+def with_weights(connectors, settings, learnt) -> list:
+    """Copy fitted connectors, with the weights and the budgets of a distillation."""
     copies = []
     for connector, budget, coef, intercept in zip(
-        connectors, budgets, coefs, intercepts, strict=True
+        connectors, settings.budgets, learnt.coefs, learnt.intercepts, strict=True
     ):
         connector = copy(connector)
         connector.n_nonzero_coefs = budget
         dtype = connector.coef_.dtype
         connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef.astype(dtype)))
         connector.intercept_ = intercept.astype(dtype)
+        if settings.share_budgets and budget is not None:
+            connector.n_nonzero_coefs = int(connector.coef_.nnz)
         copies.append(connector)
     return copies
+
+
+def with_decoder(autoencoders, decoder) -> list:
+    """Copy the last of fitted autoencoders with another decoder and the same codes."""
+    if decoder is None:
+        return autoencoders
+    last = copy(autoencoders[-1])
+    components, intercept = (part.astype(last.components_.dtype) for part in decoder)
+    # The encoder subtracts the decoder's bias: its own makes up for the change.
+    moved = last.encoder_coef_ @ (intercept - last.intercept_)
+    last.encoder_intercept_ = last.encoder_intercept_ + moved
+    last.components_, last.intercept_ = components, intercept
+    return [*autoencoders[:-1], last]

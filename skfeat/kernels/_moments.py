@@ -115,7 +115,8 @@ def add_products(X, Y, w: np.ndarray, xx: np.ndarray, xy: np.ndarray, team: Team
     """
     if xx.size + xy.size <= CACHED_MOMENTS:
         parts = [(part.indptr, part.indices, part.data) for part in (X, Y)]
-        work = np.concatenate([[0], np.cumsum(np.bincount(X.indices, minlength=len(xx)))])
+        count = np.bincount(X.indices, minlength=len(xx))
+        work = np.concatenate([[0], np.cumsum(count)])
         team.run(
             compiled().add_products_by_row,
             len(xx),

@@ -8,13 +8,13 @@ on the same rows; no labels are needed. Weights are pruned while they train.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
-from skfeat.solvers._prune import Pruner
+from skfeat.solvers._prune import Pruner, is_time, share
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, n_batches, shuffled_batches, to_numpy
 
@@ -22,27 +22,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Share of the latest batch in the running mean of squared gradients.
+_CURVATURE_SHARE = 0.02
+
+# Learning rate of the decoder, as a share of the connectors'.
+_DECODER_RATE = 0.2
+
+
 @dataclass(frozen=True)
 class Student:
-    """The network that learns: features, connectors, and the fixed way to the outputs.
+    """The network that learns: features, connectors, and the way to the outputs.
 
     Parameters
     ----------
     features : list of ndarray, (n, m_l) each
-        The autoencoders' codes, first to last layer. The first are the inputs, the
-        others what `faithfulness` holds on to.
+        What the first connector reads, then what each is to compute: the codes of the
+        autoencoders, which `faithfulness` holds on to, and last the outputs where there
+        is no decoder.
     coefs : list of ndarray, (m_{l+1}, m_l) each
     intercepts : list of ndarray, (m_{l+1},) each
     links : list of {"relu", "identity"}
-    decode : callable
-        Maps a tensor of last-layer features to the model's outputs, differentiably.
+    decoder : tuple of ndarrays (m_last, d) and (d,), or None
+        Learns too. ``None``: the last connector computes the outputs themselves.
+    back : callable
+        Maps a tensor of decoded activations (n, d) to the model's outputs,
+        differentiably.
     """
 
     features: list[np.ndarray]
     coefs: list[np.ndarray]
     intercepts: list[np.ndarray]
     links: list[str]
-    decode: Callable[[torch.Tensor], torch.Tensor]
+    decoder: tuple[np.ndarray, np.ndarray] | None
+    back: Callable[[torch.Tensor], torch.Tensor]
+
+
+class Learnt(NamedTuple):
+    """What a student has learnt, in the units of the features."""
+
+    coefs: list[np.ndarray]
+    intercepts: list[np.ndarray]
+    decoder: tuple[np.ndarray, np.ndarray] | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,8 @@ class DistillSettings:
     ----------
     budgets : list of int or None
         Nonzero weights of each connector; ``None`` keeps its support.
+    share_budgets : bool
+        Keep to their sum alone.
     classify : bool
         Match output distributions (KL divergence) rather than output values.
     faithfulness : float
@@ -65,6 +87,7 @@ class DistillSettings:
     """
 
     budgets: list[int | None]
+    share_budgets: bool
     classify: bool
     faithfulness: float
     n_epochs: int
@@ -82,7 +105,7 @@ def distill(
     *,
     hooks: EpochHooks | None = None,
     verbose: int = 0,
-) -> tuple[list[np.ndarray], list[np.ndarray], History]:
+) -> tuple[Learnt, History]:
     """Move a student's weights so that it computes the model's outputs.
 
     Parameters
@@ -97,7 +120,7 @@ def distill(
 
     Returns
     -------
-    coefs, intercepts : lists of ndarray
+    learnt : Learnt
     history : History
     """
     learner = _Learner(student, outputs, sample_weight, settings)
@@ -126,8 +149,7 @@ def distill(
         verbose=verbose,
         remedy="set distill=False, or rescale the activations of the model",
     )
-    coefs, intercepts = learner.finish()
-    return coefs, intercepts, history
+    return learner.finish(), history
 
 
 class _Learner:
@@ -161,12 +183,22 @@ class _Learner:
         for pruner, budget in zip(self.pruners, settings.budgets, strict=True):
             if budget is not None:
                 pruner.first, pruner.budget = max(pruner.budget, budget), budget
-        # Mean square of the features that each connector reads, over recent batches.
-        self.squares = [torch.zeros(coef.shape[1]) for coef in self.coefs]
-        self.squares = [square.to(settings.device) for square in self.squares]
-        self.optimizer = torch.optim.Adam(
-            [*self.coefs, *self.intercepts], lr=settings.learning_rate, fused=True
-        )
+        # Mean square of each weight's gradient over recent batches: the curvature of
+        # the loss in this weight, up to a factor that is the same for all.
+        self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
+        self.decoder = [self._parameter(part) for part in self._decoder_units()]
+        learnt = [*self.coefs, *self.intercepts]
+        groups = [{"params": learnt, "share": 1.0}]
+        if self.decoder:
+            groups.append({"params": self.decoder, "share": _DECODER_RATE})
+        self.parameters = [*learnt, *self.decoder]
+        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
+
+    def _decoder_units(self):
+        if self.student.decoder is None:
+            return []
+        components, bias = self.student.decoder
+        return components * self.scales[-1], bias
 
     def _parameter(self, array):
         return torch.tensor(
@@ -186,38 +218,60 @@ class _Learner:
         loss.backward()
         value = loss.detach()
         distributed.all_reduce(
-            value, *(p.grad for p in [*self.coefs, *self.intercepts])
+            value, *(p.grad for p in self.parameters if p.grad is not None)
         )
         self.n_steps += 1
         progress = self.n_steps / planned
         rate = settings.learning_rate * one_cycle(progress, warm_up=0.1, decay=0.5)
-        self.optimizer.param_groups[0]["lr"] = rate
-        for coef, pruner in zip(self.coefs, self.pruners, strict=True):
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        for coef, pruner, curvature in zip(
+            self.coefs, self.pruners, self.curvatures, strict=True
+        ):
+            curvature.lerp_(coef.grad.square(), _CURVATURE_SHARE)
             coef.grad *= pruner.mask
         self.optimizer.step()
-        for pruner, square in zip(self.pruners, self.squares, strict=True):
-            pruner.step(self.n_steps, progress, square.sqrt())
+        for pruner in self.pruners:
+            pruner.apply()
+        if is_time(self.n_steps, progress):
+            self._prune(progress)
         return float(value)
+
+    def _prune(self, progress):
+        """Drop the weights whose loss would cost least, by a parabola in each."""
+        saliencies = [
+            coef.detach().square() * curvature
+            for coef, curvature in zip(self.coefs, self.curvatures, strict=True)
+        ]
+        if self.settings.share_budgets:
+            share(self.pruners, progress, saliencies)
+            return
+        for pruner, saliency in zip(self.pruners, saliencies, strict=True):
+            pruner.prune(progress, saliency)
 
     def _loss(self, rows, weights):
         student, settings = self.student, self.settings
         features = self._rows(student.features[0], rows) / self.scales[0]
         loss = features.new_zeros(())
+        n_held = len(self.coefs) - (student.decoder is None)
         for layer, (coef, intercept) in enumerate(
             zip(self.coefs, self.intercepts, strict=True)
         ):
-            square = weights @ features.detach().square()
-            distributed.all_reduce(square)
-            self.squares[layer].lerp_(square, 0.05 if self.n_steps else 1.0)
             features = torch.addmm(intercept, features, coef.T)
             if student.links[layer] == "relu":
                 features = features.relu()
-            if settings.faithfulness > 0:
+            if settings.faithfulness > 0 and layer < n_held:
                 target = self._rows(student.features[layer + 1], rows)
                 error = features * self.scales[layer + 1] - target
-                share = (weights @ error.square()).sum() / self.variances[layer + 1]
-                loss = loss + settings.faithfulness * share
-        outputs = student.decode(features * self.scales[-1])
+                error_share = (weights @ error.square()).sum() / self.variances[
+                    layer + 1
+                ]
+                loss = loss + settings.faithfulness * error_share
+        if self.decoder:
+            components, bias = self.decoder
+            outputs = student.back(torch.addmm(bias, features, components))
+        else:
+            outputs = features * self.scales[-1]
         return loss + self._mismatch(outputs, self._rows(self.outputs, rows), weights)
 
     def _mismatch(self, outputs, targets, weights):
@@ -233,8 +287,8 @@ class _Learner:
         log_q, log_p = outputs.log_softmax(dim=1), targets.log_softmax(dim=1)
         return weights @ (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
-    def weights(self):
-        """Return copies of the weights and intercepts, in raw units."""
+    def weights(self) -> Learnt:
+        """Return copies of what is learnt, in raw units."""
         into, out = self.scales[:-1], self.scales[1:]
         coefs = [
             to_numpy(coef, np.float64) * (b / a)
@@ -244,12 +298,14 @@ class _Learner:
             to_numpy(intercept, np.float64) * b
             for intercept, b in zip(self.intercepts, out, strict=True)
         ]
-        return coefs, intercepts
+        if not self.decoder:
+            return Learnt(coefs, intercepts, None)
+        components, bias = (to_numpy(part, np.float64) for part in self.decoder)
+        return Learnt(coefs, intercepts, (components / self.scales[-1], bias))
 
-    def finish(self):
-        """Prune to the budgets, if that is still to be done, and return the weights."""
-        for pruner, square in zip(self.pruners, self.squares, strict=True):
-            pruner.prune(1.0, square.sqrt())
+    def finish(self) -> Learnt:
+        """Prune to the budgets, if that is still to be done; return what is learnt."""
+        self._prune(1.0)
         return self.weights()
 
 

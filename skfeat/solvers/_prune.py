@@ -10,6 +10,8 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -17,6 +19,40 @@ import torch
 # have been learnt before they can be ranked, and the rest of the run is refit.
 _PRUNED_FROM, _PRUNED_AT = 0.2, 0.6
 _PRUNE_EVERY = 16
+
+
+def is_time(n_steps: int, progress: float) -> bool:
+    """Tell whether to prune after this update."""
+    return n_steps % _PRUNE_EVERY == 0 and _PRUNED_FROM <= progress <= _PRUNED_AT
+
+
+def left_at(progress: float, first, budget) -> np.ndarray:
+    """Return how many weights are left at a share `progress` of the run."""
+    pruned = (progress - _PRUNED_FROM) / (_PRUNED_AT - _PRUNED_FROM)
+    left = (1 - min(1.0, pruned)) ** 3
+    return np.rint(budget + (first - budget) * left).astype(int)
+
+
+def share(pruners: list[Pruner], progress: float, saliencies: list) -> None:
+    """Let matrices share the sum of their budgets, as their saliencies have it.
+
+    The saliencies of all must be in one unit.
+    """
+    keep = left_at(
+        progress, sum(p.first for p in pruners), sum(p.budget for p in pruners)
+    )
+    saliency = torch.cat(
+        [
+            s.masked_fill(~p.mask, -1.0).ravel()
+            for p, s in zip(pruners, saliencies, strict=True)
+        ]
+    )
+    kept = torch.zeros(len(saliency), dtype=torch.bool, device=saliency.device)
+    kept[saliency.topk(min(int(keep), len(saliency)), sorted=False).indices] = True
+    parts = kept.split([p.mask.numel() for p in pruners])
+    for pruner, part in zip(pruners, parts, strict=True):
+        pruner.mask &= part.view_as(pruner.mask)
+        pruner.apply()
 
 
 class Pruner:
@@ -47,18 +83,24 @@ class Pruner:
         pruner.apply()
         return pruner
 
-    def step(self, n_steps: int, progress: float, scale: torch.Tensor) -> None:
+    def step(
+        self, n_steps: int, progress: float, saliency: Callable[[], torch.Tensor]
+    ) -> None:
         """Follow an update of the weights: hold zeros, and prune when it is time."""
         self.apply()
-        if n_steps % _PRUNE_EVERY == 0 and _PRUNED_FROM <= progress <= _PRUNED_AT:
-            self.prune(progress, scale)
+        if is_time(n_steps, progress):
+            self.prune(progress, saliency())
 
-    def prune(self, progress: float, scale: torch.Tensor) -> None:
-        """Drop weights at a share `progress` of the run, by ``|w_oj| * scale_j``."""
-        pruned = (progress - _PRUNED_FROM) / (_PRUNED_AT - _PRUNED_FROM)
-        left = (1 - min(1.0, pruned)) ** 3
-        keep = np.rint(self.budget + (self.first - self.budget) * left).astype(int)
-        saliency = (self.coef.abs() * scale).masked_fill_(~self.mask, -1.0)
+    def prune(self, progress: float, saliency: torch.Tensor) -> None:
+        """Drop the least salient weights at a share `progress` of the run.
+
+        Parameters
+        ----------
+        progress : float
+        saliency : Tensor of shape (q, p), not negative
+        """
+        keep = left_at(progress, self.first, self.budget)
+        saliency = saliency.masked_fill(~self.mask, -1.0)
         if self.each:
             left_of_row = torch.as_tensor(keep, device=saliency.device)[:, None]
             order = saliency.argsort(dim=1, descending=True, stable=True)

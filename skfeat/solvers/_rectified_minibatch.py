@@ -172,6 +172,9 @@ class ConnectorTrainer:
         penalty = self.alpha * float(self.coef.abs().sum())
         return total / float(sample_weight.sum()) + penalty
 
+    def _saliency(self) -> torch.Tensor:
+        return self.coef.abs() * self.spread
+
     def _step(self, X, Y, sample_weight, rows, weight) -> float:
         mine = distributed.shard(rows)
         x = self._tensor(X[mine]) / self.scales.x
@@ -204,7 +207,7 @@ class ConnectorTrainer:
             threshold = self.alpha * rate / (corrected.sqrt_() + 1e-8)
             self.coef.sub_(self.coef.clamp(-threshold, threshold))
         if self.pruner is not None:
-            self.pruner.step(self.n_steps, progress, self.spread)
+            self.pruner.step(self.n_steps, progress, self._saliency)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Return a copy of the weights (q, p) and the intercept (q,), in raw units."""
@@ -227,7 +230,7 @@ class ConnectorTrainer:
                 "'learning_rate_init'."
             )
         if self.pruner is not None:
-            self.pruner.prune(1.0, self.spread)
+            self.pruner.prune(1.0, self._saliency())
         return self.weights()
 
     def state(self) -> dict:
