@@ -217,7 +217,9 @@ def _attribute_block(
     output_bias = output_bias + slopes @ d_intercept
     slopes = slopes @ decoder.T
 
-    contributions, edges, biases = [features[-1] * slopes], [], []
+    contributions = [features[-1] * slopes]
+    edges: list[sparse.csr_array] = []
+    biases: list[np.ndarray] = []
     connectors = zip(network.coefs_, network.intercepts_, network.links, strict=True)
     for (coef, intercept, link), (before, after) in reversed(
         list(zip(connectors, pairwise(features), strict=True))

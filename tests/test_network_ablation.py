@@ -67,7 +67,7 @@ def test_agrees_with_a_plain_loop(seed, n_layers, k, value):
 
 
 def test_ways_to_name_features():
-    network = SparseFeatureNetwork(**parameters(3))
+    network = SparseFeatureNetwork(**parameters(7))
     X = rows(network)
     expected = network.ablate(X, [("fc1", 0), ("fc0", 1)]).outputs
     assert not np.allclose(expected, network.predict_raw(X))
@@ -84,7 +84,7 @@ def test_ways_to_name_features():
 
 
 def test_means_of_other_rows_and_blocks(monkeypatch):
-    network = SparseFeatureNetwork(**parameters(3))
+    network = SparseFeatureNetwork(**parameters(7))
     X, other = rows(network, 9), rows(network, 30)[9:] + 1
     mean = network.features(other)[1][:, 0].mean()
     options = {"value": "mean", "reference": other}
@@ -97,7 +97,7 @@ def test_means_of_other_rows_and_blocks(monkeypatch):
 
 
 def test_nothing_is_changed_and_the_dtype_is_kept():
-    network = SparseFeatureNetwork(**parameters(3, dtype="f4"))
+    network = SparseFeatureNetwork(**parameters(7, dtype="f4"))
     X = rows(network, dtype="f4")
     before, raw = X.copy(), network.predict_raw(X)
     found = network.ablate(X, "F1_1", value="mean")
@@ -124,13 +124,13 @@ def test_nothing_is_changed_and_the_dtype_is_kept():
     ],
 )
 def test_features_that_are_not_there(features, message):
-    network = SparseFeatureNetwork(**parameters(3))
+    network = SparseFeatureNetwork(**parameters(7))
     with pytest.raises(ValueError, match=message):
         network.ablate(rows(network), features)
 
 
 def test_a_name_that_several_features_have():
-    p = parameters(3)
+    p = parameters(7)
     network = SparseFeatureNetwork(**p)
     names = [["same"] * m for m in network.n_components_]
     network = SparseFeatureNetwork(**p, feature_names=names)
@@ -141,13 +141,13 @@ def test_a_name_that_several_features_have():
 
 @pytest.mark.parametrize("value", ["median", np.nan, np.inf, None, True, [0.0]])
 def test_values_that_are_none(value):
-    network = SparseFeatureNetwork(**parameters(3))
+    network = SparseFeatureNetwork(**parameters(7))
     with pytest.raises(ValueError, match="value must be 'zero', 'mean' or a finite"):
         network.ablate(rows(network), "F1_0", value=value)
 
 
 def test_rows_are_checked():
-    network = SparseFeatureNetwork(**parameters(3))
+    network = SparseFeatureNetwork(**parameters(7))
     X = rows(network)
     with pytest.raises(ValueError, match="reference has 2 features"):
         network.ablate(X, "F1_0", value="mean", reference=X[:, :2])

@@ -138,7 +138,7 @@ def test_agrees_with_sums_over_paths(**kwargs):
 
 
 def test_inputs_agree_with_autograd():
-    network = piecewise_linear(3, 3, "topk", "relu", "relu")
+    network = piecewise_linear(7, 3, "topk", "relu", "relu")
     X = rows(network, 8)
     parts = network.attribute(X, output=1, inputs=True)
     T = torch.tensor(X, requires_grad=True)
@@ -148,7 +148,7 @@ def test_inputs_agree_with_autograd():
 
 
 def test_float32_rows_are_split_in_their_precision():
-    network = piecewise_linear(3, 3, "topk", "relu", "affine", dtype="f4")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine", dtype="f4")
     X = rows(network, dtype="f4")
     parts = network.attribute(X, inputs=True)
     arrays = [*parts.features, *parts.biases, *parts.edges, parts.inputs, parts.value]
@@ -160,7 +160,7 @@ def test_float32_rows_are_split_in_their_precision():
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
-    network = piecewise_linear(5, 2, "topk", "relu", "affine")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
     X = rows(network, 11)
     output = np.arange(11) % 3
     whole = network.attribute(X, output, inputs=True)
@@ -178,7 +178,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
 
 
 def test_mean_flow_is_the_mean_of_magnitudes():
-    network = piecewise_linear(5, 2, "topk", "relu", "affine")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
     X = rows(network, 25)
     parts = network.attribute(X, inputs=True)
     flow = network.mean_flow(X, inputs=True)
@@ -199,7 +199,7 @@ def test_mean_flow_is_the_mean_of_magnitudes():
 
 
 def test_sparse_encoder_and_decoder_give_the_same():
-    dense = piecewise_linear(7, 2, "topk", "nothing", "nothing")
+    dense = piecewise_linear(7, 3, "topk", "nothing", "nothing")
     network = copy.copy(dense)
     network._features = dense._features
     network.encoder_coef_ = sparse.csr_array(dense.encoder_coef_)
@@ -216,7 +216,7 @@ def test_sparse_encoder_and_decoder_give_the_same():
 
 
 def test_inputs_only_when_asked_for():
-    network = piecewise_linear(5, 2, "topk", "relu", "affine")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
     parts = network.attribute(rows(network, 2))
     assert parts.inputs is parts.input_edges is parts.input_bias is None
     with pytest.raises(ValueError, match="needs attribute"):
@@ -224,7 +224,7 @@ def test_inputs_only_when_asked_for():
 
 
 def test_no_rows():
-    network = piecewise_linear(5, 2, "topk", "relu", "affine")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
     parts = network.attribute(rows(network, 3)[:0], inputs=True)
     assert [part.shape for part in parts.edges] == [
         (0, coef.nnz) for coef in network.coefs_
@@ -253,14 +253,14 @@ def test_curved_steps_are_refused():
 
 @pytest.mark.parametrize("output", [3, -1, 0.0, "a", [0, 1], [[0] * 5], True])
 def test_outputs_that_are_not_there(output):
-    network = piecewise_linear(5, 2, "topk", "relu", "affine")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
     got = re.escape(f"Got {output!r} instead")
     with pytest.raises(ValueError, match=f"output must be an int from 0 to 2.*{got}"):
         network.attribute(rows(network, 5), output)
 
 
 def test_rows_are_checked_and_left_alone():
-    network = piecewise_linear(5, 2, "topk", "relu", "affine")
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
     X = rows(network, 5)
     before = X.copy()
     network.attribute(X, inputs=True)

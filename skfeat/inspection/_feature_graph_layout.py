@@ -40,7 +40,8 @@ def strongest_edges(matrices, n_edges):
     -------
     list of Edges
     """
-    chosen, reached = [], None
+    chosen: list[Edges] = []
+    reached = None
     for matrix in reversed(matrices):
         entries = sparse.coo_array(matrix)
         target, source = entries.coords
@@ -134,7 +135,7 @@ def box_heights(strength, room, font):
         Between two boxes.
     """
     n, line = len(strength), LINE * font
-    gap = min(0.3 * line, room / (3 * n))
+    gap = min(0.3 * line, room / (3 * max(1, n)))
     room = room - gap * (n - 1)
     labelled = np.ones(n, bool)
     if n * line <= room:
@@ -151,7 +152,7 @@ def box_bottoms(heights, gap, room, line):
     """Stack the boxes from the top, spread out a little, about the middle."""
     n = len(heights)
     spare = room - heights.sum() - gap * (n - 1)
-    gap += min(max(0.0, spare) / n, 1.8 * line)
+    gap += min(max(0.0, spare) / max(1, n), 1.8 * line)
     total = heights.sum() + gap * (n - 1)
     tops = (room + total) / 2 - np.concatenate([[0], np.cumsum(heights + gap)[:-1]])
     return tops - heights
