@@ -28,7 +28,8 @@ def graph_data(caller, network, X, *, output, inputs, input_names, output_names)
         else:
             data = _mean_flows(network, X, output, inputs)
     names = [*network.feature_names_]
-    titles = [*network.layer_names_]
+    # Modules of an nn.Sequential are called "0", "2": that alone tells nothing.
+    titles = [f"layer {n}" if n.isdigit() else n for n in network.layer_names_]
     if inputs:
         names.insert(0, input_names or [f"x{k}" for k in range(d)])
         titles.insert(0, "inputs")
@@ -49,7 +50,7 @@ def _flows_of_one(network, X, output, inputs, output_names):
         values.insert(0, parts.inputs[0])
     name, value = output_names[parts.output[0]], float(parts.value[0])
     first = float(values[0].sum())
-    source = "the inputs" if inputs else network.layer_names_[0]
+    source = "the inputs" if inputs else "the first features"
     return {
         "edges": edges,
         "node_values": [*values, parts.value],
