@@ -55,7 +55,8 @@ def pull_back(
     """
     bias = np.zeros(len(slopes), slopes.dtype)
     for step, before in zip(reversed(chain.steps), values[-2::-1], strict=True):
-        arrays = {k: v.astype(slopes.dtype) for k, v in step.arrays.items()}
+        dtype = slopes.dtype
+        arrays = {k: v.astype(dtype, copy=False) for k, v in step.arrays.items()}
         match step.kind:
             case "affine":
                 bias += slopes @ arrays["intercept"]
@@ -66,6 +67,6 @@ def pull_back(
             case "relu":
                 slopes = slopes * (before > 0)
             case "leaky_relu":
-                below = slopes.dtype.type(step.settings["negative_slope"])
+                below = dtype.type(step.settings["negative_slope"])
                 slopes = np.where(before > 0, slopes, below * slopes)
     return slopes, bias

@@ -137,6 +137,14 @@ class SparseFeatureNetwork:
     array([[10.],
            [30.]])
 
+    What flows along each weight to the output, row by row and on average:
+
+    >>> [network.attribute(X).flow(row, 0).toarray().tolist() for row in (0, 1)]
+    [[[6.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 20.0, 0.0]]]
+    >>> network.mean_flow(X).edges[0].toarray()
+    array([[ 3.,  0.,  0.],
+           [ 0., 10.,  0.]])
+
     What no row needs goes away; the third feature stays, it competes with the others:
 
     >>> network.compact()

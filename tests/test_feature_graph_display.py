@@ -317,6 +317,20 @@ def test_from_estimator_takes_names_from_the_model():
     assert display.node_names[-1] == ["no", "maybe", "yes", "never"]
 
 
+def test_one_logit_is_that_of_the_second_class():
+    class Unwrapper(BaseEstimator):
+        def fit(self):
+            self.classes_ = np.array([3, 8])
+            return self
+
+        def network(self):
+            return network(back=[affine(RNG, 5, 1)])
+
+    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(), X[0])
+    assert display.node_names[-1] == ["8"]
+    assert display.value_name == "contribution to 8"
+
+
 def test_given_axes_open_no_figure_and_plotting_twice_works():
     figure, ax = plt.subplots()
     display = large()

@@ -78,7 +78,7 @@ class FeatureGraphDisplay:
     ... )
     >>> display = display.plot(n_edges=2)
     >>> [column.tolist() for column in display.columns_]
-    [[0], [1, 0], [0]]
+    [[0], [0, 1], [0]]
     >>> [round(share, 3) for share in display.coverage_]
     [0.857, 1.0]
     """
