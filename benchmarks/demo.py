@@ -1,7 +1,8 @@
 """Unwrap a small network on scikit-learn's digits: what `make demo` runs.
 
 Prints the report and saves pictures to ``demo_figures/`` in the current folder. With
-``--readme`` it also writes the picture of the README, ``docs/images/readme.png``.
+``--readme`` it also writes the pictures of the docs, ``docs/images/readme.png`` and
+``feature_graph.png``.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.inspection import (
     ActivationDisplay,
     ConnectorDisplay,
+    FeatureGraphDisplay,
     ReconstructionDisplay,
     TopExamplesDisplay,
 )
 from skfeat.unwrap_report import Report
 
 FIGURES = Path("demo_figures")
-README_PICTURE = Path(__file__).parents[1] / "docs" / "images" / "readme.png"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 N_NEURONS, N_FEATURES, N_ACTIVE = 48, 96, 8
 # Activations above it are counted in the pictures.
@@ -42,7 +44,7 @@ THRESHOLD = 0.3
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--readme", action="store_true", help=f"write {README_PICTURE}")
+    parser.add_argument("--readme", action="store_true", help=f"write to {IMAGES} too")
     readme = parser.parse_args().readme
 
     X, y = load_digits(return_X_y=True)
@@ -75,6 +77,8 @@ def main():
     paths = save_figures(model, unwrapper, X_test, shown)
     if readme:
         paths.append(save_readme_picture(model, unwrapper, X_test, shown))
+        paths.append(IMAGES / "feature_graph.png")
+        draw_graph(unwrapper, X_test).savefig(paths[-1], dpi=100)
     print("\nPictures:")
     for path in paths:
         print(f"  {path}")
@@ -141,7 +145,7 @@ def hidden_activations(model, X):
 
 
 def save_figures(model, unwrapper, X, features):
-    """Save the four pictures and return their paths."""
+    """Save the five pictures and return their paths."""
     FIGURES.mkdir(exist_ok=True)
     autoencoder, row = unwrapper.autoencoders_[0], hidden_activations(model, X[:1])
     figures = {}
@@ -163,12 +167,22 @@ def save_figures(model, unwrapper, X, features):
         feature_names=[f"F2_{feature}" for feature in features],
     )
     figures["digits"] = display.figure_
+    figures["circuit"] = draw_graph(unwrapper, X)
     paths = []
     for name, figure in figures.items():
         paths.append(FIGURES / f"{name}.png")
         figure.savefig(paths[-1], dpi=100)
         plt.close(figure)
     return paths
+
+
+def draw_graph(unwrapper, X):
+    """Draw how the features compute the answer for one digit, from its pixels."""
+    pixels = [f"row {row}, column {column}" for row, column in np.ndindex(8, 8)]
+    display = FeatureGraphDisplay.from_estimator(
+        unwrapper, X[0], inputs=True, input_names=pixels, n_edges=24
+    )
+    return display.figure_
 
 
 def draw_matrices(model, unwrapper, axes, *, colorbar):
@@ -201,7 +215,7 @@ def draw_matrices(model, unwrapper, axes, *, colorbar):
 
 def save_readme_picture(model, unwrapper, X, features):
     """Save weights between neurons, weights between features, and what they mean."""
-    README_PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     figure = plt.figure(figsize=(14, 5.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(2, 1), wspace=0.02)
     axes = left.subplots(1, 2)
@@ -218,9 +232,9 @@ def save_readme_picture(model, unwrapper, X, features):
         feature_names=[f"F2_{feature}" for feature in features[:6]],
         ax=right.subplots(),
     )
-    figure.savefig(README_PICTURE, dpi=100)
+    figure.savefig(IMAGES / "readme.png", dpi=100)
     plt.close(figure)
-    return README_PICTURE
+    return IMAGES / "readme.png"
 
 
 if __name__ == "__main__":

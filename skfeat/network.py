@@ -11,6 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from skfeat import _network_file
+from skfeat._network_ablation import Ablation, ablate
+from skfeat._network_attribution import Attribution, MeanFlow, attribute, mean_flow
 from skfeat._network_checks import (
     LINKS,
     as_activation,
@@ -142,6 +144,17 @@ class SparseFeatureNetwork:
     >>> network.raw_from_features(second, layer=1)
     array([[10.],
            [30.]])
+    >>> network.ablate(X, {"fc2": "F2_0"}).outputs  # the same by name
+    array([[10.],
+           [30.]])
+
+    What flows along each weight to the output, row by row and on average:
+
+    >>> [network.attribute(X).flow(row, 0).toarray().tolist() for row in (0, 1)]
+    [[[6.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 20.0, 0.0]]]
+    >>> network.mean_flow(X).edges[0].toarray()
+    array([[ 3.,  0.,  0.],
+           [ 0., 10.,  0.]])
 
     What no row needs goes away; the third feature stays, it competes with the others:
 
@@ -317,6 +330,119 @@ class SparseFeatureNetwork:
         hidden = F @ self.decoder_coef_.astype(F.dtype, copy=False)
         hidden += self.decoder_intercept_.astype(F.dtype, copy=False)
         return self.back.forward(hidden)
+
+    def attribute(
+        self, X: Any, output: Any = None, *, inputs: bool = False
+    ) -> Attribution:
+        """Split an output of each row into what features, weights and biases bring.
+
+        With the features that are active on a row the network is linear, so the split
+        is exact: at every layer the parts add up to the output.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+            Everything is computed in its precision.
+        output : int or array-like of int of shape (n,), default=None
+            Which output, of all rows or of each. ``None``: the largest of each row.
+        inputs : bool, default=False
+            Go on through `front`, to the inputs.
+
+        Returns
+        -------
+        attribution : Attribution
+            With the arrays `value` (n,), `features` (one of (n, m_i) a layer),
+            `edges` (one of (n, nnz) a connector, CSR), `biases`, `output_bias`, and
+            the methods ``total(layer)`` and ``flow(row, connector)``.
+
+        Raises
+        ------
+        ValueError
+            If `back` (or `front`, of which only `inputs` asks) has a step that is
+            curved, as a tanh or a layer norm, or if there is no such output.
+
+        Examples
+        --------
+        >>> from skfeat.chain import Chain
+        >>> from skfeat.activations import ReLU
+        >>> from skfeat.network import SparseFeatureNetwork
+        >>> network = SparseFeatureNetwork(
+        ...     front=Chain.from_steps([], n_features_in=2),
+        ...     encoder_coef=[[1, 0], [0, 1]],
+        ...     encoder_intercept=[0, 0],
+        ...     encoder_bias=[0, 0],
+        ...     activation=ReLU(),
+        ...     coefs=[[[2, -1], [0, 3]]],
+        ...     intercepts=[[0.5, 0]],
+        ...     links=["relu"],
+        ...     decoder_coef=[[1], [10]],
+        ...     decoder_intercept=[0.25],
+        ...     back=Chain.from_steps([], n_features_in=1),
+        ...     layer_names=["fc1", "fc2"],
+        ... )
+        >>> parts = network.attribute([[3.0, 1.0]])
+        >>> parts.value, parts.features[0], parts.features[1]
+        (array([35.75]), array([[ 6., 29.]]), array([[ 5.5, 30. ]]))
+        >>> parts.flow(0, 0).toarray()
+        array([[ 6., -1.],
+               [ 0., 30.]])
+        >>> parts.total(0), parts.total(1)
+        (array([35.75]), array([35.75]))
+        """
+        return attribute(self, X, output, inputs)
+
+    def mean_flow(
+        self, X: Any, output: Any = None, *, inputs: bool = False
+    ) -> MeanFlow:
+        """Average the magnitudes of what :meth:`attribute` gives, block by block.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+        output : int or array-like of int of shape (n,), default=None
+            As of :meth:`attribute`.
+        inputs : bool, default=False
+            Go on through `front`, to the inputs.
+
+        Returns
+        -------
+        flow : MeanFlow
+            With `features` (one of (m_i,) a layer), `edges` (one a connector, CSR of
+            the shape of `coefs_`), `to_outputs` (n_outputs, m_last) and, if asked for,
+            `inputs` (n_features_in,) and `input_edges` (m_0, n_features_in).
+        """
+        return mean_flow(self, X, output, inputs)
+
+    def ablate(
+        self, X: Any, features: Any, *, value: Any = "zero", reference: Any = None
+    ) -> Ablation:
+        """Predict with some features held at a value and all after them recomputed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+        features : str, tuple, list of them, or dict
+            Names of features; pairs (layer, feature); or a dict from layers to a
+            feature or a list of features. A layer goes by its name or position, a
+            feature by its name or index.
+        value : {"zero", "mean"} or float, default="zero"
+            What they are held at; "mean": each at the mean of what the network itself
+            computes for it.
+        reference : array-like of shape (n_reference, n_features_in), default=None
+            Rows to take the means over; ``None``: X.
+
+        Returns
+        -------
+        ablation : Ablation
+            With the arrays `outputs` (n, n_outputs) and `effects`, which is `outputs`
+            less the network's own, and the dict `values`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer or feature, or no such value.
+        """
+        return ablate(self, X, features, value, reference)
 
     def n_multiply_adds(self, compact: bool = False) -> int:
         """Count the multiply-adds a row costs, or would cost after :meth:`compact`.

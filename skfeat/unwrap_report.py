@@ -9,7 +9,8 @@ from sklearn.utils import Bunch
 from skfeat import metrics
 from skfeat._unwrap import dense_codes, layer_activations, logits_end
 
-_COLUMNS = {
+# What the printed table shows, and under which title; the lines below it say the rest.
+_TITLES = {
     "layer": "layer",
     "n_features": "features",
     "l0": "L0",
@@ -19,13 +20,12 @@ _COLUMNS = {
     "r2_network": "R2 net",
     "n_weights": "weights",
     "score": "score",
-    "score_model": "model",
-    "score_floor": "floor",
+    "score_up_to": "up to",
     "agreement": "agree",
     "kl": "KL",
-    "multiply_adds": "mult-adds",
-    "multiply_adds_model": "of model",
 }
+_COLUMNS = [*_TITLES, "score_model", "score_floor"]
+_COLUMNS += ["multiply_adds", "multiply_adds_model"]
 
 
 class Report(Bunch):
@@ -61,14 +61,19 @@ class Report(Bunch):
     score : list of float
         Accuracy or R2 with only this layer replaced by its reconstruction; for the
         whole, that of the network.
+    score_up_to : list of float
+        Accuracy or R2 with this layer and all before it run through features: the
+        layer is decoded from what the network computes, the model does the rest. In
+        the last layer that is the network.
+    agreement : list of float
+        With what `score` is of: share of rows where a classifier's label is the
+        model's; R2 against the model's values for a regressor.
+    kl : list of float
+        With what `score` is of: mean divergence from the model's distribution, in
+        nats; of classifiers only.
     score_model, score_floor : list of float
         Of the model itself, and of the model with its last unwrapped layer replaced by
         its mean over the rows that were fitted (mean ablation).
-    agreement : list of float
-        Share of rows where a classifier's label is the model's; R2 against the model's
-        values for a regressor.
-    kl : list of float
-        Mean divergence from the model's distribution, in nats; of classifiers only.
     multiply_adds, multiply_adds_model : list of int
         For one row, of the compacted network and of the model.
 
@@ -92,8 +97,8 @@ class Report(Bunch):
 
     def __str__(self):
         shown = {
-            title: [_text(value) for value in self[name]]
-            for name, title in _COLUMNS.items()
+            title: [_text(name, value) for value in self[name]]
+            for name, title in _TITLES.items()
             if not all(_is_nan(value) for value in self[name])
         }
         lines = []
@@ -102,10 +107,26 @@ class Report(Bunch):
             for title, values in shown.items():
                 width = max(len(title), *map(len, values))
                 cell = title if row < 0 else values[row]
-                left = title == _COLUMNS["layer"]
+                left = title == _TITLES["layer"]
                 cells.append(cell.ljust(width) if left else cell.rjust(width))
             lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return "\n".join(lines + self._lines_below())
+
+    def _lines_below(self):
+        """Say what is of the whole alone, if the report has the whole."""
+        whole = {name: column[-1] for name, column in self.items()}
+        if _is_nan(whole["score_model"]):
+            return []
+        text = {name: _text(name, value) for name, value in whole.items()}
+        scores = (
+            f"score of the model {text['score_model']}, with the mean of its last "
+            f"unwrapped layer {text['score_floor']}"
+        )
+        costs = (
+            f"multiply-adds a row {text['multiply_adds']}, of the model "
+            f"{text['multiply_adds_model']}"
+        )
+        return [scores, costs]
 
 
 def make_report(unwrapper, X, model_logits, labels) -> Report:
@@ -132,9 +153,18 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     activations = layer_activations(chain, layers, X)
     own_features = network.features(X)
     metric = accuracy_score if classifies else r2_score
+    model_decides = unwrapper._decide(model_logits)
 
     def score_of(logits, against=labels):
         return float(metric(against, unwrapper._decide(logits)))
+
+    def fidelity_of(logits):
+        if not classifies:
+            return {"agreement": score_of(logits, model_decides)}
+        return {
+            "agreement": metrics.agreement(model_logits, logits),
+            "kl": metrics.kl_divergence(model_logits, logits),
+        }
 
     rows, before = [], None
     for index, (layer, autoencoder) in enumerate(
@@ -142,13 +172,17 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     ):
         codes = dense_codes(autoencoder, activations[index])
         decoded = autoencoder.inverse_transform(codes)
+        logits = chain.forward(decoded, layer.stop, stop)
+        own_decoded = autoencoder.inverse_transform(own_features[index])
         row = {
             "layer": layer.name,
             "n_features": codes.shape[1],
             "l0": metrics.l0(codes),
             "n_dead": metrics.n_dead(codes),
             "fvu": metrics.fvu(activations[index], decoded),
-            "score": score_of(chain.forward(decoded, layer.stop, stop)),
+            "score": score_of(logits),
+            "score_up_to": score_of(chain.forward(own_decoded, layer.stop, stop)),
+            **fidelity_of(logits),
         }
         if index:
             connector = unwrapper.connectors_[index - 1]
@@ -160,23 +194,25 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
         before = codes
 
     logits = network.raw_from_features(own_features[-1], layer=-1)
-    last = unwrapper.autoencoders_[-1].inverse_transform(own_features[-1])
-    floor = np.broadcast_to(unwrapper._means[-1], activations[-1].shape)
+    floor = metrics.mean_ablation_floor(
+        lambda rows: chain.forward(rows, layers[-1].stop, stop),
+        activations[-1],
+        labels,
+        metric=lambda against, logits: score_of(logits, against),
+        reference=unwrapper._means[-1][None],
+    )
     rows.append(
         {
             "layer": "network",
             "n_features": sum(network.n_components_),
             "l0": sum(metrics.l0(features) for features in own_features),
             "n_dead": sum(metrics.n_dead(features) for features in own_features),
-            "fvu": metrics.fvu(activations[-1], last),
+            "fvu": metrics.fvu(activations[-1], own_decoded),
             "n_weights": sum(network.n_weights_),
             "score": score_of(logits),
             "score_model": score_of(model_logits),
-            "score_floor": score_of(chain.forward(floor, layers[-1].stop, stop)),
-            "agreement": score_of(logits, unwrapper._decide(model_logits)),
-            "kl": metrics.kl_divergence(model_logits, logits)
-            if classifies
-            else float("nan"),
+            "score_floor": floor,
+            **fidelity_of(logits),
             "multiply_adds": network.n_multiply_adds(compact=True),
             "multiply_adds_model": chain.n_multiply_adds(0, stop),
         }
@@ -190,9 +226,9 @@ def _is_nan(value) -> bool:
     return isinstance(value, float) and np.isnan(value)
 
 
-def _text(value) -> str:
+def _text(name, value) -> str:
     if _is_nan(value):
         return ""
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.1f}" if name == "l0" else f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

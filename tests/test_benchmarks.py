@@ -42,7 +42,9 @@ def test_demo(tmp_path):
     assert "Warning" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["demo_figures"]
     names = pictures(tmp_path / "demo_figures")
-    assert names == ["digits.png", "features.png", "neurons.png", "weights.png"]
+    assert [name.removesuffix(".png") for name in names] == [
+        *("circuit", "digits", "features", "neurons", "weights")
+    ]
     lines = done.stdout.splitlines()
     assert all(f"  demo_figures/{name}" in lines for name in names)
     assert max(map(len, lines)) <= 100

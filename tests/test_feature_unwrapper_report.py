@@ -23,6 +23,7 @@ from torch import nn
 import skfeat
 from skfeat import SparseAutoencoder, metrics
 from skfeat.network import SparseFeatureNetwork
+from skfeat.unwrap_report import Report
 
 pytestmark = [
     pytest.mark.usefixtures("few_updates"),
@@ -34,8 +35,8 @@ Y = model_outputs(MODEL).argmax(axis=1)
 Y[::7] = (Y[::7] + 1) % 3
 COLUMNS = [
     *("layer", "n_features", "l0", "n_dead", "fvu", "r2_true", "r2_network"),
-    *("n_weights", "score", "score_model", "score_floor", "agreement", "kl"),
-    *("multiply_adds", "multiply_adds_model"),
+    *("n_weights", "score", "score_up_to", "agreement", "kl"),
+    *("score_model", "score_floor", "multiply_adds", "multiply_adds_model"),
 ]
 
 
@@ -66,10 +67,12 @@ def test_columns_and_shape():
     every = [False] * 4
     assert nan == {
         **dict.fromkeys(["n_features", "l0", "n_dead", "fvu", "score"], every),
+        **dict.fromkeys(["agreement", "kl"], every),
         **dict.fromkeys(["r2_true", "r2_network"], of_connectors),
         "n_weights": [True, False, False, False],
-        **dict.fromkeys(["score_model", "score_floor", "agreement"], of_network),
-        **dict.fromkeys(["kl", "multiply_adds", "multiply_adds_model"], of_network),
+        "score_up_to": [False, False, False, True],
+        **dict.fromkeys(["score_model", "score_floor"], of_network),
+        **dict.fromkeys(["multiply_adds", "multiply_adds_model"], of_network),
     }
 
 
@@ -85,8 +88,15 @@ def test_values_of_the_layers():
         assert row["l0"] == pytest.approx(metrics.l0(codes))
         assert row["n_dead"] == metrics.n_dead(codes)
         assert row["fvu"] == pytest.approx(1 - autoencoder.score(hidden), rel=1e-4)
-        replaced = outputs_from(index, decoded).argmax(axis=1)
-        assert row["score"] == accuracy_score(Y, replaced)
+        logits = outputs_from(index, decoded)
+        assert row["score"] == accuracy_score(Y, logits.argmax(axis=1))
+        model = model_outputs(MODEL)
+        assert row["agreement"] == metrics.agreement(model, logits)
+        kl = metrics.kl_divergence(model, logits)
+        assert row["kl"] == pytest.approx(kl, rel=1e-3)
+        up_to = autoencoder.inverse_transform(est.transform(X, layer=index))
+        labels = outputs_from(index, up_to).argmax(axis=1)
+        assert row["score_up_to"] == accuracy_score(Y, labels)
         if index:
             connector = est.connectors_[index - 1]
             true = metrics.fvu(codes, connector.predict(before))
@@ -95,6 +105,9 @@ def test_values_of_the_layers():
             assert row["r2_network"] == pytest.approx(1 - own, rel=1e-4)
             assert row["n_weights"] == connector.coef_.nnz
         before = codes
+    # Up to the first layer only its autoencoder stands in, up to the last all does.
+    assert report["score_up_to"][0] == report["score"][0]
+    assert report["score_up_to"][2] == report["score"][-1]
     # The connector into the second layer is fed the true features of the first.
     assert report["r2_true"][1] == pytest.approx(report["r2_network"][1])
     assert report["r2_true"][2] != pytest.approx(report["r2_network"][2])
@@ -139,7 +152,7 @@ def test_without_labels_the_model_is_the_measure():
 def test_as_a_data_frame():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(unwrapper().fit(X).report(X, Y))
-    assert frame.shape == (4, 15)
+    assert frame.shape == (4, 16)
     assert list(frame.columns) == COLUMNS
     assert frame.loc[3, "layer"] == "network"
     numbers = frame.drop(columns="layer")
@@ -147,15 +160,34 @@ def test_as_a_data_frame():
 
 
 def test_as_a_table():
-    lines = str(unwrapper().fit(X).report(X, Y)).splitlines()
-    assert len(lines) == 5
+    est = unwrapper().fit(X)
+    report = est.report(X, Y)
+    lines = str(report).splitlines()
+    assert len(lines) == 7
     assert lines[0].split()[:3] == ["layer", "features", "L0"]
-    assert [line.split()[0] for line in lines[1:]] == ["0", "2", "4", "network"]
+    assert [line.split()[0] for line in lines[1:5]] == ["0", "2", "4", "network"]
     assert "nan" not in "".join(lines)
-    assert max(map(len, lines)) == len(lines[-1])
+    assert lines[5] == (
+        f"score of the model {report['score_model'][-1]:.4f}, with the mean of its "
+        f"last unwrapped layer {report['score_floor'][-1]:.4f}"
+    )
+    costs = report["multiply_adds"][-1], report["multiply_adds_model"][-1]
+    assert lines[6] == "multiply-adds a row {}, of the model {}".format(*costs)
     regression = str(unwrapper(mlp(7, 6, 5, 1)).fit(X).report(X, X[:, 0]))
     assert "KL" in lines[0]
     assert "KL" not in regression
+    layers = Report(**{name: column[:-1] for name, column in report.items()})
+    assert str(layers).splitlines()[-1].split()[0] == "4"
+
+
+def test_the_table_of_a_large_model_fits_a_page():
+    row = {"layer": "layers.12", "n_features": 4096, "l0": 999.9, "n_dead": 1234}
+    row |= dict.fromkeys(["fvu", "r2_true", "r2_network", "score"], 0.12345)
+    row |= dict.fromkeys(["score_up_to", "agreement", "kl"], 0.98765)
+    row |= {"n_weights": 1_234_567, "score_model": 0.98, "score_floor": 0.1}
+    row |= dict.fromkeys(["multiply_adds", "multiply_adds_model"], 123_456_789)
+    lines = str(Report(**{name: [row[name]] * 3 for name in COLUMNS})).splitlines()
+    assert max(map(len, lines)) <= 101
 
 
 def test_a_layer_without_a_connector():

@@ -24,6 +24,7 @@ from skfeat.inspection import (
     ActivationDisplay,
     ConnectorDisplay,
     ConnectorHistoryDisplay,
+    FeatureGraphDisplay,
     ImageGridDisplay,
     ReconstructionDisplay,
     TopExamplesDisplay,
@@ -80,6 +81,7 @@ DISPLAYS = {
     ),
     "curve": lambda: TrainingCurveDisplay(loss_curves=[[2.0, 1.0]], names=["a"]),
     "grid": lambda: ImageGridDisplay(images=PIXELS.reshape(-1, 4, 4)),
+    "graph": lambda: FeatureGraphDisplay(edges=[DENSE, DENSE.T]),
     "history": lambda: ConnectorHistoryDisplay(frames=[DENSE, -DENSE]),
 }
 

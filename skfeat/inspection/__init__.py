@@ -7,6 +7,7 @@ from skfeat.inspection._activation_display import ActivationDisplay
 from skfeat.inspection._activation_maximization import maximize_activation
 from skfeat.inspection._connector_display import ConnectorDisplay
 from skfeat.inspection._connector_history_display import ConnectorHistoryDisplay
+from skfeat.inspection._feature_graph_display import FeatureGraphDisplay
 from skfeat.inspection._image_grid_display import ImageGridDisplay
 from skfeat.inspection._reconstruction_display import ReconstructionDisplay
 from skfeat.inspection._top_examples_display import TopExamplesDisplay
@@ -16,6 +17,7 @@ __all__ = [
     "ActivationDisplay",
     "ConnectorDisplay",
     "ConnectorHistoryDisplay",
+    "FeatureGraphDisplay",
     "ImageGridDisplay",
     "ReconstructionDisplay",
     "TopExamplesDisplay",

@@ -28,6 +28,7 @@ from skfeat.metrics._dictionary import (
     recovery_rate,
     stability,
 )
+from skfeat.metrics._fidelity import agreement, mean_ablation_floor, score_kept
 from skfeat.metrics._reconstruction import explained_variance, fvu, kl_divergence
 from skfeat.metrics._scorers import (
     explained_variance_scorer,
@@ -39,6 +40,7 @@ from skfeat.metrics._scorers import (
 
 __all__ = [
     "DensityHistogram",
+    "agreement",
     "dead_fraction",
     "density_histogram",
     "explained_variance",
@@ -50,11 +52,13 @@ __all__ = [
     "make_recovery_scorer",
     "match_components",
     "matching_coefficient",
+    "mean_ablation_floor",
     "mean_max_cosine",
     "n_dead",
     "neg_dead_fraction_scorer",
     "neg_fvu_scorer",
     "neg_l0_scorer",
     "recovery_rate",
+    "score_kept",
     "stability",
 ]

@@ -1,0 +1,127 @@
+"""How much of what a model does is kept by what stands for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skfeat.metrics._reconstruction import check_pair
+from skfeat.utils._arrays import as_numpy
+
+
+def agreement(logits, approximate_logits) -> float:
+    """Share of rows to which two classifiers give the same label.
+
+    Parameters
+    ----------
+    logits : array-like of shape (n, n_classes)
+        Of one classifier; probabilities will do. A single column is the logit of the
+        second of two classes.
+    approximate_logits : array-like of shape (n, n_classes)
+        Of the other.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if an entry is not finite.
+
+    See Also
+    --------
+    kl_divergence : Also counts by how much they differ.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import agreement
+    >>> agreement([[2.0, 1.0], [0.0, 1.0]], [[5.0, 1.0], [3.0, 1.0]])
+    0.5
+    """
+    pair = check_pair("logits", logits, "approximate_logits", approximate_logits)
+    first, second = (
+        part.argmax(axis=1) if part.shape[1] > 1 else part[:, 0] > 0 for part in pair
+    )
+    return float(np.mean(first == second))
+
+
+def mean_ablation_floor(forward, activations, y, *, metric, reference=None) -> float:
+    """Score of a model that is told nothing of a layer but its mean.
+
+    What stands for the layer should score well above it.
+
+    Parameters
+    ----------
+    forward : callable
+        Maps activations (n, d) to what `metric` takes as a prediction.
+    activations : array-like of shape (n, d)
+        Of the layer, on the rows that are scored.
+    y : array-like of shape (n,) or (n, n_outputs)
+        Labels or values that predictions are scored against.
+    metric : callable
+        Called as ``metric(y, predictions)``, as those of :mod:`sklearn.metrics`.
+    reference : array-like of shape (n_reference, d), default=None
+        Activations to take the mean over; ``None``: `activations`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If `reference` has no rows or another number of columns.
+
+    See Also
+    --------
+    score_kept : Where a score lies between this floor and the model's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.metrics import accuracy_score
+    >>> from skfeat.metrics import mean_ablation_floor
+    >>> H = np.array([[1.0], [2.0], [-6.0]])
+    >>> mean_ablation_floor(
+    ...     lambda H: H[:, 0] > 0, H, [True, True, False], metric=accuracy_score
+    ... )
+    0.3333333333333333
+    """
+    activations = as_numpy(activations, "activations")
+    rows = activations if reference is None else as_numpy(reference, "reference")
+    activations, rows = np.asarray(activations), np.asarray(rows)
+    if rows.ndim != 2 or not len(rows) or rows.shape[1:] != activations.shape[1:]:
+        raise ValueError(
+            f"reference must be at least one row of as many columns as activations, "
+            f"{activations.shape}. Got an array of shape {rows.shape} instead."
+        )
+    mean = rows.mean(axis=0)
+    return float(metric(y, forward(np.broadcast_to(mean, activations.shape))))
+
+
+def score_kept(score, score_model, score_floor) -> float:
+    """Where a score lies between a floor and the score of the model.
+
+    Parameters
+    ----------
+    score : float
+        Of what stands for the model, or for a layer of it.
+    score_model : float
+        Of the model itself. Scores may be losses: all that counts is the way.
+    score_floor : float
+        Of knowing nothing, as :func:`mean_ablation_floor` gives it.
+
+    Returns
+    -------
+    float
+        1 at the model, 0 at the floor; nan where the two are the same.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import score_kept
+    >>> round(score_kept(0.95, 0.98, 0.10), 4)
+    0.9659
+    """
+    span = float(score_model) - float(score_floor)
+    return (float(score) - float(score_floor)) / span if span else float("nan")

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, r2_score
+
+from skfeat import metrics
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(200, 4))
+NEAR = LOGITS + RNG.normal(size=LOGITS.shape)
+
+
+def test_agreement():
+    expected = np.mean(
+        [a.argmax() == b.argmax() for a, b in zip(LOGITS, NEAR, strict=True)]
+    )
+    assert (
+        metrics.agreement(LOGITS, NEAR) == expected == metrics.agreement(NEAR, LOGITS)
+    )
+    assert 0.2 < expected < 0.9
+    assert metrics.agreement(LOGITS, 3 * LOGITS - 5) == 1.0
+    assert type(metrics.agreement(LOGITS, NEAR)) is float
+    assert metrics.agreement(torch.tensor(LOGITS), NEAR) == expected
+
+
+def test_agreement_of_one_logit_is_that_of_two_classes():
+    one, other = LOGITS[:, :1], NEAR[:, :1]
+    two = [np.hstack([np.zeros_like(part), part]) for part in (one, other)]
+    assert metrics.agreement(one, other) == metrics.agreement(*two)
+
+
+def test_agreement_refuses_other_shapes():
+    with pytest.raises(ValueError, match="logits and approximate_logits must have the"):
+        metrics.agreement(LOGITS, NEAR[:, :3])
+    with pytest.raises(ValueError, match="approximate_logits contains NaN"):
+        metrics.agreement(LOGITS, np.where(NEAR > 1, np.nan, NEAR))
+
+
+def test_floor_of_a_classifier_is_one_label_for_all():
+    coef, y = RNG.normal(size=(4, 3)), RNG.integers(3, size=200)
+
+    def forward(H):
+        return (H @ coef).argmax(axis=1)
+
+    one = forward(LOGITS.mean(axis=0, keepdims=True))[0]
+    found = metrics.mean_ablation_floor(forward, LOGITS, y, metric=accuracy_score)
+    assert found == np.mean(y == one)
+    other = forward(NEAR[:7].mean(axis=0, keepdims=True))[0]
+    found = metrics.mean_ablation_floor(
+        forward, LOGITS, y, metric=accuracy_score, reference=NEAR[:7]
+    )
+    assert found == np.mean(y == other)
+
+
+def test_floor_of_a_linear_model_has_no_r2():
+    coef = RNG.normal(size=4)
+    found = metrics.mean_ablation_floor(
+        lambda H: H @ coef, LOGITS, LOGITS @ coef, metric=r2_score
+    )
+    assert found == pytest.approx(0.0, abs=1e-12)
+
+
+def test_floor_refuses_a_reference_that_does_not_fit():
+    for reference in (NEAR[:, :3], NEAR[:0], NEAR[0]):
+        with pytest.raises(ValueError, match="reference must be at least one row"):
+            metrics.mean_ablation_floor(
+                lambda H: H, LOGITS, LOGITS, metric=r2_score, reference=reference
+            )
+
+
+def test_score_kept():
+    assert metrics.score_kept(0.98, 0.98, 0.1) == 1.0
+    assert metrics.score_kept(0.1, 0.98, 0.1) == 0.0
+    # Of losses too, where less is better.
+    assert metrics.score_kept(0.3, 0.2, 2.2) == pytest.approx(0.95)
+    assert np.isnan(metrics.score_kept(0.5, 0.1, 0.1))
