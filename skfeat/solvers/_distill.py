@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from skfeat.kernels._edges import product
+from skfeat.kernels._threads import Team
 from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
 from skfeat.solvers._prune import Pruner, is_time, share
 from skfeat.utils import _distributed as distributed
@@ -123,8 +125,9 @@ def distill(
     learnt : Learnt
     history : History
     """
-    learner = _Learner(student, outputs, sample_weight, settings)
     planned = settings.n_epochs * n_batches(len(outputs), settings.batch_size)
+    team = Team()
+    learner = _Learner(student, outputs, sample_weight, settings, team)
 
     def run_epoch():
         total = 0.0
@@ -139,24 +142,25 @@ def distill(
                 )
         return total / float(sample_weight.sum())
 
-    history = run_epochs(
-        run_epoch,
-        # Pruning raises the loss on the way: no early end.
-        Stopping(settings.n_epochs, 0.0, settings.n_epochs + 1),
-        name="FeatureUnwrapper",
-        state=learner.weights,
-        hooks=hooks,
-        verbose=verbose,
-        remedy="set distill=False, or rescale the activations of the model",
-    )
+    with team:
+        history = run_epochs(
+            run_epoch,
+            # Pruning raises the loss on the way: no early end.
+            Stopping(settings.n_epochs, 0.0, settings.n_epochs + 1),
+            name="FeatureUnwrapper",
+            state=learner.weights,
+            hooks=hooks,
+            verbose=verbose,
+            remedy="set distill=False, or rescale the activations of the model",
+        )
     return learner.finish(), history
 
 
 class _Learner:
     """The student's weights as tensors, on features of unit mean square."""
 
-    def __init__(self, student, outputs, sample_weight, settings):
-        self.student, self.settings = student, settings
+    def __init__(self, student, outputs, sample_weight, settings, team):
+        self.student, self.settings, self.team = student, settings, team
         self.generator = make_generator(settings.seed)
         self.n_steps = 0
         self.outputs = outputs
@@ -186,6 +190,7 @@ class _Learner:
         # Mean square of each weight's gradient over recent batches: the curvature of
         # the loss in this weight, up to a factor that is the same for all.
         self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
+        self._choose_products()
         self.decoder = [self._parameter(part) for part in self._decoder_units()]
         learnt = [*self.coefs, *self.intercepts]
         groups = [{"params": learnt, "share": 1.0}]
@@ -206,13 +211,17 @@ class _Learner:
         )
 
     def _rows(self, array, rows):
-        tensor = torch.from_numpy(np.ascontiguousarray(array[rows]))
+        tensor = torch.from_numpy(np.ascontiguousarray(array[rows].T))
         return tensor.to(self.settings.device, torch.float32)
+
+    def _choose_products(self):
+        n_rows = len(self.outputs) * self.settings.n_epochs
+        self.products = [product(p.mask, n_rows, self.team) for p in self.pruners]
 
     def step(self, rows, weights, planned) -> float:
         """Make one update on a batch and return its loss."""
         settings = self.settings
-        weights = self._rows(weights, slice(None))
+        weights = torch.as_tensor(weights, dtype=torch.float32, device=settings.device)
         loss = self._loss(rows, weights)
         self.optimizer.zero_grad()
         loss.backward()
@@ -245,9 +254,10 @@ class _Learner:
         ]
         if self.settings.share_budgets:
             share(self.pruners, progress, saliencies)
-            return
-        for pruner, saliency in zip(self.pruners, saliencies, strict=True):
-            pruner.prune(progress, saliency)
+        else:
+            for pruner, saliency in zip(self.pruners, saliencies, strict=True):
+                pruner.prune(progress, saliency)
+        self._choose_products()
 
     def _loss(self, rows, weights):
         student, settings = self.student, self.settings
@@ -257,22 +267,21 @@ class _Learner:
         for layer, (coef, intercept) in enumerate(
             zip(self.coefs, self.intercepts, strict=True)
         ):
-            features = torch.addmm(intercept, features, coef.T)
+            features = self.products[layer](coef, features) + intercept[:, None]
             if student.links[layer] == "relu":
                 features = features.relu()
             if settings.faithfulness > 0 and layer < n_held:
                 target = self._rows(student.features[layer + 1], rows)
                 error = features * self.scales[layer + 1] - target
-                error_share = (weights @ error.square()).sum() / self.variances[
-                    layer + 1
-                ]
-                loss = loss + settings.faithfulness * error_share
+                error = (error.square() @ weights).sum() / self.variances[layer + 1]
+                loss = loss + settings.faithfulness * error
         if self.decoder:
             components, bias = self.decoder
-            outputs = student.back(torch.addmm(bias, features, components))
+            outputs = student.back(torch.addmm(bias, features.T, components))
         else:
-            outputs = features * self.scales[-1]
-        return loss + self._mismatch(outputs, self._rows(self.outputs, rows), weights)
+            outputs = features.T * self.scales[-1]
+        targets = self._rows(self.outputs, rows).T
+        return loss + self._mismatch(outputs, targets, weights)
 
     def _mismatch(self, outputs, targets, weights):
         if not self.settings.classify:
