@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LINES = 10
 class Progress(NamedTuple):
     """How far a capture is.
 
-    Attributes
+    Parameters
     ----------
     n_batches : int
         Batches that are done, those of an earlier call among them.
@@ -51,7 +51,7 @@ class Progress(NamedTuple):
 class Capture:
     """Rows that `capture` has recorded, and where each comes from.
 
-    Attributes
+    Parameters
     ----------
     activations : dict of str to ndarray of shape (n_rows, d)
         The rows of each module, by its name; read-only memory maps of files if the

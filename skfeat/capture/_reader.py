@@ -215,11 +215,8 @@ class _Tokens:
         ids, self.certain = named.get("input_ids"), True
         mask = named.get("attention_mask")
         if not isinstance(ids, torch.Tensor):
-            ids = next(iter(named.values()), None)
-            if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
-                ids = None
-            elif ids.dtype not in (torch.int64, torch.int32):
-                ids = None
+            first = next(iter(named.values()), None)
+            ids = first if _may_be_tokens(first) else None
             # Whole numbers may be columns of a table, too: the modules will tell.
             self.certain = isinstance(mask, torch.Tensor)
         self.ids = None if ids is None else ids.cpu().numpy()
@@ -265,6 +262,14 @@ def fingerprint(model: nn.Module) -> str:
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _may_be_tokens(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype in (torch.int64, torch.int32)
+        and value.ndim == 2
+    )
 
 
 def _tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
@@ -334,9 +339,9 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
         config = getattr(model, "config", None)
         found: list[Any] = []
         for name in _SPECIAL:
-            value: Any = getattr(config, f"{name}_token_id", None)
+            value = getattr(config, f"{name}_token_id", None)
             found += value if isinstance(value, list | tuple) else [value]
-        return sorted({int(token) for token in found if _is_int(token)})
+        return sorted({int(token) for token in found if isinstance(token, int)})
     is_text = isinstance(special_tokens, str | bytes)
     tokens = (
         list(special_tokens)
