@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 import warnings
 from importlib.metadata import version
@@ -136,12 +137,12 @@ def saelens_in_ours(folder):
 
 def dictionary_learning_in_ours(folder):
     """Yield what we compute from what dictionary_learning has trained and saved."""
-    from dictionary_learning import trainers
+    from dictionary_learning import dictionary, trainers
     from dictionary_learning.trainers.matryoshka_batch_top_k import (
         MatryoshkaBatchTopKTrainer,
     )
+    from dictionary_learning.trainers.standard import StandardTrainerAprilUpdate
     from dictionary_learning.training import trainSAE
-    from dictionary_learning.utils import load_dictionary
 
     common = {
         "steps": 30,
@@ -156,6 +157,10 @@ def dictionary_learning_in_ours(folder):
     top = {"k": K, "threshold_start_step": 0}
     configs = {
         "AutoEncoder": (trainers.StandardTrainer, {"sparsity_warmup_steps": 1}),
+        "AutoEncoder, April update": (
+            StandardTrainerAprilUpdate,
+            {"sparsity_warmup_steps": 1},
+        ),
         "GatedAutoEncoder": (trainers.GatedSAETrainer, {"sparsity_warmup_steps": 1}),
         "JumpReluAutoEncoder": (
             trainers.JumpReluTrainer,
@@ -181,17 +186,33 @@ def dictionary_learning_in_ours(folder):
                 device="cpu",
                 autocast_dtype=torch.float32,
             )
-        path /= "trainer_0"
-        with contextlib.redirect_stdout(io.StringIO()):
-            theirs, _ = load_dictionary(str(path), device="cpu")
-        # Loading one of this class scales its decoder to norm one.
-        ours = read_dictionary_learning(path, unit_norm=name == "AutoEncoder")
-        X = make_rows(99, np.float32)
-        with torch.no_grad():
-            codes = theirs.encode(torch.tensor(X))
-            rows = theirs.decode(codes).numpy()
-        case = f"dictionary_learning {name} -> skfeat"
-        yield compare(case, ours, codes.numpy(), rows, X)
+        yield _dictionary_in_ours(name, path / "trainer_0")
+
+    # No trainer of this release saves one.
+    untrained = dictionary.AutoEncoderNew(D, M)
+    randomise(untrained)
+    path = folder / "dictionary_learning new"
+    path.mkdir()
+    torch.save(untrained.state_dict(), path / "ae.pt")
+    config = {"trainer": {"dict_class": "AutoEncoderNew"}}
+    (path / "config.json").write_text(json.dumps(config))
+    yield _dictionary_in_ours("AutoEncoderNew", path)
+
+
+def _dictionary_in_ours(name, path):
+    from dictionary_learning.utils import load_dictionary
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs, _ = load_dictionary(str(path), device="cpu")
+    # Loading one of this class scales its decoder to norm one.
+    unit_norm = type(theirs).__name__ == "AutoEncoder"
+    ours = read_dictionary_learning(path, unit_norm=unit_norm)
+    X = make_rows(99, np.float32)
+    with torch.no_grad():
+        codes = theirs.encode(torch.tensor(X))
+        rows = theirs.decode(codes).numpy()
+    case = f"dictionary_learning {name} -> skfeat"
+    return compare(case, ours, codes.numpy(), rows, X)
 
 
 def sparsify_in_ours(folder):

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 LIBRARIES = {
     "sae-lens": ("sae_lens", 18),
-    "dictionary-learning": ("dictionary_learning", 6),
+    "dictionary-learning": ("dictionary_learning", 8),
     "eai-sparsify": ("sparsify", 2),
 }
 
@@ -37,8 +37,8 @@ def test_what_saelens_has_and_skfeat_has_not(kind, tmp_path):
     saes = pytest.importorskip("sae_lens.saes")
     from skfeat.interop import read_saelens
 
-    more = {} if kind == "MatchingPursuit" else {"d_out": 5}
     suffix = "SAE" if kind == "MatchingPursuit" else ""
+    more = {} if suffix else {"d_out": 5, "apply_b_dec_to_input": False}
     config_name = f"{kind}{suffix}Config"
     config = getattr(saes, config_name)(d_in=4, d_sae=8, **more)
     getattr(saes, f"{kind}{suffix}")(config).save_model(tmp_path)

@@ -343,7 +343,7 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
             found += value if isinstance(value, list | tuple) else [value]
         return sorted({int(token) for token in found if isinstance(token, int)})
     is_text = isinstance(special_tokens, str | bytes)
-    tokens = (
+    tokens: list[Any] = (
         list(special_tokens)
         if isinstance(special_tokens, Iterable) and not is_text
         else [None]
