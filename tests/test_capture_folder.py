@@ -227,6 +227,25 @@ def test_a_model_with_other_weights_is_refused(tmp_path):
         capture(model, LM_BATCHES, "mlp", out=tmp_path / "rows")
 
 
+def test_a_capture_that_never_began_is_in_nobodys_way(tmp_path):
+    model = TinyLM()
+    with pytest.raises(Stop):
+        capture(model, stopped(LM_BATCHES, 0), ["mlp", "embed"], out=tmp_path)
+    with pytest.raises(ValueError, match="interrupted before its first batch"):
+        Capture.load(tmp_path)
+    # One that was killed while it wrote its first rows.
+    state = json.loads((tmp_path / "capture.json").read_text())
+    state["columns"] = {
+        name: ["<f4", [6]] if "." in name else ["<i8", []]
+        for name in ("activations.0", "activations.1", "sequence", "position")
+    }
+    (tmp_path / "capture.json").write_text(json.dumps(state))
+    (tmp_path / "activations.1.npy").write_bytes(b"half")
+    found = capture(model, LM_BATCHES, "embed", out=tmp_path)
+    assert_same(found, capture(model, LM_BATCHES, "embed"))
+    assert not (tmp_path / "activations.1.npy").exists()
+
+
 def test_other_folders_are_refused(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("1")

@@ -121,8 +121,13 @@ class ActivationReader:
 
     def _arguments(self, batch: Any, number: int) -> tuple[tuple, dict]:
         """Bring copies of a batch to the model's device: a model may write on them."""
-        weights = [p for p in self.model.parameters() if p.is_floating_point()]
-        like = weights[0] if weights else torch.empty(0)
+        # Weights that were moved out of memory are nowhere, "meta".
+        weights = (
+            weight
+            for weight in self.model.parameters()
+            if weight.is_floating_point() and weight.device.type != "meta"
+        )
+        like = next(weights, torch.empty(0))
 
         def argument(value):
             if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
@@ -255,7 +260,7 @@ def fingerprint(model: nn.Module) -> str:
     """Digest the class, the shapes and a sample of the weights of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
     for name, tensor in model.state_dict().items():
-        if isinstance(tensor, torch.Tensor):
+        if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
             flat = tensor.detach().reshape(-1)
             step = max(1, flat.numel() // _SAMPLED)
             sample = flat[::step].cpu().contiguous().view(torch.uint8)

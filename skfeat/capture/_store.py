@@ -90,25 +90,20 @@ class FolderStore:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / _STATE).exists():
             self.state = _read_state(folder)
-            self._check_settings(settings)
+            if self.n_batches > 0:
+                self._check_settings(settings)
+            else:
+                # It ended before it had begun: nothing is lost by another capture.
+                for name in self.state["columns"]:
+                    (folder / _file_name(name)).unlink(missing_ok=True)
+                self.state = _first_state(settings)
         elif any(path.name != f"{_STATE}.tmp" for path in folder.iterdir()):
             raise ValueError(
                 f"out={str(folder)!r} holds other files and no capture; name a new or "
                 "an empty folder."
             )
         else:
-            self.state = {
-                "format": _FORMAT,
-                "version": _VERSION,
-                "skfeat": skfeat.__version__,
-                "settings": settings,
-                "columns": {},
-                "n_batches": 0,
-                "n_rows": 0,
-                "n_sequences": 0,
-                "digest": "",
-                "complete": False,
-            }
+            self.state = _first_state(settings)
         self.files: dict[str, BinaryIO] = {}
         self.last = time.monotonic()
 
@@ -216,6 +211,21 @@ class FolderStore:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.folder / _STATE)
+
+
+def _first_state(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "skfeat": skfeat.__version__,
+        "settings": settings,
+        "columns": {},
+        "n_batches": 0,
+        "n_rows": 0,
+        "n_sequences": 0,
+        "digest": "",
+        "complete": False,
+    }
 
 
 def load_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -73,6 +73,23 @@ def read_dictionary_learning(
         If a file is missing.
     ValueError
         If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+
+    Examples
+    --------
+    >>> import json, os, tempfile
+    >>> import torch
+    >>> from skfeat.interop import read_dictionary_learning
+    >>> tensors = {
+    ...     "bias": torch.ones(3), "decoder.weight": torch.eye(3, 5),
+    ...     "encoder.weight": torch.eye(5, 3), "encoder.bias": torch.zeros(5),
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(tensors, os.path.join(folder, "ae.pt"))
+    ...     with open(os.path.join(folder, "config.json"), "w") as file:
+    ...         json.dump({"trainer": {"dict_class": "AutoEncoder"}}, file)
+    ...     autoencoder = read_dictionary_learning(folder)
+    >>> autoencoder.transform([[2.0, 0.5, 1.5]])
+    array([[1. , 0. , 0.5, 0. , 0. ]])
     """
     with reading("dictionary_learning", folder) as path:
         config = read_json(path / "config.json")

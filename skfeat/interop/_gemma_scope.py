@@ -46,6 +46,22 @@ def read_gemma_scope(
         If a file is damaged or holds what a `SparseAutoencoder` cannot express.
     ImportError
         If safetensors is needed and not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from skfeat.interop import read_gemma_scope
+    >>> encoder = np.eye(3, 5, dtype=np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(
+    ...         os.path.join(folder, "params.npz"),
+    ...         W_enc=encoder, W_dec=encoder.T, b_dec=np.ones(3, np.float32),
+    ...         b_enc=np.zeros(5, np.float32), threshold=np.full(5, 0.5, np.float32),
+    ...     )
+    ...     autoencoder = read_gemma_scope(folder)
+    >>> autoencoder.transform([[2.0, 0.4, 1.0]])
+    array([[2., 0., 1., 0., 0.]])
     """
     with reading("Gemma Scope", path) as file:
         if file.is_dir():

@@ -48,6 +48,26 @@ def read_openai(
         If the file is missing.
     ValueError
         If the file is damaged or holds what a `SparseAutoencoder` cannot express.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import torch
+    >>> from skfeat.interop import read_openai
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "autoencoder.pt")
+    ...     torch.save(
+    ...         {
+    ...             "pre_bias": torch.ones(3),
+    ...             "encoder.weight": torch.eye(5, 3),
+    ...             "latent_bias": torch.zeros(5),
+    ...             "decoder.weight": torch.eye(3, 5),
+    ...         },
+    ...         path,
+    ...     )
+    ...     autoencoder = read_openai(path)
+    >>> autoencoder.transform([[2.0, 0.5, 1.5]])
+    array([[1. , 0. , 0.5, 0. , 0. ]])
     """
     with reading("OpenAI", path) as file:
         tensors = Tensors.read(file)

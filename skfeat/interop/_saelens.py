@@ -83,6 +83,10 @@ def read_saelens(
         If a file is damaged or holds what a `SparseAutoencoder` cannot express.
     ImportError
         If safetensors is not installed.
+
+    See Also
+    --------
+    write_saelens : The way back, with an example of both.
     """
     with reading("SAELens", folder) as path:
         config = _modern(read_json(path / _CONFIG))

@@ -40,6 +40,24 @@ def read_sparsify(
         If a file is damaged or holds what a `SparseAutoencoder` cannot express.
     ImportError
         If safetensors is not installed.
+
+    Examples
+    --------
+    >>> import json, os, tempfile
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from skfeat.interop import read_sparsify
+    >>> tensors = {
+    ...     "encoder.weight": torch.eye(5, 3), "encoder.bias": torch.zeros(5),
+    ...     "W_dec": torch.eye(5, 3), "b_dec": torch.ones(3),
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(tensors, os.path.join(folder, "sae.safetensors"))
+    ...     with open(os.path.join(folder, "cfg.json"), "w") as file:
+    ...         json.dump({"d_in": 3, "num_latents": 5, "k": 1}, file)
+    ...     autoencoder = read_sparsify(folder)
+    >>> autoencoder.transform([[2.0, 3.0, 1.5]])
+    array([[0., 2., 0., 0., 0.]])
     """
     with reading("sparsify", folder) as path:
         config_path = path / "cfg.json"

@@ -56,6 +56,19 @@ def read_tied(
         If the file is damaged or holds something else.
     ImportError
         If safetensors is needed and not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import torch
+    >>> from skfeat.interop import read_tied
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "tied.pt")
+    ...     tensors = {"encoder": 4 * torch.eye(5, 3), "encoder_bias": torch.ones(5)}
+    ...     torch.save(tensors, path)
+    ...     autoencoder = read_tied(path)
+    >>> autoencoder.transform([[2.0, -3.0, 0.5]])
+    array([[3. , 0. , 1.5, 1. , 1. ]])
     """
     with reading("sparse_coding", path) as file:
         centring = ("center_trans", "center_rot", "center_scale")
