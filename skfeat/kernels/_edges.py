@@ -14,7 +14,7 @@ from skfeat.kernels._threads import Team
 MAX_DENSITY = 0.15
 
 # Fewer products of weights and rows, over a whole run, are not worth compiling loops.
-WORTH_COMPILING = 2**31
+WORTH_COMPILING = 2**27
 
 
 @cache

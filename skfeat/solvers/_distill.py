@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Share of the latest batch in the running mean of squared gradients.
 _CURVATURE_SHARE = 0.02
 
+# Rows whose squares are summed at a time: few enough for the cache.
+_ROWS = 1024
+
 # Learning rate of the decoder, as a share of the connectors'.
 _DECODER_RATE = 0.2
 
@@ -320,7 +323,11 @@ class _Learner:
 
 def _moments(rows, weights) -> tuple[float, float]:
     """Root mean square (1 if zero) and summed variance of weighted rows."""
-    mean = weights @ rows
-    square = weights @ np.square(rows, dtype=np.float64)
+    mean, square = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for start in range(0, len(rows), _ROWS):
+        block, shares = rows[start : start + _ROWS], weights[start : start + _ROWS]
+        block = block.astype(np.float64)
+        mean += shares @ block
+        square += shares @ np.square(block, out=block)
     variance = float(np.maximum(square - mean**2, 0).sum())
     return float(np.sqrt(square.mean())) or 1.0, variance

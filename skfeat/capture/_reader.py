@@ -1,0 +1,365 @@
+"""Running a model on one batch and picking the rows of some modules out of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from difflib import get_close_matches
+from hashlib import blake2b
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from skfeat._torch_reader import _uncompiled
+from skfeat.adapters import frozen_model
+
+_DTYPES = {
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_SPECIAL = ("bos", "eos", "pad", "sep", "cls")
+
+# Values of each weight that tell one model from another.
+_SAMPLED = 64
+
+
+class Rows(NamedTuple):
+    """What one batch gives.
+
+    Attributes
+    ----------
+    activations : dict of str to ndarray of shape (n, d)
+    token_ids : ndarray of shape (n,) or None
+    sequence, position : ndarray of shape (n,)
+        Sequences are counted within the batch.
+    n_sequences : int
+        Sequences of the batch, those without a row to keep among them.
+    """
+
+    activations: dict[str, np.ndarray]
+    token_ids: np.ndarray | None
+    sequence: np.ndarray
+    position: np.ndarray
+    n_sequences: int
+
+
+class ActivationReader:
+    """Runs a model on batches; see `skfeat.capture.capture` for the parameters."""
+
+    def __init__(
+        self, model, modules, *, what, index, dtype, keep_padding, special_tokens
+    ):
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"model must be a torch.nn.Module instance. Got {model!r} instead."
+            )
+        self.model = _uncompiled(model)
+        self.modules = _check_modules(self.model, modules)
+        if what not in ("input", "output"):
+            raise ValueError(f"what must be 'input' or 'output'. Got {what!r} instead.")
+        self.what = what
+        if index is not None and not (_is_int(index) and index >= 0):
+            raise ValueError(
+                f"index must be None or a non-negative int. Got {index!r} instead."
+            )
+        self.index = None if index is None else int(index)
+        self.dtype = _check_dtype(dtype)
+        if not isinstance(keep_padding, bool | np.bool_):
+            raise ValueError(
+                f"keep_padding must be a bool. Got {keep_padding!r} instead."
+            )
+        self.keep_padding = bool(keep_padding)
+        self.special_tokens = _check_special_tokens(self.model, special_tokens)
+        self.must_have_tokens = bool(self.special_tokens) and not isinstance(
+            special_tokens, str
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what makes two captures of one model the same."""
+        return {
+            "modules": self.modules,
+            "what": self.what,
+            "index": self.index,
+            "dtype": self.dtype,
+            "keep_padding": self.keep_padding,
+            "special_tokens": self.special_tokens,
+        }
+
+    def read(self, batch: Any, number: int) -> Rows:
+        """Run the model on a batch, the `number`-th, and return the rows to keep."""
+        args, kwargs = self._arguments(batch, number)
+        tokens = _Tokens(self.model, args, kwargs, number)
+        if self.must_have_tokens and tokens.ids is None:
+            raise ValueError(
+                f"special_tokens names tokens, but batch {number} has no token ids: "
+                "an integer tensor called input_ids or passed first."
+            )
+        found = self._run(args, kwargs)
+        shape = tokens.shape_of_rows(found)
+        keep = np.ones(shape, dtype=bool)
+        if tokens.mask is not None and not self.keep_padding:
+            keep &= tokens.mask
+        if tokens.ids is not None:
+            keep &= ~np.isin(tokens.ids, self.special_tokens)
+        sequence, *positions = np.nonzero(keep)
+        position = positions[0] if positions else np.zeros_like(sequence)
+        return Rows(
+            {
+                name: self._kept(name, tensor, keep, number)
+                for name, tensor in found.items()
+            },
+            None if tokens.ids is None else tokens.ids[keep].astype(np.int32),
+            sequence.astype(np.int64),
+            position.astype(np.int32),
+            shape[0],
+        )
+
+    def _arguments(self, batch: Any, number: int) -> tuple[tuple, dict]:
+        """Bring copies of a batch to the model's device: a model may write on them."""
+        # Weights that were moved out of memory are nowhere, "meta".
+        weights = (
+            weight
+            for weight in self.model.parameters()
+            if weight.is_floating_point() and weight.device.type != "meta"
+        )
+        like = next(weights, torch.empty(0))
+
+        def argument(value):
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                tensor = torch.from_numpy(np.array(value))
+                dtype = like.dtype if tensor.is_floating_point() else tensor.dtype
+                return tensor.to(like.device, dtype)
+            if isinstance(value, torch.Tensor):
+                return value.detach().to(like.device, copy=True)
+            return value
+
+        args: tuple = ()
+        kwargs: dict = {}
+        if isinstance(batch, Mapping):
+            kwargs = {name: argument(value) for name, value in batch.items()}
+        elif isinstance(batch, tuple | list):
+            args = tuple(argument(value) for value in batch)
+        else:
+            args = (argument(batch),)
+        if not any(isinstance(v, torch.Tensor) for v in (*args, *kwargs.values())):
+            raise TypeError(
+                "batches must yield tensors or arrays, or tuples, lists or dicts that "
+                f"hold some. Batch {number} is a {type(batch).__name__} without any."
+            )
+        return args, kwargs
+
+    def _run(self, args: tuple, kwargs: dict) -> dict[str, torch.Tensor]:
+        """Run the model with hooks that last as long as the call."""
+        found: dict[str, list] = {name: [] for name in self.modules}
+        named = dict(self.model.named_modules(remove_duplicate=False))
+
+        def hook_of(name):
+            def take(module, args, kwargs, output=None):
+                given = output if self.what == "output" else (*args, *kwargs.values())
+                tensor = _tensor_of(given, self.index)
+                # A later module may work in place.
+                copied = None if tensor is None else tensor.detach().clone()
+                found[name].append(copied)
+
+            return take
+
+        with frozen_model(self.model), torch.no_grad(), ExitStack() as hooks:
+            for name in self.modules:
+                module = named[name]
+                register = (
+                    module.register_forward_hook
+                    if self.what == "output"
+                    else module.register_forward_pre_hook
+                )
+                handle = register(hook_of(name), with_kwargs=True)
+                hooks.callback(handle.remove)
+            self.model(*args, **kwargs)
+        return {name: self._only(name, tensors) for name, tensors in found.items()}
+
+    def _only(self, name: str, tensors: list) -> torch.Tensor:
+        if len(tensors) != 1:
+            times = f"{len(tensors)} times" if tensors else "not at all"
+            raise ValueError(
+                f"modules must each run once in a forward pass; {name!r} runs {times}."
+            )
+        if tensors[0] is None:
+            entry = "" if self.index is None else f" at index {self.index}"
+            raise ValueError(f"the {self.what} of {name!r} holds no tensor{entry}.")
+        if not tensors[0].is_floating_point() or tensors[0].ndim < 2:
+            raise ValueError(
+                f"the {self.what} of {name!r} must be a tensor of real numbers of two "
+                f"or three dimensions. Got {tensors[0].dtype} of shape "
+                f"{tuple(tensors[0].shape)}."
+            )
+        return tensors[0]
+
+    def _kept(self, name, tensor, keep, number) -> np.ndarray:
+        rows = tensor.reshape(-1, tensor.shape[-1])
+        if not keep.all():
+            rows = rows[torch.from_numpy(keep.ravel()).to(rows.device)]
+        array = rows.to(_DTYPES[self.dtype]).cpu().numpy()
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"the {self.what} of {name!r} for batch {number} has values that are "
+                f"not finite in dtype={self.dtype!r}."
+            )
+        return array
+
+
+class _Tokens:
+    """Token ids and attention mask of a batch, where it has them."""
+
+    def __init__(self, model, args, kwargs, number):
+        self.number = number
+        named = _named_arguments(model, args, kwargs)
+        ids, self.certain = named.get("input_ids"), True
+        mask = named.get("attention_mask")
+        if not isinstance(ids, torch.Tensor):
+            first = next(iter(named.values()), None)
+            ids = first if _may_be_tokens(first) else None
+            # Whole numbers may be columns of a table, too: the modules will tell.
+            self.certain = isinstance(mask, torch.Tensor)
+        self.ids = None if ids is None else ids.cpu().numpy()
+        self.mask = mask.cpu().numpy() != 0 if isinstance(mask, torch.Tensor) else None
+        if self.mask is not None and (
+            self.mask.ndim != 2
+            or (self.ids is not None and self.ids.shape != self.mask.shape)
+        ):
+            raise ValueError(
+                f"attention_mask of batch {number} must have the shape of input_ids, "
+                f"(n_sequences, length). Got {self.mask.shape} instead."
+            )
+
+    def shape_of_rows(self, found: dict[str, torch.Tensor]) -> tuple[int, ...]:
+        """Return (n,) or (n_sequences, length), to which all modules must keep."""
+        shapes = {name: tuple(tensor.shape[:-1]) for name, tensor in found.items()}
+        shape = next(iter(shapes.values()))
+        tokens = self.ids if self.ids is not None else self.mask
+        if tokens is not None and (self.certain or shape != tokens.shape[:1]):
+            shape = tokens.shape
+        else:
+            self.ids = None
+        # Experts see the tokens of all sequences in one row of rows.
+        allowed = (shape, (int(np.prod(shape)),))
+        for name, own in shapes.items():
+            if len(shape) > 2 or own not in allowed:
+                raise ValueError(
+                    f"module {name!r} gives rows of shape {own} for batch "
+                    f"{self.number}, which must be (n,) or (n_sequences, length)"
+                    + (f" = {shape}." if len(shape) < 3 else ".")
+                )
+        return shape
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Digest the class, the shapes and a sample of the weights of a model."""
+    digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
+            flat = tensor.detach().reshape(-1)
+            step = max(1, flat.numel() // _SAMPLED)
+            sample = flat[::step].cpu().contiguous().view(torch.uint8)
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _may_be_tokens(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype in (torch.int64, torch.int32)
+        and value.ndim == 2
+    )
+
+
+def _tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
+    """Find the tensor of a module's output or inputs; None if there is none."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if not isinstance(value, tuple | list):
+        return None
+    if index is not None:
+        return _tensor_of(value[index], None) if index < len(value) else None
+    tensors = (_tensor_of(entry, None) for entry in value)
+    return next((tensor for tensor in tensors if tensor is not None), None)
+
+
+def _named_arguments(model, args, kwargs) -> dict:
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # the call itself will say what is wrong
+        return {**dict(enumerate(args)), **kwargs}
+    return {**bound.arguments, **kwargs}
+
+
+def _check_modules(model: nn.Module, modules: Any) -> list[str]:
+    names = [modules] if isinstance(modules, str) else modules
+    names = list(names) if isinstance(names, Iterable) else [names]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"modules must be the name of a module or names. Got {modules!r} instead."
+        )
+    known = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = " or ".join(map(repr, near))
+            raise ValueError(
+                f"modules names {name!r}, which {type(model).__name__} does not have"
+                + (
+                    f"; did you mean {hint}?"
+                    if near
+                    else "; see model.named_modules()."
+                )
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"modules names a module twice: {names!r}.")
+    return names
+
+
+def _check_dtype(dtype: Any) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if dtype is None or name not in _DTYPES:
+        raise ValueError(
+            f"dtype must be one of {', '.join(map(repr, _DTYPES))}. Got {dtype!r} "
+            "instead."
+        )
+    return name
+
+
+def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
+    if special_tokens is None:
+        return []
+    if isinstance(special_tokens, str) and special_tokens == "auto":
+        config = getattr(model, "config", None)
+        found: list[Any] = []
+        for name in _SPECIAL:
+            value = getattr(config, f"{name}_token_id", None)
+            found += value if isinstance(value, list | tuple) else [value]
+        return sorted({int(token) for token in found if isinstance(token, int)})
+    is_text = isinstance(special_tokens, str | bytes)
+    tokens: list[Any] = (
+        list(special_tokens)
+        if isinstance(special_tokens, Iterable) and not is_text
+        else [None]
+    )
+    if not all(_is_int(token) for token in tokens):
+        raise ValueError(
+            f"special_tokens must be 'auto', None or a sequence of ints. Got "
+            f"{special_tokens!r} instead."
+        )
+    return sorted({int(token) for token in tokens})
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

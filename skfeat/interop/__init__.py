@@ -1,0 +1,23 @@
+"""Reading the autoencoders of other libraries, and writing SAELens' format.
+
+Each reader returns a fitted :class:`skfeat.SparseAutoencoder` that computes what the
+library computes from the same file. Files are read with safetensors or with torch's
+``weights_only=True``: nothing in them is ever executed.
+"""
+
+from skfeat.interop._dictionary_learning import read_dictionary_learning
+from skfeat.interop._gemma_scope import read_gemma_scope
+from skfeat.interop._openai import read_openai
+from skfeat.interop._saelens import read_saelens, write_saelens
+from skfeat.interop._sparsify import read_sparsify
+from skfeat.interop._tied import read_tied
+
+__all__ = [
+    "read_dictionary_learning",
+    "read_gemma_scope",
+    "read_openai",
+    "read_saelens",
+    "read_sparsify",
+    "read_tied",
+    "write_saelens",
+]

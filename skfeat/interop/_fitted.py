@@ -1,0 +1,199 @@
+"""A fitted SparseAutoencoder from weights that another library has trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skfeat._sparse_autoencoder import SparseAutoencoder
+
+_BLOCK = 1024
+
+# Norms that differ by rounding alone.
+_EQUAL_NORMS = 1e-5
+
+
+@dataclass
+class Weights:
+    """An autoencoder as other libraries write it, and how it becomes one of skfeat.
+
+    Rows x have the codes ``z = activation((s * x - a * b) @ encoder.T + c)`` and the
+    reconstruction ``(z @ decoder + b) / s``, with b the decoder's bias, c the encoder's
+    and s the `input_scale`; a is one where the library subtracts the decoder's bias
+    from the rows, else zero.
+
+    Attributes
+    ----------
+    encoder, decoder : ndarray of shape (m, d)
+    encoder_bias : ndarray of shape (m,)
+    decoder_bias : ndarray of shape (d,)
+    subtracts_bias : bool
+    activation : {"relu", "topk", "batch_topk", "jumprelu", "gated"}
+    k : int, default=None
+        For "topk" and, if known, for "batch_topk".
+    threshold : ndarray of shape (m,), default=None
+        For the last three.
+    input_scale : float, default=1.0
+    density : ndarray of shape (m,), default=None
+        Share of rows on which each feature was active.
+    metadata : dict
+        What else the file says, plain JSON values.
+    """
+
+    encoder: np.ndarray
+    decoder: np.ndarray
+    encoder_bias: np.ndarray
+    decoder_bias: np.ndarray
+    subtracts_bias: bool
+    activation: str
+    k: int | None = None
+    threshold: np.ndarray | None = None
+    input_scale: float = 1.0
+    density: np.ndarray | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def open_gates(self, gate_bias: np.ndarray, log_magnitude: np.ndarray) -> None:
+        """Turn a gated encoder into one with thresholds.
+
+        The encoder's bias is that of the magnitudes. The gate ``(x - a * b) @ encoder.T
+        + gate_bias > 0`` is a threshold of the magnitude ``exp(log_magnitude) * (x - a
+        * b) @ encoder.T + encoder_bias``.
+        """
+        magnitude = np.exp(log_magnitude.astype(np.float64))
+        self.threshold = self.encoder_bias - magnitude * gate_bias
+        self.encoder = _times(self.encoder, magnitude[:, None], self.encoder.dtype)
+
+    def cut_at(self, threshold: float) -> None:
+        """Take the one threshold of a batch top-k autoencoder."""
+        if threshold < 0:
+            raise ValueError(
+                "its threshold is below zero, which means that it was never learnt; "
+                "train it beyond threshold_start_step"
+            )
+        self.threshold = np.full(len(self.encoder), threshold)
+
+    def rank_by_decoder_norm(self) -> None:
+        """Fold the norms of the decoder rows into the encoder."""
+        norms = np.linalg.norm(self.decoder.astype(np.float64), axis=1)
+        if not (norms > 0).all():
+            raise ValueError("a row of its decoder is zero, by whose norm it divides")
+        dtype = self.encoder.dtype
+        self.encoder = _times(self.encoder, norms[:, None], dtype)
+        self.encoder_bias = self.encoder_bias * norms
+        self.decoder = _times(self.decoder, 1 / norms[:, None], dtype)
+
+    def autoencoder(self, *, unit_norm: bool = False) -> SparseAutoencoder:
+        """Return the fitted estimator, its decoder rows of norm one if asked for.
+
+        Raises
+        ------
+        ValueError
+            If k is missing, is not possible, or a norm cannot be moved past it.
+        """
+        m, d = self.encoder.shape
+        k = self._check_k(m)
+        dtype = np.result_type(self.encoder, np.float32)
+        encoder_bias = self.encoder_bias.astype(np.float64)
+        if not self.subtracts_bias:
+            encoder_bias += _product(self.encoder, self.decoder_bias)
+        # (s x - b) E = (x - b / s) (s E)
+        encoder_scale = np.full((m, 1), float(self.input_scale))
+        decoder_scale = 1 / encoder_scale
+        code_scale = np.ones(m)
+        if unit_norm:
+            code_scale = self._norms() / self.input_scale
+            encoder_scale = encoder_scale * code_scale[:, None]
+            decoder_scale = decoder_scale / code_scale[:, None]
+        fitted = {
+            "encoder_coef_": _times(self.encoder, encoder_scale, dtype),
+            "encoder_intercept_": encoder_bias * code_scale,
+            "intercept_": self.decoder_bias / self.input_scale,
+        }
+        if self.threshold is not None:
+            # Codes are positive: a threshold below zero lets no more of them pass.
+            fitted["threshold_"] = np.maximum(self.threshold * code_scale, 0)
+        fitted["components_"] = _times(self.decoder, decoder_scale, dtype)
+        for name, array in fitted.items():
+            fitted[name] = array.astype(dtype, copy=False)
+            if not np.isfinite(fitted[name]).all():
+                raise ValueError(f"its weights are too large for {dtype}")
+        return self._estimator(m, d, k, fitted)
+
+    def _estimator(self, m, d, k, fitted) -> SparseAutoencoder:
+        params = {} if k is None else {"k": k}
+        sae = SparseAutoencoder(m, activation=self.activation, **params)
+        if self.activation == "topk":
+            sae._code = ("topk", k)
+        else:
+            sae._code = ("relu" if self.activation == "relu" else "jumprelu", 0)
+        sae.n_features_in_ = d
+        sae.n_iter_, sae.n_steps_, sae.loss_curve_ = 0, 0, []
+        sae._interrupted = False
+        sae._state = _NoTrainingState()
+        sae.metadata_ = self.metadata
+        if self.density is not None:
+            dtype = fitted["components_"].dtype
+            sae.feature_density_ = self.density.astype(dtype)
+            sae.l0_ = float(self.density.sum())
+        # The last one is the one that says "fitted".
+        for name, array in fitted.items():
+            setattr(sae, name, array)
+        return sae
+
+    def _check_k(self, m) -> int | None:
+        if self.k is None:
+            if self.activation == "topk":
+                raise ValueError("it does not say its k, the number of active features")
+            return None
+        if type(self.k) is not int or not 1 <= self.k <= m:
+            raise ValueError(f"k must be a whole number from 1 to {m}, not {self.k!r}")
+        return self.k
+
+    def _norms(self) -> np.ndarray:
+        norms = np.linalg.norm(self.decoder.astype(np.float64, copy=False), axis=1)
+        norms[norms == 0] = 1.0
+        unequal = norms.max() > (1 + _EQUAL_NORMS) * norms.min()
+        if self.activation == "topk" and unequal:
+            raise ValueError(
+                "unit_norm=True is not possible: the rows of its decoder differ in "
+                "norm, and scaling codes would change which are among the top k"
+            )
+        return norms
+
+
+class _NoTrainingState(dict):
+    """Stands for the state of a training that happened elsewhere."""
+
+    def __missing__(self, key):
+        raise ValueError(
+            "This SparseAutoencoder was read from a file that holds no state of its "
+            "training, so training cannot go on; fit it with warm_start=False, or a "
+            "clone of it, from scratch."
+        )
+
+
+def check_unit_norms(decoder: np.ndarray, tolerance: float) -> None:
+    """Refuse a decoder that is not what its library always writes."""
+    norms = np.linalg.norm(decoder, axis=1)
+    if not (np.abs(norms - 1) <= tolerance).all():
+        raise ValueError(
+            "the rows of its decoder must have norm one, but have norms from "
+            f"{norms.min():.3g} to {norms.max():.3g}: its weights are damaged or "
+            "transposed"
+        )
+
+
+def _product(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Multiply in float64 without a float64 copy of the matrix."""
+    vector = vector.astype(np.float64)
+    parts = range(0, len(matrix), _BLOCK)
+    return np.concatenate(
+        [matrix[i : i + _BLOCK].astype(np.float64) @ vector for i in parts]
+    )
+
+
+def _times(matrix: np.ndarray, scale: np.ndarray, dtype) -> np.ndarray:
+    scaled = matrix if (scale == 1).all() else matrix * scale
+    return np.ascontiguousarray(scaled, dtype=dtype)

@@ -1,0 +1,99 @@
+"""Gemma Scope: ``params.npz``, or ``params.safetensors`` of its second release."""
+
+from __future__ import annotations
+
+import os
+
+from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.interop._files import Tensors, read_json, reading
+from skfeat.interop._fitted import Weights
+
+_SHAPES = {
+    "W_enc": "dm",
+    "b_enc": "m",
+    "W_dec": "md",
+    "b_dec": "d",
+    "threshold": "m",
+}
+
+
+def read_gemma_scope(
+    path: str | os.PathLike[str], *, unit_norm: bool = False
+) -> SparseAutoencoder:
+    """Read a jump-ReLU autoencoder of Gemma Scope.
+
+    A transcoder of the first release whose output is as wide as its input has the same
+    file as an autoencoder: nothing in it tells them apart.
+
+    Parameters
+    ----------
+    path : str or path
+        ``params.npz`` or ``params.safetensors``, or the folder of it. If there is a
+        ``config.json`` beside it, it must name an autoencoder.
+    unit_norm : bool, default=False
+        Scale the decoder rows to norm one and the codes by their norms.
+
+    Returns
+    -------
+    SparseAutoencoder
+        Fitted, with the configuration, if there is one, as `metadata_`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+    ImportError
+        If safetensors is needed and not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from skfeat.interop import read_gemma_scope
+    >>> encoder = np.eye(3, 5, dtype=np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(
+    ...         os.path.join(folder, "params.npz"),
+    ...         W_enc=encoder, W_dec=encoder.T, b_dec=np.ones(3, np.float32),
+    ...         b_enc=np.zeros(5, np.float32), threshold=np.full(5, 0.5, np.float32),
+    ...     )
+    ...     autoencoder = read_gemma_scope(folder)
+    >>> autoencoder.transform([[2.0, 0.4, 1.0]])
+    array([[2., 0., 1., 0., 0.]])
+    """
+    with reading("Gemma Scope", path) as file:
+        if file.is_dir():
+            named = file / "params.safetensors"
+            file = named if named.is_file() else file / "params.npz"
+        beside = file.parent / "config.json"
+        config = read_json(beside) if beside.is_file() else {}
+        kind = config.get("architecture", "jump_relu")
+        if kind != "jump_relu" or config.get("hf_hook_point_out"):
+            what = (
+                f"its architecture is {kind!r}"
+                if kind != "jump_relu"
+                else ("it is a transcoder (it has a hf_hook_point_out)")
+            )
+            raise ValueError(f"{what}, which a SparseAutoencoder cannot express")
+        tensors = Tensors.read(file)
+        if "affine_skip_connection" in tensors:
+            raise ValueError(
+                "it is a transcoder with an affine_skip_connection, which a "
+                "SparseAutoencoder cannot express"
+            )
+        small = {f"w_{side}": f"W_{side}" for side in ("enc", "dec")}
+        tensors.rename(small)
+        arrays = tensors.arrays(_SHAPES)
+        found = Weights(
+            encoder=arrays["W_enc"].T,
+            decoder=arrays["W_dec"],
+            encoder_bias=arrays["b_enc"],
+            decoder_bias=arrays["b_dec"],
+            subtracts_bias=False,
+            activation="jumprelu",
+            threshold=arrays["threshold"],
+            metadata=config,
+        )
+        return found.autoencoder(unit_norm=unit_norm)

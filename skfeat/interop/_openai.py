@@ -1,0 +1,113 @@
+"""OpenAI's sparse_autoencoder: one state dict in a ``.pt`` file."""
+
+from __future__ import annotations
+
+import os
+
+from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.interop._files import Tensors, reading
+from skfeat.interop._fitted import Weights
+
+_SHAPES = {"pre_bias": "d", "encoder.weight": "md", "latent_bias": "m"}
+
+# Running statistics and what names the activation.
+_IGNORED = (
+    "stats_last_nonzero",
+    "latents_activation_frequency",
+    "latents_mean_square",
+    "activation",
+    "activation_state_dict",
+)
+
+
+def read_openai(
+    path: str | os.PathLike[str], *, normalized: bool = False, unit_norm: bool = False
+) -> SparseAutoencoder:
+    """Read an autoencoder of OpenAI's sparse_autoencoder.
+
+    Parameters
+    ----------
+    path : str or path
+        A ``.pt`` file of a state dict; may also be a ``.safetensors`` file of the same
+        tensors, which is then taken for one with ReLU.
+    normalized : bool, default=False
+        Accept a top-k autoencoder, which normalises each row to mean zero and standard
+        deviation one as no `SparseAutoencoder` does: what is returned takes, and
+        reconstructs, rows that were normalised before.
+    unit_norm : bool, default=False
+        Scale the decoder rows to norm one and the codes by their norms.
+
+    Returns
+    -------
+    SparseAutoencoder
+        Fitted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        If the file is damaged or holds what a `SparseAutoencoder` cannot express.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import torch
+    >>> from skfeat.interop import read_openai
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "autoencoder.pt")
+    ...     torch.save(
+    ...         {
+    ...             "pre_bias": torch.ones(3),
+    ...             "encoder.weight": torch.eye(5, 3),
+    ...             "latent_bias": torch.zeros(5),
+    ...             "decoder.weight": torch.eye(3, 5),
+    ...         },
+    ...         path,
+    ...     )
+    ...     autoencoder = read_openai(path)
+    >>> autoencoder.transform([[2.0, 0.5, 1.5]])
+    array([[1. , 0. , 0.5, 0. , 0. ]])
+    """
+    with reading("OpenAI", path) as file:
+        tensors = Tensors.read(file)
+        activation = tensors.values.get("activation", "ReLU")
+        if activation not in ("ReLU", "TopK"):
+            raise ValueError(
+                f"its activation {activation!r} is neither 'ReLU' nor 'TopK', which a "
+                "SparseAutoencoder can express"
+            )
+        k = None
+        if activation == "TopK":
+            k = _k(tensors.values.get("activation_state_dict"))
+            if not normalized:
+                raise ValueError(
+                    "it normalises each row by itself, which a SparseAutoencoder does "
+                    "not; normalise the rows and pass normalized=True"
+                )
+        tied = "decoder.linear.weight" in tensors
+        name = "decoder.linear.weight" if tied else "decoder.weight"
+        arrays = tensors.arrays(
+            {**_SHAPES, name: "md" if tied else "dm"}, ignored=_IGNORED
+        )
+        found = Weights(
+            encoder=arrays["encoder.weight"],
+            decoder=arrays[name] if tied else arrays[name].T,
+            encoder_bias=arrays["latent_bias"],
+            decoder_bias=arrays["pre_bias"],
+            subtracts_bias=True,
+            activation="relu" if k is None else "topk",
+            k=k,
+        )
+        return found.autoencoder(unit_norm=unit_norm)
+
+
+def _k(state) -> int:
+    if not isinstance(state, dict) or "k" not in state:
+        raise ValueError("it does not say its k, the number of active features")
+    if state.get("postact_fn", "ReLU") != "ReLU":
+        raise ValueError(
+            f"its codes pass through {state['postact_fn']!r}, where a "
+            "SparseAutoencoder has 'ReLU'"
+        )
+    return state["k"]

@@ -1,0 +1,107 @@
+"""EleutherAI's sparsify: ``cfg.json`` and ``sae.safetensors``."""
+
+from __future__ import annotations
+
+import os
+
+from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.interop._files import Tensors, read_json, reading
+from skfeat.interop._fitted import Weights, check_unit_norms
+
+_SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
+
+# The rows are set to norm one before each update, and saved after it.
+_NORM_TOLERANCE = 0.5
+
+
+def read_sparsify(
+    folder: str | os.PathLike[str], *, unit_norm: bool = False
+) -> SparseAutoencoder:
+    """Read a top-k autoencoder that sparsify has saved.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder of one hookpoint: it holds ``cfg.json`` and ``sae.safetensors``.
+    unit_norm : bool, default=False
+        Make sure that the norms of the decoder rows are one; possible only where they
+        are all equal, as codes would else change places among the top k.
+
+    Returns
+    -------
+    SparseAutoencoder
+        Fitted, with the configuration as `metadata_`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+    ImportError
+        If safetensors is not installed.
+
+    Examples
+    --------
+    >>> import json, os, tempfile
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from skfeat.interop import read_sparsify
+    >>> tensors = {
+    ...     "encoder.weight": torch.eye(5, 3), "encoder.bias": torch.zeros(5),
+    ...     "W_dec": torch.eye(5, 3), "b_dec": torch.ones(3),
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(tensors, os.path.join(folder, "sae.safetensors"))
+    ...     with open(os.path.join(folder, "cfg.json"), "w") as file:
+    ...         json.dump({"d_in": 3, "num_latents": 5, "k": 1}, file)
+    ...     autoencoder = read_sparsify(folder)
+    >>> autoencoder.transform([[2.0, 3.0, 1.5]])
+    array([[0., 2., 0., 0., 0.]])
+    """
+    with reading("sparsify", folder) as path:
+        config_path = path / "cfg.json"
+        if not config_path.is_file():
+            hookpoints = sorted(found.parent.name for found in path.glob("*/cfg.json"))
+            if hookpoints:
+                raise ValueError(f"name one of its hookpoints: {', '.join(hookpoints)}")
+        config = read_json(config_path)
+        for key, what in {
+            "transcode": "a transcoder",
+            "skip_connection": "an autoencoder with a skip connection",
+            "signed": "an autoencoder with codes below zero",
+        }.items():
+            if config.get(key):
+                raise ValueError(
+                    f"it is {what} ({key} is true), which a SparseAutoencoder cannot "
+                    "express"
+                )
+        if config.get("activation", "topk") != "topk":
+            raise ValueError(
+                f"its activation {config['activation']!r} is one that a "
+                "SparseAutoencoder cannot express; it reads topk"
+            )
+        tensors = Tensors.read(path / "sae.safetensors")
+        arrays = tensors.arrays(_SHAPES, sizes=_sizes(config))
+        if config.get("normalize_decoder"):
+            check_unit_norms(arrays["W_dec"], _NORM_TOLERANCE)
+        found = Weights(
+            encoder=arrays["encoder.weight"],
+            decoder=arrays["W_dec"],
+            encoder_bias=arrays["encoder.bias"],
+            decoder_bias=arrays["b_dec"],
+            subtracts_bias=True,
+            activation="topk",
+            k=config.get("k"),
+            metadata=config,
+        )
+        return found.autoencoder(unit_norm=unit_norm)
+
+
+def _sizes(config: dict) -> dict[str, int]:
+    d, m = config.get("d_in"), config.get("num_latents")
+    if type(d) is not int:
+        raise ValueError(f"d_in must be a whole number, not {d!r}")
+    if not m and type(config.get("expansion_factor")) is int:
+        m = d * config["expansion_factor"]
+    return {"d": d, "m": m} if type(m) is int else {"d": d}
