@@ -25,6 +25,7 @@ from skfeat._unwrap import (
     decoder,
     dense_codes,
     hard_predictions,
+    head_slices,
     layer_activations,
     logits_end,
     make_network,
@@ -82,9 +83,11 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
     Parameters
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-        A fitted chain of layers: linear layers, the usual activations, dropout, batch
-        and layer normalisation. An object with a method
-        ``__skfeat_chain__(n_features)`` that returns a `skfeat.chain.Chain` works too.
+        A fitted chain of layers and residual blocks: linear layers, elementwise
+        activations, dropout, batch, layer and RMS normalisation, in any nesting and
+        with any skips. What several heads return is unwrapped side by side, as values.
+        An object with a method ``__skfeat_chain__(n_features)`` that returns a
+        `skfeat.chain.Chain` works too.
 
     autoencoder : SparseAutoencoder, list of SparseAutoencoder or None, default=None
         Cloned for each unwrapped layer, or one for each. ``None`` means
@@ -96,7 +99,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     layers : list of str or None, default=None
         Names of the hidden layers to unwrap, in any order: the names of the model's
-        linear modules, or of the activation modules after them. ``None`` means all.
+        linear modules, or of the activation modules after them; of a residual block,
+        the name of its module is that of the sum at its end. ``None`` means all. A
+        layer can be unwrapped only if everything after it depends on the input through
+        it alone, which is not so inside a residual block or one of several heads.
 
     n_nonzero_coefs : int, list of int or None, default=None
         Budget of nonzero weights for each connector. ``None`` leaves it to the
@@ -114,7 +120,8 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" asks the model: scikit-learn and skorch say what they are; a torch
-        module classifies if it ends in a softmax or a sigmoid or has several outputs.
+        module classifies if it ends in a softmax or a sigmoid, or has several outputs
+        in a single head.
 
     n_jobs : int or None, default=None
         Number of autoencoders fitted at once.
@@ -145,6 +152,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     classes_ : ndarray of shape (n_classes,)
         Labels; only of a classifier.
+
+    heads_ : dict of str to slice
+        Columns of each output of the model in what `predict` returns; only of a model
+        that returns several tensors.
 
     n_iter_ : int
         Epochs of distillation.
@@ -256,7 +267,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         data = {"X": X, "y": y, "metadata": None}
         X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
         check_consistent_length(X, y)
-        for name in ("_network", "classes_"):
+        for name in ("_network", "classes_", "heads_"):
             self.__dict__.pop(name, None)
         chain = read_chain(self.model, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
@@ -298,6 +309,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 "connectors_": connectors,
                 "layer_names_": [layer.name for layer in layers],
                 **({} if classes is None else {"classes_": classes}),
+                **({"heads_": head_slices(chain)} if chain.heads else {}),
                 "n_iter_": len(losses),
                 "loss_curve_": losses,
                 "_chain": chain,
