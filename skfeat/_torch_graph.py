@@ -113,16 +113,28 @@ class _Reader:
         elif function in ("layer_norm", "rms_norm", "prelu"):
             self._take_weighted(node, what, function, rest)
         else:
+            self._check_single(node, what)
+            rest = {name: self._number(part) for name, part in rest.items()}
             self._single(node, what, self._op(node, what, function, rest))
 
-    def _single(self, node: Node, what: str, op: Op) -> None:
+    def _number(self, argument: Any) -> Any:
+        """Return the number that a constant tensor of one entry holds."""
+        is_node = isinstance(argument, Node)
+        tensor = self.tensors.get(argument) if is_node else None
+        return argument if tensor is None or tensor.numel() != 1 else tensor.item()
+
+    def _check_single(self, node: Node, what: str) -> Any:
+        """Return the one value that a node reads, or raise TypeError."""
         first: Any = node.args[0] if node.args else node.kwargs.get("input")
         constants = self.tensors.keys() | self.sizes.keys()
         if [n for n in node.all_input_nodes if n not in constants] != [first]:
             raise refusal(f"{what}, which reads more than one value")
         if first not in self.values:
             raise refusal(f"{what} of anything but a value")
-        self.values[node] = Value([first], op)
+        return first
+
+    def _single(self, node: Node, what: str, op: Op) -> None:
+        self.values[node] = Value([self._check_single(node, what)], op)
 
     def _join(self, node: Node, kind: str, inputs: list, after: Any = None) -> None:
         if len(inputs) == 1:

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 SUPPORTED = (
-    "supported: chains and residual blocks of Linear, the elementwise activations, "
-    "GLU, Softmax and LogSoftmax (over the last dimension), BatchNorm1d, LayerNorm, "
-    "RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may be added, "
-    "multiplied, concatenated, sliced and returned as several outputs"
+    "supported: chains and residual blocks of Linear, ReLU and the other elementwise "
+    "activations, GLU, Softmax and LogSoftmax (over the last dimension), BatchNorm1d, "
+    "LayerNorm, RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may "
+    "be added, multiplied, concatenated, sliced and returned as several outputs"
 )
 
 
@@ -257,8 +257,10 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
     """Read a call by its name and its arguments other than the input."""
     if function in _FUNCTIONS:
         kind, defaults = _FUNCTIONS[function]
-        settings = {k: float(arguments.get(k, v)) for k, v in defaults.items()}
-        return Op(kind, name, settings)
+        settings = {key: arguments.get(key, v) for key, v in defaults.items()}
+        if not all(isinstance(value, int | float) for value in settings.values()):
+            raise refusal(f"{what} with anything but numbers as its arguments")
+        return Op(kind, name, {key: float(value) for key, value in settings.items()})
     if function in _UNCHANGED + _CASTS:
         return Op("")
     if function in _DROPOUTS and not arguments.get("training", _DROPOUTS[function]):
