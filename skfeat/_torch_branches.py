@@ -36,7 +36,8 @@ class Branches:
     """
 
     def __init__(self, values: dict[Node, Value], sink: Node):
-        self.values, self.sink = values, sink
+        self.values = values = _without_copies(values, sink)
+        self.sink = sink
         self.source = next(iter(values))
         needed = self._region(self.source, [sink])
         self.order = [node for node in values if node in needed]
@@ -120,6 +121,19 @@ class Branches:
                 ops += own
             live = [*kept, node]
         return ops
+
+
+def _without_copies(values: dict[Node, Value], sink: Node) -> dict[Node, Value]:
+    """Leave out the values that only repeat the one before, as a dropout does."""
+    original: dict[Node, Node] = {}
+    kept = {}
+    for node, value in values.items():
+        inputs = [original.get(before, before) for before in value.inputs]
+        if inputs and node is not sink and value.op == Op(""):
+            original[node] = inputs[0]
+        else:
+            kept[node] = value._replace(inputs=inputs)
+    return kept
 
 
 def _common_path(branches: Sequence[Sequence[Op]]) -> str:

@@ -161,6 +161,7 @@ class _Reader:
             return f"layer {node.target!r} ({type(module).__name__})", ""
         name = getattr(node.target, "__name__", str(node.target))
         # A user's own function may be called relu.
+        name = name.removeprefix("special_")
         public = [getattr(space, name, None) for space in _NAMESPACES]
         is_known = node.op == "call_method" or node.target in public
         return f"the operation {name!r}", name.rstrip("_") if is_known else ""
@@ -370,5 +371,6 @@ def _writes(node: Node) -> bool:
     """Whether a call changes its argument in place: relu_, or relu(x, inplace=True)."""
     name = getattr(node.target, "__name__", str(node.target))
     ends = name.endswith("_") and not name.endswith("__")
-    is_told = bool(node.kwargs.get("inplace")) or any(a is True for a in node.args[2:])
-    return ends or is_told or node.args[1:] == (True,)
+    # By identity: the 1 of a dimension equals True.
+    is_told = any(argument is True for argument in node.args[1:])
+    return ends or is_told or bool(node.kwargs.get("inplace"))

@@ -141,6 +141,13 @@ def refusal(what: str) -> TypeError:
     return TypeError(f"FeatureUnwrapper cannot unwrap {what}; {SUPPORTED}.")
 
 
+def uninitialised(name: str) -> ValueError:
+    """Make the error that says that a lazy layer has no weights yet."""
+    return ValueError(
+        f"layer {name!r} is not initialised yet; run one forward pass first."
+    )
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the module inside torch.compile and data parallel wrappers."""
     while True:
@@ -178,6 +185,9 @@ def module_op(module: nn.Module, name: str) -> Op:
     cls = known(module)
     what = f"layer {name!r} ({type(module).__name__})"
     if cls is None:
+        is_lazy = isinstance(module, nn.modules.lazy.LazyModuleMixin)
+        if is_lazy and any(map(nn.parameter.is_lazy, module.parameters())):
+            raise uninitialised(name)
         if ".quantized." in type(module).__module__:
             what = f"layer {name!r} (a quantized {type(module).__name__})"
         raise refusal(what)

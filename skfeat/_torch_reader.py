@@ -12,7 +12,7 @@ from torch import nn
 
 from skfeat._chain_steps import Step, map_arrays, output_width
 from skfeat._torch_graph import read_graph
-from skfeat._torch_ops import Op, known, leaves, module_op, refusal
+from skfeat._torch_ops import Op, known, leaves, module_op, refusal, uninitialised
 from skfeat._torch_trace import trace
 from skfeat.chain import Chain, merge_scales
 
@@ -160,7 +160,10 @@ def _columns(op: Op, width: int, parts: Sequence[int]) -> tuple[int, int]:
         start, stop, _ = slice(op.settings["start"], op.settings["stop"]).indices(width)
     else:
         sizes = list(parts) if op.kind == "part" else _chunk_sizes(op.settings, width)
-        index = range(len(sizes))[op.settings["index"]]
+        index = op.settings["index"]
+        if index not in range(-len(sizes), len(sizes)):
+            raise refusal(f"piece {index} of {width} values a row in {len(sizes)}")
+        index %= len(sizes)
         start = sum(sizes[:index])
         stop = start + sizes[index]
     if not start < stop:
@@ -198,9 +201,7 @@ def _known_width(width: int | None) -> int:
 
 def _float64(tensor: torch.Tensor, what: str, name: str) -> np.ndarray:
     if nn.parameter.is_lazy(tensor):
-        raise ValueError(
-            f"layer {name!r} is not initialised yet; run one forward pass first."
-        )
+        raise uninitialised(name)
     if tensor.is_meta:
         raise ValueError(f"layer {name!r} is on the meta device and has no values.")
     if not tensor.is_floating_point():

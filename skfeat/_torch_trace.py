@@ -50,6 +50,19 @@ class _Tracer(torch.fx.Tracer):
         m = unwrapped(m)
         return super().call_module(m, m.forward, args, kwargs)
 
+    def iter(self, obj):
+        # fx knows how many pieces there are only where they are unpacked.
+        name, args = (
+            getattr(obj.node.target, "__name__", obj.node.target),
+            obj.node.args,
+        )
+        match (name, *args[1:2], *obj.node.kwargs.values()):
+            case ("chunk", int() as n, *_):
+                return iter([obj[i] for i in range(n)])
+            case ("split", list() | tuple() as sizes, *_):
+                return iter([obj[i] for i in range(len(sizes))])
+        return super().iter(obj)
+
     def getattr(self, attr, attr_val, parameter_proxy_cache):
         # The tensor itself: masked and otherwise computed weights become constants.
         return attr_val
