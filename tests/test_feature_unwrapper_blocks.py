@@ -109,7 +109,7 @@ def test_fit(name, tmp_path):
     np.testing.assert_array_equal(clone(est).fit(X).predict(X), est.predict(X))
 
 
-@pytest.mark.parametrize("name", ["residual", "normalised", "gated", "two-headed"])
+@pytest.mark.parametrize("name", ["residual", "two-headed"])
 def test_a_network_of_all_features_is_the_model(name):
     model = MODELS[name][0]()
     est = unwrapper(model, task="regression", **EXACT).fit(X)
