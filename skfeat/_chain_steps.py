@@ -42,6 +42,7 @@ SHARED: dict[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "slice": lambda x, a, s: x[..., s["start"] : s["stop"]],
+    "mean": lambda x, a, s: x.mean(axis=-1, keepdims=True),
 }
 
 
@@ -82,6 +83,8 @@ NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "hardshrink": lambda x, a, s: x * (np.abs(x) > s["lambd"]),
     "sin": lambda x, a, s: np.sin(x),
     "exp": lambda x, a, s: np.exp(x),
+    "sqrt": lambda x, a, s: np.sqrt(x),
+    "reciprocal": lambda x, a, s: 1 / x,
     "softmax": lambda x, a, s: special.softmax(x, axis=-1),
     "log_softmax": lambda x, a, s: special.log_softmax(x, axis=-1),
 }
@@ -149,6 +152,8 @@ def torch_functions() -> dict[str, Callable[..., "torch.Tensor"]]:
         "hardshrink": lambda x, a, s: F.hardshrink(x, s["lambd"]),
         "sin": lambda x, a, s: x.sin(),
         "exp": lambda x, a, s: x.exp(),
+        "sqrt": lambda x, a, s: x.sqrt(),
+        "reciprocal": lambda x, a, s: 1 / x,
         "softmax": lambda x, a, s: F.softmax(x, dim=-1),
         "log_softmax": lambda x, a, s: F.log_softmax(x, dim=-1),
     }
@@ -160,9 +165,10 @@ class Step:
 
     kind: str
     """``"affine"``, ``"scale"`` (an elementwise ``x * weight + bias``),
-    ``"layer_norm"``, ``"rms_norm"``, ``"slice"`` (some consecutive columns), one of
-    :data:`ACTIVATIONS`, or one of :data:`JOINS`, which give their input to each of
-    their branches and add, multiply or concatenate what these return."""
+    ``"layer_norm"``, ``"rms_norm"``, ``"slice"`` (some consecutive columns),
+    ``"mean"`` (of each row), one of :data:`ACTIVATIONS`, or one of :data:`JOINS`, which
+    give their input to each of their branches and add, multiply or concatenate what
+    these return; a single column is added to, or multiplied with, each of several."""
     name: str = ""
     """Path of the module in the user's model; empty for a function call."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
@@ -193,8 +199,10 @@ class Step:
             return len(self.arrays["coef"])
         if self.kind == "slice":
             return int(self.settings["stop"] - self.settings["start"])
+        if self.kind == "mean":
+            return 1
         widths = [output_width(branch, n_in) for branch in self.branches]
-        return sum(widths) if self.kind == "concatenate" else [*widths, n_in][0]
+        return sum(widths) if self.kind == "concatenate" else max(widths, default=n_in)
 
     @property
     def is_weighted(self) -> bool:
@@ -206,8 +214,8 @@ class Step:
 def input_width(steps: Sequence[Step]) -> int | None:
     """Width that a sequence of steps takes; None where that is open."""
     for step in steps:
-        # What only a concatenation of open widths has made says nothing of the input.
-        if step.n_in is not None or step.kind == "concatenate":
+        # What comes behind a change of an open width says nothing of the input.
+        if step.n_in is not None or step.kind in ("concatenate", "mean"):
             return step.n_in
     return None
 
@@ -322,7 +330,7 @@ def check_widths(steps: Sequence[Step], width: int, path: str = "") -> int:
             check_widths(branch, width, f"{path}{i}.{j}.")
             for j, branch in enumerate(step.branches)
         ]
-        if step.kind in ("add", "multiply") and len(set(widths)) > 1:
+        if step.kind in ("add", "multiply") and len({*widths} - {1}) > 1:
             raise ValueError(f"The branches of {label} have the widths {widths}.")
         # Of a join, the branches have been asked.
         if not step.branches and step.n_in not in (None, width):

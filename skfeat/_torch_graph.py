@@ -20,6 +20,7 @@ from skfeat._torch_ops import (
     module_op,
     norm_op,
     refusal,
+    sequence,
 )
 
 _NAMESPACES = (torch, F, operator, torch.special, torch._C._nn)
@@ -65,7 +66,7 @@ class _Reader:
                 self.values[node] = Value([], Op(""))
             elif node.op == "output":
                 names = self._take_output(node)
-            elif node.op != "get_attr" and not self._is_size(node):
+            elif not (node.op == "get_attr" or self._is_size(node) or _fields(node)):
                 self._take(node)
         return Branches(self.values, node).read(), names
 
@@ -205,7 +206,14 @@ class _Reader:
             raise refusal(f"{what} with the arguments {sorted(node.kwargs)}")
         is_product = function in ("mul", "multiply")
         factors = _SUMS[function](float(alpha)) if function in _SUMS else (1.0, 1.0)
-        if self._are_values([left, right]) and (is_product or function in _SUMS):
+        if self._are_values([left, right]) and function not in (
+            *_SUMS,
+            "mul",
+            "multiply",
+        ):
+            self._join(node, "multiply", [left, right], [(), (Op("reciprocal"),)])
+            return
+        if self._are_values([left, right]):
             after = [() if f == 1 else (_scale(f, 0.0),) for f in factors]
             self._join(node, "multiply" if is_product else "add", [left, right], after)
             return
@@ -223,7 +231,7 @@ class _Reader:
             is_zero = type(number) is float and not number
             op = _scale(math.inf if is_zero else 1 / number, 0.0)
         else:
-            raise refusal(f"{what} by a value")
+            op = sequence(Op("reciprocal"), _scale(number, 0.0))
         self.values[node] = Value([value], op)
 
     def _constant(self, operand: Any) -> float | torch.Tensor | None:
@@ -347,11 +355,12 @@ def _scale(weight: float | torch.Tensor, bias: float | torch.Tensor) -> Op:
 
 def _outputs(output: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield what a forward returns, each tensor with its key or position."""
+    if isinstance(output, Node) and (fields := _fields(output)):
+        output = dict(zip(fields, output.args, strict=False)) | output.kwargs
     if isinstance(output, dict):
         pairs = [(str(key), value) for key, value in output.items()]
     elif isinstance(output, list | tuple):
-        fields = getattr(output, "_fields", map(str, range(len(output))))
-        pairs = list(zip(fields, output, strict=True))
+        pairs = [(str(i), value) for i, value in enumerate(output)]
     elif output is not None:
         yield name, output
         return
@@ -359,6 +368,12 @@ def _outputs(output: Any, name: str) -> Iterator[tuple[str, Any]]:
         return
     for key, value in pairs:
         yield from _outputs(value, f"{name}.{key}" if name else key)
+
+
+def _fields(node: Node) -> tuple[str, ...]:
+    """Return the names in a named tuple that the node makes; none of any other."""
+    is_tuple = isinstance(node.target, type) and issubclass(node.target, tuple)
+    return getattr(node.target, "_fields", ()) if is_tuple else ()
 
 
 def _unused(node: Node) -> bool:

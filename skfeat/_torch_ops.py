@@ -58,6 +58,8 @@ _FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {
     "hardshrink": ("hardshrink", {"lambd": 0.5}),
     "sin": ("sin", {}),
     "exp": ("exp", {}),
+    "sqrt": ("sqrt", {}),
+    "reciprocal": ("reciprocal", {}),
 }
 _DROPOUTS = {
     "dropout": True,  # whether it drops unless told that this is no training
@@ -88,7 +90,10 @@ POSITIONAL = {
     "chunk": ("chunks", "dim"),
     "tensor_split": ("sections", "dim"),
     "split": ("size", "dim"),
+    "mean": ("dim", "keepdim"),
+    "var": ("dim", "unbiased", "keepdim"),
 }
+_MINUS = {"weight": -1.0, "bias": 0.0}
 
 # What a module without weights calls, and which of its attributes are the arguments.
 _CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
@@ -263,6 +268,21 @@ def _group_norm(module: nn.GroupNorm, name: str) -> Op:
     return Op("concatenate", name, branches=branches)
 
 
+def sequence(*ops: Op) -> Op:
+    """Make one operation of several, one after another."""
+    return Op("add", branches=(ops,))
+
+
+def _over_columns(arguments: dict[str, Any]) -> bool:
+    dim = arguments.get("dim")
+    dims = tuple(dim) if isinstance(dim, list | tuple) else (dim,)
+    return dims in ((1,), (-1,)) and arguments.get("keepdim") is True
+
+
+def _is_biased(arguments: dict[str, Any]) -> bool:
+    return arguments.get("unbiased") is False or arguments.get("correction") == 0
+
+
 def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> Op:
     """Read a call by its name and its arguments other than the input."""
     if function in _FUNCTIONS:
@@ -296,6 +316,14 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
             return Op("multiply", name, branches=branches)
         case "square":
             return Op("multiply", name, branches=((), ()))
+        case "rsqrt":
+            return sequence(Op("sqrt", name), Op("reciprocal", name))
+        case "mean" if _over_columns(arguments):
+            return Op("mean", name)
+        case "var" if _over_columns(arguments) and _is_biased(arguments):
+            centred = Op("add", branches=((), (Op("mean"), Op("scale", "", _MINUS))))
+            square = Op("multiply", branches=((), ()))
+            return sequence(centred, square, Op("mean", name))
         case "softmax" | "log_softmax" if arguments.get("dim") in (None, 1, -1):
             return Op(function, name)
         case "flatten" if arguments.get("end_dim", -1) in (1, -1):

@@ -78,7 +78,7 @@ class _Builder:
                 width = width if shapes and not is_open else None
                 if op.kind == "linear":
                     width = self.arrays(op)["weight"].shape[1]
-            if width is not None or op.kind == "concatenate":
+            if width is not None or op.kind in ("concatenate", "mean"):
                 return width
         return None
 

@@ -7,6 +7,7 @@ torch, which is imported only then. ``skfeat.adapters.read_chain`` makes one.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -314,11 +315,11 @@ def find_hidden(
 ) -> tuple[HiddenLayer, ...]:
     """Find the hidden layers: where an affine or a block of branches is complete.
 
-    An affine is complete after its nonlinearity, which norms may precede; one without
-    is no layer. A block (a join with an affine in a branch) is complete after the
-    norms and the nonlinearity directly behind it, if any. The last affine or block
-    is the output layer, and whatever follows it belongs to the output. Inside a block
-    there are no hidden layers: the other branches pass them by.
+    An affine is complete after its nonlinearity, if that comes before the next one; one
+    without is no layer. A block (a join with an affine in a branch) is complete after
+    its nonlinearity too, or else after the norms behind it. The last affine or block is
+    the output layer, and whatever follows it belongs to the output. Inside a block are
+    no hidden layers: the other branches pass them by.
 
     A layer without a name is called ``"hidden_0"``, ..., and the second use of one
     module gets ``"@1"`` appended.
@@ -328,14 +329,14 @@ def find_hidden(
     width = input_width(steps) if n_features_in is None else n_features_in
     seen: Counter[str] = Counter()
     hidden: list[HiddenLayer] = []
-    for i in weighted[:-1]:
-        at = i + 1
-        while _is_norm(steps[at]):
-            at += 1
-        if not steps[at].is_weighted:
-            at += 1
-        elif steps[i].kind not in JOINS:
+    for i, end in pairwise(weighted):
+        own = range(i + 1, end)
+        # A norm written by hand is nonlinear, but an activation behind it counts more.
+        found = [at for at in own if steps[at].kind in ACTIVATIONS]
+        found = found or [at for at in own if not _is_norm(steps[at])]
+        if not found and steps[i].kind not in JOINS:
             continue
+        at = found[0] + 1 if found else end
         name = steps[i].name or f"hidden_{len(hidden)}"
         n_before, alias = seen[name], steps[at - 1].name
         seen[name] += 1
@@ -355,4 +356,4 @@ def _is_norm(step: Step) -> bool:
     inner = [step for branch in step.branches for step in branch]
     if step.kind in JOINS and step.kind != "multiply":
         return all(map(_is_norm, inner))
-    return step.kind in NORMS or step.kind == "slice"
+    return step.kind in NORMS or step.kind in ("slice", "mean")

@@ -1,6 +1,7 @@
 """Torch models with skips, gates, several heads and wrappers, read as chains."""
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -44,6 +45,11 @@ class Joined(nn.Module):
         return torch.cat([self.left(x), x, self.right(x)], dim=-1)
 
 
+class Named(NamedTuple):
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+
 class Heads(nn.Module):
     def __init__(self, kind, heads=None, trunk=None):
         super().__init__()
@@ -54,6 +60,8 @@ class Heads(nn.Module):
     def forward(self, x):
         h = self.trunk(x)
         a, b = (head(h) for head in self.heads)
+        if self.kind == "named":
+            return Named(a, scale=b)
         if self.kind == "squeezed":
             return a, b.squeeze(-1), None
         kinds = {"dict": {"mean": a, "scale": b}, "tuple": (a, b), "list": [a, b]}
@@ -120,8 +128,18 @@ def test_activations(make):
         chain.forward(3 * X), model_outputs(model, 3 * X), rtol=1e-6, atol=1e-9
     )
     if not isinstance(activation, nn.Dropout1d | nn.FeatureAlphaDropout):
-        assert [layer.stop for layer in chain.hidden] == [2]
+        # A gate gives way to the activation behind it.
+        stop = 3 if isinstance(activation, nn.GLU) else 2
+        assert [layer.stop for layer in chain.hidden] == [stop]
         assert chain.hidden[0].n_units == width
+
+
+def _highway(x, gate):
+    return x * gate + x.tanh() * (1 - gate)
+
+
+def _experts(gates, first, second):
+    return gates[:, 0:1] * first + gates[:, 1:] * second
 
 
 FUNCTIONS = {
@@ -160,6 +178,16 @@ FUNCTIONS = {
     "split evenly": lambda x: torch.hstack([x.split(4, 1)[i].relu() for i in (1, 0)]),
     "chunk": lambda x: torch.cat([p.tanh() for p in x.chunk(3, dim=1)][::-1], -1),
     "columns": lambda x: torch.cat([x[:, -2:].relu(), x[..., :4]], axis=1),
+    "quotients": lambda x: (2 / (1 + x.exp())) / (1 + x**2),
+    "rms by hand": lambda x: (
+        x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-3) * torch.arange(6.0)
+    ).relu(),
+    "norm by hand": lambda x: F.gelu(
+        (x - x.mean(dim=1, keepdim=True))
+        / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
+    ),
+    "highway": lambda x: _highway(x.relu(), torch.sigmoid(x)),
+    "experts": lambda x: _experts(F.softmax(x[:, :2], dim=-1), x.tanh(), x.relu()),
     "inplace": lambda x: (x.relu_(), x)[1],
     "inplace function": lambda x: (F.leaky_relu(x, 0.1, True), x)[1],
     "casts": lambda x: x.to(torch.ones(1)).type(torch.float32).relu(),
@@ -343,6 +371,7 @@ def test_any_nesting(front, back, seed):
     ("kind", "heads"),
     [
         ("dict", {"mean": (0, 2), "scale": (2, 3)}),
+        ("named", {"mean": (0, 2), "scale": (2, 3)}),
         ("tuple", {"0": (0, 2), "1": (2, 3)}),
         ("list", {"0": (0, 2), "1": (2, 3)}),
         ("squeezed", {"0": (0, 2), "1": (2, 3)}),
@@ -519,3 +548,33 @@ def test_no_hidden_layer_but_branches():
         ValueError, match=r"no hidden layer .*; a layer can be unwrapped "
     ):
         read_chain(model)
+
+
+def test_a_norm_written_by_hand_comes_before_the_activation():
+    model = Custom(lambda s, x: s.fc2(FUNCTIONS["norm by hand"](s.fc1(x))))
+    (layer,) = read_chain(model).hidden
+    h = FUNCTIONS["norm by hand"](model.fc1(torch.tensor(X, dtype=torch.float32)))
+    np.testing.assert_allclose(
+        read_chain(model).forward(X.astype("f4"), 0, layer.stop),
+        h.detach(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_random_numbers_in_a_forward_are_found_out():
+    model = Custom(lambda s, x: s.fc2(s.fc1(x + torch.rand(4)).relu()))
+    with pytest.raises(ValueError, match="does not equal the chain"):
+        check_chain(read_chain(model), model, X)
+
+
+def _aliased(model, x):
+    h = kept = model.fc1(x)
+    h += torch.relu(h) * 2
+    return model.fc2(h + kept)
+
+
+def test_a_change_in_place_that_no_graph_shows_is_found_out():
+    model = Custom(_aliased)
+    with pytest.raises(ValueError, match="or an operation in place changes it"):
+        check_chain(read_chain(model), model, X)

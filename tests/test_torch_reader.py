@@ -379,8 +379,8 @@ def unsupported(forward, match, **modules):
             lambda s, x: s.conv(x), r"'conv' \(Conv1d\)", conv=nn.Conv1d(1, 1, 1)
         ),
         unsupported(lambda s, x: x + torch.ones(5, 4), "'add' of anything but values"),
-        unsupported(lambda s, x: 1 / s.fc1(x), "'truediv' by a value"),
-        unsupported(lambda s, x: s.fc1(x) / s.fc1(x), "'truediv' of anything"),
+        unsupported(lambda s, x: s.fc1(x).mean(0), "operation 'mean'"),
+        unsupported(lambda s, x: s.fc1(x).var(-1, keepdim=True), "operation 'var'"),
         unsupported(lambda s, x: torch.maximum(x, s.fc1(x)), "operation 'maximum'"),
         unsupported(lambda s, x: F.elu(x, s.fc1(x)), "'elu', which reads more"),
         unsupported(lambda s, x: F.elu(x, torch.ones(4)), "anything but numbers"),
