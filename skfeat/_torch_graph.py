@@ -34,7 +34,8 @@ _SUMS: dict[str, Any] = {
     "neg": lambda alpha: (-1.0, 0.0),
     "negative": lambda alpha: (-1.0, 0.0),
 }
-_PRODUCTS = ("mul", "multiply", "truediv", "div", "divide", "true_divide")
+_PRODUCTS = ("mul", "multiply")
+_QUOTIENTS = ("truediv", "div", "divide", "true_divide")
 
 
 def read_graph(
@@ -105,7 +106,7 @@ class _Reader:
             self._take_columns(node, what)
         elif function in _CONCATENATIONS:
             self._take_concatenation(node, what, function)
-        elif function in _SUMS or function in _PRODUCTS:
+        elif function in (*_SUMS, *_PRODUCTS, *_QUOTIENTS):
             self._take_arithmetic(node, what, function)
         elif function in ("pow", "square") and node.args[1:] in ((), (2,), (2.0,)):
             self._single(node, what, call_op("square", {}, self._path(node), what))
@@ -161,8 +162,8 @@ class _Reader:
             module = self.modules[str(node.target)]
             return f"layer {node.target!r} ({type(module).__name__})", ""
         name = getattr(node.target, "__name__", str(node.target))
-        # A user's own function may be called relu.
         name = name.removeprefix("special_")
+        # A user's own function may be called relu.
         public = [getattr(space, name, None) for space in _NAMESPACES]
         is_known = node.op == "call_method" or node.target in public
         return f"the operation {name!r}", name.rstrip("_") if is_known else ""
@@ -197,25 +198,20 @@ class _Reader:
         return constant or isinstance(argument, torch.device | str)
 
     def _take_arithmetic(self, node: Node, what: str, function: str) -> None:
-        """Read a sum or a product of two values, or of a value and a constant."""
+        """Read a sum, product or quotient of two values, or of one and a constant."""
         left: Any
         right: Any
         left, right = (*node.args, node.kwargs.get("other", 0.0))[:2]
         alpha = node.kwargs.get("alpha", 1)
         if set(node.kwargs) - {"other", "alpha"} or not isinstance(alpha, int | float):
             raise refusal(f"{what} with the arguments {sorted(node.kwargs)}")
-        is_product = function in ("mul", "multiply")
         factors = _SUMS[function](float(alpha)) if function in _SUMS else (1.0, 1.0)
-        if self._are_values([left, right]) and function not in (
-            *_SUMS,
-            "mul",
-            "multiply",
-        ):
-            self._join(node, "multiply", [left, right], [(), (Op("reciprocal"),)])
-            return
         if self._are_values([left, right]):
             after = [() if f == 1 else (_scale(f, 0.0),) for f in factors]
-            self._join(node, "multiply" if is_product else "add", [left, right], after)
+            if function in _QUOTIENTS:
+                after[1] = (Op("reciprocal"),)
+            kind = "add" if function in _SUMS else "multiply"
+            self._join(node, kind, [left, right], after)
             return
         is_left = self._are_values([left])
         value, constant = (left, right) if is_left else (right, left)
@@ -225,7 +221,7 @@ class _Reader:
         if function in _SUMS:
             own, other = factors if is_left else factors[::-1]
             op = _scale(own, number * other)
-        elif is_product:
+        elif function in _PRODUCTS:
             op = _scale(number, 0.0)
         elif is_left:
             is_zero = type(number) is float and not number
@@ -236,7 +232,7 @@ class _Reader:
 
     def _constant(self, operand: Any) -> float | torch.Tensor | None:
         """Return a number, or a tensor with one entry for all columns or for each."""
-        if type(operand) in (int, float):
+        if isinstance(operand, int | float):
             return float(operand)
         tensor = self.tensors.get(operand) if isinstance(operand, Node) else None
         if tensor is None or tensor.numel() != (tensor.shape or (1,))[-1]:

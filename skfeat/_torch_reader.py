@@ -62,22 +62,20 @@ class _Builder:
     def input_width(self, ops: Sequence[Op]) -> int | None:
         """Width of the values that operations take; None where that is open."""
         for op in ops:
+            if op.kind in ("chunk", "columns", "part"):
+                return None
             width = op.width
             if op.branches:
                 found = [self.input_width(branch) for branch in op.branches]
                 width = next((width for width in found if width is not None), None)
             elif op.kind == "slice":
                 width = op.settings["width"]
-            elif op.kind in ("chunk", "columns", "part"):
-                return None
-            elif op.kind:
-                shapes = [array.shape for array in self.arrays(op).values()]
-                # A single entry of a scale or PReLU is for any number of columns.
-                width = max((shape[-1] for shape in shapes), default=1)
-                is_open = op.kind in ("scale", "prelu") and width == 1
-                width = width if shapes and not is_open else None
+            elif arrays := self.arrays(op):
+                width = max(array.shape[-1] for array in arrays.values())
                 if op.kind == "linear":
-                    width = self.arrays(op)["weight"].shape[1]
+                    width = arrays["weight"].shape[1]
+                elif op.kind in ("scale", "prelu") and width == 1:
+                    width = None  # a single entry is for any number of columns
             if width is not None or op.kind in ("concatenate", "mean"):
                 return width
         return None
