@@ -249,14 +249,24 @@ def map_arrays(step: Step, function: Callable[[np.ndarray], np.ndarray]) -> Step
 
 def run_numpy(steps: Sequence[Step], X: np.ndarray) -> np.ndarray:
     """Run steps on a float32 or float64 array, in its dtype."""
+    own = False  # whether X is ours to write to
     for step in steps:
+        arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
         if step.kind in JOINS:
             results = [run_numpy(branch, X) for branch in step.branches]
             X = join(step.kind, results, np.concatenate)
-            continue
-        arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
-        function = SHARED.get(step.kind) or NUMPY[step.kind]
-        X = function(X, arrays, step.settings)
+            own = len(results) > 1  # a single branch may return X itself
+        elif step.kind == "affine":
+            X = X @ arrays["coef"].T
+            X += arrays["intercept"]
+            own = True
+        elif step.kind == "relu":
+            X = np.maximum(X, 0, out=X if own else None)
+            own = True
+        else:
+            function = SHARED.get(step.kind) or NUMPY[step.kind]
+            X = function(X, arrays, step.settings)
+            own = own or step.kind not in ("identity", "slice")
     return X
 
 

@@ -23,6 +23,7 @@ from skfeat._chain_steps import (
     check_form,
     check_widths,
     input_width,
+    map_arrays,
     output_width,
     run_numpy,
     walk,
@@ -145,6 +146,16 @@ class Chain:
         if X.dtype not in (np.float32, np.float64):
             X = X.astype(np.float64)
         return run_numpy(self.steps[start:stop], X)
+
+    def astype(self, dtype: np.dtype) -> "Chain":
+        """Return the chain with arrays of this dtype, or itself if it has them."""
+        arrays = [array for step in walk(self.steps) for array in step.arrays.values()]
+        if all(array.dtype == dtype for array in arrays):
+            return self
+        steps = [
+            map_arrays(step, lambda array: array.astype(dtype)) for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps))
 
     def torch_function(
         self,

@@ -171,6 +171,30 @@ def test_a_block_at_the_end_belongs_to_the_output():
     assert [layer.name for layer in find_hidden(steps)] == ["a"]
 
 
+def test_a_change_of_dtype_reaches_the_branches():
+    chain = Chain.from_steps([affine(4, 6), block(6, "b"), affine(6, 2)])
+    single = chain.astype(np.dtype("f4"))
+    assert single.dtype == np.float32
+    assert {a.dtype for s in walk(single.steps) for a in s.arrays.values()} == {
+        np.dtype("f4")
+    }
+    assert single.astype(np.dtype("f4")) is single
+    assert single.hidden == chain.hidden
+    np.testing.assert_allclose(
+        single.forward(X), chain.forward(X), rtol=1e-5, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "first", [join("add", []), columns(4, 0, 4), Step("identity"), join("add", [], [])]
+)
+def test_x_is_never_written_to(first):
+    before = X.copy()
+    out = Chain.from_steps([first, act("relu")], 4).forward(X)
+    np.testing.assert_array_equal(X, before)
+    assert (out >= 0).all()
+
+
 def test_heads_are_columns():
     heads = join("concatenate", [affine(5, 2)], [affine(5, 3), act("tanh")], [])
     steps = [affine(4, 5), act("relu"), heads]
