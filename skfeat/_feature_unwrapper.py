@@ -25,6 +25,7 @@ from skfeat._unwrap import (
     class_labels,
     dense_codes,
     hard_predictions,
+    head_slices,
     layer_activations,
     logits_end,
     make_network,
@@ -68,7 +69,13 @@ _DISTILL_UPDATES = 1500
 _DISTILL_RATE = 5e-3
 
 # Fitted attributes that not every fit has.
-_DEPENDENT = ("_network", "classes_", "input_connector_", "output_connector_")
+_DEPENDENT = (
+    "_network",
+    "classes_",
+    "heads_",
+    "input_connector_",
+    "output_connector_",
+)
 
 
 class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
@@ -86,9 +93,11 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
     Parameters
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-        A fitted chain of layers: linear layers, the usual activations, dropout, batch
-        and layer normalisation. An object with a method
-        ``__skfeat_chain__(n_features)`` that returns a `skfeat.chain.Chain` works too.
+        A fitted chain of layers and residual blocks: linear layers, elementwise
+        activations, dropout, batch, layer and RMS normalisation, in any nesting and
+        with any skips. What several heads return is unwrapped side by side, as values.
+        An object with a method ``__skfeat_chain__(n_features)`` that returns a
+        `skfeat.chain.Chain` works too.
 
     autoencoder : SparseAutoencoder, list of SparseAutoencoder or None, default=None
         Cloned for each unwrapped layer, or one for each. ``None`` means
@@ -100,7 +109,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     layers : list of str or None, default=None
         Names of the hidden layers to unwrap, in any order: the names of the model's
-        linear modules, or of the activation modules after them. ``None`` means all.
+        linear modules, or of the activation modules after them; of a residual block,
+        the name of its module is that of the sum at its end. ``None`` means all. A
+        layer can be unwrapped only if everything after it depends on the input through
+        it alone, which is not so inside a residual block or one of several heads.
 
     n_nonzero_coefs : int, list of int or None, default=None
         Budget of nonzero weights for each connector, a list with those of the ends
@@ -131,7 +143,8 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" asks the model: scikit-learn and skorch say what they are; a torch
-        module classifies if it ends in a softmax or a sigmoid or has several outputs.
+        module classifies if it ends in a softmax or a sigmoid, or has several outputs
+        in a single head.
 
     n_jobs : int or None, default=None
         Number of autoencoders fitted at once.
@@ -168,6 +181,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
 
     classes_ : ndarray of shape (n_classes,)
         Labels; only of a classifier.
+
+    heads_ : dict of str to slice
+        Columns of each output of the model in what `predict` returns; only of a model
+        that returns several tensors.
 
     n_iter_ : int
         Epochs of distillation.
@@ -339,6 +356,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 **({"output_connector_": connectors[-1]} if ends.output else {}),
                 "layer_names_": [layer.name for layer in layers],
                 **({} if classes is None else {"classes_": classes}),
+                **({"heads_": head_slices(chain)} if chain.heads else {}),
                 "n_iter_": len(losses),
                 "loss_curve_": losses,
                 "_chain": chain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,24 +10,33 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from skfeat.chain import _SHARED, Chain, Step, _torch_functions
+from skfeat._chain_steps import SHARED, join, torch_functions
+from skfeat.chain import Chain, Step
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
 
 
 class _StepModule(nn.Module):
-    """One step of a chain, its arrays as parameters of the same names."""
+    """One step of a chain, its arrays as parameters of the same names.
+
+    The branches of a join are modules "0", "1" and so on.
+    """
 
     def __init__(self, step: Step, dtype: torch.dtype):
         super().__init__()
         self.kind, self.settings = step.kind, dict(step.settings)
         for name, array in step.arrays.items():
             self.register_parameter(name, _parameter(array, dtype))
+        for index, branch in enumerate(step.branches):
+            self.add_module(str(index), _sequential(branch, dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self._modules:
+            results = [branch(x) for branch in self.children()]
+            return join(self.kind, results, torch.cat)
         # Looked up at each call: the functions are lambdas, which no pickle takes.
-        function = _SHARED.get(self.kind) or _torch_functions()[self.kind]
+        function = SHARED.get(self.kind) or torch_functions()[self.kind]
         return function(x, dict(self.named_parameters()), self.settings)
 
     def extra_repr(self) -> str:
@@ -53,7 +63,7 @@ class NetworkModule(nn.Module):
         is_double = any(array.dtype == np.float64 for array in arrays)
         dtype = torch.float64 if is_double else torch.float32
         self.activation, self.links = network.activation, list(network.links)
-        self.front = _sequential(network.front, dtype)
+        self.front = _sequential(network.front.steps, dtype)
         self.encoder_bias = _parameter(network.encoder_bias_, dtype)
         self.encoder = _linear(network.encoder_coef_, network.encoder_intercept_, dtype)
         self.connectors = nn.ModuleList(
@@ -63,7 +73,7 @@ class NetworkModule(nn.Module):
         self.decoder = _linear(
             network.decoder_coef_.T, network.decoder_intercept_, dtype
         )
-        self.back = _sequential(network.back, dtype)
+        self.back = _sequential(network.back.steps, dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the raw outputs of rows x (n, n_features_in)."""
@@ -79,8 +89,8 @@ def _arrays(chain: Chain) -> list[np.ndarray]:
     return list(chain.to_arrays()[0].values())
 
 
-def _sequential(chain: Chain, dtype: torch.dtype) -> nn.Sequential:
-    return nn.Sequential(*(_StepModule(step, dtype) for step in chain.steps))
+def _sequential(steps: Sequence[Step], dtype: torch.dtype) -> nn.Sequential:
+    return nn.Sequential(*(_StepModule(step, dtype) for step in steps))
 
 
 def _linear(coef: Any, intercept: np.ndarray, dtype: torch.dtype) -> nn.Linear:

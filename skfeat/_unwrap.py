@@ -81,6 +81,14 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
         If the labels cannot be those of the outputs.
     """
     n_outputs = chain.n_outputs
+    if chain.heads:
+        raise ValueError(
+            f"model has {len(chain.heads)} heads "
+            f"({', '.join(repr(head.name) for head in chain.heads)}), but "
+            f"FeatureUnwrapper unwraps classifiers with one head; set "
+            f"task='regression' to unwrap what all heads return, side by side, as "
+            f"values, or pass a module that returns one of them."
+        )
     if n_outputs > 1 and chain.steps[-1].kind == "sigmoid":
         raise ValueError(
             f"model gives a row several labels at once ({n_outputs} outputs, each with "
@@ -118,6 +126,11 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
         f"{n_classes} classes; pass y with every class, or as integers from 0 to "
         f"{n_classes - 1}."
     )
+
+
+def head_slices(chain) -> dict[str, slice]:
+    """Return the columns of each head of a chain."""
+    return {head.name: slice(head.start, head.stop) for head in chain.heads}
 
 
 def check_values(y, chain) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from scipy import sparse
 from sklearn.base import clone
 
+from skfeat.chain import WHY_NOT_INNER
 from skfeat.initialization import product_init
 from skfeat.utils._sklearn import _align_api_if_sparse
 
@@ -53,9 +54,11 @@ def pick_layers(chain, names) -> list:
         named.update(dict.fromkeys(layer.aliases, layer))
     unknown = [name for name in names if name not in named]
     if unknown or len(names) == 0:
+        inner = [name for name in unknown if name in chain.inner_names]
+        why = f" {inner[0]!r} lies inside a block: {WHY_NOT_INNER}." if inner else ""
         raise ValueError(
             f"The 'layers' parameter must name hidden layers of the model: "
-            f"{[layer.name for layer in chain.hidden]}. Got {list(names)} instead."
+            f"{[layer.name for layer in chain.hidden]}. Got {list(names)} instead.{why}"
         )
     chosen = {named[name] for name in names}
     return [layer for layer in chain.hidden if layer in chosen]

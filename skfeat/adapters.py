@@ -6,7 +6,7 @@ chain (see :meth:`skfeat.chain.Chain.from_steps`); `n_features` may be None.
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +18,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skfeat._torch_reader import _module_chain, _operations, _uncompiled
-from skfeat.chain import Chain, Step
+from skfeat._torch_ops import Op, unwrapped
+from skfeat._torch_reader import module_chain, read_operations
+from skfeat._torch_trace import kept_buffers
+from skfeat.chain import WHY_NOT_INNER, Chain, Step
 
 _EXPECTED = (
     "model must be a torch.nn.Module instance, a skorch net or a scikit-learn "
@@ -70,11 +72,12 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
         chain = Chain.from_steps(_mlp_steps(model))
     else:
         with frozen_model(_module_of(model)) as module, torch.no_grad():
-            chain = _module_chain(_operations(module))
+            chain = module_chain(module, n_features)
     if not chain.hidden:
         raise ValueError(
             f"{type(model).__name__} has no hidden layer to unwrap: a hidden layer is "
-            "a Linear followed by an activation, before the last Linear."
+            "a Linear followed by an activation, or a residual block, before the last "
+            f"Linear or block{f'; {WHY_NOT_INNER}' if chain.inner_names else ''}."
         )
     if n_features not in (None, chain.n_features_in):
         raise ValueError(
@@ -115,20 +118,22 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     Returns
     -------
     outputs : ndarray of shape (n_samples, n_outputs)
-        What the chain of the model computes: the tensor that a module returns, the
-        probabilities of a MLPClassifier (of the second class alone if there are two).
+        What the chain of the model computes: the tensor that a module returns, or
+        several side by side; the probabilities of a MLPClassifier (of the second class
+        alone if there are two).
 
     Raises
     ------
     TypeError
-        If a module does not return one tensor with a row a sample.
+        If a module does not return tensors with a row a sample.
     """
     model = _thawed(model)
     if isinstance(model, MLPClassifier | MLPRegressor):
         return _mlp_outputs(model, X)
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
         return read_chain(model).forward(X)
-    with frozen_model(_module_of(model)) as module, torch.no_grad():
+    module = _module_of(model)
+    with frozen_model(module), kept_buffers(module), torch.no_grad():
         weights = (p for p in module.parameters() if p.is_floating_point())
         like = next(weights, torch.empty(0))
         outputs = []
@@ -136,21 +141,34 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
             # A copy: torch warns about read-only arrays and a model may write on it.
             rows = np.array(X[start : start + batch_size], order="C")
             output = module(torch.from_numpy(rows).to(like.device, like.dtype))
-            outputs.append(_as_rows(output, len(rows)))
+            parts = [_as_rows(part, len(rows)) for part in _parts(output)]
+            outputs.append(np.concatenate(parts, axis=1))
     return np.concatenate(outputs)
+
+
+def _parts(output: Any) -> Iterator[Any]:
+    """Yield the tensors that a module returns, in the order of its chain's heads."""
+    if isinstance(output, dict):
+        output = list(output.values())
+    if not isinstance(output, list | tuple):
+        yield output
+        return
+    for part in output:
+        if part is not None:
+            yield from _parts(part)
 
 
 def _as_rows(output: Any, n_rows: int) -> np.ndarray:
     if not isinstance(output, torch.Tensor) or not output.is_floating_point():
         raise TypeError(
-            "the model must return one 2-D tensor of real numbers, it returned a "
+            "the model must return 2-D tensors of real numbers, it returned a "
             f"{getattr(output, 'dtype', type(output).__name__)}."
         )
     if output.ndim < 2 and output.numel() == n_rows:
         output = output.reshape(n_rows, 1)
     if output.ndim != 2 or len(output) != n_rows:
         raise TypeError(
-            "the model must return one 2-D tensor with a row a sample, it returned "
+            "the model must return 2-D tensors with a row a sample, it returned "
             f"the shape {tuple(output.shape)} for {n_rows} rows."
         )
     dtype = torch.float64 if output.dtype == torch.float64 else torch.float32
@@ -188,8 +206,8 @@ def check_chain(chain: Chain, model: Any, X: np.ndarray) -> None:
     if not difference <= _tolerance(chain, model) * scale:
         raise ValueError(
             "the model's forward does not equal the chain of its layers (largest "
-            f"difference {difference:.3g}): a forward hook or an overridden method "
-            "changes it."
+            f"difference {difference:.3g}): a forward hook, an overridden method or an "
+            "operation in place changes it."
         )
 
 
@@ -199,15 +217,15 @@ def _tolerance(chain: Chain, model: Any) -> float:
         dtypes = {p.dtype for p in module.parameters()}
         if dtypes & {torch.float16, torch.bfloat16}:
             return 2e-2
-    arrays = [array for step in chain.steps for array in step.arrays.values()]
-    return 1e-6 if np.result_type(*arrays) == np.float64 else 1e-3
+    return 1e-6 if chain.dtype == np.float64 else 1e-3
 
 
 def infer_task(model: Any) -> str | None:
     """Tell "classification" from "regression", or return None; never raises.
 
     A scikit-learn or skorch model says itself. Of any other the output decides: it
-    classifies if it ends in a softmax or sigmoid or has more than one output.
+    classifies if it ends in a softmax or sigmoid, or has a single head with more than
+    one output.
     """
     try:
         model = _thawed(model)
@@ -216,25 +234,45 @@ def infer_task(model: Any) -> str | None:
                 return "classification"
             if is_regressor(model):
                 return "regression"
-        kinds, n_outputs = _output(model)
+        kinds, n_outputs, n_heads = _output(model)
     except Exception:  # whatever is wrong with the model, reading it will say
         return None
     probabilities = {"softmax", "log_softmax", "sigmoid"} & set(kinds)
-    return "classification" if probabilities or n_outputs > 1 else "regression"
+    classifies = probabilities or (n_outputs > 1 and n_heads < 2)
+    return "classification" if classifies else "regression"
 
 
-def _output(model: Any) -> tuple[list[str], int]:
-    """Kinds of step after the last affine, and the number of outputs."""
+def _output(model: Any) -> tuple[set[str], int, int]:
+    """Kinds of step after the last weights, the number of outputs, and of heads."""
     if hasattr(model, "__skfeat_chain__"):
         chain = read_chain(model)
-        kinds, n_outputs = [step.kind for step in chain.steps], chain.n_outputs
-        last = max(i for i, kind in enumerate(kinds) if kind == "affine")
-        return kinds[last:], n_outputs
+        kinds, _ = _end(chain.steps)
+        return kinds, chain.n_outputs, len(chain.heads)
     with frozen_model(_module_of(model)) as module, torch.no_grad():
-        ops = _operations(module)
-        last = max(i for i, op in enumerate(ops) if op.kind == "linear")
-        weight = ops[last].tensors()["weight"]
-        return [op.kind for op in ops[last:]], len(weight)
+        ops, head_names = read_operations(module)
+        return *_end(ops), len(head_names)
+
+
+def _end(operations: Sequence[Step | Op]) -> tuple[set[str], int]:
+    """Kinds of operation after the last weights, and how many outputs these have.
+
+    A concatenation has the kinds of each of its branches.
+    """
+    last = max(i for i, op in enumerate(operations) if op.is_weighted)
+    kinds = {op.kind for op in operations[last + 1 :]}
+    end = operations[last]
+    if not end.branches:
+        arrays = end.tensors() if isinstance(end, Op) else end.arrays
+        return kinds, len(arrays["coef" if isinstance(end, Step) else "weight"])
+    ends = [
+        _end(branch) for branch in end.branches if any(o.is_weighted for o in branch)
+    ]
+    if end.kind != "concatenate":
+        return kinds, ends[0][1]
+    n_unweighted = len(end.branches) - len(ends)
+    return kinds.union(*(inner for inner, _ in ends)), n_unweighted + sum(
+        n for _, n in ends
+    )
 
 
 def model_classes(model: Any) -> np.ndarray | None:
@@ -257,7 +295,7 @@ def _module_of(model: Any) -> nn.Module:
         if not isinstance(module, nn.Module):
             raise TypeError(f"{_EXPECTED} {model!r} of type {type(model).__name__}.")
         model = module
-    model = _uncompiled(model)
+    model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
             "FeatureUnwrapper cannot unwrap a TorchScript module; pass the "

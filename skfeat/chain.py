@@ -4,177 +4,131 @@ A :class:`Chain` runs from any step to any step without torch, and differentiabl
 torch, which is imported only then. ``skfeat.adapters.read_chain`` makes one.
 """
 
-import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
+
+from skfeat import _chain_steps
+from skfeat._chain_steps import (
+    ACTIVATIONS,
+    ARRAYS,
+    DEEPEST,
+    JOINS,
+    NORMS,
+    Step,
+    check_form,
+    check_widths,
+    input_width,
+    map_arrays,
+    output_width,
+    run_numpy,
+    walk,
+)
 
 if TYPE_CHECKING:
     import torch
 
-# Every function below takes (values, the step's arrays, the step's settings).
-_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+__all__ = ["ACTIVATIONS", "JOINS", "Chain", "Head", "HiddenLayer", "Step"]
 
 
-def _layer_norm(x, arrays, settings):
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    scaled = centred / (variance + settings["eps"]) ** 0.5
-    return scaled * arrays["weight"] + arrays["bias"]
-
-
-# Plain arithmetic, which NumPy and torch spell alike.
-_SHARED: dict[str, Callable[..., Any]] = {
-    "affine": lambda x, a, s: x @ a["coef"].T + a["intercept"],
-    "scale": lambda x, a, s: x * a["weight"] + a["bias"],
-    "layer_norm": _layer_norm,
-}
-
-_NUMPY: dict[str, Callable[..., np.ndarray]] = {
-    "identity": lambda x, a, s: x,
-    "relu": lambda x, a, s: np.maximum(x, 0),
-    "leaky_relu": lambda x, a, s: np.where(x > 0, x, s["negative_slope"] * x),
-    "elu": lambda x, a, s: np.where(x > 0, x, s["alpha"] * np.expm1(np.minimum(x, 0))),
-    "gelu": lambda x, a, s: 0.5 * x * (1 + special.erf(x * math.sqrt(0.5))),
-    "gelu_tanh": lambda x, a, s: (
-        0.5 * x * (1 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
-    ),
-    "silu": lambda x, a, s: x * special.expit(x),
-    "tanh": lambda x, a, s: np.tanh(x),
-    "sigmoid": lambda x, a, s: special.expit(x),
-    "exp": lambda x, a, s: np.exp(x),
-    "softmax": lambda x, a, s: special.softmax(x, axis=-1),
-    "log_softmax": lambda x, a, s: special.log_softmax(x, axis=-1),
-}
-
-ACTIVATIONS = frozenset(_NUMPY)
-"""The kinds of step that are a nonlinearity (the identity by courtesy)."""
-
-_ARRAYS = {
-    "affine": ("coef", "intercept"),
-    "scale": ("weight", "bias"),
-    "layer_norm": ("weight", "bias"),
-}
-_SETTINGS = {
-    "layer_norm": ("eps",),
-    "leaky_relu": ("negative_slope",),
-    "elu": ("alpha",),
-}
-
-
-@cache
-def _torch_functions() -> dict[str, Callable[..., "torch.Tensor"]]:
-    import torch.nn.functional as F
-
-    return {
-        "identity": lambda x, a, s: x,
-        "relu": lambda x, a, s: F.relu(x),
-        "leaky_relu": lambda x, a, s: F.leaky_relu(x, s["negative_slope"]),
-        "elu": lambda x, a, s: F.elu(x, s["alpha"]),
-        "gelu": lambda x, a, s: F.gelu(x),
-        "gelu_tanh": lambda x, a, s: F.gelu(x, approximate="tanh"),
-        "silu": lambda x, a, s: F.silu(x),
-        "tanh": lambda x, a, s: x.tanh(),
-        "sigmoid": lambda x, a, s: x.sigmoid(),
-        "exp": lambda x, a, s: x.exp(),
-        "softmax": lambda x, a, s: F.softmax(x, dim=-1),
-        "log_softmax": lambda x, a, s: F.log_softmax(x, dim=-1),
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One operation of a chain."""
-
-    kind: str
-    """``"affine"``, ``"scale"`` (an elementwise ``x * weight + bias``),
-    ``"layer_norm"`` or one of :data:`ACTIVATIONS`."""
-    name: str = ""
-    """Path of the module in the user's model; empty for a function call."""
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """``"coef"`` (n_out, n_in) and ``"intercept"`` (n_out,) of an affine, ``"weight"``
-    and ``"bias"`` (n,) of a scale or layer norm."""
-    settings: dict[str, float] = field(default_factory=dict)
-    """``"negative_slope"`` of a leaky ReLU, ``"alpha"`` of an ELU, ``"eps"`` of a layer
-    norm."""
-
-    @property
-    def widths(self) -> tuple[int, int] | None:
-        """Width before and after the step; None where any width will do."""
-        if self.kind == "affine":
-            n_out, n_in = self.arrays["coef"].shape
-            return n_in, n_out
-        if self.kind in _ARRAYS:
-            n = len(self.arrays["weight"])
-            return n, n
-        return None
+WHY_NOT_INNER = (
+    "a layer can be unwrapped only if everything after it depends on the input through "
+    "it alone, as through the sum at the end of a residual block, but not through a "
+    "layer inside the block or inside one of several heads"
+)
+"""What an error says of a layer that is no hidden layer of the chain."""
 
 
 @dataclass(frozen=True)
 class HiddenLayer:
-    """One hidden layer of a chain: ``steps[:stop]`` computes its activations."""
+    """One hidden layer of a chain: ``steps[:stop]`` computes its activations.
+
+    Everything after it depends on the input through these activations alone.
+    """
 
     name: str
-    """Path of the layer's affine module in the user's model."""
+    """Path in the user's model: of the layer's affine module, or of the block whose
+    branches join there."""
     aliases: tuple[str, ...]
     """Its other names: the path of its activation module, when that is used once."""
     stop: int
     n_units: int
 
 
+@dataclass(frozen=True)
+class Head:
+    """One of several outputs of a model: columns `start` to `stop` of the chain's."""
+
+    name: str
+    """Its key or its position in what the model returns."""
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """A network whose every operation takes exactly the previous one's result.
+    """A network whose every step takes exactly the previous one's result.
 
-    Make one by :meth:`from_steps`, which checks the steps and finds the hidden layers.
+    A step may hand that to several branches and join what they return, as a residual
+    block does. Make a chain by :meth:`from_steps`, which checks the steps and finds
+    the hidden layers.
     """
 
     steps: tuple[Step, ...]
     hidden: tuple[HiddenLayer, ...]
     n_features_in: int
     n_outputs: int
+    heads: tuple[Head, ...] = ()
+    """The outputs of a model that returns more than one; empty for a single one."""
 
     @classmethod
     def from_steps(
-        cls, steps: Sequence[Step], n_features_in: int | None = None
+        cls,
+        steps: Sequence[Step],
+        n_features_in: int | None = None,
+        head_names: Sequence[str] = (),
     ) -> "Chain":
         """Make a chain, or raise ValueError saying which step is malformed.
 
         `n_features_in` is needed only where no step has a width of its own.
+        `head_names` are those of the branches of the last step, which must concatenate
+        them.
         """
-        width = n_features_in
-        for i, step in enumerate(steps):
-            label = _check_step(step, i)
-            if step.widths is None:
-                continue
-            n_in, n_out = step.widths
-            if width is None:
-                n_features_in = n_in
-            elif n_in != width:
-                raise ValueError(
-                    f"{label} takes {n_in} values a row, but is given {width}."
-                )
-            width = n_out
-        if n_features_in is None or width is None:
+        check_form(steps)
+        if n_features_in is None:
+            n_features_in = input_width(steps)
+        if n_features_in is None:
             raise ValueError("n_features_in is needed where no step has a width.")
-        return cls(tuple(steps), find_hidden(steps), n_features_in, width)
+        n_outputs = check_widths(steps, n_features_in)
+        heads: tuple[Head, ...] = ()
+        if head_names:
+            n_in = output_width(steps[:-1], n_features_in)
+            widths = [output_width(branch, n_in) for branch in steps[-1].branches]
+            stops = np.cumsum(widths).tolist()
+            heads = tuple(map(Head, head_names, [0, *stops], stops))
+        hidden = find_hidden(steps, n_features_in)
+        return cls(tuple(steps), hidden, n_features_in, n_outputs, heads)
 
     @property
     def dtype(self) -> np.dtype:
         """Float64 if any step's arrays are, else float32: what X is cast to."""
-        arrays = [array for step in self.steps for array in step.arrays.values()]
+        arrays = [array for step in walk(self.steps) for array in step.arrays.values()]
         return np.result_type(np.float32, *arrays)
+
+    @property
+    def inner_names(self) -> list[str]:
+        """Names of the modules inside branches, where :data:`WHY_NOT_INNER` applies."""
+        branches = [branch for step in self.steps for branch in step.branches]
+        names = [step.name for branch in branches for step in walk(branch)]
+        return list(dict.fromkeys(name for name in names if name))
 
     def width_at(self, position: int) -> int:
         """Width of the values that ``steps[:position]`` computes."""
-        sized = [step.widths for step in self.steps[:position] if step.widths]
-        return sized[-1][1] if sized else self.n_features_in
+        return output_width(self.steps[:position], self.n_features_in)
 
     def slice(self, start: int = 0, stop: int | None = None) -> "Chain":
         """Take ``steps[start:stop]`` as a chain, which may have no hidden layer."""
@@ -191,11 +145,17 @@ class Chain:
         X = np.asarray(X)
         if X.dtype not in (np.float32, np.float64):
             X = X.astype(np.float64)
-        for step in self.steps[start:stop]:
-            arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
-            function = _SHARED.get(step.kind) or _NUMPY[step.kind]
-            X = function(X, arrays, step.settings)
-        return X
+        return run_numpy(self.steps[start:stop], X)
+
+    def astype(self, dtype: np.dtype) -> "Chain":
+        """Return the chain with arrays of this dtype, or itself if it has them."""
+        arrays = [array for step in walk(self.steps) for array in step.arrays.values()]
+        if all(array.dtype == dtype for array in arrays):
+            return self
+        steps = [
+            map_arrays(step, lambda array: array.astype(dtype)) for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps))
 
     def torch_function(
         self,
@@ -209,23 +169,7 @@ class Chain:
 
         For loops: :meth:`forward_torch` moves the constants to the device at each call.
         """
-        import torch
-
-        functions, calls = _SHARED | _torch_functions(), []
-        for step in self.steps[start:stop]:
-            # torch.tensor copies: it also takes read-only arrays without a warning.
-            arrays = {
-                name: torch.tensor(array, dtype=dtype, device=device)
-                for name, array in step.arrays.items()
-            }
-            calls.append((functions[step.kind], arrays, step.settings))
-
-        def run(T: torch.Tensor) -> torch.Tensor:
-            for function, arrays, settings in calls:
-                T = function(T, arrays, settings)
-            return T
-
-        return run
+        return _chain_steps.torch_function(self.steps[start:stop], dtype, device)
 
     def forward_torch(
         self, T: "torch.Tensor", start: int = 0, stop: int | None = None
@@ -247,32 +191,20 @@ class Chain:
     def n_multiply_adds(self, start: int = 0, stop: int | None = None) -> int:
         """Count the multiply-adds that ``steps[start:stop]`` costs a row.
 
-        An affine costs n_out * n_in, a scale or layer norm one a unit (its weight and
-        bias), an activation none.
+        An affine costs n_out * n_in, a scale or norm one a unit (its weight and bias),
+        an activation none, a join what its branches cost.
         """
-        total = 0
-        for step in self.steps[start:stop]:
-            if step.widths:
-                n_in, n_out = step.widths
-                total += n_in * n_out if step.kind == "affine" else n_out
-        return total
+        return _chain_steps.n_multiply_adds(self.steps[start:stop])
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
         """Return the arrays by name (for npz) and a list of dicts (for JSON).
 
-        The list holds the input's width, then one dict a step.
+        The list holds the input's width, then one dict a step. The names of the heads
+        are left out.
         """
-        arrays = {
-            f"{i}.{name}": array
-            for i, step in enumerate(self.steps)
-            for name, array in step.arrays.items()
-        }
+        arrays: dict[str, np.ndarray] = {}
         spec: list[dict[str, Any]] = [{"n_features_in": self.n_features_in}]
-        spec += [
-            {"kind": step.kind, "name": step.name, "settings": dict(step.settings)}
-            for step in self.steps
-        ]
-        return arrays, spec
+        return arrays, spec + _written(self.steps, "", arrays)
 
     @classmethod
     def from_arrays(
@@ -289,20 +221,67 @@ class Chain:
         width = spec[0].get("n_features_in")
         if type(width) is not int or width < 1:
             raise ValueError(f"n_features_in must be a positive int, got {width!r}.")
-        steps: list[Step] = []
         expected: set[str] = set()
-        for i, entry in enumerate(spec[1:]):
-            if entry.keys() != {"kind", "name", "settings"}:
-                raise ValueError(f"Step {i} must have a kind, a name and settings.")
-            kind = entry["kind"]
-            names = _ARRAYS.get(kind, ()) if isinstance(kind, str) else ()
-            keys = {name: f"{i}.{name}" for name in names}
-            expected |= set(keys.values())
-            found = {name: arrays[key] for name, key in keys.items() if key in arrays}
-            steps.append(Step(kind, entry["name"], found, entry["settings"]))
+        steps = _read(spec[1:], "", arrays, expected)
         if unknown := set(arrays) - expected:
             raise ValueError(f"No step takes the arrays {sorted(map(str, unknown))}.")
         return cls.from_steps(steps, width)
+
+
+def _written(
+    steps: Sequence[Step], path: str, arrays: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """Describe steps, and put their arrays among `arrays`, named "0.coef" and so on."""
+    spec = []
+    for i, step in enumerate(steps):
+        arrays |= {f"{path}{i}.{name}": array for name, array in step.arrays.items()}
+        entry: dict[str, Any] = {
+            "kind": step.kind,
+            "name": step.name,
+            "settings": dict(step.settings),
+        }
+        if step.branches:
+            entry["branches"] = [
+                _written(branch, f"{path}{i}.{j}.", arrays)
+                for j, branch in enumerate(step.branches)
+            ]
+        spec.append(entry)
+    return spec
+
+
+def _read(
+    spec: Any, path: str, arrays: Mapping[str, np.ndarray], expected: set[str]
+) -> tuple[Step, ...]:
+    """Undo :func:`_written`, and note the names of the arrays that steps should have.
+
+    The checks of the steps themselves are left to :meth:`Chain.from_steps`.
+    """
+    if not isinstance(spec, list) or path.count(".") > 2 * DEEPEST:
+        raise ValueError(f"The branches of step {path} must be few lists of steps.")
+    steps = []
+    for i, entry in enumerate(spec):
+        plain = {"kind", "name", "settings"}
+        if not isinstance(entry, dict) or entry.keys() - {"branches"} != plain:
+            raise ValueError(f"Step {path}{i} must have a kind, a name and settings.")
+        kind, branches = entry["kind"], entry.get("branches", [])
+        names = ARRAYS.get(kind, ()) if isinstance(kind, str) else ()
+        keys = {name: f"{path}{i}.{name}" for name in names}
+        expected |= set(keys.values())
+        if not isinstance(branches, list):
+            raise ValueError(f"The branches of step {path}{i} must be a list.")
+        steps.append(
+            Step(
+                kind,
+                entry["name"],
+                {name: arrays[key] for name, key in keys.items() if key in arrays},
+                entry["settings"],
+                tuple(
+                    _read(branch, f"{path}{i}.{j}.", arrays, expected)
+                    for j, branch in enumerate(branches)
+                ),
+            )
+        )
+    return tuple(steps)
 
 
 def merge_scales(steps: Sequence[Step]) -> list[Step]:
@@ -314,6 +293,9 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
     """
     merged: list[Step] = []
     for step in steps:
+        if step.branches:
+            branches = tuple(tuple(merge_scales(branch)) for branch in step.branches)
+            step = replace(step, branches=branches)
         if step.kind == "scale" and merged and merged[-1].kind == "affine":
             coef, intercept = _wide(merged[-1])
             weight, bias = _wide(step)
@@ -330,7 +312,7 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
 
 
 def _wide(step: Step) -> list[np.ndarray]:
-    return [step.arrays[name].astype(np.float64) for name in _ARRAYS[step.kind]]
+    return [step.arrays[name].astype(np.float64) for name in ARRAYS[step.kind]]
 
 
 def _with_affine(step: Step, coef: np.ndarray, intercept: np.ndarray) -> Step:
@@ -339,67 +321,50 @@ def _with_affine(step: Step, coef: np.ndarray, intercept: np.ndarray) -> Step:
     return replace(step, arrays=arrays)
 
 
-def find_hidden(steps: Sequence[Step]) -> tuple[HiddenLayer, ...]:
-    """Find the hidden layers: an affine, possibly norms, then a nonlinearity.
+def find_hidden(
+    steps: Sequence[Step], n_features_in: int | None = None
+) -> tuple[HiddenLayer, ...]:
+    """Find the hidden layers: where an affine or a block of branches is complete.
 
-    The last affine is the output layer, and whatever follows it belongs to the output.
+    An affine is complete after its nonlinearity, if that comes before the next one; one
+    without is no layer. A block (a join with an affine in a branch) is complete after
+    its nonlinearity too, or else after the norms behind it. The last affine or block is
+    the output layer, and whatever follows it belongs to the output. Inside a block are
+    no hidden layers: the other branches pass them by.
+
     A layer without a name is called ``"hidden_0"``, ..., and the second use of one
     module gets ``"@1"`` appended.
     """
-    n_uses = Counter(step.name for step in steps if step.name)
-    affines = [i for i, step in enumerate(steps) if step.kind == "affine"]
+    n_uses = Counter(step.name for step in walk(steps) if step.name)
+    weighted = [i for i, step in enumerate(steps) if step.is_weighted]
+    width = input_width(steps) if n_features_in is None else n_features_in
     seen: Counter[str] = Counter()
     hidden: list[HiddenLayer] = []
-    for i in affines[:-1]:
-        at = i + 1
-        while steps[at].kind in ("layer_norm", "scale"):
-            at += 1
-        if steps[at].kind not in ACTIVATIONS:
+    for i, end in pairwise(weighted):
+        own = range(i + 1, end)
+        # A norm written by hand is nonlinear, but an activation behind it counts more.
+        found = [at for at in own if steps[at].kind in ACTIVATIONS]
+        found = found or [at for at in own if not _is_norm(steps[at])]
+        if not found and steps[i].kind not in JOINS:
             continue
+        at = found[0] + 1 if found else end
         name = steps[i].name or f"hidden_{len(hidden)}"
-        n_before, alias = seen[name], steps[at].name
+        n_before, alias = seen[name], steps[at - 1].name
         seen[name] += 1
         hidden.append(
             HiddenLayer(
                 name=f"{name}@{n_before}" if n_before else name,
-                aliases=(alias,) if n_uses[alias] == 1 else (),
-                stop=at + 1,
-                n_units=len(steps[i].arrays["coef"]),
+                aliases=(alias,) if at > i + 1 and n_uses[alias] == 1 else (),
+                stop=at,
+                n_units=output_width(steps[:at], width or 0),
             )
         )
     return tuple(hidden)
 
 
-def _check_step(step: Step, i: int) -> str:
-    """Raise ValueError unless the step can be run; return what to call it."""
-    label = f"Step {i} ({step.kind!r} {step.name!r})"
-    if not isinstance(step.kind, str) or step.kind not in _SHARED.keys() | ACTIVATIONS:
-        raise ValueError(f"{label} is of an unknown kind.")
-    if not isinstance(step.name, str):
-        raise ValueError(f"The name of {label} must be a string.")
-    _check_settings(step, label)
-    names = _ARRAYS.get(step.kind, ())
-    if set(step.arrays) != set(names):
-        raise ValueError(f"{label} must have the arrays {list(names)}.")
-    for name, array in step.arrays.items():
-        dtype = array.dtype if isinstance(array, np.ndarray) else None
-        if dtype not in (np.float32, np.float64):
-            raise ValueError(f"{name} of {label} must be a float32 or float64 ndarray.")
-        if array.ndim != (2 if name == "coef" else 1) or not array.size:
-            raise ValueError(f"{name} of {label} has the wrong shape {array.shape}.")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} of {label} has NaN or infinite values.")
-    if len({len(array) for array in step.arrays.values()}) > 1:
-        raise ValueError(f"The arrays of {label} differ in length.")
-    return label
-
-
-def _check_settings(step: Step, label: str) -> None:
-    names = _SETTINGS.get(step.kind, ())
-    if not isinstance(step.settings, dict) or set(step.settings) != set(names):
-        raise ValueError(f"{label} must have the settings {list(names)}.")
-    for name, value in step.settings.items():
-        # A comparison, since math.isfinite overflows on the long integers of JSON.
-        lowest = 0.0 if name == "eps" else -sys.float_info.max
-        if type(value) not in (int, float) or not lowest <= value <= sys.float_info.max:
-            raise ValueError(f"{name} of {label} must be finite, got {value!r}.")
+def _is_norm(step: Step) -> bool:
+    """Whether a step is a norm, as a norm of each group of columns is too."""
+    inner = [step for branch in step.branches for step in branch]
+    if step.kind in JOINS and step.kind != "multiply":
+        return all(map(_is_norm, inner))
+    return step.kind in NORMS or step.kind in ("slice", "mean")

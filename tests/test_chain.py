@@ -5,13 +5,21 @@ import numpy as np
 import pytest
 import torch
 
-from skfeat.chain import ACTIVATIONS, Chain, Step, find_hidden, merge_scales
+from skfeat._chain_steps import ARRAYS, NORMS
+from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step, find_hidden, merge_scales
 
 RNG = np.random.default_rng(0)
 SETTINGS = {
     "leaky_relu": {"negative_slope": 0.2},
     "elu": {"alpha": 0.7},
+    "celu": {"alpha": 0.7},
+    "softplus": {"beta": 2.0, "threshold": 3.0},
+    "hardtanh": {"min_val": -0.5, "max_val": 2.0},
+    "softshrink": {"lambd": 0.4},
+    "hardshrink": {"lambd": 0.4},
     "layer_norm": {"eps": 1e-5},
+    "rms_norm": {"eps": 1e-5},
+    "slice": {"width": 5, "start": 1, "stop": 4},
 }
 
 
@@ -24,7 +32,7 @@ def affine(n_in, n_out, name=""):
 
 
 def elementwise(kind, n, name=""):
-    arrays = {"weight": RNG.normal(size=n), "bias": RNG.normal(size=n)}
+    arrays = {name: RNG.normal(size=n) for name in ARRAYS[kind]}
     return Step(kind, name, arrays, SETTINGS.get(kind, {}))
 
 
@@ -32,10 +40,16 @@ def activation(kind, name=""):
     return Step(kind, name, settings=SETTINGS.get(kind, {}))
 
 
+def join(kind, *branches, name=""):
+    return Step(kind, name, branches=tuple(map(tuple, branches)))
+
+
 def step_of(kind):
     if kind == "affine":
         return affine(5, 4)
-    if kind in ("scale", "layer_norm"):
+    if kind in JOINS:
+        return join(kind, [affine(5, 4), activation("tanh")], [affine(5, 4)])
+    if kind in ARRAYS:
         return elementwise(kind, 5)
     return activation(kind)
 
@@ -58,10 +72,12 @@ def chain():
 
 
 @pytest.mark.parametrize(
-    "kind", sorted(ACTIVATIONS | {"affine", "scale", "layer_norm"})
+    "kind", sorted(ACTIVATIONS | JOINS | NORMS | {"affine", "slice", "mean"})
 )
 def test_numpy_and_torch_agree(kind):
     X = np.concatenate([RNG.normal(size=(50, 5)) * 3, np.zeros((1, 5))])
+    if kind in ("sqrt", "reciprocal"):
+        X = np.abs(X) + 0.1
     chain = Chain.from_steps([step_of(kind)], 5)
     T = torch.tensor(X, requires_grad=True)
     out = chain.forward_torch(T)
@@ -72,7 +88,9 @@ def test_numpy_and_torch_agree(kind):
     assert torch.isfinite(T.grad).all()
 
 
-@pytest.mark.parametrize("kind", ["softmax", "log_softmax", "sigmoid", "silu", "elu"])
+@pytest.mark.parametrize(
+    "kind", sorted(ACTIVATIONS - {"prelu", "exp", "sqrt", "reciprocal"})
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_saturated_values_are_finite(kind, dtype):
     X = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]], dtype=dtype)

@@ -218,9 +218,14 @@ def test_kinds_of_model(name):
 
 
 def test_models_that_cannot_be_unwrapped():
-    conv = nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU(), nn.Linear(7, 3))
-    for model in (conv, Fork()):
-        with pytest.raises(TypeError, match="supported: chains of Linear, ReLU"):
+    unknown = {
+        "Conv1d": nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU(), nn.Linear(7, 3)),
+        "MultiheadAttention": nn.TransformerEncoderLayer(7, 1, 6, batch_first=True),
+        "GRU": nn.Sequential(nn.GRU(7, 6), nn.Linear(6, 3)),
+        "control flow": Fork(),
+    }
+    for name, model in unknown.items():
+        with pytest.raises(TypeError, match=f"{name}.*; supported: chains and resid"):
             unwrapper(model).fit(X)
     lazy = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="layer '0' is not initialised yet"):

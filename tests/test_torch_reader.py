@@ -360,7 +360,7 @@ def unsupported(forward, match, **modules):
     ("make", "match"),
     [
         (lambda: SEQUENTIAL(nn.Conv1d(1, 2, 3)), r"layer '0' \(Conv1d\); supported"),
-        (lambda: mlp(nn.ReLU6()), r"layer '1' \(ReLU6\)"),
+        (lambda: mlp(nn.Threshold(0.1, 20)), r"layer '1' \(Threshold\)"),
         (lambda: mlp(nn.Softmax(dim=0)), r"layer '1' \(Softmax\)"),
         (lambda: mlp(nn.Flatten(0), nn.ReLU()), "reshape of 6 values a row to 1"),
         (
@@ -370,26 +370,37 @@ def unsupported(forward, match, **modules):
         (lambda: mlp(nn.LayerNorm((2, 3))), "several dimensions"),
         (lambda: SEQUENTIAL(nn.LSTM(4, 6), nn.Linear(6, 1)), r"\(LSTM\)"),
         (lambda: nn.MultiheadAttention(4, 1), "MultiheadAttention"),
-        (lambda: nn.TransformerEncoderLayer(4, 1), "TransformerEncoderLayer"),
+        (
+            lambda: nn.TransformerEncoderLayer(4, 1),
+            r"'self_attn' \(MultiheadAttention\)",
+        ),
         (TwoInputs, "missing 1 required positional argument: 'mask'"),
-        (lambda: SEQUENTIAL(Doubled(4, 6), RELU, nn.Linear(6, 1)), "operation 'mul'"),
         unsupported(
             lambda s, x: s.conv(x), r"'conv' \(Conv1d\)", conv=nn.Conv1d(1, 1, 1)
         ),
-        unsupported(lambda s, x: x + s.fc3(x), "'add', which", fc3=nn.Linear(4, 4)),
-        unsupported(lambda s, x: (s.fc2(s.fc1(x)), x), "the output, which"),
+        unsupported(lambda s, x: x + torch.ones(5, 4), "'add' of anything but values"),
+        unsupported(lambda s, x: s.fc1(x).mean(0), "operation 'mean'"),
+        unsupported(lambda s, x: s.fc1(x).var(-1, keepdim=True), "operation 'var'"),
+        unsupported(lambda s, x: torch.maximum(x, s.fc1(x)), "operation 'maximum'"),
+        unsupported(lambda s, x: F.elu(x, s.fc1(x)), "'elu', which reads more"),
+        unsupported(lambda s, x: F.elu(x, torch.ones(4)), "anything but numbers"),
+        unsupported(lambda s, x: (s.fc1(x), 3), "an output that is not computed"),
+        unsupported(lambda s, x: s.fc1(x)[0], "'getitem' of anything but cons"),
+        unsupported(lambda s, x: s.fc1(x)[:, ::2], "'getitem' of anything but cons"),
+        unsupported(lambda s, x: torch.cat([x, x]), "'cat' of anything but the col"),
+        unsupported(lambda s, x: x.split(2)[0], "'split' of anything but columns"),
+        unsupported(lambda s, x: s.fc1(x) + torch.ones(3), "3 entries for 6 values"),
         unsupported(lambda s, x: {"out": x}["out"].sum(0), "'sum'"),
         unsupported(lambda s, x: s.fc1(x) if x.sum() > 0 else x, "control flow"),
         unsupported(lambda s, x: F.dropout(s.fc1(x), 0.5), "operation 'dropout'"),
         unsupported(lambda s, x: F.softmax(s.fc1(x), dim=0), "operation 'softmax'"),
         unsupported(lambda s, x: s.fc1(x).view(-1, 2), "6 values a row to 2"),
         unsupported(lambda s, x: x.view(x.size(1), -1), "operation 'view'"),
-        unsupported(lambda s, x: F.linear(x, s.fc1(x)), "'linear', which"),
+        unsupported(lambda s, x: F.linear(x, s.fc1(x)), "'linear' whose weight"),
         unsupported(lambda s, x: F.linear(x, x), "not a constant"),
-        unsupported(lambda s, x: relu(s.fc1(x)), "operation"),
-        unsupported(lambda s, x: (F.relu_(s.fc1(x)), s.fc2(x))[1], "'fc2'"),
+        unsupported(lambda s, x: clamped(s.fc1(x)), "operation 'clamp'"),
         unsupported(lambda s, x: nn.Linear(4, 2)(x), "cannot follow the forward"),
-        unsupported(lambda s, x: x @ torch.ones(4, 2), "operation 'matmul'"),
+        unsupported(lambda s, x: x @ s.fc1(x).T, "'getattr'"),
         unsupported(lambda s, x: 1 / 0, "division by zero"),
     ],
 )
@@ -401,8 +412,8 @@ def test_unsupported(make, match):
     assert keys == {name: set(vars(module)) for name, module in model.named_modules()}
 
 
-def relu(x):
-    return x.clamp(min=0)
+def clamped(x):
+    return x.clamp(min=1)
 
 
 def test_a_forward_replaced_on_the_instance():

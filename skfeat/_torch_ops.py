@@ -1,0 +1,335 @@
+"""What torch modules and functions compute, as operations that become steps."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+SUPPORTED = (
+    "supported: chains and residual blocks of Linear, ReLU and the other elementwise "
+    "activations, GLU, Softmax and LogSoftmax (over the last dimension), BatchNorm1d, "
+    "LayerNorm, RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may "
+    "be added, multiplied, concatenated, sliced and returned as several outputs"
+)
+
+
+class Op(NamedTuple):
+    """One operation of a torch model; its weights are read only when asked for."""
+
+    kind: str
+    """A kind of Step; or "linear", "batch_norm", "chunk", "columns" or "part", which
+    become one when the width is known; or "" for no change."""
+    name: str = ""
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    tensors: Callable[[], dict[str, torch.Tensor]] = dict
+    branches: tuple[tuple["Op", ...], ...] = ()
+    width: int | None = None  # the width that a reshape takes for granted
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the operation is a linear one or has one in a branch."""
+        inner = (op for branch in self.branches for op in branch)
+        return self.kind == "linear" or any(op.is_weighted for op in inner)
+
+
+# Functions of one argument, their kind of step and their settings with the defaults.
+_FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "relu": ("relu", {}),
+    "relu6": ("hardtanh", {"min_val": 0.0, "max_val": 6.0}),
+    "leaky_relu": ("leaky_relu", {"negative_slope": 0.01}),
+    "elu": ("elu", {"alpha": 1.0}),
+    "celu": ("celu", {"alpha": 1.0}),
+    "selu": ("selu", {}),
+    "silu": ("silu", {}),
+    "mish": ("mish", {}),
+    "softplus": ("softplus", {"beta": 1.0, "threshold": 20.0}),
+    "softsign": ("softsign", {}),
+    "tanh": ("tanh", {}),
+    "hardtanh": ("hardtanh", {"min_val": -1.0, "max_val": 1.0}),
+    "sigmoid": ("sigmoid", {}),
+    "expit": ("sigmoid", {}),
+    "logsigmoid": ("log_sigmoid", {}),
+    "log_sigmoid": ("log_sigmoid", {}),
+    "hardsigmoid": ("hardsigmoid", {}),
+    "hardswish": ("hardswish", {}),
+    "tanhshrink": ("tanhshrink", {}),
+    "softshrink": ("softshrink", {"lambd": 0.5}),
+    "hardshrink": ("hardshrink", {"lambd": 0.5}),
+    "sin": ("sin", {}),
+    "exp": ("exp", {}),
+    "sqrt": ("sqrt", {}),
+    "reciprocal": ("reciprocal", {}),
+}
+_DROPOUTS = {
+    "dropout": True,  # whether it drops unless told that this is no training
+    "dropout1d": True,
+    "dropout2d": True,
+    "dropout3d": True,
+    "alpha_dropout": False,
+    "feature_alpha_dropout": False,
+}
+_UNCHANGED = ("clone", "contiguous", "detach", "type_as", "cpu", "cuda")
+_CASTS = ("float", "double", "half", "bfloat16")
+POSITIONAL = {
+    **{name: tuple(settings) for name, (_, settings) in _FUNCTIONS.items()},
+    **dict.fromkeys(_DROPOUTS, ("p", "training")),
+    "relu6": (),
+    "rrelu": ("lower", "upper", "training"),
+    "clamp": ("min", "max"),
+    "clip": ("min", "max"),
+    "glu": ("dim",),
+    "softmax": ("dim",),
+    "log_softmax": ("dim",),
+    "flatten": ("start_dim", "end_dim"),
+    "squeeze": ("dim",),
+    "linear": ("weight", "bias"),
+    "prelu": ("weight",),
+    "layer_norm": ("normalized_shape", "weight", "bias", "eps"),
+    "rms_norm": ("normalized_shape", "weight", "eps"),
+    "chunk": ("chunks", "dim"),
+    "tensor_split": ("sections", "dim"),
+    "split": ("size", "dim"),
+    "mean": ("dim", "keepdim"),
+    "var": ("dim", "unbiased", "keepdim"),
+}
+_MINUS = {"weight": -1.0, "bias": 0.0}
+
+# What a module without weights calls, and which of its attributes are the arguments.
+_CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
+    nn.ReLU: ("relu", ()),
+    nn.ReLU6: ("relu6", ()),
+    nn.LeakyReLU: ("leaky_relu", ("negative_slope",)),
+    nn.RReLU: ("rrelu", ("lower", "upper")),
+    nn.ELU: ("elu", ("alpha",)),
+    nn.CELU: ("celu", ("alpha",)),
+    nn.SELU: ("selu", ()),
+    nn.GELU: ("gelu", ("approximate",)),
+    nn.SiLU: ("silu", ()),
+    nn.Mish: ("mish", ()),
+    nn.GLU: ("glu", ("dim",)),
+    nn.Softplus: ("softplus", ("beta", "threshold")),
+    nn.Softsign: ("softsign", ()),
+    nn.Tanh: ("tanh", ()),
+    nn.Hardtanh: ("hardtanh", ("min_val", "max_val")),
+    nn.Sigmoid: ("sigmoid", ()),
+    nn.LogSigmoid: ("logsigmoid", ()),
+    nn.Hardsigmoid: ("hardsigmoid", ()),
+    nn.Hardswish: ("hardswish", ()),
+    nn.Tanhshrink: ("tanhshrink", ()),
+    nn.Softshrink: ("softshrink", ("lambd",)),
+    nn.Hardshrink: ("hardshrink", ("lambd",)),
+    nn.Softmax: ("softmax", ("dim",)),
+    nn.LogSoftmax: ("log_softmax", ("dim",)),
+    nn.Flatten: ("flatten", ("start_dim", "end_dim")),
+    nn.Dropout: ("clone", ()),
+    nn.Dropout1d: ("clone", ()),
+    nn.Dropout2d: ("clone", ()),
+    nn.Dropout3d: ("clone", ()),
+    nn.AlphaDropout: ("clone", ()),
+    nn.FeatureAlphaDropout: ("clone", ()),
+    nn.Identity: ("clone", ()),
+}
+_WEIGHTED: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.BatchNorm1d,
+    nn.SyncBatchNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.PReLU,
+)
+
+
+def refusal(what: str) -> TypeError:
+    """Make the error that says what cannot be unwrapped, and what can."""
+    return TypeError(f"FeatureUnwrapper cannot unwrap {what}; {SUPPORTED}.")
+
+
+def uninitialised(name: str) -> ValueError:
+    """Make the error that says that a lazy layer has no weights yet."""
+    return ValueError(
+        f"layer {name!r} is not initialised yet; run one forward pass first."
+    )
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside torch.compile and data parallel wrappers."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif "_orig_mod" in module._modules:
+            module = module._modules["_orig_mod"]  # type: ignore[assignment]
+        else:
+            return module
+
+
+def _runs(module: nn.Module, cls: type[nn.Module]) -> bool:
+    """Whether calling the module runs the forward of this class, not an override."""
+    own = "forward" in vars(module) or type(module).forward is not cls.forward
+    return isinstance(module, cls) and not own
+
+
+def known(module: nn.Module) -> type[nn.Module] | None:
+    """Return the class of torch whose forward the module runs, if it can be read."""
+    return next((cls for cls in (*_WEIGHTED, *_CALLS) if _runs(module, cls)), None)
+
+
+def leaves(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield what a Sequential, or several in each other, runs one after another."""
+    module = unwrapped(module)
+    if isinstance(module, nn.Sequential) and _runs(module, nn.Sequential):
+        for child in module:
+            yield from leaves(child)
+    else:
+        yield module
+
+
+def module_op(module: nn.Module, name: str) -> Op:
+    """Read a call of a module of torch."""
+    cls = known(module)
+    what = f"layer {name!r} ({type(module).__name__})"
+    if cls is None:
+        is_lazy = isinstance(module, nn.modules.lazy.LazyModuleMixin)
+        if is_lazy and any(map(nn.parameter.is_lazy, module.parameters())):
+            raise uninitialised(name)
+        if ".quantized." in type(module).__module__:
+            what = f"layer {name!r} (a quantized {type(module).__name__})"
+        raise refusal(what)
+    if cls in _CALLS:
+        function, attributes = _CALLS[cls]
+        arguments = {attribute: getattr(module, attribute) for attribute in attributes}
+        return call_op(function, arguments, name, what)
+    if isinstance(module, nn.Linear):
+        return Op("linear", name, {}, lambda: _weights(module, "weight", "bias"))
+    if isinstance(module, nn.PReLU):
+        return Op("prelu", name, {}, lambda: _weights(module, "weight"))
+    if isinstance(module, nn.GroupNorm):
+        return _group_norm(module, name)
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return _norm(module, name, what)
+    if not module.track_running_stats or module.running_mean is None:
+        raise refusal(f"{what} with track_running_stats=False")
+    names = ("weight", "bias", "running_mean", "running_var")
+    settings = {"eps": float(module.eps)}  # type: ignore[arg-type]
+    return Op("batch_norm", name, settings, lambda: _weights(module, *names))
+
+
+def _weights(module: nn.Module, *names: str) -> dict[str, torch.Tensor]:
+    # The hooks of torch.nn.utils (weight_norm, prune, ...) compute the weight at each
+    # forward pass. They run on a twin, for what the module holds may be out of date.
+    twin = object.__new__(type(module))
+    vars(twin).update(vars(module))
+    for hook in module._forward_pre_hooks.values():
+        if type(hook).__module__.startswith("torch.nn.utils."):
+            hook(twin, ())
+    found = {name: getattr(twin, name) for name in names}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def _norm(module: nn.LayerNorm | nn.RMSNorm, name: str, what: str) -> Op:
+    shape = tuple(module.normalized_shape)
+    if len(shape) != 1:
+        raise refusal(f"{what} over several dimensions")
+    kind = "layer_norm" if isinstance(module, nn.LayerNorm) else "rms_norm"
+    names = ("weight", "bias") if kind == "layer_norm" else ("weight",)
+    return norm_op(kind, name, shape, module.eps, lambda: _weights(module, *names))
+
+
+def norm_op(
+    kind: str,
+    name: str,
+    shape: tuple[int, ...],
+    eps: float | None,
+    tensors: Callable[[], dict[str, torch.Tensor]],
+) -> Op:
+    """Make a layer or RMS norm over the last dimension, of weight one by default."""
+    settings = {"eps": eps}  # None is the precision of the model's dtype
+    return Op(kind, name, settings, lambda: {"weight": torch.ones(shape)} | tensors())
+
+
+def _group_norm(module: nn.GroupNorm, name: str) -> Op:
+    n, size = module.num_channels, module.num_channels // module.num_groups
+
+    def part(start: int) -> Callable[[], dict[str, torch.Tensor]]:
+        def read() -> dict[str, torch.Tensor]:
+            found = {"weight": torch.ones(n)} | _weights(module, "weight", "bias")
+            return {key: tensor[start : start + size] for key, tensor in found.items()}
+
+        return read
+
+    branches = tuple(
+        (
+            Op("slice", "", {"width": n, "start": start, "stop": start + size}),
+            Op("layer_norm", name, {"eps": float(module.eps)}, part(start)),
+        )
+        for start in range(0, n, size)
+    )
+    return Op("concatenate", name, branches=branches)
+
+
+def sequence(*ops: Op) -> Op:
+    """Make one operation of several, one after another."""
+    return Op("add", branches=(ops,))
+
+
+def _over_columns(arguments: dict[str, Any]) -> bool:
+    dim = arguments.get("dim")
+    dims = tuple(dim) if isinstance(dim, list | tuple) else (dim,)
+    return dims in ((1,), (-1,)) and arguments.get("keepdim") is True
+
+
+def _is_biased(arguments: dict[str, Any]) -> bool:
+    return arguments.get("unbiased") is False or arguments.get("correction") == 0
+
+
+def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> Op:
+    """Read a call by its name and its arguments other than the input."""
+    if function in _FUNCTIONS:
+        kind, defaults = _FUNCTIONS[function]
+        settings = {key: arguments.get(key, v) for key, v in defaults.items()}
+        if not all(isinstance(value, int | float) for value in settings.values()):
+            raise refusal(f"{what} with anything but numbers as its arguments")
+        return Op(kind, name, {key: float(value) for key, value in settings.items()})
+    if function in _UNCHANGED + _CASTS:
+        return Op("")
+    if function in _DROPOUTS and not arguments.get("training", _DROPOUTS[function]):
+        return Op("")
+    match function:
+        case "gelu":
+            approximate = arguments.get("approximate", "none") == "tanh"
+            return Op("gelu_tanh" if approximate else "gelu", name)
+        case "rrelu" if not arguments.get("training", False):
+            bounds = arguments.get("lower", 1 / 8) + arguments.get("upper", 1 / 3)
+            return Op("leaky_relu", name, {"negative_slope": bounds / 2})
+        case "clamp" | "clip":
+            bounds = arguments.get("min"), arguments.get("max")
+            if bounds in ((0, None), (0.0, None)):
+                return Op("relu", name)
+            low, high = bounds
+            if isinstance(low, int | float) and isinstance(high, int | float):
+                settings = {"min_val": float(low), "max_val": float(high)}
+                return Op("hardtanh", name, settings)
+        case "glu" if arguments.get("dim", -1) in (1, -1):
+            halves = [Op("chunk", "", {"chunks": 2, "index": i}) for i in range(2)]
+            branches = ((halves[0],), (halves[1], Op("sigmoid")))
+            return Op("multiply", name, branches=branches)
+        case "square":
+            return Op("multiply", name, branches=((), ()))
+        case "rsqrt":
+            return sequence(Op("sqrt", name), Op("reciprocal", name))
+        case "mean" if _over_columns(arguments):
+            return Op("mean", name)
+        case "var" if _over_columns(arguments) and _is_biased(arguments):
+            centred = Op("add", branches=((), (Op("mean"), Op("scale", "", _MINUS))))
+            square = Op("multiply", branches=((), ()))
+            return sequence(centred, square, Op("mean", name))
+        case "softmax" | "log_softmax" if arguments.get("dim") in (None, 1, -1):
+            return Op(function, name)
+        case "flatten" if arguments.get("end_dim", -1) in (1, -1):
+            # From dimension 0 it changes only the shape of a single column.
+            one = arguments.get("start_dim", 0) not in (1, -1)
+            return Op("", width=1 if one else None)
+        case "squeeze" if arguments.get("dim") in (None, 1, -1):
+            return Op("")
+    raise refusal(what)
