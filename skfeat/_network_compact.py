@@ -9,6 +9,7 @@ from scipy import sparse
 
 from skfeat._network_checks import LINKS
 from skfeat.activations import TopK
+from skfeat.chain import Chain
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
@@ -35,6 +36,10 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
     else:
         decoder_coef[constant] = 0
 
+    decoder_coef, decoder_intercept, back = _merged(
+        decoder_coef, decoder_intercept, network.back
+    )
+
     # Last layer first: what only dropped features read is not read.
     kept = [_or_first(np.flatnonzero(_nonzero_rows(decoder_coef)))]
     for coef in reversed(coefs):
@@ -56,13 +61,30 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
         "links": network.links,
         "decoder_coef": decoder_coef[kept[-1]],
         "decoder_intercept": decoder_intercept,
-        "back": network.back,
+        "back": back,
         "layer_names": network.layer_names_,
         "feature_names": [
             [names[j] for j in rows]
             for names, rows in zip(network.feature_names_, kept, strict=True)
         ],
     }
+
+
+def _merged(
+    coef: np.ndarray | sparse.csr_array, intercept: np.ndarray, back: Chain
+) -> tuple[np.ndarray | sparse.csr_array, np.ndarray, Chain]:
+    """Take the affines that follow a dense decoder into it where that costs less."""
+    steps = list(back.steps)
+    while steps and steps[0].kind == "affine" and not sparse.issparse(coef):
+        after = steps[0].arrays["coef"]
+        n_read = np.count_nonzero(_nonzero_rows(coef))
+        if n_read * len(after) >= n_read * len(intercept) + after.size:
+            break
+        exact = after.T.astype(np.float64)
+        dtype = np.result_type(coef, after)
+        intercept = intercept @ exact + steps.pop(0).arrays["intercept"]
+        coef, intercept = (coef @ exact).astype(dtype), intercept.astype(dtype)
+    return coef, intercept, Chain.from_steps(steps, len(intercept))
 
 
 def n_decoder_multiply_adds(network: SparseFeatureNetwork) -> int:

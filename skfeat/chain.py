@@ -191,11 +191,30 @@ class Chain:
         X = np.asarray(X)
         if X.dtype not in (np.float32, np.float64):
             X = X.astype(np.float64)
+        own = False  # whether X is ours to write to
         for step in self.steps[start:stop]:
             arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
-            function = _SHARED.get(step.kind) or _NUMPY[step.kind]
-            X = function(X, arrays, step.settings)
+            if step.kind == "affine":
+                X = X @ arrays["coef"].T
+                X += arrays["intercept"]
+            elif step.kind == "relu":
+                X = np.maximum(X, 0, out=X if own else None)
+            else:
+                function = _SHARED.get(step.kind) or _NUMPY[step.kind]
+                X = function(X, arrays, step.settings)
+            own = own or step.kind != "identity"
         return X
+
+    def astype(self, dtype: np.dtype) -> "Chain":
+        """Return the chain with arrays of this dtype, or itself if it has them."""
+        arrays = [array for step in self.steps for array in step.arrays.values()]
+        if all(array.dtype == dtype for array in arrays):
+            return self
+        steps = [
+            replace(step, arrays={k: v.astype(dtype) for k, v in step.arrays.items()})
+            for step in self.steps
+        ]
+        return self.from_steps(steps, self.n_features_in)
 
     def torch_function(
         self,
