@@ -30,7 +30,7 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
         coef.eliminate_zeros()
     constant, values = _constants(network, len(coefs), coefs, intercepts)
     decoder_intercept += (constant * values) @ decoder_coef
-    if sparse.issparse(decoder_coef):
+    if not isinstance(decoder_coef, np.ndarray):
         decoder_coef.data[np.repeat(constant, np.diff(decoder_coef.indptr))] = 0
         decoder_coef.eliminate_zeros()
     else:
@@ -93,7 +93,7 @@ def n_decoder_multiply_adds(network: SparseFeatureNetwork) -> int:
     constant, values = _constants(network, len(coefs), coefs, intercepts)
     active = ~constant | (values != 0)
     decoder_coef = network.decoder_coef_
-    if sparse.issparse(decoder_coef):
+    if not isinstance(decoder_coef, np.ndarray):
         return int(np.diff(decoder_coef.indptr)[active].sum())
     return int(np.count_nonzero(active)) * decoder_coef.shape[1]
 
@@ -128,8 +128,9 @@ def _can_be_positive(network: SparseFeatureNetwork) -> np.ndarray:
 
 
 def _nonzero_rows(coef: np.ndarray | sparse.csr_array) -> np.ndarray:
-    # A sparse one stores no zeros.
-    return np.diff(coef.indptr) > 0 if sparse.issparse(coef) else coef.any(axis=1)
+    if isinstance(coef, np.ndarray):
+        return np.asarray(coef.any(axis=1))
+    return np.diff(coef.indptr) > 0  # it stores no zeros
 
 
 def _or_first(kept: np.ndarray) -> np.ndarray:

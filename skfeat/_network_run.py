@@ -190,7 +190,7 @@ def _stack(network: SparseFeatureNetwork, dtype: np.dtype) -> SparseStack:
         ),
         *map(SparseLayer, network.coefs_, network.intercepts_, network.links),
     ]
-    if sparse.issparse(decoder):
+    if not isinstance(decoder, np.ndarray):
         by_output = decoder.tocsc()
         layers.append(SparseLayer(by_output, network.decoder_intercept_, "identity"))
     return SparseStack(layers, network.encoder_bias_, dtype)

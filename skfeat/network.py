@@ -195,7 +195,7 @@ class SparseFeatureNetwork:
         self.feature_names_ = as_feature_names(feature_names, self.n_components_)
         self.n_weights_ = [int(coef.nnz) for coef in self.coefs_]
         self.n_weights_in_, self.n_weights_out_ = (
-            int(coef.nnz) if sparse.issparse(coef) else None
+            None if isinstance(coef, np.ndarray) else int(coef.nnz)
             for coef in (self.encoder_coef_, self.decoder_coef_)
         )
         self.n_features_in_ = self.front.n_features_in

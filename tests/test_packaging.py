@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 IMPORT = """
 import builtins, sys
 
-OPTIONAL = {"matplotlib", "pandas", "polars", "rich", "networkx"}
+OPTIONAL = {"matplotlib", "pandas", "polars", "rich", "networkx", "onnx"}
 importers = set()
 original = builtins.__import__
 

@@ -49,7 +49,7 @@ _single_blas = _SingleThreadedBlas()
 def n_threads() -> int:
     """As many threads as torch may use; where it is not loaded, as OpenMP would."""
     torch = sys.modules.get("torch")
-    if hasattr(torch, "get_num_threads"):
+    if torch is not None and hasattr(torch, "get_num_threads"):
         return torch.get_num_threads()
     limit = os.environ.get("OMP_NUM_THREADS", "")
     if limit.isdecimal() and int(limit) > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -73,7 +73,9 @@ class SparseStack:
     def __init__(self, layers: Sequence[SparseLayer], bias: np.ndarray, dtype):
         first = layers[0]
         self.in_rows = first.coef is not None
-        coefs = [layer.coef for layer in (layers if self.in_rows else layers[1:])]
+        coefs: list[Any] = [layer.coef for layer in layers]
+        if not self.in_rows:
+            del coefs[0]
         intercepts = [layer.intercept for layer in layers]
         widths = [len(bias)] * self.in_rows + [len(part) for part in intercepts]
         self.n_outputs = widths[-1]

@@ -8,6 +8,8 @@ Arrays are flat; `at` and `source_at` count their elements. This module imports 
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -18,6 +20,11 @@ from numba.np.arrayobj import make_array
 TILE = 64
 
 _MAY_FUSE = ("contract",)  # as the compiled loops may: one rounding instead of two
+
+
+def _operation(function: Any) -> Any:
+    # Who calls one gives no typing context, which type checkers cannot know.
+    return intrinsic(function)
 
 
 class _Values:
@@ -65,7 +72,7 @@ def _check(*arrays):
             raise TypingError(f"needs a flat, contiguous array, not {array}")
 
 
-@intrinsic
+@_operation
 def copy_plus(typingctx, out, at, source, source_at, value):
     """``out[at : at + TILE] = source[source_at : source_at + TILE] + value``."""
     _check(out, source)
@@ -84,7 +91,7 @@ def copy_plus(typingctx, out, at, source, source_at, value):
 def _make_weighted_sum(skips):
     """Make :func:`weighted_sum`, or the one that skips what is not active."""
 
-    @intrinsic
+    @_operation
     def function(
         typingctx,
         out,
@@ -158,7 +165,7 @@ weighted_sum = _make_weighted_sum(skips=False)
 weighted_sum_of_active = _make_weighted_sum(skips=True)
 
 
-@intrinsic
+@_operation
 def count_above(typingctx, counts, source, source_at, bounds):
     """Add one to each of the counts whose value is above its bound, or NaN."""
     _check(counts, source, bounds)
@@ -178,7 +185,7 @@ def count_above(typingctx, counts, source, source_at, bounds):
     return signature, generate
 
 
-@intrinsic
+@_operation
 def keep_above(typingctx, values, at, bounds):
     """Set to zero which of the values are not above their bounds; NaN stays."""
     _check(values, bounds)
@@ -197,7 +204,7 @@ def keep_above(typingctx, values, at, bounds):
     return signature, generate
 
 
-@intrinsic
+@_operation
 def any_nonzero(typingctx, source, at):
     """Tell whether one of ``source[at : at + TILE]`` is not zero."""
     _check(source)
