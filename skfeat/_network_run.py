@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from skfeat._network_checks import LINKS, check_finite_rows
+from skfeat.activations import TopK
 from skfeat.kernels._inference import encode
 from skfeat.kernels._threads import Team
 from skfeat.kernels._tiles import SparseLayer, SparseStack, compiled
@@ -29,7 +30,7 @@ _FEW_ROWS = 8
 
 # What one block of rows is in the widest layer: it stays near the processor, and its
 # matrix products still run at full speed.
-_FAST_BLOCK_ELEMENTS = 2**18
+_FAST_BLOCK_ELEMENTS = 2**17
 _MIN_FAST_BLOCK_ROWS = 256
 
 
@@ -100,16 +101,24 @@ def predict_few(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
     There the time goes to calls more than to numbers.
     """
     check_finite_rows("X", X)
-    hidden, encoder = network.front.forward(X), network.encoder_coef_
-    intercept = network.encoder_intercept_
-    if sparse.issparse(encoder):
-        F = _connect_rows(
-            hidden - network.encoder_bias_.astype(X.dtype), encoder, intercept, False
+    encoder, intercept, bias = (
+        array.astype(X.dtype, copy=False)
+        for array in (
+            network.encoder_coef_,
+            network.encoder_intercept_,
+            network.encoder_bias_,
         )
-        F = network.activation.encode(F)
+    )
+    hidden = network.front.forward(X) - bias
+    if isinstance(encoder, np.ndarray):
+        F = hidden @ encoder.T
+        F += intercept
     else:
-        bias, activation = network.encoder_bias_, network.activation
-        F = encode(hidden, encoder, intercept, bias, activation)
+        F = _connect_rows(hidden, encoder, intercept, False)
+    if isinstance(network.activation, TopK):
+        compiled().keep_topk_rows(F, min(network.activation.k, len(intercept)))
+    else:
+        F = network.activation.encode(F)
     for coef, b, link in zip(
         network.coefs_, network.intercepts_, network.links, strict=True
     ):

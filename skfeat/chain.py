@@ -18,6 +18,8 @@ from scipy import special
 if TYPE_CHECKING:
     import torch
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
 # Every function below takes (values, the step's arrays, the step's settings).
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
@@ -189,11 +191,13 @@ class Chain:
         itself where no step changes it.
         """
         X = np.asarray(X)
-        if X.dtype not in (np.float32, np.float64):
+        if X.dtype not in _FLOATS:
             X = X.astype(np.float64)
-        own = False  # whether X is ours to write to
+        own, dtype = False, X.dtype  # own: whether X is ours to write to
         for step in self.steps[start:stop]:
-            arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
+            arrays = step.arrays
+            if any(array.dtype != dtype for array in arrays.values()):
+                arrays = {name: array.astype(dtype) for name, array in arrays.items()}
             if step.kind == "affine":
                 X = X @ arrays["coef"].T
                 X += arrays["intercept"]

@@ -117,6 +117,10 @@ def test_ties(k, n):
     exact = TopK(k).encode(tile[:, :n].T).T
     np.testing.assert_array_equal(np.sort(kept, axis=0), np.sort(exact, axis=0))
     assert ((kept == 0) | (kept == tile[:, :n])).all()
+    few = np.ascontiguousarray(tile[:, :n].T)
+    _tiles.keep_topk_rows(few, k)
+    np.testing.assert_array_equal(np.sort(few, axis=1), np.sort(exact.T, axis=1))
+    assert ((few == 0) | (few == tile[:, :n].T)).all()
 
 
 def test_features_that_no_row_has_are_skipped():

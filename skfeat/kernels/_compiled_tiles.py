@@ -189,6 +189,26 @@ def _keep_topk_of(tile, t, m, k, column):
 
 
 @compile_loop
+def keep_topk_rows(F, k):
+    """Do what `keep_topk` does to a few rows (n, m)."""
+    none = F.dtype.type(0)
+    column = np.empty(F.shape[1], F.dtype)
+    for i in range(len(F)):
+        column[:] = F[i]
+        bound = kth_largest(column, len(column), k)
+        n_ties = k
+        for v in F[i]:
+            n_ties -= v > bound
+        for j in range(len(column)):
+            v = F[i, j]
+            if v == bound and n_ties > 0:
+                n_ties -= 1
+            elif v <= bound:
+                v = none
+            F[i, j] = none if v <= none else v
+
+
+@compile_loop
 def connect_rows(F, start, source, weight, intercept, rectified, out):
     """Compute one layer (n, n_out) of a few rows (n, n_in), one value at a time."""
     none = out.dtype.type(0)
