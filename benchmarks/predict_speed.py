@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -34,7 +35,7 @@ from skfeat.network import SparseFeatureNetwork
 N_INPUTS, N_OUTPUTS = 784, 10
 LEAST_ACTIVE, MOST_ACTIVE = 0.03, 0.12
 N_CALIBRATION = 2000
-BLOCK_ROWS = 512
+BLOCK_ROWS, PADDING = 512, 16  # as predict_raw divides rows
 LONGEST = 5.0  # seconds that one contestant may take in all, roughly
 
 
@@ -225,48 +226,56 @@ def whole_rows(case, batches, n_rounds, shortest):
 def connector_rows(case, batches, n_rounds, shortest):
     """Race the connectors against the two layers between the hidden layers.
 
-    Features come as the encoder's product leaves them, one feature a row of the
-    matrix and a block of rows at a time, and go to the decoder's product in the same
-    way.
+    The connectors' part is what they add to the rest of the loop they run in, which
+    reads the encoder's product, keeps the active features and hands the last layer's
+    to the decoder's product. It is timed with connectors and without.
     """
     model = make_model(case.width, seed=0)
     network = make_network(case, model, seed=1).compact()
     dense = nn.Sequential(*list(model)[2:6])
     X = make_rows(max(batches), seed=3)
-    hidden = np.maximum(model[0](torch.from_numpy(X)).detach().numpy(), 0)
+    hidden = network.front.forward(X)
+    pre = (hidden - network.encoder_bias_) @ network.encoder_coef_.T
     first, _, last = network.features(X)
+    encoder = SparseLayer(None, network.encoder_intercept_, network.activation)
+    connectors = list(
+        map(SparseLayer, network.coefs_, network.intercepts_, network.links)
+    )
+
+    def loop_of(layers, blocks, out):
+        with Team(own_blas=False) as team:
+            stack = SparseStack(layers, network.encoder_bias_, np.float32)
+            for block in blocks:
+                stack.run(block, block.shape[1] - PADDING, out, team)
+
     rows = []
     for batch in batches:
         blocks = [
-            np.ascontiguousarray(np.pad(F, ((0, 16), (0, 0))).T)
-            for F in np.split(first[:batch], range(BLOCK_ROWS, batch, BLOCK_ROWS))
+            np.ascontiguousarray(np.pad(part, ((0, PADDING), (0, 0))).T)
+            for part in np.split(pre[:batch], range(BLOCK_ROWS, batch, BLOCK_ROWS))
         ]
-        out = np.empty((last.shape[1], blocks[0].shape[1]), np.float32)
-
-        def connect(blocks=blocks, out=out):
-            m = np.zeros(len(blocks[0]), np.float32)
-            layers = [
-                SparseLayer(None, m, "identity"),
-                *map(SparseLayer, network.coefs_, network.intercepts_, network.links),
-            ]
-            stack = SparseStack(layers, m[:1], np.float32)
-            with Team(own_blas=False) as team:
-                for block in blocks:
-                    stack.run(block, block.shape[1] - 16, out, team)
-
-        connect()
-        n = blocks[-1].shape[1] - 16
-        np.testing.assert_allclose(out[:, :n].T, last[batch - n : batch], atol=1e-4)
-        calls = {"dense": dense_call(dense, hidden[:batch]), "skfeat": connect}
+        calls, outs = {"dense": dense_call(dense, hidden[:batch])}, {}
+        for name, layers in (("with", [encoder, *connectors]), ("without", [encoder])):
+            width = len(layers[-1].intercept)
+            outs[name] = np.empty((width, blocks[0].shape[1]), np.float32)
+            calls[name] = partial(loop_of, layers, blocks, outs[name])
         seconds = race(calls, n_rounds, shortest)
+        n = blocks[-1].shape[1] - PADDING
+        for name, expected in (("with", last), ("without", first)):
+            np.testing.assert_allclose(
+                outs[name][:, :n].T, expected[batch - n : batch], atol=1e-4
+            )
+        added = seconds["with"] - seconds["without"]
         rows.append(
             {
                 "connectors of": case.name,
                 "batch": batch,
                 "weights": sum(network.n_weights_),
                 "dense layers, us": 1e6 * seconds["dense"],
-                "skfeat, us": 1e6 * seconds["skfeat"],
-                "times as fast": seconds["dense"] / seconds["skfeat"],
+                "loop, us": 1e6 * seconds["with"],
+                "loop without connectors, us": 1e6 * seconds["without"],
+                "connectors, us": 1e6 * added,
+                "times as fast": seconds["dense"] / added,
             }
         )
     return rows
@@ -295,7 +304,13 @@ def main():
     print()
     print_table(
         connectors,
-        ["connectors of", "batch", "dense layers, us", "skfeat, us", "times as fast"],
+        [
+            "connectors of",
+            "batch",
+            "dense layers, us",
+            "connectors, us",
+            "times as fast",
+        ],
     )
     if not options.smoke:
         payload = {"n_rounds": n_rounds, "networks": networks, "connectors": connectors}
