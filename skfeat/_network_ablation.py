@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skfeat import _network_run
 from skfeat._network_checks import as_rows
 
 if TYPE_CHECKING:
@@ -40,17 +41,17 @@ def ablate(
 
     outputs = np.empty((len(X), network.n_outputs_), X.dtype)
     effects = np.empty_like(outputs)
-    for rows in network._blocks(len(X)):
-        own = network._features(X[rows])
+    for rows in _network_run.blocks(network, len(X)):
+        own = _network_run.features(network, X[rows])
         at = min(chosen)
         F = own[at]
         for layer, indices in chosen.items():
-            F = network._connect(F, at)[layer - at].copy()
+            F = _network_run.connect(network, F, at)[layer - at].copy()
             F[:, indices] = levels[layer]
             at = layer
-        F = network._connect(F, at)[-1]
-        outputs[rows] = network._finish(F)
-        effects[rows] = outputs[rows] - network._finish(own[-1])
+        F = _network_run.connect(network, F, at)[-1]
+        outputs[rows] = _network_run.finish(network, F)
+        effects[rows] = outputs[rows] - _network_run.finish(network, own[-1])
     names = network.layer_names_
     values = {
         (names[layer], j): float(level)
@@ -163,8 +164,8 @@ def _levels(
         if not len(rows):
             raise ValueError("value='mean' needs at least one row to take it over.")
         sums = {layer: np.zeros(len(indices)) for layer, indices in chosen.items()}
-        for block in network._blocks(len(rows)):
-            own = network._features(rows[block])
+        for block in _network_run.blocks(network, len(rows)):
+            own = _network_run.features(network, rows[block])
             for layer, indices in chosen.items():
                 sums[layer] += own[layer][:, indices].sum(axis=0, dtype=float)
         return {layer: total / len(rows) for layer, total in sums.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from skfeat import _network_run
 from skfeat._network_checks import as_rows
 from skfeat._network_slopes import check_piecewise_linear, pull_back, values_along
 
@@ -205,7 +206,7 @@ def _attribute_block(
     def cast(array: Any) -> Any:
         return array.astype(X.dtype, copy=False)
 
-    features = network._features(X)
+    features = _network_run.features(network, X)
     decoder, d_intercept = cast(network.decoder_coef_), cast(network.decoder_intercept_)
     values = values_along(network.back, features[-1] @ decoder + d_intercept)
     if output is None:

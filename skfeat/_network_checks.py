@@ -15,6 +15,7 @@ LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda pre: np.maximum(pre, 0),
     "identity": lambda pre: pre,
 }
+_FEW = 4096
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -102,9 +103,18 @@ def as_end(name: str, value: Any, *shape: int | None) -> np.ndarray | sparse.csr
 
 
 def as_rows(
-    name: str, rows: Any, width: int, whose: str, *, accept_sparse: bool = False
+    name: str,
+    rows: Any,
+    width: int,
+    whose: str,
+    *,
+    accept_sparse: bool = False,
+    finite: bool = True,
 ) -> np.ndarray | sparse.csr_array:
-    """Check rows of data as scikit-learn does, of which nothing is imported here."""
+    """Check rows of data as scikit-learn does, of which nothing is imported here.
+
+    Whether they are `finite` is left to `check_finite_rows` if not asked for.
+    """
     if not sparse.issparse(rows):
         rows = np.asarray(rows)
     elif not accept_sparse:
@@ -126,11 +136,22 @@ def as_rows(
             "features as input."
         )
     rows = rows.astype(_float_dtype(name, rows.dtype), copy=False)
-    values = rows.data if sparse.issparse(rows) else rows
+    if finite:
+        check_finite_rows(name, rows.data if sparse.issparse(rows) else rows)
+    return rows
+
+
+def check_finite_rows(name: str, values: np.ndarray) -> None:
+    """Refuse values of data that are NaN or infinite."""
+    # A finite sum of squares, which is quick, has finite terms.
+    if values.size > _FEW:
+        flat = values.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(flat @ flat):
+                return
     if not np.isfinite(values).all():
         found = "NaN" if np.isnan(values).any() else "infinity"
         raise ValueError(f"Input {name} contains {found}.")
-    return rows
 
 
 def _float_dtype(name: str, dtype: np.dtype) -> np.dtype:

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from skfeat._network_checks import LINKS
 from skfeat.activations import TopK
+from skfeat.chain import Chain
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
@@ -29,11 +30,15 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
         coef.eliminate_zeros()
     constant, values = _constants(network, len(coefs), coefs, intercepts)
     decoder_intercept += (constant * values) @ decoder_coef
-    if sparse.issparse(decoder_coef):
+    if not isinstance(decoder_coef, np.ndarray):
         decoder_coef.data[np.repeat(constant, np.diff(decoder_coef.indptr))] = 0
         decoder_coef.eliminate_zeros()
     else:
         decoder_coef[constant] = 0
+
+    decoder_coef, decoder_intercept, back = _merged(
+        decoder_coef, decoder_intercept, network.back
+    )
 
     # Last layer first: what only dropped features read is not read.
     kept = [_or_first(np.flatnonzero(_nonzero_rows(decoder_coef)))]
@@ -56,7 +61,7 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
         "links": network.links,
         "decoder_coef": decoder_coef[kept[-1]],
         "decoder_intercept": decoder_intercept,
-        "back": network.back,
+        "back": back,
         "layer_names": network.layer_names_,
         "feature_names": [
             [names[j] for j in rows]
@@ -65,13 +70,30 @@ def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
     }
 
 
+def _merged(
+    coef: np.ndarray | sparse.csr_array, intercept: np.ndarray, back: Chain
+) -> tuple[np.ndarray | sparse.csr_array, np.ndarray, Chain]:
+    """Take the affines that follow a dense decoder into it where that costs less."""
+    steps = list(back.steps)
+    while steps and steps[0].kind == "affine" and not sparse.issparse(coef):
+        after = steps[0].arrays["coef"]
+        n_read = np.count_nonzero(_nonzero_rows(coef))
+        if n_read * len(after) >= n_read * len(intercept) + after.size:
+            break
+        exact = after.T.astype(np.float64)
+        dtype = np.result_type(coef, after)
+        intercept = intercept @ exact + steps.pop(0).arrays["intercept"]
+        coef, intercept = (coef @ exact).astype(dtype), intercept.astype(dtype)
+    return coef, intercept, Chain.from_steps(steps, len(intercept))
+
+
 def n_decoder_multiply_adds(network: SparseFeatureNetwork) -> int:
     """Count the decoder's weights for features that are not zero for every row."""
     coefs, intercepts = network.coefs_, network.intercepts_
     constant, values = _constants(network, len(coefs), coefs, intercepts)
     active = ~constant | (values != 0)
     decoder_coef = network.decoder_coef_
-    if sparse.issparse(decoder_coef):
+    if not isinstance(decoder_coef, np.ndarray):
         return int(np.diff(decoder_coef.indptr)[active].sum())
     return int(np.count_nonzero(active)) * decoder_coef.shape[1]
 
@@ -106,8 +128,9 @@ def _can_be_positive(network: SparseFeatureNetwork) -> np.ndarray:
 
 
 def _nonzero_rows(coef: np.ndarray | sparse.csr_array) -> np.ndarray:
-    # A sparse one stores no zeros.
-    return np.diff(coef.indptr) > 0 if sparse.issparse(coef) else coef.any(axis=1)
+    if isinstance(coef, np.ndarray):
+        return np.asarray(coef.any(axis=1))
+    return np.diff(coef.indptr) > 0  # it stores no zeros
 
 
 def _or_first(kept: np.ndarray) -> np.ndarray:

@@ -58,9 +58,9 @@ class TopK:
             return np.maximum(pre, 0)
         first_kept = n_components - self.k
         kept = np.argpartition(pre, first_kept, axis=1)[:, first_kept:]
-        values = np.maximum(np.take_along_axis(pre, kept, axis=1), 0)
+        rows = np.arange(len(pre))[:, None]
         codes = np.zeros_like(pre)
-        np.put_along_axis(codes, kept, values, axis=1)
+        codes[rows, kept] = np.maximum(pre[rows, kept], 0)
         return codes
 
     def forward(self, pre: torch.Tensor) -> torch.Tensor:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from skfeat import _network_file
+from skfeat import _network_file, _network_run
 from skfeat._network_ablation import Ablation, ablate
 from skfeat._network_attribution import Attribution, MeanFlow, attribute, mean_flow
 from skfeat._network_checks import (
-    LINKS,
     as_activation,
     as_array,
     as_chain,
@@ -27,7 +26,6 @@ from skfeat._network_checks import (
 )
 from skfeat._network_compact import compacted, n_decoder_multiply_adds
 from skfeat._network_graph import make_graph
-from skfeat.kernels._inference import encode
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -35,10 +33,6 @@ if TYPE_CHECKING:
 
     from skfeat.activations import Activation
     from skfeat.chain import Chain
-
-# Prediction holds the features of one block of rows at a time.
-_BLOCK_ROWS = 4096
-_BLOCK_ELEMENTS = 2**24
 
 
 class SparseFeatureNetwork:
@@ -214,7 +208,7 @@ class SparseFeatureNetwork:
         self.feature_names_ = as_feature_names(feature_names, self.n_components_)
         self.n_weights_ = [int(coef.nnz) for coef in self.coefs_]
         self.n_weights_in_, self.n_weights_out_ = (
-            int(coef.nnz) if sparse.issparse(coef) else None
+            None if isinstance(coef, np.ndarray) else int(coef.nnz)
             for coef in (self.encoder_coef_, self.decoder_coef_)
         )
         self.n_features_in_ = self.front.n_features_in
@@ -235,6 +229,9 @@ class SparseFeatureNetwork:
     def predict_raw(self, X: Any) -> np.ndarray:
         """Compute the raw outputs of the rows of X.
 
+        Where numba is installed and there is enough to do, compiled loops leave out
+        the features that are inactive; the result is the same to rounding.
+
         Parameters
         ----------
         X : array-like of shape (n, n_features_in)
@@ -249,11 +246,8 @@ class SparseFeatureNetwork:
         ValueError
             If X is not 2-D and finite, or has another number of features.
         """
-        X = as_rows("X", X, self.n_features_in_, type(self).__name__)
-        outputs = np.empty((len(X), self.n_outputs_), X.dtype)
-        for rows in self._blocks(len(X)):
-            outputs[rows] = self._finish(self._features(X[rows])[-1])
-        return outputs
+        X = as_rows("X", X, self.n_features_in_, type(self).__name__, finite=False)
+        return _network_run.predict(self, X)
 
     def features(self, X: Any) -> list[np.ndarray]:
         """Compute the features of every layer, each from those of the layer before.
@@ -268,8 +262,9 @@ class SparseFeatureNetwork:
         """
         X = as_rows("X", X, self.n_features_in_, type(self).__name__)
         features = [np.empty((len(X), m), X.dtype) for m in self.n_components_]
-        for rows in self._blocks(len(X)):
-            for whole, part in zip(features, self._features(X[rows]), strict=True):
+        for rows in _network_run.blocks(self, len(X)):
+            parts = _network_run.features(self, X[rows])
+            for whole, part in zip(features, parts, strict=True):
                 whole[rows] = part
         return features
 
@@ -298,38 +293,11 @@ class SparseFeatureNetwork:
         whose = f"layer {self.layer_names_[layer]!r} of {type(self).__name__}"
         F = as_rows("F", F, self.n_components_[layer], whose, accept_sparse=True)
         outputs = np.empty((F.shape[0], self.n_outputs_), F.dtype)
-        for rows in self._blocks(F.shape[0]):
+        for rows in _network_run.blocks(self, F.shape[0]):
             block = F[rows].toarray() if sparse.issparse(F) else F[rows]
-            outputs[rows] = self._finish(self._connect(block, layer)[-1])
+            last = _network_run.connect(self, block, layer)[-1]
+            outputs[rows] = _network_run.finish(self, last)
         return outputs
-
-    def _blocks(self, n_rows: int) -> Iterator[slice]:
-        size = min(_BLOCK_ROWS, max(1, _BLOCK_ELEMENTS // max(self.n_components_)))
-        return (slice(start, start + size) for start in range(0, n_rows, size))
-
-    def _features(self, X: np.ndarray) -> list[np.ndarray]:
-        codes = encode(
-            self.front.forward(X),
-            self.encoder_coef_,
-            self.encoder_intercept_,
-            self.encoder_bias_,
-            self.activation,
-        )
-        return self._connect(codes, 0)
-
-    def _connect(self, F: np.ndarray, layer: int) -> list[np.ndarray]:
-        """Return the features of this layer, which are F, and of all after it."""
-        features = [F]
-        connectors = list(zip(self.coefs_, self.intercepts_, self.links, strict=True))
-        for coef, intercept, link in connectors[layer:]:
-            pre = features[-1] @ coef.astype(F.dtype, copy=False).T
-            features.append(LINKS[link](pre + intercept.astype(F.dtype, copy=False)))
-        return features
-
-    def _finish(self, F: np.ndarray) -> np.ndarray:
-        hidden = F @ self.decoder_coef_.astype(F.dtype, copy=False)
-        hidden += self.decoder_intercept_.astype(F.dtype, copy=False)
-        return self.back.forward(hidden)
 
     def attribute(
         self, X: Any, output: Any = None, *, inputs: bool = False
@@ -476,7 +444,8 @@ class SparseFeatureNetwork:
         intercepts of what reads it. A feature that no kept feature reads is dropped.
         Not so in the first layer where features compete for the places of
         :class:`TopK`: there all stay. Each layer keeps at least one feature. The inputs
-        stay as they are, also those that nothing reads.
+        stay as they are, also those that nothing reads. A dense decoder and a linear
+        layer that follows it become one where that costs less.
 
         Returns
         -------
@@ -534,6 +503,27 @@ class SparseFeatureNetwork:
         from skfeat._network_module import NetworkModule
 
         return NetworkModule(self)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole network to an ONNX file, for other runtimes and languages.
+
+        It computes in float32, whatever the network's arrays are. All weights are
+        dense there: :meth:`compact` first makes a smaller and faster file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The input is called ``"X"``, of shape (n, n_features_in) with any n, the
+            output ``"outputs"``.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed.
+        """
+        from skfeat._network_onnx import write
+
+        write(self, path)
 
     def to_networkx(self, all_features: bool = False) -> nx.DiGraph:
         """Make a directed graph of the features and the nonzero weights between them.

@@ -77,6 +77,15 @@ def test_connector_speed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_predict_speed(tmp_path):
+    done = run("predict_speed.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("smoke, first layer kept") == 3
+    assert done.stdout.count("smoke, from the pixels") == 2
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_yardstick_of_connectors():
     """Objective and gap from moments agree with Lasso's on the rows themselves."""
     X, Y, X_test, Y_test = make_data(16, 500, 100)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from skfeat import network as network_module
+from skfeat import _network_run
 from skfeat.activations import ReLU, TopK
 from skfeat.chain import Chain, Step
 from skfeat.network import SparseFeatureNetwork
@@ -148,7 +148,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch, ends):
     X = rows(network, 23)
     expected, features = network.predict_raw(X), network.features(X)
     for name, value in {"_BLOCK_ROWS": 5, "_BLOCK_ELEMENTS": 1}.items():
-        monkeypatch.setattr(network_module, name, value)
+        monkeypatch.setattr(_network_run, name, value)
         np.testing.assert_allclose(network.predict_raw(X), expected, atol=1e-13)
         found = network.features(X)
         for a, b in zip(features, found, strict=True):

@@ -201,7 +201,6 @@ def test_mean_flow_is_the_mean_of_magnitudes():
 def test_sparse_encoder_and_decoder_give_the_same():
     dense = piecewise_linear(7, 3, "topk", "nothing", "nothing")
     network = copy.copy(dense)
-    network._features = dense._features
     network.encoder_coef_ = sparse.csr_array(dense.encoder_coef_)
     network.decoder_coef_ = sparse.csr_array(dense.decoder_coef_)
     X = rows(network)

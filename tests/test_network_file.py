@@ -264,7 +264,7 @@ def saved(tmp_path_factory):
 @pytest.fixture(scope="module")
 def saved_sparse(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "net"
-    p = parameters(11, n_layers=3, density=1.0, sparse_ends=ENDS[-1])
+    p = parameters(13, n_layers=3, density=1.0, sparse_ends=ENDS[-1])
     assert all(p[name].nnz > 3 for name in ENDS[-1].split())
     SparseFeatureNetwork(**p).save(path)
     return path.read_bytes()

@@ -18,7 +18,7 @@ IMPORT = """
 import builtins, sys
 
 OPTIONAL = {
-    *("matplotlib", "pandas", "polars", "rich", "networkx"),
+    *("matplotlib", "pandas", "polars", "rich", "networkx", "onnx"),
     *("transformers", "tokenizers", "safetensors"),
 }
 importers = set()

@@ -59,6 +59,8 @@ def encode(
         return sparse.vstack(
             [sparse.csr_array(codes_of(start)) for start in starts], format="csr"
         )
+    if n_rows <= block:
+        return codes_of(0)
     codes = np.empty((n_rows, n_components), dtype=X.dtype)
     for start in starts:
         codes[start : start + block] = codes_of(start)

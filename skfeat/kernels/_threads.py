@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
-
-from skfeat.utils._sklearn import _get_threadpool_controller
 
 # Below this much work, in nanoseconds or so, a loop is over before another thread has
 # woken up.
@@ -30,6 +29,9 @@ class _SingleThreadedBlas:
     def enter(self):
         with self._lock:
             if self._n_teams == 0:
+                # Not above: a network predicts where there is no scikit-learn.
+                from skfeat.utils._sklearn import _get_threadpool_controller
+
                 controller = _get_threadpool_controller()
                 self._limits = controller.limit(limits=1, user_api="blas")
             self._n_teams += 1
@@ -44,31 +46,48 @@ class _SingleThreadedBlas:
 _single_blas = _SingleThreadedBlas()
 
 
+def n_threads() -> int:
+    """As many threads as torch may use; where it is not loaded, as OpenMP would."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_num_threads"):
+        return torch.get_num_threads()
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdecimal() and int(limit) > 0:
+        return int(limit)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Team:
     """As many threads as torch may use, for loops that release the GIL.
 
     The threads live inside a ``with`` block; outside of it the calling thread works
-    alone. Inside, numpy's matrix products use one thread each: the team divides them
-    too, and threads of different libraries that wait for each other's work spin on
-    the cores that it needs. Numba's own threads are not used: they abort the process
-    when two threads of the user fit at once, and joblib's limits do not reach them.
+    alone. Inside, numpy's matrix products use one thread each where the team divides
+    them too (`own_blas`): threads of different libraries that wait for each other's
+    work spin on the cores that it needs. Numba's own threads are not used: they abort
+    the process when two threads of the user fit at once, and joblib's limits do not
+    reach them.
     """
 
-    def __init__(self):
+    def __init__(self, *, own_blas: bool = True):
         self._pool: ThreadPoolExecutor | None = None
         self._n_threads = 1
+        self._own_blas = own_blas
 
     def __enter__(self) -> Team:
-        self._n_threads = torch.get_num_threads()
+        self._n_threads = n_threads()
         if self._n_threads > 1:
-            _single_blas.enter()
+            if self._own_blas:
+                _single_blas.enter()
             self._pool = ThreadPoolExecutor(self._n_threads - 1)
         return self
 
     def __exit__(self, *error) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-            _single_blas.leave()
+            if self._own_blas:
+                _single_blas.leave()
         self._pool, self._n_threads = None, 1
 
     def run(
