@@ -28,7 +28,6 @@ from skfeat import _network_run
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.adapters import read_chain
 from skfeat.chain import Chain
-from skfeat.kernels._threads import Team
 from skfeat.kernels._tiles import SparseLayer, SparseStack
 from skfeat.network import SparseFeatureNetwork
 
@@ -228,7 +227,7 @@ def connector_rows(case, batches, n_rounds, shortest):
 
     The connectors' part is what they add to the rest of the loop they run in, which
     reads the encoder's product, keeps the active features and hands the last layer's
-    to the decoder's product. It is timed with connectors and without.
+    to the decoder's product. It is timed with connectors and without, on one thread.
     """
     model = make_model(case.width, seed=0)
     network = make_network(case, model, seed=1).compact()
@@ -243,10 +242,9 @@ def connector_rows(case, batches, n_rounds, shortest):
     )
 
     def loop_of(layers, blocks, out):
-        with Team(own_blas=False) as team:
-            stack = SparseStack(layers, network.encoder_bias_, np.float32)
-            for block in blocks:
-                stack.run(block, block.shape[1] - PADDING, out, team)
+        stack = SparseStack(layers, network.encoder_bias_, np.float32)
+        for block in blocks:
+            stack.run(block, block.shape[1] - PADDING, out)
 
     rows = []
     for batch in batches:

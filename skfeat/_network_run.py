@@ -25,6 +25,9 @@ _BLOCK_ELEMENTS = 2**24
 # these, takes longer than all else.
 _MIN_MULTIPLY_ADDS = 2**12
 
+# Nanoseconds of one in a matrix product, roughly.
+_MULTIPLY_ADD_COST = 0.03
+
 # Up to so many rows, tiles of rows would be mostly empty.
 _FEW_ROWS = 8
 
@@ -162,14 +165,15 @@ def predict_tiles(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
         )
     )
     biased = bias.any()
-    size = _fast_block_rows(network, stack)
+    size = _fast_block_rows(network)
     # Not a power of two: columns of such a matrix crowd into one corner of a cache.
     room = min(size, n_rows) + 16
-    pre = None if stack.in_rows else np.empty((len(encoder), room), dtype)
-    last = np.empty((stack.n_outputs, room), dtype)
     outputs = np.empty((n_rows, network.n_outputs_), dtype)
-    with Team(own_blas=False) as team:
-        for begin in range(0, n_rows, size):
+
+    def run_blocks(first: int, stop: int) -> None:
+        pre = None if stack.in_rows else np.empty((len(encoder), room), dtype)
+        last = np.empty((stack.n_outputs, room), dtype)
+        for begin in range(first * size, min(stop * size, n_rows), size):
             block = X[begin : begin + size]
             check_finite_rows("X", block)
             n = len(block)
@@ -179,12 +183,22 @@ def predict_tiles(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
                     own = None if np.may_share_memory(hidden, X) else hidden
                     hidden = np.subtract(hidden, bias, out=own)
                 np.matmul(encoder, hidden.T, out=pre[:, :n])
-            stack.run(hidden if pre is None else pre, n, last, team)
+            stack.run(hidden if pre is None else pre, n, last)
             found = last[:, :n].T
             if not sparse.issparse(decoder):
                 found = found @ decoder
                 found += intercept
             outputs[begin : begin + n] = back.forward(found)
+
+    n_blocks = -(-n_rows // size)
+    if n_blocks == 1:
+        run_blocks(0, 1)
+        return outputs
+    # Threads share blocks rather than each product: they need not wait for each other.
+    dense = 0 if stack.in_rows else front.n_multiply_adds() + encoder.size
+    cost = stack.cost + dense * _MULTIPLY_ADD_COST
+    with Team() as team:
+        team.run(run_blocks, n_blocks, n_elements=int(n_rows * cost))
     return outputs
 
 
@@ -205,8 +219,6 @@ def _stack(network: SparseFeatureNetwork, dtype: np.dtype) -> SparseStack:
     return SparseStack(layers, network.encoder_bias_, dtype)
 
 
-def _fast_block_rows(network: SparseFeatureNetwork, stack: SparseStack) -> int:
+def _fast_block_rows(network: SparseFeatureNetwork) -> int:
     widest = max(*network.n_components_, network.encoder_coef_.shape[1])
-    if stack.in_rows:
-        return max(1, _BLOCK_ELEMENTS // widest)
     return max(_MIN_FAST_BLOCK_ROWS, _FAST_BLOCK_ELEMENTS // widest)

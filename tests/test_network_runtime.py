@@ -86,7 +86,7 @@ def test_larger_networks_in_blocks(activation, from_inputs, links, monkeypatch):
     X = rows(network, 5 * TILE + 3)
     expected = _network_run.predict_plainly(network, X)
     np.testing.assert_allclose(network.predict_raw(X), expected, atol=1e-11)
-    for name in ("_MIN_FAST_BLOCK_ROWS", "_FAST_BLOCK_ELEMENTS", "_BLOCK_ELEMENTS"):
+    for name in ("_MIN_FAST_BLOCK_ROWS", "_FAST_BLOCK_ELEMENTS"):
         monkeypatch.setattr(_network_run, name, TILE + 5)
     found = _network_run.predict_tiles(network, X)
     np.testing.assert_allclose(found, expected, atol=1e-11)
@@ -94,6 +94,8 @@ def test_larger_networks_in_blocks(activation, from_inputs, links, monkeypatch):
 
 def test_threads_change_nothing(monkeypatch):
     network = random_network(1, 50, 20, 100, TopK(5), from_inputs=True)
+    monkeypatch.setattr(_network_run, "_MIN_FAST_BLOCK_ROWS", TILE)
+    monkeypatch.setattr(_network_run, "_FAST_BLOCK_ELEMENTS", TILE)
     X = rows(network, 20 * TILE)
     alone = _network_run.predict_tiles(network, X)
     monkeypatch.setattr(_threads, "_MIN_ELEMENTS", 1)
@@ -226,7 +228,8 @@ from skfeat import _network_run
 from skfeat.network import SparseFeatureNetwork
 network = SparseFeatureNetwork.load({str(tmp_path / "net")!r})
 assert _network_run.compiled() is not None
-print(network.predict_raw(np.ones(({2 * TILE}, 20)))[0].tolist())
+rows = np.ones((20_000, 20))  # enough for threads
+print(network.predict_raw(rows)[0].tolist())
 """
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

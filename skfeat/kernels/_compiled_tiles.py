@@ -235,8 +235,6 @@ def activate(operation, tile, m, width, k, threshold, low, high, middle, above, 
 
 @compile_loop
 def run_tiles(
-    first,
-    last,
     n_rows,
     inputs,
     in_rows,
@@ -252,7 +250,7 @@ def run_tiles(
     threshold,
     out,
 ):
-    """Take the tiles `first` to `last` through all layers.
+    """Take rows through all layers, tile by tile.
 
     Parameters
     ----------
@@ -289,8 +287,7 @@ def run_tiles(
     above = np.empty(TILE, weight.dtype)
     active = np.empty(widest, np.uint8)
     other_active = np.empty(widest, np.uint8)
-    for index in range(first, last):
-        begin = index * TILE
+    for begin in range(0, n_rows, TILE):
         width = min(TILE, n_rows - begin)
         at_start, at_intercept = 0, 0
         if in_rows:

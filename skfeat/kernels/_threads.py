@@ -29,18 +29,24 @@ class _SingleThreadedBlas:
     def enter(self):
         with self._lock:
             if self._n_teams == 0:
-                # Not above: a network predicts where there is no scikit-learn.
-                from skfeat.utils._sklearn import _get_threadpool_controller
-
-                controller = _get_threadpool_controller()
-                self._limits = controller.limit(limits=1, user_api="blas")
+                self._limits = _limit_blas()
             self._n_teams += 1
 
     def leave(self):
         with self._lock:
             self._n_teams -= 1
-            if self._n_teams == 0:
+            if self._n_teams == 0 and self._limits is not None:
                 self._limits.restore_original_limits()
+
+
+def _limit_blas():
+    # A network predicts where there is no scikit-learn: its threads get in each
+    # other's way then, but no result depends on that.
+    try:
+        from skfeat.utils._sklearn import _get_threadpool_controller
+    except ImportError:
+        return None
+    return _get_threadpool_controller().limit(limits=1, user_api="blas")
 
 
 _single_blas = _SingleThreadedBlas()
@@ -63,31 +69,27 @@ class Team:
     """As many threads as torch may use, for loops that release the GIL.
 
     The threads live inside a ``with`` block; outside of it the calling thread works
-    alone. Inside, numpy's matrix products use one thread each where the team divides
-    them too (`own_blas`): threads of different libraries that wait for each other's
-    work spin on the cores that it needs. Numba's own threads are not used: they abort
-    the process when two threads of the user fit at once, and joblib's limits do not
-    reach them.
+    alone. Inside, numpy's matrix products use one thread each: the team divides them
+    too, and threads of different libraries that wait for each other's work spin on
+    the cores that it needs. Numba's own threads are not used: they abort the process
+    when two threads of the user fit at once, and joblib's limits do not reach them.
     """
 
-    def __init__(self, *, own_blas: bool = True):
+    def __init__(self):
         self._pool: ThreadPoolExecutor | None = None
         self._n_threads = 1
-        self._own_blas = own_blas
 
     def __enter__(self) -> Team:
         self._n_threads = n_threads()
         if self._n_threads > 1:
-            if self._own_blas:
-                _single_blas.enter()
+            _single_blas.enter()
             self._pool = ThreadPoolExecutor(self._n_threads - 1)
         return self
 
     def __exit__(self, *error) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-            if self._own_blas:
-                _single_blas.leave()
+            _single_blas.leave()
         self._pool, self._n_threads = None, 1
 
     def run(

@@ -11,7 +11,6 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.activations import JumpReLU, TopK
-from skfeat.kernels._threads import Team
 
 if TYPE_CHECKING:
     from skfeat.activations import Activation
@@ -68,6 +67,8 @@ class SparseStack:
         Whether the first layer reads rows.
     n_outputs : int
         Width of the last layer.
+    cost : float
+        Of a row, in nanoseconds, roughly.
     """
 
     def __init__(self, layers: Sequence[SparseLayer], bias: np.ndarray, dtype):
@@ -80,9 +81,9 @@ class SparseStack:
         widths = [len(bias)] * self.in_rows + [len(part) for part in intercepts]
         self.n_outputs = widths[-1]
         n_before = list(accumulate((coef.nnz for coef in coefs), initial=0))
-        self._cost = n_before[-1] * _WEIGHT_COST + sum(widths) * _VALUE_COST
+        self.cost = n_before[-1] * _WEIGHT_COST + sum(widths) * _VALUE_COST
         if isinstance(first.link, TopK):
-            self._cost += widths[0] * _TOPK_COST
+            self.cost += widths[0] * _TOPK_COST
 
         starts = [c.indptr + n for c, n in zip(coefs, n_before, strict=False)]
         bias = bias.astype(dtype, copy=False)
@@ -100,7 +101,7 @@ class SparseStack:
             threshold.astype(dtype, copy=False),
         )
 
-    def run(self, inputs: np.ndarray, n_rows: int, out: np.ndarray, team: Team) -> None:
+    def run(self, inputs: np.ndarray, n_rows: int, out: np.ndarray) -> None:
         """Compute the last layer.
 
         Parameters
@@ -110,21 +111,10 @@ class SparseStack:
         n_rows : int
         out : ndarray of shape (n_outputs, room), in C order
             Its first `n_rows` columns are written, of at least as many.
-        team : Team
         """
-        loops = compiled()
-        team.run(
-            loops.run_tiles,
-            -(-n_rows // loops.TILE),
-            *(
-                n_rows,
-                np.ascontiguousarray(inputs).reshape(-1),
-                self.in_rows,
-                out.shape[1],
-            ),
-            *self._arguments,
-            out.reshape(-1),
-            n_elements=int(n_rows * self._cost),
+        compiled().run_tiles(
+            *(n_rows, np.ascontiguousarray(inputs).reshape(-1)),
+            *(self.in_rows, out.shape[1], *self._arguments, out.reshape(-1)),
         )
 
 
