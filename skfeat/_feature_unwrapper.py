@@ -66,7 +66,7 @@ from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 _WIDER = 8
 # Updates that distillation plans.
 _DISTILL_UPDATES = 1500
-_DISTILL_RATE = 5e-3
+_DISTILL_RATE = 1e-2
 
 # Fitted attributes that not every fit has.
 _DEPENDENT = (
@@ -132,9 +132,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         linear connector, in place of the decoder and the model's last layers.
 
     distill : bool, default=True
-        Train all connectors together on the model's own outputs after the
-        layer-by-layer fit. Where connectors have a budget, they first get eight times
-        as many weights and are pruned to it while they train.
+        Train all connectors, and the last decoder, together on the model's own outputs
+        after the layer-by-layer fit. Where connectors have a budget, they first get
+        eight times as many weights; those that cost the outputs least are pruned while
+        the rest train.
 
     faithfulness : float, default=0.1
         Weight, in distillation, of the features' own error (as a share of their
@@ -165,7 +166,8 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
     Attributes
     ----------
     autoencoders_ : list of SparseAutoencoder
-        Fitted, one for each unwrapped layer.
+        Fitted, one for each unwrapped layer. The last has the decoder that
+        distillation has trained; its codes are those of its fit.
 
     connectors_ : list of FeatureConnector
         Fitted, one for each pair of consecutive unwrapped layers.
@@ -718,9 +720,12 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
     def _fit_connectors(self, connectors, budgets, features, ends, context, data):
         """Fit each connector on the features that the ones before it compute.
 
-        It learns to make up for their errors, which it would otherwise pass on. Fills
-        in the budgets that are the connectors' own.
+        It learns to make up for their errors, which it would otherwise pass on. Where
+        distillation will move them anyway, default connectors start from the linear
+        problem, which is solved in a moment. Fills in the budgets that are the
+        connectors' own.
         """
+        starts = self.connector is None and self.distill
         defaults = default_budgets([part.shape[1] for part in features[1:]], ends)
         inputs = features[0]
         for index, connector in enumerate(connectors):
@@ -736,7 +741,11 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             budgets[index] = budget
             subcontext = context.subcontext(task_name="connector")
             subcontext.call_on_fit_task_begin(estimator=self, **data)
+            link = connector.link
+            if starts:
+                connector.set_params(link="identity")
             connector = fit_part(connector, inputs, subcontext, targets)
+            connector.set_params(link=link)
             subcontext.call_on_fit_task_end(estimator=self, **data)
             inputs = connector.predict(inputs).reshape(len(inputs), -1)
             if self.verbose:

@@ -30,10 +30,6 @@ _CURVATURE_SHARE = 0.02
 # Rows whose squares are summed at a time: few enough for the cache.
 _ROWS = 1024
 
-# Learning rate of the decoder, as a share of the connectors'.
-_DECODER_RATE = 0.2
-
-
 @dataclass(frozen=True)
 class Student:
     """The network that learns: features, connectors, and the way to the outputs.
@@ -195,12 +191,10 @@ class _Learner:
         self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
         self._choose_products()
         self.decoder = [self._parameter(part) for part in self._decoder_units()]
-        learnt = [*self.coefs, *self.intercepts]
-        groups = [{"params": learnt, "share": 1.0}]
-        if self.decoder:
-            groups.append({"params": self.decoder, "share": _DECODER_RATE})
-        self.parameters = [*learnt, *self.decoder]
-        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
+        self.parameters = [*self.coefs, *self.intercepts, *self.decoder]
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=settings.learning_rate, fused=True
+        )
 
     def _decoder_units(self):
         if self.student.decoder is None:
@@ -235,8 +229,7 @@ class _Learner:
         self.n_steps += 1
         progress = self.n_steps / planned
         rate = settings.learning_rate * one_cycle(progress, warm_up=0.1, decay=0.5)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+        self.optimizer.param_groups[0]["lr"] = rate
         for coef, pruner, curvature in zip(
             self.coefs, self.pruners, self.curvatures, strict=True
         ):
