@@ -327,7 +327,8 @@ class SparseFeatureNetwork:
         ------
         ValueError
             If `back` (or `front`, of which only `inputs` asks) has a step that is
-            curved, as a tanh, a layer norm or a product of branches, or if there is no such output.
+            curved, as a tanh, a layer norm or a product of branches, or if there is no
+            such output.
 
         Examples
         --------
