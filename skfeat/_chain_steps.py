@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 # Branches within branches: far more than any network has, far less than recursion ends.
 DEEPEST = 32
 
@@ -63,7 +63,7 @@ NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "celu": lambda x, a, s: np.where(
         x > 0, x, s["alpha"] * np.expm1(np.minimum(x, 0) / s["alpha"])
     ),
-    "selu": lambda x, a, s: _SELU_SCALE * _elu(x, _SELU_ALPHA),
+    "selu": lambda x, a, s: SELU_SCALE * _elu(x, SELU_ALPHA),
     "gelu": lambda x, a, s: 0.5 * x * (1 + special.erf(x * math.sqrt(0.5))),
     "gelu_tanh": lambda x, a, s: (
         0.5 * x * (1 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))

@@ -208,13 +208,13 @@ def _attribute_block(
 
     features = _network_run.features(network, X)
     decoder, d_intercept = cast(network.decoder_coef_), cast(network.decoder_intercept_)
-    values = values_along(network.back, features[-1] @ decoder + d_intercept)
+    values = values_along(network.back.steps, features[-1] @ decoder + d_intercept)
     if output is None:
         output = values[-1].argmax(axis=1)
     at_output = np.arange(len(X)), output
     slopes = np.zeros_like(values[-1])
     slopes[at_output] = 1
-    slopes, output_bias = pull_back(network.back, values, slopes)
+    slopes, output_bias = pull_back(network.back.steps, values, slopes)
     output_bias = output_bias + slopes @ d_intercept
     slopes = slopes @ decoder.T
 
@@ -238,8 +238,10 @@ def _attribute_block(
     biases.insert(0, slopes * (cast(network.encoder_intercept_) - encoder @ e_bias))
     from_inputs = input_edges = input_bias = None
     if inputs:
-        values_in = values_along(network.front, X)
-        at_inputs, input_bias = pull_back(network.front, values_in, slopes @ encoder)
+        values_in = values_along(network.front.steps, X)
+        at_inputs, input_bias = pull_back(
+            network.front.steps, values_in, slopes @ encoder
+        )
         from_inputs = X * at_inputs
         input_edges = _input_edges(network, encoder, values_in, slopes)
     return Attribution(
@@ -275,7 +277,9 @@ def _input_edges(
         weights = encoder[active]
         weights = weights.toarray() if sparse.issparse(weights) else weights
         own = [value[row : row + 1] for value in values]
-        at_inputs, _ = pull_back(network.front, own, weights * slope[active, None])
+        at_inputs, _ = pull_back(
+            network.front.steps, own, weights * slope[active, None]
+        )
         flows = at_inputs * X[row]
         feature, source = np.nonzero(flows)
         found.append(flows[feature, source])

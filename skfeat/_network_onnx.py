@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 import skfeat
+from skfeat._chain_steps import SELU_ALPHA, SELU_SCALE
 from skfeat.activations import Activation, JumpReLU, TopK
-from skfeat.chain import Chain, Step
+from skfeat.chain import JOINS, Step
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
@@ -23,13 +25,32 @@ _OPSET, _IR_VERSION = 20, 9
 _OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "identity": ("Identity", {}),
     "relu": ("Relu", {}),
+    "selu": ("Selu", {"alpha": SELU_ALPHA, "gamma": SELU_SCALE}),
     "gelu": ("Gelu", {}),
     "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "mish": ("Mish", {}),
+    "softsign": ("Softsign", {}),
     "tanh": ("Tanh", {}),
     "sigmoid": ("Sigmoid", {}),
+    "hardsigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+    "hardswish": ("HardSwish", {}),
+    "sin": ("Sin", {}),
     "exp": ("Exp", {}),
+    "sqrt": ("Sqrt", {}),
+    "reciprocal": ("Reciprocal", {}),
     "softmax": ("Softmax", {"axis": -1}),
     "log_softmax": ("LogSoftmax", {"axis": -1}),
+}
+
+# Those whose operator takes its settings from the step's.
+_SET_OPERATORS: dict[
+    str, tuple[str, Callable[[dict[str, float]], dict[str, float]]]
+] = {
+    "leaky_relu": ("LeakyRelu", lambda s: {"alpha": s["negative_slope"]}),
+    "elu": ("Elu", lambda s: {"alpha": s["alpha"]}),
+    "celu": ("Celu", lambda s: {"alpha": s["alpha"]}),
+    "softshrink": ("Shrink", lambda s: {"lambd": s["lambd"], "bias": s["lambd"]}),
+    "hardshrink": ("Shrink", lambda s: {"lambd": s["lambd"], "bias": 0.0}),
 }
 
 
@@ -43,7 +64,7 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
         ) from None
 
     graph = _Graph("X")
-    _add_chain(graph, network.front)
+    _add_steps(graph, network.front.steps)
     if network.encoder_bias_.any():
         graph.add("Sub", graph.constant("encoder_bias", network.encoder_bias_))
     _add_affine(graph, network.encoder_coef_, network.encoder_intercept_)
@@ -54,7 +75,7 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
         if link == "relu":
             graph.add("Relu")
     _add_affine(graph, network.decoder_coef_.T, network.decoder_intercept_)
-    _add_chain(graph, network.back)
+    _add_steps(graph, network.back.steps)
     graph.add("Identity", output="outputs")
 
     def rows(name: str, width: int) -> onnx.ValueInfoProto:
@@ -82,7 +103,7 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
 
 
 class _Graph:
-    """Operators, each of which takes the result of the one before."""
+    """Operators, each of which takes the last result if not told others."""
 
     def __init__(self, source: str):
         self.last = source
@@ -94,8 +115,15 @@ class _Graph:
         if array.dtype.kind == "f":
             array = array.astype(np.float32)
         name = f"{name}_{len(self.constants)}"
-        self.constants[name] = np.ascontiguousarray(array)
+        self.constants[name] = np.asarray(array, order="C")
         return name
+
+    def number(self, value: float) -> str:
+        """Store a number; one that float32 cannot hold becomes its largest."""
+        largest = np.finfo(np.float32).max
+        return self.constant(
+            "number", np.array(np.clip(value, -largest, largest), float)
+        )
 
     def add(
         self, kind: str, *others: str, output: str = "", n_outputs: int = 1, **settings
@@ -139,33 +167,108 @@ def _add_activation(graph: _Graph, activation: Activation, m: int) -> None:
         graph.add("Relu")
 
 
-def _add_chain(graph: _Graph, chain: Chain) -> None:
-    for step in chain.steps:
-        _add_step(graph, step)
-
-
-def _add_step(graph: _Graph, step: Step) -> None:
-    if step.kind in _OPERATORS:
-        kind, settings = _OPERATORS[step.kind]
-        graph.add(kind, **settings)
-    elif step.kind == "affine":
-        _add_affine(graph, step.arrays["coef"], step.arrays["intercept"])
-    elif step.kind in ("scale", "layer_norm"):
-        weight, bias = (
-            graph.constant(name, step.arrays[name]) for name in ("weight", "bias")
-        )
-        if step.kind == "scale":
-            graph.add("Mul", weight)
-            graph.add("Add", bias)
+def _add_steps(graph: _Graph, steps: Sequence[Step]) -> None:
+    for step in steps:
+        if step.kind in JOINS:
+            _add_join(graph, step)
+        elif step.kind in _OPERATORS:
+            kind, settings = _OPERATORS[step.kind]
+            graph.add(kind, **settings)
+        elif step.kind in _SET_OPERATORS:
+            kind, make = _SET_OPERATORS[step.kind]
+            settings = {k: float(v) for k, v in make(step.settings).items()}
+            graph.add(kind, **settings)
         else:
-            epsilon = float(step.settings["eps"])
-            graph.add("LayerNormalization", weight, bias, axis=-1, epsilon=epsilon)
-    elif step.kind == "silu":
-        x = graph.last
-        graph.add_on("Mul", x, graph.add("Sigmoid"))
-    elif step.kind == "leaky_relu":
-        graph.add("LeakyRelu", alpha=float(step.settings["negative_slope"]))
-    elif step.kind == "elu":
-        graph.add("Elu", alpha=float(step.settings["alpha"]))
-    else:
-        raise NotImplementedError(f"to_onnx knows no step {step.kind!r}.")
+            _COMPOSED[step.kind](graph, step)
+
+
+def _add_join(graph: _Graph, step: Step) -> None:
+    source, results = graph.last, []
+    for branch in step.branches:
+        graph.last = source
+        _add_steps(graph, branch)
+        results.append(graph.last)
+    if step.kind == "concatenate":
+        graph.add_on("Concat", *results, axis=-1)
+        return
+    graph.last = results[0]
+    for result in results[1:]:
+        graph.add("Add" if step.kind == "add" else "Mul", result)
+
+
+def _add_scale(graph: _Graph, step: Step) -> None:
+    graph.add("Mul", graph.constant("weight", step.arrays["weight"]))
+    graph.add("Add", graph.constant("bias", step.arrays["bias"]))
+
+
+def _add_layer_norm(graph: _Graph, step: Step) -> None:
+    names = [graph.constant(name, step.arrays[name]) for name in ("weight", "bias")]
+    epsilon = float(step.settings["eps"])
+    graph.add("LayerNormalization", *names, axis=-1, epsilon=epsilon)
+
+
+def _add_rms_norm(graph: _Graph, step: Step) -> None:
+    x = graph.last
+    graph.add("Mul", x)
+    _add_mean(graph)
+    graph.add("Add", graph.number(step.settings["eps"]))
+    graph.add_on("Div", x, graph.add("Sqrt"))
+    graph.add("Mul", graph.constant("weight", step.arrays["weight"]))
+
+
+def _add_mean(graph: _Graph) -> None:
+    graph.add("ReduceMean", graph.constant("axes", np.array([-1])), keepdims=1)
+
+
+def _add_slice(graph: _Graph, step: Step) -> None:
+    bounds = step.settings["start"], step.settings["stop"], -1
+    graph.add("Slice", *(graph.constant("slice", np.array([n])) for n in bounds))
+
+
+def _add_hardtanh(graph: _Graph, step: Step) -> None:
+    graph.add("Clip", *(graph.number(step.settings[k]) for k in ("min_val", "max_val")))
+
+
+def _add_softplus(graph: _Graph, step: Step) -> None:
+    x, beta = graph.last, graph.number(step.settings["beta"])
+    scaled = graph.add("Mul", beta)
+    graph.add("Softplus")
+    curved = graph.add("Div", beta)
+    above = graph.add_on("Greater", scaled, graph.number(step.settings["threshold"]))
+    graph.add_on("Where", above, x, curved)
+
+
+def _add_log_sigmoid(graph: _Graph, step: Step) -> None:
+    for kind in ("Neg", "Softplus", "Neg"):
+        graph.add(kind)
+
+
+def _add_silu(graph: _Graph, step: Step) -> None:
+    x = graph.last
+    graph.add_on("Mul", x, graph.add("Sigmoid"))
+
+
+def _add_tanhshrink(graph: _Graph, step: Step) -> None:
+    x = graph.last
+    graph.add_on("Sub", x, graph.add("Tanh"))
+
+
+# The other kinds of step.
+_COMPOSED: dict[str, Callable[[_Graph, Step], Any]] = {
+    "affine": lambda graph, step: _add_affine(
+        graph, step.arrays["coef"], step.arrays["intercept"]
+    ),
+    "scale": _add_scale,
+    "layer_norm": _add_layer_norm,
+    "rms_norm": _add_rms_norm,
+    "mean": lambda graph, step: _add_mean(graph),
+    "slice": _add_slice,
+    "prelu": lambda graph, step: graph.add(
+        "PRelu", graph.constant("weight", step.arrays["weight"])
+    ),
+    "hardtanh": _add_hardtanh,
+    "softplus": _add_softplus,
+    "log_sigmoid": _add_log_sigmoid,
+    "silu": _add_silu,
+    "tanhshrink": _add_tanhshrink,
+}

@@ -327,7 +327,8 @@ class SparseFeatureNetwork:
         ------
         ValueError
             If `back` (or `front`, of which only `inputs` asks) has a step that is
-            curved, as a tanh or a layer norm, or if there is no such output.
+            curved, as a tanh, a layer norm or a product of branches, or if there is no
+            such output.
 
         Examples
         --------
@@ -507,7 +508,8 @@ class SparseFeatureNetwork:
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the whole network to an ONNX file, for other runtimes and languages.
 
-        It computes in float32, whatever the network's arrays are. All weights are
+        It computes in float32, whatever the network's arrays are, and has the branches
+        of `front` and `back` as they are. All weights are
         dense there: :meth:`compact` first makes a smaller and faster file.
 
         Parameters

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_chain import activation as act
 from test_chain import affine, elementwise, join
 
-from skfeat._chain_steps import walk
+from skfeat._chain_steps import ARRAYS, walk
 from skfeat.chain import JOINS, Chain, Step, find_hidden, merge_scales
 
 X = np.random.default_rng(1).normal(size=(9, 4))
@@ -43,35 +43,45 @@ def reference(steps, x):
     return x
 
 
+NORMALIZING = ("layer_norm", "rms_norm")
+SMOOTH = ("tanh", "gelu", "softplus", "sin")
+ALL_JOINS = tuple(sorted(JOINS))
+
+
 @st.composite
-def random_steps(draw, width, depth=2):
+def random_steps(
+    draw, width, depth=2, others=NORMALIZING, acts=SMOOTH, joins=ALL_JOINS
+):
     """Draw steps that take a width; return them with the width they give."""
     steps = []
     for _ in range(draw(st.integers(0, 3))):
-        kinds = ["affine", "act", "layer_norm", "rms_norm", "scale", "slice"]
-        kind = draw(st.sampled_from(kinds + sorted(JOINS) * (depth > 0)))
+        kinds = ["affine", "act", "scale", "slice", "mean", *others]
+        kind = draw(st.sampled_from([*kinds, *joins] if depth else kinds))
         if kind == "affine":
             n_out = draw(st.integers(1, 5))
             steps.append(affine(width, n_out, draw(st.sampled_from(["", "fc"]))))
             width = n_out
         elif kind == "act":
-            steps.append(
-                act(draw(st.sampled_from(["tanh", "gelu", "softplus", "sin"])))
-            )
+            chosen = draw(st.sampled_from(acts))
+            made = elementwise(chosen, width) if chosen in ARRAYS else act(chosen)
+            steps.append(made)
         elif kind == "slice":
             start = draw(st.integers(0, width - 1))
             stop = draw(st.integers(start + 1, width))
             steps.append(columns(width, start, stop))
             width = stop - start
+        elif kind == "mean":
+            steps.append(act("mean"))
+            width = 1
         elif kind in JOINS:
             drawn = [
-                draw(random_steps(width, depth - 1))
+                draw(random_steps(width, depth - 1, others, acts, joins))
                 for _ in range(draw(st.integers(1, 3)))
             ]
-            n_out = drawn[0][1]
+            n_out = max(n for _, n in drawn)
             branches = [
                 [*branch, affine(n, n_out)]
-                if n != n_out and kind != "concatenate"
+                if n not in (1, n_out) and kind != "concatenate"
                 else branch
                 for branch, n in drawn
             ]

@@ -285,6 +285,27 @@ def test_no_rows_show_weights():
     assert FeatureGraphDisplay.from_network(curved).layer_names == ["fc0", "fc1", "fc2"]
 
 
+def with_branches(step):
+    """Make a network with a skip connection, then two heads, one with this step."""
+    block = Step("add", branches=((affine(RNG, 5, 5),), ()))
+    heads = Step("concatenate", branches=((affine(RNG, 5, 2),), (step,)))
+    return network(back=[block, heads])
+
+
+def test_weights_through_branches():
+    linear = with_branches(affine(RNG, 5, 3))
+    display = FeatureGraphDisplay.from_network(linear)
+    base = linear.raw_from_features(np.zeros((1, 12)), layer=-1)
+    units = linear.raw_from_features(np.eye(12), layer=-1) - base
+    np.testing.assert_allclose(display.edges[-1].toarray(), units.T, atol=1e-12)
+    kinked = with_branches(Step("relu"))
+    assert FeatureGraphDisplay.from_network(kinked).layer_names == ["fc0", "fc1", "fc2"]
+    flows = FeatureGraphDisplay.from_network(kinked, X[0])
+    assert flows.layer_names == ["fc0", "fc1", "fc2", "output"]
+    value = kinked.predict_raw(X[:1]).max()
+    np.testing.assert_allclose(flows.node_values[-1], [value])
+
+
 def test_a_network_of_one_layer():
     one = network(n_layers=1)
     display = FeatureGraphDisplay.from_network(one, X[0])

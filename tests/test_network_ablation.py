@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_network import parameters, rows
 
-from skfeat import network as network_module
+from skfeat import _network_run
 from skfeat.network import SparseFeatureNetwork
 
 
@@ -90,7 +90,7 @@ def test_means_of_other_rows_and_blocks(monkeypatch):
     options = {"value": "mean", "reference": other}
     found = network.ablate(X, {"fc1": 0}, **options)
     assert found.values[("fc1", 0)] == pytest.approx(mean)
-    monkeypatch.setattr(network_module, "_BLOCK_ROWS", 4)
+    monkeypatch.setattr(_network_run, "_BLOCK_ROWS", 4)
     again = network.ablate(X, {"fc1": 0}, **options)
     np.testing.assert_allclose(again.outputs, found.outputs, atol=1e-13)
     np.testing.assert_allclose(again.effects, found.effects, atol=1e-13)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from test_chain import join
+from test_chain_joins import random_steps
 from test_network import affine, parameters, rows
 
 from skfeat import _network_attribution
+from skfeat._network_slopes import PIECEWISE_LINEAR, pull_back, values_along
 from skfeat.activations import JumpReLU, ReLU, TopK
-from skfeat.chain import Chain, Step
+from skfeat.chain import ACTIVATIONS, Chain, Step
 from skfeat.network import SparseFeatureNetwork
 
 SLOPE = {"negative_slope": 0.2}
@@ -147,6 +151,74 @@ def test_inputs_agree_with_autograd():
     assert np.abs(parts.inputs).max() > 0.1
 
 
+STEPS = partial(
+    random_steps,
+    others=(),
+    acts=sorted(ACTIVATIONS.intersection(PIECEWISE_LINEAR)),
+    joins=("add", "concatenate"),
+)
+
+
+@SOME
+@given(STEPS(4), st.sampled_from(["f4", "f8"]))
+def test_slopes_through_branches_agree_with_autograd(drawn, dtype):
+    steps, n_outputs = drawn
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(7, 4)).astype(dtype)
+    slopes = rng.normal(size=(7, n_outputs)).astype(dtype)
+    before = slopes.copy()
+    values = values_along(steps, X)
+    at_start, bias = pull_back(steps, values, slopes)
+    assert at_start.dtype == bias.dtype == dtype
+    np.testing.assert_array_equal(slopes, before)
+    if dtype == "f4":  # where a kink may lie between the two ways of rounding
+        return
+    T = torch.tensor(X, requires_grad=True)
+    out = Chain.from_steps(steps, 4).forward_torch(T)
+    (expected,) = torch.autograd.grad(
+        out, T, torch.tensor(slopes), materialize_grads=True, allow_unused=True
+    )
+    scale = max(1.0, *(np.abs(value).max() for value in values))
+    exact = {"rtol": 1e-10, "atol": 1e-10 * scale}
+    # The slope of torch's hardsigmoid is the 1/6 of float32.
+    np.testing.assert_allclose(at_start, expected.numpy(), rtol=1e-6, atol=1e-6 * scale)
+    whole = (slopes * values[-1]).sum(axis=1)
+    np.testing.assert_allclose((at_start * X).sum(axis=1) + bias, whole, **exact)
+
+
+@SOME
+@given(STEPS(4), STEPS(3), st.integers(0, 10_000))
+def test_ends_with_branches(front, back, seed):
+    rng = np.random.default_rng(seed)
+    network = SparseFeatureNetwork(
+        front=Chain.from_steps(front[0], 4),
+        encoder_coef=rng.normal(size=(8, front[1])),
+        encoder_intercept=rng.normal(size=8),
+        encoder_bias=rng.normal(size=front[1]),
+        activation=TopK(4),
+        coefs=[rng.normal(size=(6, 8)) * (rng.random((6, 8)) < 0.4)],
+        intercepts=[rng.normal(size=6)],
+        links=["relu"],
+        decoder_coef=rng.normal(size=(6, 3)),
+        decoder_intercept=rng.normal(size=3),
+        back=Chain.from_steps(back[0], 3),
+        layer_names=["a", "b"],
+    )
+    X = rows(network, 5)
+    parts = network.attribute(X, output=0, inputs=True)
+    value = network.predict_raw(X)[:, 0]
+    size = [np.abs(part).max() for part in [*parts.features, *parts.biases]]
+    tolerance = {"rtol": 1e-10, "atol": 1e-10 * max(1.0, *size)}
+    for layer in ("inputs", 0, 1):
+        np.testing.assert_allclose(parts.total(layer), value, **tolerance)
+    edges = parts.input_edges.toarray().reshape(len(X), 8, 4)
+    np.testing.assert_allclose(edges.sum(axis=1), parts.inputs, **tolerance)
+    T = torch.tensor(X, requires_grad=True)
+    network.to_torch()(T)[:, 0].sum().backward()
+    tolerance = {name: 1e4 * value for name, value in tolerance.items()}
+    np.testing.assert_allclose(parts.inputs, X * T.grad.numpy(), **tolerance)
+
+
 def test_float32_rows_are_split_in_their_precision():
     network = piecewise_linear(7, 3, "topk", "relu", "affine", dtype="f4")
     X = rows(network, dtype="f4")
@@ -248,6 +320,22 @@ def test_curved_steps_are_refused():
     np.testing.assert_allclose(parts.total(), parts.value, **EXACT)
     with pytest.raises(ValueError, match="but front of the network has a 'tanh' step"):
         network.attribute(X, inputs=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (join("multiply", [], []), "multiply"),
+        (join("add", [], [join("concatenate", [Step("tanh")])]), "tanh"),
+        (join("add", [], [Step("hardswish")]), "hardswish"),
+    ],
+)
+def test_curved_branches_are_refused(step, kind):
+    p = parameters(4)
+    p["back"] = Chain.from_steps([step], p["decoder_coef"].shape[1])
+    network = SparseFeatureNetwork(**p)
+    with pytest.raises(ValueError, match=f"but back of the network has a '{kind}'"):
+        network.attribute(rows(network))
 
 
 @pytest.mark.parametrize("output", [3, -1, 0.0, "a", [0, 1], [[0] * 5], True])

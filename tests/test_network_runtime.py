@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from test_chain_joins import random_steps
 from test_network import ENDS, NETWORKS, parameters, rows
 
 from skfeat import _network_run
@@ -51,6 +52,44 @@ def test_computes_what_numpy_computes(n_rows, threshold, dtype, **kwargs):
         found = way(network, X)
         assert found.dtype == X.dtype
         np.testing.assert_allclose(found, expected, atol=atol, rtol=atol)
+
+
+@FAST
+@given(
+    front=random_steps(4),
+    back=random_steps(3),
+    n_rows=st.sampled_from([1, 9, TILE + 1]),
+    ends=st.sampled_from(ENDS),
+    seed=st.integers(0, 10_000),
+)
+def test_ends_with_branches(front, back, n_rows, ends, seed):
+    rng = np.random.default_rng(seed)
+    p = {
+        "encoder_coef": rng.normal(size=(6, front[1])),
+        "decoder_coef": rng.normal(size=(5, 3)),
+    }
+    network = SparseFeatureNetwork(
+        front=Chain.from_steps(front[0], 4),
+        encoder_intercept=rng.normal(size=6),
+        encoder_bias=rng.normal(size=front[1]) * rng.integers(2),
+        activation=TopK(3),
+        coefs=[rng.normal(size=(5, 6)) * (rng.random((5, 6)) < 0.5)],
+        intercepts=[rng.normal(size=5)],
+        links=["relu"],
+        decoder_intercept=rng.normal(size=3),
+        back=Chain.from_steps(back[0], 3),
+        layer_names=["a", "b"],
+        **{k: sparse.csr_array(v) if k in ends else v for k, v in p.items()},
+    )
+    X = rows(network, n_rows)
+    before = X.copy()
+    expected = _network_run.predict_plainly(network, X)
+    atol = 1e-9 * max(1.0, np.abs(expected).max())
+    compact = network.compact()
+    for way in (_network_run.predict_tiles, _network_run.predict_few):
+        for whose in (network, compact):
+            np.testing.assert_allclose(way(whose, X), expected, atol=atol, rtol=1e-9)
+    np.testing.assert_array_equal(X, before)
 
 
 def random_network(seed, m, d, n_weights, activation, from_inputs=False, links="relu"):

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import sparse
 
+from skfeat._chain_steps import walk
+from skfeat._network_slopes import LINEAR
 from skfeat.inspection._common import check_names, param_error
-
-_LINEAR = ("affine", "scale", "identity")
 
 
 def graph_data(caller, network, X, *, output, inputs, input_names, output_names):
@@ -84,7 +84,7 @@ def _weights(caller, network, inputs):
             expected = "False without X where steps come before the first features"
             raise param_error(caller, "inputs", expected, inputs)
         edges.insert(0, sparse.csr_array(network.encoder_coef_))
-    if all(step.kind in _LINEAR for step in network.back.steps):
+    if all(step.kind in LINEAR for step in walk(network.back.steps)):
         # What a unit of each last feature adds to each output.
         d = network.back.n_features_in
         slopes = network.back.forward(np.eye(d)) - network.back.forward(
