@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skfeat._torch_reader import _uncompiled
+from skfeat._torch_ops import unwrapped
 from skfeat.adapters import frozen_model
 
 _DTYPES = {
@@ -58,7 +58,7 @@ class ActivationReader:
             raise TypeError(
                 f"model must be a torch.nn.Module instance. Got {model!r} instead."
             )
-        self.model = _uncompiled(model)
+        self.model = unwrapped(model)
         self.modules = _check_modules(self.model, modules)
         if what not in ("input", "output"):
             raise ValueError(f"what must be 'input' or 'output'. Got {what!r} instead.")

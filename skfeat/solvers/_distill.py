@@ -30,6 +30,7 @@ _CURVATURE_SHARE = 0.02
 # Rows whose squares are summed at a time: few enough for the cache.
 _ROWS = 1024
 
+
 @dataclass(frozen=True)
 class Student:
     """The network that learns: features, connectors, and the way to the outputs.
