@@ -62,8 +62,9 @@ from skfeat.utils._sklearn import (
 )
 from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 
-# Distillation starts from this many times the budget, and prunes down to it.
-_WIDER = 8
+# Distillation starts from this many times the budget, and prunes down to it. At the
+# ends, where budgets are larger, a wider start takes long and gains nothing.
+_WIDER, _WIDER_AT_ENDS = 8, 2
 # Updates that distillation plans.
 _DISTILL_UPDATES = 1500
 _DISTILL_RATE = 1e-2
@@ -736,7 +737,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             if budget is None and self.connector is None:
                 budget = defaults[index]
             if budget is not None:
-                wider = np.multiply(_WIDER if self.distill else 1, budget)
+                at_end = index < ends.input or index >= len(connectors) - ends.output
+                times = _WIDER_AT_ENDS if at_end else _WIDER
+                wider = np.multiply(times if self.distill else 1, budget)
                 connector.set_params(n_nonzero_coefs=wider)
             budgets[index] = budget
             subcontext = context.subcontext(task_name="connector")
