@@ -329,8 +329,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             "connector",
             FeatureConnector,
         )
-        if ends.output:
-            connectors[-1].set_params(link="identity")
+        ends.prepare(connectors)
         budgets = one_budget_each(self.n_nonzero_coefs, n_connectors)
         device = resolve_device(self.device)
 

@@ -28,6 +28,17 @@ class Ends(NamedTuple):
         """Return the connectors between features."""
         return connectors[self.input : len(connectors) - self.output]
 
+    def prepare(self, connectors: list) -> None:
+        """Let connectors at the ends do what only they have to."""
+        if self.output:
+            # Outputs are values of any sign; not every solver takes that link.
+            connectors[-1].set_params(link="identity", solver="auto")
+        for connector in (
+            connectors[: self.input] + connectors[len(connectors) - self.output :]
+        ):
+            if isinstance(connector.init, str):
+                connector.set_params(init="random")  # no product leads there
+
 
 def default_budgets(n_outputs: list[int], ends: Ends) -> list[int]:
     """Return the weights that default connectors of so many outputs keep."""
