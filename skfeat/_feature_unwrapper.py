@@ -139,9 +139,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         the rest train.
 
     faithfulness : float, default=0.1
-        Weight, in distillation, of the features' own error (as a share of their
-        variance) beside the mismatch of the outputs. Zero is for the outputs alone: a
-        little more accurate, but features drift from what the autoencoders mean.
+        Weight, in distillation, of the features' own error and the decoded activations'
+        (as shares of their variance) beside the mismatch of the outputs. Zero is for
+        the outputs alone: a little more accurate, but features and decoder drift from
+        what the autoencoders mean.
 
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" asks the model: scikit-learn and skorch say what they are; a torch
@@ -380,6 +381,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 back=chain.torch_function(
                     start, stop, dtype=torch.float32, device=device
                 ),
+                hidden=activations[-1],
             )
             settings = DistillSettings(
                 budgets=budgets,

@@ -275,3 +275,19 @@ def test_the_decoder_learns():
     for new, old in zip(learnt.decoder, start.decoder, strict=True):
         assert new.shape == old.shape
         assert not np.allclose(new, old)
+
+
+def test_the_decoder_is_held_to_the_activations():
+    hidden = F2 @ np.random.default_rng(5).normal(size=DECODER.shape)
+    errors = {}
+    for weight in (0.0, 10.0):
+        start = replace(student(density=1.0), hidden=hidden)
+        (coefs, intercepts, decoder), _ = run(start, faithfulness=weight)
+        decoded = predict(start, coefs, intercepts, decoder)
+        errors[weight] = np.square(decoded - hidden).sum()
+    assert errors[10.0] < 0.5 * errors[0.0]
+    whole = {"n_epochs": 1, "batch_size": N, "faithfulness": 2.0}
+    (_, held), (_, free) = run(start, **whole), run(student(density=1.0), **whole)
+    share = np.square(predict(start, start.coefs, start.intercepts) - hidden).sum()
+    share /= np.square(hidden - hidden.mean(axis=0)).sum()
+    assert held.losses[0] - free.losses[0] == pytest.approx(2 * share, rel=1e-4)

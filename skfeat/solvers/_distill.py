@@ -49,6 +49,8 @@ class Student:
     back : callable
         Maps a tensor of decoded activations (n, d) to the model's outputs,
         differentiably.
+    hidden : ndarray of shape (n, d), or None
+        What the decoder is to give, which `faithfulness` holds on to as well.
     """
 
     features: list[np.ndarray]
@@ -57,6 +59,7 @@ class Student:
     links: list[str]
     decoder: tuple[np.ndarray, np.ndarray] | None
     back: Callable[[torch.Tensor], torch.Tensor]
+    hidden: np.ndarray | None = None
 
 
 class Learnt(NamedTuple):
@@ -191,6 +194,8 @@ class _Learner:
         # the loss in this weight, up to a factor that is the same for all.
         self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
         self._choose_products()
+        if student.hidden is not None:
+            self.hidden_variance = max(_moments(student.hidden, weights)[1], 1e-12)
         self.decoder = [self._parameter(part) for part in self._decoder_units()]
         self.parameters = [*self.coefs, *self.intercepts, *self.decoder]
         self.optimizer = torch.optim.Adam(
@@ -274,7 +279,12 @@ class _Learner:
                 loss = loss + settings.faithfulness * error
         if self.decoder:
             components, bias = self.decoder
-            outputs = student.back(torch.addmm(bias, features.T, components))
+            hidden = torch.addmm(bias, features.T, components)
+            if settings.faithfulness > 0 and student.hidden is not None:
+                error = hidden - self._rows(student.hidden, rows).T
+                error = (weights @ error.square()).sum() / self.hidden_variance
+                loss = loss + settings.faithfulness * error
+            outputs = student.back(hidden)
         else:
             outputs = features.T * self.scales[-1]
         targets = self._rows(self.outputs, rows).T
