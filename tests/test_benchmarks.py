@@ -110,3 +110,15 @@ def test_connector_quality(tmp_path):
     assert "R2 of connector 2" in done.stdout
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("mnist")
+def test_unwrap_mnist(tmp_path):
+    done = run("unwrap_mnist.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("narrow", "wide", "regression", "defaults"):
+        assert part in done.stdout.splitlines()
+    assert "400 from the pixels, 60, 60, 40 to the logits" in done.stdout
+    assert "times faster at 256" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
