@@ -350,6 +350,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         self._fit_connectors(connectors, budgets, features, ends, context, data)
 
         means = [rows.mean(axis=0) for rows in activations]
+        undistilled = autoencoders
 
         def fitted(autoencoders, connectors, losses):
             return {
@@ -364,6 +365,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 "loss_curve_": losses,
                 "_chain": chain,
                 "_means": means,
+                "_undistilled": undistilled,
                 "_network": make_network(
                     chain, layers, autoencoders, connectors, stop, ends
                 ),
@@ -406,6 +408,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 context,
                 data,
             )
+            last = autoencoders[-1]
+            decoded = last.inverse_transform(codes[-1])
+            last.explained_variance_ = 1 - fvu(activations[-1], decoded)
         for name, value in fitted(autoencoders, connectors, losses).items():
             setattr(self, name, value)
         context.call_on_fit_task_end(estimator=self, **data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Attribution:
             start = self.inputs.sum(axis=1) + self.input_bias
             later = self.biases
         else:
-            position = range(len(self.features))[int(layer)]
+            position = _position("layer", layer, len(self.features), "'inputs' or ")
             start = self.features[position].sum(axis=1)
             later = self.biases[position + 1 :]
         return start + sum(part.sum(axis=1) for part in later) + self.output_bias
@@ -90,7 +91,19 @@ class Attribution:
         -------
         flow : csr_array of shape (m_i, m_{i-1})
         """
+        connector = _position("connector", connector, len(self.edges))
+        row = _position("row", row, len(self.value))
         return _as_matrix(self.edges[connector][[row]], self.coefs[connector])
+
+
+def _position(name: str, value: Any, n: int, other: str = "") -> int:
+    """Return an index that counts from the start."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) not in range(-n, n):
+        raise ValueError(
+            f"{name} must be {other}an int from {-n} to {n - 1}. Got {value!r} instead."
+        )
+    return range(n)[int(value)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,6 +112,13 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
                 f"model has classes_ of {len(model_classes)} labels, but {n_outputs} "
                 f"outputs for {n_classes} classes."
             )
+        unknown = set() if y is None else set(y.tolist()) - set(model_classes.tolist())
+        if unknown:
+            raise ValueError(
+                f"y has the label {min(unknown, key=str)!r}, but the model's classes_ "
+                f"are {model_classes.tolist()}; pass labels that the model knows, or "
+                f"none."
+            )
         return np.asarray(model_classes)
     if y is None:
         return np.arange(n_classes)

@@ -181,9 +181,9 @@ def with_weights(connectors, settings, learnt) -> list:
 
 def with_decoder(autoencoders, decoder) -> list:
     """Copy the last of fitted autoencoders with another decoder and the same codes."""
-    if decoder is None:
-        return autoencoders
     last = copy(autoencoders[-1])
+    if decoder is None:
+        return [*autoencoders[:-1], last]
     components, intercept = (part.astype(last.components_.dtype) for part in decoder)
     # The encoder subtracts the decoder's bias: its own makes up for the change.
     moved = last.encoder_coef_ @ (intercept - last.intercept_)

@@ -51,20 +51,24 @@ class Report(Bunch):
     n_dead : list of int
         Features that are active for none of the rows.
     fvu : list of float
-        Fraction of the activations' variance that the autoencoder leaves unexplained;
-        for the whole, of the last layer's as the network decodes them.
+        Fraction of the activations' variance that the autoencoder leaves unexplained,
+        as it was fitted; for the whole, of the last layer's as the network decodes
+        them, with the decoder that distillation has trained.
     r2_true, r2_network : list of float
         R2 of the connector into this layer, over all features together, fed with the
-        true features of the layer before, or with the network's own.
+        true features of the layer before, or with the network's own. It learns from
+        the network's own: where these are far from the true ones, as they can be when
+        they come from few weights of the inputs, the first may be far below zero.
     n_weights : list of int
-        Nonzero weights of the connector into this layer.
+        Nonzero weights of the connector into this layer; for the whole, of all
+        connectors, those from the inputs and to the outputs too.
     score : list of float
         Accuracy or R2 with only this layer replaced by its reconstruction; for the
         whole, that of the network.
     score_up_to : list of float
         Accuracy or R2 with this layer and all before it run through features: the
         layer is decoded from what the network computes, the model does the rest. In
-        the last layer that is the network.
+        the last layer that is the network, unless it has a connector to the outputs.
     agreement : list of float
         With what `score` is of: share of rows where a classifier's label is the
         model's; R2 against the model's values for a regressor.
@@ -167,13 +171,14 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
         }
 
     rows, before = [], None
+    distilled = unwrapper.autoencoders_
     for index, (layer, autoencoder) in enumerate(
-        zip(layers, unwrapper.autoencoders_, strict=True)
+        zip(layers, unwrapper._undistilled, strict=True)
     ):
         codes = dense_codes(autoencoder, activations[index])
         decoded = autoencoder.inverse_transform(codes)
         logits = chain.forward(decoded, layer.stop, stop)
-        own_decoded = autoencoder.inverse_transform(own_features[index])
+        own_decoded = distilled[index].inverse_transform(own_features[index])
         row = {
             "layer": layer.name,
             "n_features": codes.shape[1],
@@ -184,8 +189,12 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             "score_up_to": score_of(chain.forward(own_decoded, layer.stop, stop)),
             **fidelity_of(logits),
         }
+        connector = None
         if index:
             connector = unwrapper.connectors_[index - 1]
+        elif hasattr(unwrapper, "input_connector_"):
+            connector, before = unwrapper.input_connector_, X
+        if connector is not None:
             predicted = connector.predict(before).reshape(codes.shape)
             row["r2_true"] = 1 - metrics.fvu(codes, predicted)
             row["r2_network"] = 1 - metrics.fvu(codes, own_features[index])
@@ -208,7 +217,9 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             "l0": sum(metrics.l0(features) for features in own_features),
             "n_dead": sum(metrics.n_dead(features) for features in own_features),
             "fvu": metrics.fvu(activations[-1], own_decoded),
-            "n_weights": sum(network.n_weights_),
+            "n_weights": sum(network.n_weights_)
+            + (network.n_weights_in_ or 0)
+            + (network.n_weights_out_ or 0),
             "score": score_of(logits),
             "score_model": score_of(model_logits),
             "score_floor": floor,

@@ -7,6 +7,7 @@ from sklearn.base import clone
 from test_feature_unwrapper import MODEL, X, few_updates, mlp, unwrapper  # noqa: F401
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
+from skfeat.metrics import fvu
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._sklearn import InvalidParameterError
 
@@ -166,3 +167,28 @@ def test_the_product_start_is_for_connectors_between():
     connector = FeatureConnector(init="product", solver="minibatch", max_iter=5)
     est = unwrapper(connector=connector, connect_input=True, connect_output=True)
     assert est.fit(X).network().n_weights_ == [20, 20]
+
+
+def test_the_report_counts_all_weights():
+    est = unwrapper(
+        connect_input=True, connect_output=True, n_nonzero_coefs=[15, 10, 12, 9]
+    ).fit(X)
+    report = est.report(X)
+    assert report.n_weights == [15, 10, 12, 46]
+    codes = est.transform(X, layer=0)
+    assert report.r2_network[0] == pytest.approx(report.r2_true[0])
+    np.testing.assert_allclose(est.input_connector_.predict(X), codes, atol=1e-5)
+
+
+def test_the_report_is_of_the_autoencoders_as_fitted():
+    first, second = (unwrapper(distill=d).fit(X) for d in (False, True))
+    for name in ("fvu", "score", "agreement", "kl", "l0"):
+        assert first.report(X)[name][:3] == second.report(X)[name][:3]
+    last = second.autoencoders_[-1]
+    hidden = X
+    for linear in (MODEL[0], MODEL[2], MODEL[4]):
+        weight, b = (p.detach().numpy() for p in (linear.weight, linear.bias))
+        hidden = rectified(hidden @ weight.T + b)
+    assert last.explained_variance_ == pytest.approx(
+        1 - fvu(hidden, last.inverse_transform(last.transform(hidden))), abs=1e-4
+    )

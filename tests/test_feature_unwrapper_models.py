@@ -377,3 +377,10 @@ def test_faithfulness_holds_the_features(monkeypatch):
     for index in (1, 2):
         assert held["r2_network"][index] > free["r2_network"][index]
     assert held["kl"][-1] > free["kl"][-1]
+
+
+def test_labels_that_a_scikit_learn_model_does_not_know():
+    y = np.arange(len(X)) % 3
+    model = MLPClassifier((6, 5), max_iter=20, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"y has the label 'a', but the model's class"):
+        unwrapper(model).fit(X, np.array(["a", "b", "c"])[y])

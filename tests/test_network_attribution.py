@@ -354,3 +354,19 @@ def test_rows_are_checked_and_left_alone():
     np.testing.assert_array_equal(X, before)
     with pytest.raises(ValueError, match="X has 2 features"):
         network.attribute(X[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda a: a.total("fc1"), "layer must be 'inputs' or an int from -3 to 2"),
+        (lambda a: a.total(7), "Got 7 instead"),
+        (lambda a: a.flow("a", 0), "row must be an int from -2 to 1. Got 'a'"),
+        (lambda a: a.flow(0, 9), "connector must be an int from -2 to 1. Got 9"),
+        (lambda a: a.flow(True, 0), "row must be an int .* Got True"),
+    ],
+)
+def test_positions_are_checked(call, message):
+    network = piecewise_linear(7, 3, "topk", "relu", "affine")
+    with pytest.raises(ValueError, match=message):
+        call(network.attribute(rows(network, 2)))

@@ -6,6 +6,7 @@ from scipy import sparse
 from skfeat._chain_steps import walk
 from skfeat._network_slopes import LINEAR
 from skfeat.inspection._common import check_names, param_error
+from skfeat.network import SparseFeatureNetwork
 
 
 def graph_data(caller, network, X, *, output, inputs, input_names, output_names):
@@ -14,6 +15,16 @@ def graph_data(caller, network, X, *, output, inputs, input_names, output_names)
     X of one row gives its flows with their signs, of several their mean magnitudes,
     None the weights. The others are as of :meth:`FeatureGraphDisplay.from_network`.
     """
+    if not isinstance(network, SparseFeatureNetwork):
+        raise TypeError(
+            f"{caller} draws a SparseFeatureNetwork, as FeatureUnwrapper.network() "
+            f"returns; got {type(network).__name__}."
+        )
+    if X is None and output is not None:
+        raise ValueError(
+            f"{caller}: output={output!r} needs X: without rows the weights are drawn, "
+            f"which lead to all outputs."
+        )
     d, q = network.n_features_in_, network.n_outputs_
     input_names = check_names(caller, "input_names", input_names, d)
     output_names = check_names(caller, "output_names", output_names, q)

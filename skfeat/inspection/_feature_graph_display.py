@@ -261,6 +261,11 @@ class FeatureGraphDisplay:
         ['inputs', 'hidden_0', 'hidden_1', 'output']
         """
         unwrapper = fitted_step(unwrapper)
+        if not hasattr(unwrapper, "network"):
+            raise TypeError(
+                f"{cls.__name__}.from_estimator draws a fitted FeatureUnwrapper; got "
+                f"{type(unwrapper).__name__}."
+            )
         network = unwrapper.network()
         if output_names is None and hasattr(unwrapper, "classes_"):
             classes = unwrapper.classes_[-network.n_outputs_ :]

@@ -207,6 +207,8 @@ def _patches(ax, left, right, bottoms, heights, faces):
         for bottom, height in zip(bottoms, heights, strict=True)
     ]
     options = {"facecolor": faces, "edgecolor": "0.35", "linewidth": 0.6}
+    # The outermost boxes end where the axes do: their borders lie half outside.
+    options["clip_on"] = False
     return ax.add_collection(PatchCollection(patches, zorder=3, **options))
 
 
