@@ -59,13 +59,14 @@ class Plan:
     wide_epochs: int = 10  # of its autoencoders
     budgets: tuple = (100, 200, 458, 1000, 2000, 4000)
     wide_budgets: tuple = (1000, 2000, 5000)
+    regression_budgets: tuple = (25, 50, 100, 200, 400)
     pixel_weights: int = 5_000
     output_weights: int = 200
     faithfulness: tuple = (0.0, 0.01, 0.1, 1.0, 10.0)
     n_rounds: int = 15
 
 
-SMOKE = Plan(1_000, 300, 4, 16, 24, 48, 2, (60, 200), (100,), 400, 40, (0.0, 1.0), 2)
+SMOKE = Plan(*(600, 300, 4, 16, 24, 48, 2, (60,), (100,), (50,), 400, 40, (1.0,), 2))
 
 
 def measure(how, model, data, autoencoders, **params):
@@ -216,7 +217,7 @@ def measure_regression(plan, seed):
             parts,
             n_nonzero_coefs=budget,
         )[1]
-        for budget in (25, 50, 100, 200, 400)
+        for budget in plan.regression_budgets
     ]
 
 
