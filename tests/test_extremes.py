@@ -64,11 +64,16 @@ def test_interrupt_ends_the_whole_unwrapping(monkeypatch):
         return epoch(trainer, *args)
 
     monkeypatch.setattr(SAETrainer, "epoch", interrupted)
-    with (
-        pytest.warns(UserWarning, match="was interrupted"),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        unwrapper.fit(X * 9)
+    # A shell starts what it runs in the background with this signal ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (
+            pytest.warns(UserWarning, match="was interrupted"),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            unwrapper.fit(X * 9)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert not unwrapper.__sklearn_is_fitted__()
 
 
