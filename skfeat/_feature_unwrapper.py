@@ -34,7 +34,7 @@ from skfeat._unwrap import (
 )
 from skfeat._unwrap_parts import (
     Ends,
-    default_budgets,
+    default_budget,
     fit_part,
     give_product_starts,
     one_budget_each,
@@ -383,7 +383,7 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
                 back=chain.torch_function(
                     start, stop, dtype=torch.float32, device=device
                 ),
-                hidden=activations[-1],
+                hidden=None if ends.output else activations[-1],
             )
             settings = DistillSettings(
                 budgets=budgets,
@@ -733,17 +733,16 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         connectors' own.
         """
         starts = self.connector is None and self.distill
-        defaults = default_budgets([part.shape[1] for part in features[1:]], ends)
         inputs = features[0]
-        for index, connector in enumerate(connectors):
-            targets = features[index + 1]
+        for index, (connector, targets, at_end) in enumerate(
+            zip(connectors, features[1:], ends.mark(len(connectors)), strict=True)
+        ):
             budget = budgets[index]
             if budget is None:
                 budget = connector.n_nonzero_coefs
             if budget is None and self.connector is None:
-                budget = defaults[index]
+                budget = default_budget(targets.shape[1], at_end)
             if budget is not None:
-                at_end = index < ends.input or index >= len(connectors) - ends.output
                 times = _WIDER_AT_ENDS if at_end else _WIDER
                 wider = np.multiply(times if self.distill else 1, budget)
                 connector.set_params(n_nonzero_coefs=wider)

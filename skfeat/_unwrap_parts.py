@@ -28,26 +28,26 @@ class Ends(NamedTuple):
         """Return the connectors between features."""
         return connectors[self.input : len(connectors) - self.output]
 
+    def mark(self, n_connectors: int) -> list[bool]:
+        """Tell of each connector whether it is at an end."""
+        between = [False] * (n_connectors - self.input - self.output)
+        return [True] * self.input + between + [True] * self.output
+
     def prepare(self, connectors: list) -> None:
         """Let connectors at the ends do what only they have to."""
         if self.output:
             # Outputs are values of any sign; not every solver takes that link.
             connectors[-1].set_params(link="identity", solver="auto")
-        for connector in (
-            connectors[: self.input] + connectors[len(connectors) - self.output :]
+        for connector, at_end in zip(
+            connectors, self.mark(len(connectors)), strict=True
         ):
-            if isinstance(connector.init, str):
+            if at_end and isinstance(connector.init, str):
                 connector.set_params(init="random")  # no product leads there
 
 
-def default_budgets(n_outputs: list[int], ends: Ends) -> list[int]:
-    """Return the weights that default connectors of so many outputs keep."""
-    budgets = [_WEIGHTS_PER_FEATURE * n for n in n_outputs]
-    if ends.input:
-        budgets[0] = _WEIGHTS_AT_ENDS * n_outputs[0]
-    if ends.output:
-        budgets[-1] = _WEIGHTS_AT_ENDS * n_outputs[-1]
-    return budgets
+def default_budget(n_outputs: int, at_end: bool) -> int:
+    """Return the weights that a default connector of so many outputs keeps."""
+    return (_WEIGHTS_AT_ENDS if at_end else _WEIGHTS_PER_FEATURE) * n_outputs
 
 
 def pick_layers(chain, names) -> list:
@@ -169,12 +169,11 @@ def with_weights(connectors, settings, learnt) -> list:
         connectors, settings.budgets, learnt.coefs, learnt.intercepts, strict=True
     ):
         connector = copy(connector)
-        connector.n_nonzero_coefs = budget
         dtype = connector.coef_.dtype
         connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef.astype(dtype)))
         connector.intercept_ = intercept.astype(dtype)
-        if settings.share_budgets and budget is not None:
-            connector.n_nonzero_coefs = int(connector.coef_.nnz)
+        shares = settings.share_budgets and budget is not None
+        connector.n_nonzero_coefs = int(connector.coef_.nnz) if shares else budget
         copies.append(connector)
     return copies
 

@@ -50,7 +50,8 @@ class Student:
         Maps a tensor of decoded activations (n, d) to the model's outputs,
         differentiably.
     hidden : ndarray of shape (n, d), or None
-        What the decoder is to give, which `faithfulness` holds on to as well.
+        What the decoder is to give, which `faithfulness` holds on to as well. Means
+        nothing where there is no decoder.
     """
 
     features: list[np.ndarray]
@@ -83,7 +84,8 @@ class DistillSettings:
     classify : bool
         Match output distributions (KL divergence) rather than output values.
     faithfulness : float
-        Weight of the features' own squared error, as a share of their variance.
+        Weight of the squared errors of the features and of what is decoded, each as a
+        share of its variance.
     n_epochs : int
     learning_rate : float
     batch_size : int

@@ -1,4 +1,4 @@
-"""Gradual magnitude pruning of one weight matrix during training.
+"""Gradual pruning of weight matrices during training.
 
 The schedule is the cubic one of Zhu and Gupta [1]_.
 
@@ -47,12 +47,17 @@ def share(pruners: list[Pruner], progress: float, saliencies: list) -> None:
             for p, s in zip(pruners, saliencies, strict=True)
         ]
     )
-    kept = torch.zeros(len(saliency), dtype=torch.bool, device=saliency.device)
-    kept[saliency.topk(min(int(keep), len(saliency)), sorted=False).indices] = True
-    parts = kept.split([p.mask.numel() for p in pruners])
+    parts = _largest(saliency, int(keep)).split([p.mask.numel() for p in pruners])
     for pruner, part in zip(pruners, parts, strict=True):
         pruner.mask &= part.view_as(pruner.mask)
         pruner.apply()
+
+
+def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """Mark the `k` largest of a vector, all if there are no more."""
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[values.topk(min(k, len(values)), sorted=False).indices] = True
+    return mask
 
 
 class Pruner:
@@ -105,12 +110,8 @@ class Pruner:
             left_of_row = torch.as_tensor(keep, device=saliency.device)[:, None]
             order = saliency.argsort(dim=1, descending=True, stable=True)
             mask = order.argsort(dim=1) < left_of_row
-        elif keep >= saliency.numel():
-            return
         else:
-            kept = saliency.ravel().topk(int(keep), sorted=False).indices
-            mask = torch.zeros_like(self.mask).ravel()
-            mask[kept] = True
+            mask = _largest(saliency.ravel(), int(keep))
         self.mask &= mask.view_as(self.mask)
         self.apply()
 
