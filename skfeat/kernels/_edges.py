@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import torch
 
+from skfeat.kernels._loops import load
 from skfeat.kernels._threads import Team
 
 # A product of dense matrices is faster above this share of nonzero weights.
@@ -17,14 +17,9 @@ MAX_DENSITY = 0.15
 WORTH_COMPILING = 2**27
 
 
-@cache
 def compiled():
     """Return the module of compiled loops, or None where numba is not installed."""
-    try:
-        from skfeat.kernels import _compiled_edges
-    except ImportError:
-        return None
-    return _compiled_edges
+    return load("_compiled_edges")
 
 
 def product(mask: torch.Tensor, n_products: float, team: Team) -> Callable:

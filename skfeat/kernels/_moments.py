@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
+from skfeat.kernels._loops import load
 from skfeat.kernels._threads import Team
 
 # A product of dense matrices is faster above this share of nonzero numbers.
@@ -21,14 +21,9 @@ _SAMPLE_EVERY = 64
 CACHED_MOMENTS = 2**18
 
 
-@cache
 def compiled():
     """Return the module of compiled loops, or None where numba is not installed."""
-    try:
-        from skfeat.kernels import _compiled_gram
-    except ImportError:
-        return None
-    return _compiled_gram
+    return load("_compiled_gram")
 
 
 class Columns(NamedTuple):

@@ -10,7 +10,6 @@ It needs numba, which stays optional: `compiled` returns None where it is missin
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 
 from skfeat.kernels._activations import TrainingActivation
 from skfeat.kernels._dense_relu import DenseReLUKernel
+from skfeat.kernels._loops import load
 from skfeat.kernels._sae import (
     AUX_WEIGHT,
     BatchResult,
@@ -39,14 +39,9 @@ _UNGROUPED, _N_GROUPS = 1024, 512
 _MARGIN = 0.8
 
 
-@cache
 def compiled():
     """Return the module of compiled loops, or None where numba is not installed."""
-    try:
-        from skfeat.kernels import _compiled
-    except ImportError:
-        return None
-    return _compiled
+    return load("_compiled")
 
 
 class Entries(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.activations import JumpReLU, TopK
+from skfeat.kernels._loops import load
 
 if TYPE_CHECKING:
     from skfeat.activations import Activation
@@ -23,14 +23,9 @@ _WEIGHT_COST, _VALUE_COST, _TOPK_COST = 0.1, 0.3, 0.5
 _NO_INDEX = np.empty(0, dtype=np.int64)
 
 
-@cache
 def compiled():
     """Return the module of compiled loops, or None where numba is not installed."""
-    try:
-        from skfeat.kernels import _compiled_tiles
-    except ImportError:
-        return None
-    return _compiled_tiles
+    return load("_compiled_tiles")
 
 
 class SparseLayer(NamedTuple):
