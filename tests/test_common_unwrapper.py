@@ -64,6 +64,7 @@ def test_expected_failures_are_justified(estimator):
     of_classifiers = {
         "check_dtype_object",
         "check_classifiers_classes",
+        "check_classifiers_one_label",
         "check_classifiers_train",
         "check_decision_proba_consistency",
     }
