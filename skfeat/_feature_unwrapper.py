@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 from copy import copy, deepcopy
-from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
-import torch
-from sklearn.base import TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat._base import SkfeatEstimator
 from skfeat._feature_connector import FeatureConnector
 from skfeat._sparse_autoencoder import SparseAutoencoder
 from skfeat._unwrap import (
     as_numpy,
     check_values,
     class_labels,
-    dense_codes,
     hard_predictions,
-    head_slices,
-    layer_activations,
-    logits_end,
-    make_network,
     probabilities,
     to_logits,
 )
-from skfeat._unwrap_parts import (
-    Ends,
-    default_budget,
-    fit_part,
-    give_product_starts,
-    one_budget_each,
-    one_each,
-    pick_layers,
-    with_decoder,
-    with_weights,
-)
+from skfeat._unwrap_fit import Unwrapping
 from skfeat.adapters import (
     check_chain,
     infer_task,
@@ -50,8 +32,6 @@ from skfeat.adapters import (
     model_outputs,
     read_chain,
 )
-from skfeat.metrics import fvu
-from skfeat.solvers._distill import DistillSettings, Student, distill
 from skfeat.unwrap_report import make_report
 from skfeat.utils._sklearn import (
     Interval,
@@ -60,14 +40,6 @@ from skfeat.utils._sklearn import (
     _fit_context,
     _VisualBlock,
 )
-from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
-
-# Distillation starts from this many times the budget, and prunes down to it. At the
-# ends, where budgets are larger, a wider start takes long and gains nothing.
-_WIDER, _WIDER_AT_ENDS = 8, 2
-# Updates that distillation plans.
-_DISTILL_UPDATES = 1500
-_DISTILL_RATE = 1e-2
 
 # Fitted attributes that not every fit has.
 _DEPENDENT = (
@@ -79,7 +51,9 @@ _DEPENDENT = (
 )
 
 
-class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
+class FeatureUnwrapper(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstimator
+):
     """Turn a fitted network into a sparse network of interpretable features.
 
     The activations of each hidden layer are unwrapped into sparse features by a
@@ -150,7 +124,9 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         in a single head.
 
     n_jobs : int or None, default=None
-        Number of autoencoders fitted at once.
+        Number of autoencoders fitted at once, by joblib's workers. ``None`` means one,
+        or what `joblib.parallel_config` says; small ones then share the threads that
+        torch may use, which changes no result.
 
     batch_size : int, default=512
         Rows of a minibatch in distillation.
@@ -319,99 +295,11 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
-        layers = pick_layers(chain, self.layers)
-        ends = Ends(bool(self.connect_input), bool(self.connect_output))
-        n_connectors = len(layers) - 1 + sum(ends)
-        seeds = draw_seeds(self.random_state, len(layers) + n_connectors + 1)
-        autoencoders = self._make_autoencoders(layers, seeds[: len(layers)])
-        connectors = one_each(
-            FeatureConnector() if self.connector is None else self.connector,
-            seeds[len(layers) : -1],
-            "connector",
-            FeatureConnector,
-        )
-        ends.prepare(connectors)
-        budgets = one_budget_each(self.n_nonzero_coefs, n_connectors)
-        device = resolve_device(self.device)
-
-        n_parts = len(layers) + n_connectors + 1  # the last one distils
-        context = self._init_callback_context(max_subtasks=n_parts)
+        job = Unwrapping(self, chain, classes)
+        context = self._init_callback_context(max_subtasks=job.n_tasks)
         context.call_on_fit_task_begin(estimator=self, **data)
-        activations = layer_activations(chain, layers, X)
-        start, stop = layers[-1].stop, logits_end(chain, classes is not None)
-        outputs = chain.forward(activations[-1], start, stop)
-        autoencoders = self._fit_autoencoders(autoencoders, activations, context, data)
-        codes = [
-            dense_codes(autoencoder, rows)
-            for autoencoder, rows in zip(autoencoders, activations, strict=True)
-        ]
-        give_product_starts(ends.between(connectors), autoencoders, chain, layers)
-        features = [*([X] * ends.input), *codes, *([outputs] * ends.output)]
-        self._fit_connectors(connectors, budgets, features, ends, context, data)
-
-        means = [rows.mean(axis=0) for rows in activations]
-        undistilled = autoencoders
-
-        def fitted(autoencoders, connectors, losses):
-            return {
-                "autoencoders_": autoencoders,
-                "connectors_": ends.between(connectors),
-                **({"input_connector_": connectors[0]} if ends.input else {}),
-                **({"output_connector_": connectors[-1]} if ends.output else {}),
-                "layer_names_": [layer.name for layer in layers],
-                **({} if classes is None else {"classes_": classes}),
-                **({"heads_": head_slices(chain)} if chain.heads else {}),
-                "n_iter_": len(losses),
-                "loss_curve_": losses,
-                "_chain": chain,
-                "_means": means,
-                "_undistilled": undistilled,
-                "_network": make_network(
-                    chain, layers, autoencoders, connectors, stop, ends
-                ),
-            }
-
-        losses: list[float] = []
-        if self.distill and connectors:
-            last = autoencoders[-1]
-            student = Student(
-                features=features,
-                coefs=[connector.coef_.toarray() for connector in connectors],
-                intercepts=[connector.intercept_ for connector in connectors],
-                links=[connector.link for connector in connectors],
-                decoder=None if ends.output else (last.components_, last.intercept_),
-                back=chain.torch_function(
-                    start, stop, dtype=torch.float32, device=device
-                ),
-                hidden=None if ends.output else activations[-1],
-            )
-            settings = DistillSettings(
-                budgets=budgets,
-                share_budgets=bool(self.shared_budget),
-                classify=classes is not None,
-                faithfulness=float(self.faithfulness),
-                n_epochs=max(
-                    3, ceil(_DISTILL_UPDATES / n_batches(len(X), self.batch_size))
-                ),
-                learning_rate=_DISTILL_RATE,
-                batch_size=int(self.batch_size),
-                device=device,
-                seed=seeds[-1],
-            )
-            autoencoders, connectors, losses = self._distill(
-                student,
-                outputs,
-                settings,
-                autoencoders,
-                connectors,
-                fitted,
-                context,
-                data,
-            )
-            last = autoencoders[-1]
-            decoded = last.inverse_transform(codes[-1])
-            last.explained_variance_ = 1 - fvu(activations[-1], decoded)
-        for name, value in fitted(autoencoders, connectors, losses).items():
+        job.run(X, context, data)
+        for name, value in job.fitted().items():
             setattr(self, name, value)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
@@ -635,6 +523,10 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
             dash_wrapped=True,
         )
 
+    @property
+    def _n_features_out(self):
+        return len(self.autoencoders_[-1].components_)
+
     def _classifies(self) -> bool:
         if self.__sklearn_is_fitted__():
             return hasattr(self, "classes_")
@@ -662,102 +554,3 @@ class FeatureUnwrapper(TransformerMixin, SkfeatEstimator):
         if self._classifies():
             return self.classes_[hard_predictions(outputs)]
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
-
-    def _make_autoencoders(self, layers, seeds):
-        parts = self.autoencoder
-        if parts is None:
-            parts = [
-                SparseAutoencoder(k=max(1, min(32, layer.n_units // 2)))
-                for layer in layers
-            ]
-        return one_each(parts, seeds, "autoencoder", SparseAutoencoder)
-
-    def _fit_autoencoders(self, autoencoders, activations, context, data):
-        contexts = [context.subcontext(task_name="autoencoder") for _ in autoencoders]
-        for subcontext in contexts:
-            subcontext.call_on_fit_task_begin(estimator=self, **data)
-        # Workers get the activations of their layer and nothing of the model.
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(fit_part)(*task)
-            for task in zip(autoencoders, activations, contexts, strict=True)
-        )
-        for index, subcontext in enumerate(contexts):
-            subcontext.call_on_fit_task_end(estimator=self, **data)
-            if self.verbose:
-                score = fitted[index].score(activations[index])
-                print(f"[FeatureUnwrapper] autoencoder {index}: R2 {score:.6g}")
-        return fitted
-
-    def _distill(
-        self,
-        student,
-        outputs,
-        settings,
-        autoencoders,
-        connectors,
-        fitted,
-        context,
-        data,
-    ):
-        """Train the connectors together; return all parts anew, with the losses."""
-        context = context.subcontext(
-            task_name="distill", max_subtasks=settings.n_epochs
-        )
-        context.call_on_fit_task_begin(estimator=self, **data)
-
-        def moved(learnt):
-            return (
-                with_decoder(autoencoders, learnt.decoder),
-                with_weights(connectors, settings, learnt),
-            )
-
-        learnt, history = distill(
-            student,
-            outputs,
-            np.ones(len(outputs)),
-            settings,
-            hooks=CallbackEpochs(
-                self, context, data, lambda learnt: fitted(*moved(learnt), [])
-            ),
-            verbose=self.verbose,
-        )
-        context.call_on_fit_task_end(estimator=self, **data)
-        return *moved(learnt), history.losses
-
-    def _fit_connectors(self, connectors, budgets, features, ends, context, data):
-        """Fit each connector on the features that the ones before it compute.
-
-        It learns to make up for their errors, which it would otherwise pass on. Where
-        distillation will move them anyway, default connectors start from the linear
-        problem, which is solved in a moment. Fills in the budgets that are the
-        connectors' own.
-        """
-        starts = self.connector is None and self.distill
-        inputs = features[0]
-        for index, (connector, targets, at_end) in enumerate(
-            zip(connectors, features[1:], ends.mark(len(connectors)), strict=True)
-        ):
-            budget = budgets[index]
-            if budget is None:
-                budget = connector.n_nonzero_coefs
-            if budget is None and self.connector is None:
-                budget = default_budget(targets.shape[1], at_end)
-            if budget is not None:
-                times = _WIDER_AT_ENDS if at_end else _WIDER
-                wider = np.multiply(times if self.distill else 1, budget)
-                connector.set_params(n_nonzero_coefs=wider)
-            budgets[index] = budget
-            subcontext = context.subcontext(task_name="connector")
-            subcontext.call_on_fit_task_begin(estimator=self, **data)
-            link = connector.link
-            if starts:
-                connector.set_params(link="identity")
-            connector = fit_part(connector, inputs, subcontext, targets)
-            connector.set_params(link=link)
-            subcontext.call_on_fit_task_end(estimator=self, **data)
-            inputs = connector.predict(inputs).reshape(len(inputs), -1)
-            if self.verbose:
-                print(
-                    f"[FeatureUnwrapper] connector {index}: {connector.coef_.nnz} "
-                    f"nonzero weights, R2 {1 - fvu(targets, inputs):.6g}"
-                )

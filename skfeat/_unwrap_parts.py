@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from math import prod
 from numbers import Integral
 from typing import NamedTuple
 
@@ -16,6 +17,11 @@ from skfeat.utils._sklearn import _align_api_if_sparse
 # Weights an output that the default connector keeps on average: between features, and
 # where it reads the inputs or gives the outputs, which are no sparse features.
 _WEIGHTS_PER_FEATURE, _WEIGHTS_AT_ENDS = 4, 20
+
+
+# Multiply-adds of an update's largest product up to which an autoencoder gains nothing
+# from a second thread: two of them, side by side, do.
+_SMALL = 2**24
 
 
 class Ends(NamedTuple):
@@ -121,6 +127,14 @@ def one_each(parts, seeds, name: str, kind: type) -> list:
         if part.random_state is None:
             part.random_state = seed
     return clones
+
+
+def is_small(autoencoder, n_features: int) -> bool:
+    """Tell whether an autoencoder of rows of that length trains best in one thread."""
+    width = autoencoder.n_components or 4 * n_features
+    sizes = (autoencoder.batch_size, width, n_features)
+    # Parameters that are no numbers are for `fit` to refuse.
+    return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
 
 
 def fit_part(part, X, context, y=None):

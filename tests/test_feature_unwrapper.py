@@ -28,7 +28,7 @@ BUDGET = 20
 @pytest.fixture
 def few_updates(monkeypatch):
     """Distil for a few updates only; what is asked is not how well it learns."""
-    monkeypatch.setattr("skfeat._feature_unwrapper._DISTILL_UPDATES", 6)
+    monkeypatch.setattr("skfeat._unwrap_fit._DISTILL_UPDATES", 6)
 
 
 def mlp(*widths, head=(), seed=21, activation=nn.ReLU):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from skfeat.kernels._sae import BatchResult
-from skfeat.kernels._threads import Team, Workspace
+from skfeat.kernels._threads import TILE, Team, Workspace
 
 
 class DenseReLUKernel:
@@ -77,8 +77,8 @@ class DenseReLUKernel:
             fired[part] = ones @ codes[:, part] > 0
 
         work = n * m * (4 + d // 8)
-        self._team.run(pass_rows, n, n_elements=work)
-        self._team.run(pass_features, m, n_elements=work)
+        self._team.run(pass_rows, n, n_elements=work, tile=TILE)
+        self._team.run(pass_features, m, n_elements=work, tile=TILE)
         if "encoder" not in grads:
             grads["decoder"] += grad_encoder
         grads["bias"][:] = ones @ error - grads["encoder_bias"] @ encoder

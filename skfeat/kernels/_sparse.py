@@ -26,7 +26,7 @@ from skfeat.kernels._sae import (
     n_auxiliary,
 )
 from skfeat.kernels._sae import product as float_product
-from skfeat.kernels._threads import Team, Workspace
+from skfeat.kernels._threads import TILE, Team, Workspace
 from skfeat.utils._distributed import all_reduce
 
 # Share of active entries above which dense products are faster.
@@ -214,7 +214,7 @@ class SparseKernel:
                 if k:
                     self._select_topk(first, last, pre, bias, k, topk)
 
-        self._team.run(encode, n, n_elements=n * m * (4 + d // 16))
+        self._team.run(encode, n, n_elements=n * m * (4 + d // 16), tile=TILE)
         if not exact:
             factors = torch.from_numpy(centred), torch.from_numpy(encoder).T
             pre[:] = self._dense.product(*factors).numpy()

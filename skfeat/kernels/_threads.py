@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -13,6 +14,11 @@ import numpy as np
 # Below this much work, in nanoseconds or so, a loop is over before another thread has
 # woken up.
 _MIN_ELEMENTS = 2**20
+
+# Rows, or columns, of a matrix product that one thread computes at a time. A product is
+# rounded according to its size: cut the same way for any number of threads, it comes
+# out the same for any number.
+TILE = 512
 
 
 class _SingleThreadedBlas:
@@ -29,27 +35,58 @@ class _SingleThreadedBlas:
     def enter(self):
         with self._lock:
             if self._n_teams == 0:
-                self._limits = _limit_blas()
+                self._libraries = _libraries("blas")
+                if self._libraries is not None:
+                    self._limits = self._libraries.limit(limits=1)
             self._n_teams += 1
 
     def leave(self):
         with self._lock:
             self._n_teams -= 1
-            if self._n_teams == 0 and self._limits is not None:
+            if self._n_teams == 0 and self._libraries is not None:
+                self._give_up_control()
                 self._limits.restore_original_limits()
+                self._give_up_control()
+
+    def _give_up_control(self):
+        """Let any thread set the limits: threadpoolctl heeds the first that did."""
+        for library in self._libraries.lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):  # since 3.8
+                library.clear_controlling_thread(force=True)
 
 
-def _limit_blas():
-    # A network predicts where there is no scikit-learn: its threads get in each
-    # other's way then, but no result depends on that.
+def _libraries(user_api):
+    # Of one kind alone: a limit that ends puts back what all that it knows of had. A
+    # network predicts where there is no scikit-learn: its threads get in each other's
+    # way then, but no result depends on that.
     try:
         from skfeat.utils._sklearn import _get_threadpool_controller
     except ImportError:
         return None
-    return _get_threadpool_controller().limit(limits=1, user_api="blas")
+    return _get_threadpool_controller().select(user_api=user_api)
 
 
 _single_blas = _SingleThreadedBlas()
+
+
+def one_thread(function):
+    """Return the function, made to compute in the thread that calls it alone.
+
+    What torch and OpenMP may use is a setting of each thread; what numpy's matrix
+    products may use is one of the process, and is taken back when no one needs it.
+    """
+
+    @functools.wraps(function)
+    def alone(*args, **kwargs):
+        n_threads()  # torch sets its own number in a thread when it is first asked
+        _single_blas.enter()
+        try:
+            with _libraries("openmp").limit(limits=1):
+                return function(*args, **kwargs)
+        finally:
+            _single_blas.leave()
+
+    return alone
 
 
 def n_threads() -> int:
@@ -81,15 +118,15 @@ class Team:
 
     def __enter__(self) -> Team:
         self._n_threads = n_threads()
+        _single_blas.enter()
         if self._n_threads > 1:
-            _single_blas.enter()
             self._pool = ThreadPoolExecutor(self._n_threads - 1)
         return self
 
     def __exit__(self, *error) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-            _single_blas.leave()
+        _single_blas.leave()
         self._pool, self._n_threads = None, 1
 
     def run(
@@ -99,6 +136,7 @@ class Team:
         *args,
         n_elements: int,
         cumulative: np.ndarray | None = None,
+        tile: int | None = None,
     ) -> None:
         """Call ``function(first, last, *args)`` on ranges that cover 0 to `n`.
 
@@ -110,7 +148,17 @@ class Team:
             How much there is to do.
         cumulative : ndarray of shape (n + 1,), optional
             Work before each index, where equal ranges would not be equal work.
+        tile : int, optional
+            Length of the ranges, whatever the number of threads.
         """
+        if tile is not None:
+
+            def each(first, last):
+                for start in range(first * tile, min(n, last * tile), tile):
+                    function(start, min(n, start + tile), *args)
+
+            self.run(each, -(-n // tile), n_elements=n_elements)
+            return
         if self._pool is None or n_elements < _MIN_ELEMENTS:
             function(0, n, *args)
             return
