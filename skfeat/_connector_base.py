@@ -84,7 +84,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         max_terms : int, default=None
             Number of inputs written; ``None`` means all with a nonzero weight.
         feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+            Names of the inputs; ``None`` means the column names it was fitted with, or
+            "F1_0", "F1_1" and so on.
 
         Returns
         -------
@@ -97,7 +98,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             If `output` is not the index of an output, or the names are too few.
         """
         check_is_fitted(self)
-        return write_formula(self.coef_, output, max_terms, feature_names)
+        names = self._names(feature_names)
+        return write_formula(self.coef_, output, max_terms, names)
 
     def logic(
         self,
@@ -130,7 +132,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         threshold : float, default=0.0
             A feature fires where it is larger than this.
         feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+            Names of the inputs; ``None`` means the column names it was fitted with, or
+            "F1_0", "F1_1" and so on.
 
         Returns
         -------
@@ -170,7 +173,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             *(self.coef_, self.intercept_, self.link, output, X, y),
             max_inputs=max_inputs,
             threshold=threshold,
-            feature_names=feature_names,
+            feature_names=self._names(feature_names),
         )
 
     def to_networkx(
@@ -181,7 +184,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Parameters
         ----------
         feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+            Names of the inputs; ``None`` means the column names it was fitted with, or
+            "F1_0", "F1_1" and so on.
         output_names : sequence of str, default=None
             Names of the outputs; ``None`` means "F2_0", "F2_1" and so on.
         all_features : bool, default=False
@@ -201,9 +205,15 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         """
         check_is_fitted(self)
         return connector_graph(
-            *(self.coef_, self.intercept_, feature_names, output_names),
+            *(self.coef_, self.intercept_),
+            *(self._names(feature_names), output_names),
             all_features=all_features,
         )
+
+    def _names(self, feature_names):
+        """Return names that were given, or else those of the columns, if any."""
+        own = getattr(self, "feature_names_in_", None)
+        return own if feature_names is None else feature_names
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "intercept_")

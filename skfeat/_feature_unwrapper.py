@@ -207,6 +207,7 @@ class FeatureUnwrapper(
             Interval(Integral, 0, None, closed="left"),
             list,
             tuple,
+            np.ndarray,
             None,
         ],
         "shared_budget": ["boolean"],
@@ -403,6 +404,8 @@ class FeatureUnwrapper(
         outputs = self._outputs(X)
         if y is None:
             y = self._decide(self._model_outputs(X))
+        elif not self._classifies():
+            check_values(y, self._chain)
         metric = accuracy_score if self._classifies() else r2_score
         return float(metric(y, self._decide(outputs)))
 
@@ -424,6 +427,8 @@ class FeatureUnwrapper(
         """
         rows = self._validate(X)
         model = self._model_outputs(X)
+        if y is not None and not self._classifies():
+            check_values(y, self._chain)
         labels = self._decide(model) if y is None else np.asarray(y)
         return make_report(self, rows, model, labels)
 

@@ -67,6 +67,11 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
 
     path = Path(os.fsdecode(path))
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"path must name a file to write. Got the folder {os.fspath(path)!r} "
+            f"instead."
+        )
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:

@@ -146,6 +146,13 @@ def check_values(y, chain) -> None:
         y = check_array(y, dtype="numeric", ensure_2d=False, input_name="y")
         if chain.n_outputs == 1:
             column_or_1d(y, warn=True)
+        elif y.shape[1:] != (chain.n_outputs,):
+            raise ValueError(
+                f"y must have a column for each of the model's {chain.n_outputs} "
+                f"outputs, whose values are unwrapped as in regression. Got an array "
+                f"of shape {y.shape} instead; for labels of classes, set "
+                f"task='classification'."
+            )
 
 
 def hard_predictions(logits) -> np.ndarray:

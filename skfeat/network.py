@@ -462,6 +462,11 @@ class SparseFeatureNetwork:
         ----------
         path : str or path-like
             Taken as it is, whatever its extension.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; one that was there before is then kept.
         """
         _network_file.write(self, path)
 

@@ -383,3 +383,17 @@ def test_logic_and_graph_of_a_fitted_connector():
 def test_reading_needs_a_fit(method):
     with pytest.raises(NotFittedError):
         getattr(FeatureConnector(), method)(*[0, [[1.0]]][: 2 * (method == "logic")])
+
+
+def test_names_of_columns_are_those_of_the_inputs():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        np.maximum(rng.normal(size=(80, 3)), 0), columns=list("abc")
+    )
+    y = frame.to_numpy() @ [2.0, 0.0, -1.0]
+    model = FeatureConnector(link="identity", n_nonzero_coefs=2).fit(frame, y)
+    assert model.formula(0) == "F2_0 = 2.00*a - 1.00*c"
+    assert model.formula(0, feature_names=list("xyz")) == "F2_0 = 2.00*x - 1.00*z"
+    assert {entry["name"] for entry in model.logic(0, frame).inputs} == {"a", "c"}
+    assert set(model.to_networkx().predecessors("F2_0")) == {"a", "c"}

@@ -166,3 +166,18 @@ def test_array_api_dispatch():
             found = unwrapper().fit(rows)
             np.testing.assert_array_equal(found.predict(rows), expected.predict(X))
             assert type(found.transform(rows)) is np.ndarray
+
+
+def test_labels_are_no_values():
+    est = unwrapper(task="regression", distill=False).fit(X)
+    labels = np.zeros(len(X), dtype=int)
+    for method in (est.score, est.report, unwrapper(task="regression").fit):
+        with pytest.raises(ValueError, match="y must have a column for each"):
+            method(X, labels)
+
+
+def test_budgets_may_be_an_array():
+    est = unwrapper(n_nonzero_coefs=np.array([20, 30]), distill=False).fit(X)
+    assert est.network().n_weights_ == [20, 30]
+    with pytest.raises(ValueError, match="'n_nonzero_coefs' parameter must be an int"):
+        unwrapper(n_nonzero_coefs=[True, 20]).fit(X)

@@ -365,3 +365,10 @@ print(network.compact().predict_raw([[1.0, 2.0, 3.0]]).tolist())
     np.testing.assert_allclose(
         json.loads(run.stdout), network.predict_raw([[1.0, 2.0, 3.0]]), atol=1e-12
     )
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    network = SparseFeatureNetwork(**parameters())
+    with pytest.raises(IsADirectoryError, match="path must name a file to write"):
+        network.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
