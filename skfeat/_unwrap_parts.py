@@ -93,7 +93,9 @@ def one_budget_each(budget, n_connectors: int) -> list[int | None]:
         return [None if budget is None else int(budget)] * n_connectors
     valid = all(
         part is None
-        or (isinstance(part, Integral) and not isinstance(part, bool) and part >= 0)
+        or (
+            isinstance(part, Integral) and not isinstance(part, bool) and int(part) >= 0
+        )
         for part in budget
     )
     if len(budget) != n_connectors or not valid:
