@@ -12,6 +12,8 @@ import pytest
 import torch
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
+from test_feature_unwrapper import X as ROWS
+from test_feature_unwrapper import unwrapper
 
 from skfeat import SparseAutoencoder
 
@@ -61,7 +63,7 @@ def backend(name):
             yield
 
 
-@pytest.mark.parametrize(
+BACKENDS = pytest.mark.parametrize(
     "name",
     [
         "threading",
@@ -69,6 +71,9 @@ def backend(name):
         pytest.param("dask", marks=pytest.mark.slow),
     ],
 )
+
+
+@BACKENDS
 def test_parallel_search_is_the_serial_one(X, serial, name):  # 94
     threads = torch.get_num_threads()
     with backend(name):
@@ -80,12 +85,23 @@ def test_parallel_search_is_the_serial_one(X, serial, name):  # 94
             column = f"split{split}_{kind}_score"
             scores = serial.cv_results_[column]
             assert len(set(scores)) == 4
-            # Other numbers of threads may round differently.
-            np.testing.assert_allclose(parallel.cv_results_[column], scores, atol=1e-9)
-    np.testing.assert_allclose(
-        parallel.best_estimator_.components_,
-        serial.best_estimator_.components_,
-        atol=1e-9,
+            np.testing.assert_array_equal(parallel.cv_results_[column], scores)
+    np.testing.assert_array_equal(
+        parallel.best_estimator_.components_, serial.best_estimator_.components_
+    )
+
+
+@BACKENDS
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:.*features are dead:UserWarning")
+def test_parallel_unwrapping_is_the_serial_one(name):
+    serial = unwrapper(distill=False).fit(ROWS)
+    with backend(name):
+        parallel = unwrapper(distill=False).fit(ROWS)
+    for one, other in zip(serial.autoencoders_, parallel.autoencoders_, strict=True):
+        np.testing.assert_array_equal(one.components_, other.components_)
+    np.testing.assert_array_equal(
+        serial.predict_proba(ROWS), parallel.predict_proba(ROWS)
     )
 
 
