@@ -92,20 +92,10 @@ class ActivationReader:
 
     def read(self, batch: Any, number: int) -> Rows:
         """Run the model on a batch, the `number`-th, and return the rows to keep."""
-        args, kwargs = self._arguments(batch, number)
-        tokens = _Tokens(self.model, args, kwargs, number)
-        if self.must_have_tokens and tokens.ids is None:
-            raise ValueError(
-                f"special_tokens names tokens, but batch {number} has no token ids: "
-                "an integer tensor called input_ids or passed first."
-            )
+        args, kwargs, tokens = self.prepare(batch, number)
         found = self._run(args, kwargs)
         shape = tokens.shape_of_rows(found)
-        keep = np.ones(shape, dtype=bool)
-        if tokens.mask is not None and not self.keep_padding:
-            keep &= tokens.mask
-        if tokens.ids is not None:
-            keep &= ~np.isin(tokens.ids, self.special_tokens)
+        keep = self.kept(tokens, shape)
         sequence, *positions = np.nonzero(keep)
         position = positions[0] if positions else np.zeros_like(sequence)
         return Rows(
@@ -118,6 +108,26 @@ class ActivationReader:
             position.astype(np.int32),
             shape[0],
         )
+
+    def prepare(self, batch: Any, number: int) -> tuple[tuple, dict, Tokens]:
+        """Return what the model is called with for a batch, and its tokens."""
+        args, kwargs = self._arguments(batch, number)
+        tokens = Tokens(self.model, args, kwargs, number)
+        if self.must_have_tokens and tokens.ids is None:
+            raise ValueError(
+                f"special_tokens names tokens, but batch {number} has no token ids: "
+                "an integer tensor called input_ids or passed first."
+            )
+        return args, kwargs, tokens
+
+    def kept(self, tokens: Tokens, shape: tuple[int, ...]) -> np.ndarray:
+        """Mark the rows to keep: neither padding nor special tokens."""
+        keep = np.ones(shape, dtype=bool)
+        if tokens.mask is not None and not self.keep_padding:
+            keep &= tokens.mask
+        if tokens.ids is not None:
+            keep &= ~np.isin(tokens.ids, self.special_tokens)
+        return keep
 
     def _arguments(self, batch: Any, number: int) -> tuple[tuple, dict]:
         """Bring copies of a batch to the model's device: a model may write on them."""
@@ -156,32 +166,23 @@ class ActivationReader:
     def _run(self, args: tuple, kwargs: dict) -> dict[str, torch.Tensor]:
         """Run the model with hooks that last as long as the call."""
         found: dict[str, list] = {name: [] for name in self.modules}
-        named = dict(self.model.named_modules(remove_duplicate=False))
 
         def hook_of(name):
             def take(module, args, kwargs, output=None):
                 given = output if self.what == "output" else (*args, *kwargs.values())
-                tensor = _tensor_of(given, self.index)
+                tensor = tensor_of(given, self.index)
                 # A later module may work in place.
                 copied = None if tensor is None else tensor.detach().clone()
                 found[name].append(copied)
 
             return take
 
-        with frozen_model(self.model), torch.no_grad(), ExitStack() as hooks:
-            for name in self.modules:
-                module = named[name]
-                register = (
-                    module.register_forward_hook
-                    if self.what == "output"
-                    else module.register_forward_pre_hook
-                )
-                handle = register(hook_of(name), with_kwargs=True)
-                hooks.callback(handle.remove)
-            self.model(*args, **kwargs)
-        return {name: self._only(name, tensors) for name, tensors in found.items()}
+        hooks = [(name, self.what, hook_of(name)) for name in self.modules]
+        run_hooked(self.model, hooks, args, kwargs)
+        return {name: self.only(name, tensors) for name, tensors in found.items()}
 
-    def _only(self, name: str, tensors: list) -> torch.Tensor:
+    def only(self, name: str, tensors: list) -> torch.Tensor:
+        """Return the tensor of a module that ran once, as it must."""
         if len(tensors) != 1:
             times = f"{len(tensors)} times" if tensors else "not at all"
             raise ValueError(
@@ -211,7 +212,7 @@ class ActivationReader:
         return array
 
 
-class _Tokens:
+class Tokens:
     """Token ids and attention mask of a batch, where it has them."""
 
     def __init__(self, model, args, kwargs, number):
@@ -256,6 +257,38 @@ class _Tokens:
         return shape
 
 
+def run_hooked(
+    model: nn.Module, hooks: Iterable[tuple[str, str, Any]], args: tuple, kwargs: dict
+) -> Any:
+    """Run a model, in evaluation mode, with hooks that last as long as the call.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it was found, whatever happens.
+    hooks : iterable of (str, "input" or "output", callable)
+        Names of modules, the side that is hooked, and hooks with named arguments.
+    args, kwargs : tuple, dict
+        What the model is called with.
+
+    Returns
+    -------
+    object
+        What the model returns.
+    """
+    named = dict(model.named_modules(remove_duplicate=False))
+    with frozen_model(model), torch.no_grad(), ExitStack() as removing:
+        for name, side, hook in hooks:
+            module = named[name]
+            register = (
+                module.register_forward_hook
+                if side == "output"
+                else module.register_forward_pre_hook
+            )
+            removing.callback(register(hook, with_kwargs=True).remove)
+        return model(*args, **kwargs)
+
+
 def fingerprint(model: nn.Module) -> str:
     """Digest the class, the shapes and a sample of the weights of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
@@ -277,7 +310,7 @@ def _may_be_tokens(value: Any) -> bool:
     )
 
 
-def _tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
+def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
     """Find the tensor of a module's output or inputs; None if there is none."""
     if isinstance(value, torch.Tensor):
         return value
@@ -286,8 +319,8 @@ def _tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
     if not isinstance(value, tuple | list):
         return None
     if index is not None:
-        return _tensor_of(value[index], None) if index < len(value) else None
-    tensors = (_tensor_of(entry, None) for entry in value)
+        return tensor_of(value[index], None) if index < len(value) else None
+    tensors = (tensor_of(entry, None) for entry in value)
     return next((tensor for tensor in tensors if tensor is not None), None)
 
 

@@ -29,7 +29,9 @@ def check_column(name, value, n_rows=None, kind="iu") -> np.ndarray:
             f"{array.dtype} of shape {array.shape} instead."
         )
     if n_rows is not None and len(array) != n_rows:
-        raise ValueError(f"{name} must have {n_rows} entries. Got {len(array)} instead.")
+        raise ValueError(
+            f"{name} must have {n_rows} entries. Got {len(array)} instead."
+        )
     return array
 
 
