@@ -131,6 +131,9 @@ def test_of_a_silent_feature_nothing_is_seen(model, autoencoders):
         def fit(self, X, y=None):
             return self
 
+        def __sklearn_is_fitted__(self):
+            return True
+
         def transform(self, X):
             return np.zeros((len(X), 3))
 
