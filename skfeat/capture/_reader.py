@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
 from numbers import Integral
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from skfeat._torch_ops import unwrapped
-from skfeat.adapters import frozen_model
+from skfeat.capture._hooks import run_hooked, tensor_of
 
 _DTYPES = {
     "float16": torch.float16,
@@ -100,7 +99,7 @@ class ActivationReader:
         position = positions[0] if positions else np.zeros_like(sequence)
         return Rows(
             {
-                name: self._kept(name, tensor, keep, number)
+                name: self.rows_of(name, tensor, keep, number)
                 for name, tensor in found.items()
             },
             None if tokens.ids is None else tokens.ids[keep].astype(np.int32),
@@ -166,23 +165,26 @@ class ActivationReader:
     def _run(self, args: tuple, kwargs: dict) -> dict[str, torch.Tensor]:
         """Run the model with hooks that last as long as the call."""
         found: dict[str, list] = {name: [] for name in self.modules}
-
-        def hook_of(name):
-            def take(module, args, kwargs, output=None):
-                given = output if self.what == "output" else (*args, *kwargs.values())
-                tensor = tensor_of(given, self.index)
-                # A later module may work in place.
-                copied = None if tensor is None else tensor.detach().clone()
-                found[name].append(copied)
-
-            return take
-
-        hooks = [(name, self.what, hook_of(name)) for name in self.modules]
+        hooks = [
+            (name, self.what, self.hook(tensors.append))
+            for name, tensors in found.items()
+        ]
         run_hooked(self.model, hooks, args, kwargs)
         return {name: self.only(name, tensors) for name, tensors in found.items()}
 
+    def hook(self, take: Callable[[torch.Tensor | None], Any]) -> Callable:
+        """Return a hook that hands over a copy of the tensor of a module."""
+
+        def read(module, args, kwargs, output=None):
+            given = output if self.what == "output" else (*args, *kwargs.values())
+            tensor = tensor_of(given, self.index)
+            # A later module may work in place.
+            take(None if tensor is None else tensor.detach().clone())
+
+        return read
+
     def only(self, name: str, tensors: list) -> torch.Tensor:
-        """Return the tensor of a module that ran once, as it must."""
+        """Return the one tensor that a module's hook has handed over."""
         if len(tensors) != 1:
             times = f"{len(tensors)} times" if tensors else "not at all"
             raise ValueError(
@@ -199,7 +201,8 @@ class ActivationReader:
             )
         return tensors[0]
 
-    def _kept(self, name, tensor, keep, number) -> np.ndarray:
+    def rows_of(self, name, tensor, keep, number) -> np.ndarray:
+        """Return the rows of a tensor to keep."""
         rows = tensor.reshape(-1, tensor.shape[-1])
         if not keep.all():
             rows = rows[torch.from_numpy(keep.ravel()).to(rows.device)]
@@ -257,38 +260,6 @@ class Tokens:
         return shape
 
 
-def run_hooked(
-    model: nn.Module, hooks: Iterable[tuple[str, str, Any]], args: tuple, kwargs: dict
-) -> Any:
-    """Run a model, in evaluation mode, with hooks that last as long as the call.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Left as it was found, whatever happens.
-    hooks : iterable of (str, "input" or "output", callable)
-        Names of modules, the side that is hooked, and hooks with named arguments.
-    args, kwargs : tuple, dict
-        What the model is called with.
-
-    Returns
-    -------
-    object
-        What the model returns.
-    """
-    named = dict(model.named_modules(remove_duplicate=False))
-    with frozen_model(model), torch.no_grad(), ExitStack() as removing:
-        for name, side, hook in hooks:
-            module = named[name]
-            register = (
-                module.register_forward_hook
-                if side == "output"
-                else module.register_forward_pre_hook
-            )
-            removing.callback(register(hook, with_kwargs=True).remove)
-        return model(*args, **kwargs)
-
-
 def fingerprint(model: nn.Module) -> str:
     """Digest the class, the shapes and a sample of the weights of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
@@ -310,26 +281,23 @@ def _may_be_tokens(value: Any) -> bool:
     )
 
 
-def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
-    """Find the tensor of a module's output or inputs; None if there is none."""
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if not isinstance(value, tuple | list):
-        return None
-    if index is not None:
-        return tensor_of(value[index], None) if index < len(value) else None
-    tensors = (tensor_of(entry, None) for entry in value)
-    return next((tensor for tensor in tensors if tensor is not None), None)
-
-
 def _named_arguments(model, args, kwargs) -> dict:
     try:
         bound = inspect.signature(model.forward).bind(*args, **kwargs)
     except (TypeError, ValueError):  # the call itself will say what is wrong
         return {**dict(enumerate(args)), **kwargs}
     return {**bound.arguments, **kwargs}
+
+
+def check_batches(batches: Any) -> None:
+    """Raise TypeError unless there may be several batches."""
+    if isinstance(batches, torch.Tensor | np.ndarray | Mapping | str) or not isinstance(
+        batches, Iterable
+    ):
+        raise TypeError(
+            f"batches must be an iterable of batches, such as a list of one. Got a "
+            f"{type(batches).__name__} instead."
+        )
 
 
 def _check_modules(model: nn.Module, modules: Any) -> list[str]:

@@ -144,8 +144,8 @@ class TokenActivationsDisplay:
         ax = single_axes(f"{caller}.plot", ax)
         text_kw = {"usetex": False, **(text_kw or {})}
         found = [
-            measured(ax, list(map(visible, tokens)), *values, label, text_kw)
-            for (tokens, *values), label in zip(passages, labels, strict=True)
+            measured(ax, list(map(visible, tokens)), values, effects, label, text_kw)
+            for (tokens, values, effects), label in zip(passages, labels, strict=True)
         ]
         scales = _scales(cmap, effect_cmap, limit, effect_limit, self.effect_name)
         shown = scales[: 1 + any(p.effects is not None for p in found)]
@@ -218,10 +218,12 @@ class TokenActivationsDisplay:
         decode : tokenizer, callable or sequence of str
             A tokenizer with ``decode``, a function from a token id to its text, or the
             texts by id.
-        title, effect_name
-            As in :class:`TokenActivationsDisplay`.
+        title : str, default=None
+            Written above.
         labels : "activation", sequence of str or None, default="activation"
             "activation" writes that of the token which each passage was chosen for.
+        effect_name : str, default="effect on log-probability"
+            What the effects are.
 
         Returns
         -------
@@ -289,12 +291,14 @@ class TokenActivationsDisplay:
             Rows of the module that the transformer was fitted on, with tokens.
         feature : int
             The feature.
-        decode, title, labels
+        decode
             As in :meth:`from_contexts`.
         module : str, default=None
             Which module's rows to take; None: the only one of the capture.
         n_top, n_strata, n_per_stratum, before, after, random_state
             As in :func:`skfeat.language.activating_contexts`.
+        title, labels
+            As in :meth:`from_contexts`.
 
         Returns
         -------
@@ -402,8 +406,8 @@ def _scales(cmap, effect_cmap, limit, effect_limit, effect_name):
         (cmap, ACTIVATION_STOPS, 0, limit, "activation"),
         (effect_cmap, EFFECT_STOPS, -effect_limit, effect_limit, effect_name),
     ):
-        chosen = LinearSegmentedColormap.from_list(name, stops)
-        chosen = chosen if given is None else colormaps.get_cmap(given)
-        chosen = chosen.with_extremes(bad=UNKNOWN)
-        found.append(Scale(chosen, Normalize(low, high), name))
+        if given is None:
+            given = LinearSegmentedColormap.from_list(name, stops)
+        colors = colormaps.get_cmap(given).with_extremes(bad=UNKNOWN)
+        found.append(Scale(colors, Normalize(low, high), name))
     return found

@@ -15,13 +15,13 @@ _WORD_START = "▁"  # what SentencePiece writes for a space
 
 
 def visible(text: str) -> str:
-    """Return a token's text with its spaces and control characters to be seen.
+    r"""Return a token's text with its spaces and control characters to be seen.
 
     Examples
     --------
     >>> from skfeat.inspection._token_text import visible
-    >>> visible(" old"), visible("\\n\\x00")
-    ('·old', '⏎\\\\x00')
+    >>> visible(" old"), visible("\n\x00")
+    ('·old', '⏎\\x00')
     """
     if not text:
         return _SYMBOLS[""]

@@ -1,11 +1,21 @@
-"""Language models: features read in the words that they fire on."""
+"""Sparse connections between the features of a language model, measured in the model.
+
+A :class:`LayerPair` unwraps the residual stream before an MLP and the output of the MLP
+into features and connects them by few weights; `replacement_loss` says what the model
+loses when it runs on them.
+"""
 
 from skfeat.language._ablation import AblationEffect, ablation_effect
 from skfeat.language._contexts import Contexts, activating_contexts
+from skfeat.language._layer_pair import LayerPair
+from skfeat.language._replacement import ReplacementLoss, replacement_loss
 
 __all__ = [
     "AblationEffect",
     "Contexts",
+    "LayerPair",
+    "ReplacementLoss",
     "ablation_effect",
     "activating_contexts",
+    "replacement_loss",
 ]

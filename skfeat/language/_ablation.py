@@ -13,8 +13,11 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skfeat.capture._reader import ActivationReader, run_hooked, tensor_of
+from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.capture._reader import ActivationReader, check_batches
 from skfeat.language._checks import check_int
+from skfeat.language._replacement import _logits_of as logits_of
+from skfeat.language._replacement import _put as put_tensor
 from skfeat.utils._arrays import as_numpy
 
 
@@ -143,7 +146,7 @@ def ablation_effect(
     """
     reader = ActivationReader(
         model,
-        [module] if isinstance(module, str) else module,
+        module,
         what=what,
         index=index,
         dtype="float32",
@@ -152,6 +155,7 @@ def ablation_effect(
     )
     if len(reader.modules) != 1:
         raise ValueError(f"module must be the name of one module. Got {module!r}.")
+    check_batches(batches)
     removal = _Removal(reader, autoencoder, feature)
     wanted = None if sequences is None else _check_sequences(sequences)
     parts, first = [], 0
@@ -171,7 +175,7 @@ def ablation_effect(
             if len(here) < n_sequences:
                 batch = _take(batch, here, n_sequences)
                 args, kwargs, tokens = reader.prepare(batch, number)
-            part = removal.measure(args, kwargs, tokens)
+            part = removal.measure(args, kwargs, tokens, number)
             part["sequence"] = first + here[part["sequence"]]
             parts.append(part)
         first += n_sequences
@@ -201,37 +205,36 @@ class _Removal:
             raise ValueError(f"feature names a feature twice: {self.features!r}.")
         self.directions = components[self.features].astype(np.float64)
 
-    def measure(self, args, kwargs, tokens) -> dict[str, np.ndarray]:
+    def measure(self, args, kwargs, tokens, number) -> dict[str, np.ndarray]:
         """Return the rows of one batch, sequences counted within it."""
         reader = self.reader
         keep = reader.kept(tokens, tokens.ids.shape)
         found: list[Any] = []
-
-        def record(module, args, kwargs, output=None):
-            tensor = tensor_of(_given(reader.what, args, kwargs, output), reader.index)
-            found.append(None if tensor is None else tensor.detach().clone())
-
-        output = self._run(record, args, kwargs)
+        output = self._run(reader.hook(found.append), args, kwargs)
         rows = reader.only(reader.modules[0], found)
         tokens.shape_of_rows({reader.modules[0]: rows})
         codes = self._codes(rows, keep)
-        own = _of_next_tokens(output, tokens)
+        own = _of_next_tokens(output, tokens, number)
         # Where no feature fires nothing changes, to the last bit.
         other = own
         if codes.any():
             removed = self._contribution(codes, keep, rows)
 
             def subtract(module, args, kwargs, output=None):
-                given = _given(reader.what, args, kwargs, output)
-                left = tensor_of(given, reader.index).to(removed.dtype) - removed
-                new = _replaced(given, reader.index, left.to(rows.dtype))
+                given = output
+                if reader.what == "input":
+                    given = (*args, *kwargs.values())
+                old = tensor_of(given, reader.index)
+                assert old is not None  # the first run has found it
+                new = (old.to(removed.dtype) - removed).to(old.dtype)
+                given = put_tensor(given, old, new)
                 if reader.what == "output":
-                    return new
-                return new[: len(args)], dict(
-                    zip(kwargs, new[len(args) :], strict=True)
-                )
+                    return given
+                named = zip(kwargs, given[len(args) :], strict=True)
+                return given[: len(args)], dict(named)
 
-            other = _of_next_tokens(self._run(subtract, args, kwargs), tokens)
+            changed = self._run(subtract, args, kwargs)
+            other = _of_next_tokens(changed, tokens, number)
         sequence, position = np.nonzero(keep)
         log_prob, logit = ((b - a)[keep] for a, b in zip(own, other, strict=True))
         return {
@@ -279,44 +282,14 @@ class _Removal:
         return tensor.reshape(rows.shape)
 
 
-def _given(what, args, kwargs, output):
-    return output if what == "output" else (*args, *kwargs.values())
-
-
-def _replaced(value, index, tensor):
-    """Return a copy of a module's output or inputs with another tensor in it."""
-    if isinstance(value, torch.Tensor):
-        return tensor
-    names = list(value) if isinstance(value, Mapping) else range(len(value))
-    entries = [value[name] for name in names]
-    if index is None:
-        index = next(i for i, x in enumerate(entries) if tensor_of(x, None) is not None)
-    entries[index] = _replaced(entries[index], None, tensor)
-    if isinstance(value, Mapping):
-        new = copy.copy(value)
-        new[names[index]] = entries[index]  # type: ignore[index]
-        return new
-    named = hasattr(value, "_fields")
-    return type(value)(*entries) if named else type(value)(entries)
-
-
-def _of_next_tokens(output, tokens) -> tuple[np.ndarray, np.ndarray]:
+def _of_next_tokens(output, tokens, number) -> tuple[np.ndarray, np.ndarray]:
     """Return log-probability and logit of each token, nan where none precedes it."""
-    logits = getattr(output, "logits", None)
-    if logits is None and not isinstance(output, Mapping):
-        logits = tensor_of(output, None)
+    logits = logits_of(output, tokens.ids.shape, number)
     ids = torch.from_numpy(tokens.ids.astype(np.int64))
-    shape = None if logits is None else tuple(logits.shape)
-    if shape is None or len(shape) != 3 or shape[:2] != tuple(ids.shape):
+    if int(ids.max()) >= logits.shape[2]:
         raise ValueError(
-            f"model must give logits of shape (n_sequences, length, n_tokens), here "
-            f"({ids.shape[0]}, {ids.shape[1]}, n_tokens): pass the whole language "
-            f"model, not a part of it. Got {shape or type(output).__name__}."
-        )
-    if int(ids.max()) >= shape[2]:
-        raise ValueError(
-            f"model gives logits of {shape[2]} tokens, but batches hold token "
-            f"{int(ids.max())}."
+            f"model gives logits of {logits.shape[2]} tokens, but batch {number} holds "
+            f"token {int(ids.max())}: pass the whole language model, not a part of it."
         )
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     precise, after = precise[:, :-1], ids[:, 1:, None].to(logits.device)

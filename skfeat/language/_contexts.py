@@ -196,9 +196,8 @@ def activating_contexts(
     random = check_random_state(random_state)
 
     order = np.lexsort((position, sequence))
-    rows = _Passages(
-        *(column[order] for column in (sequence, position, token_ids)), before, after
-    )
+    sequence, position, token_ids = sequence[order], position[order], token_ids[order]
+    rows = _Passages(sequence, position, token_ids, before, after)
     values = values[order]
     firing = np.flatnonzero(values > 0)
     strongest = firing[np.argsort(-values[firing], kind="stable")]
