@@ -6,6 +6,7 @@ loses when it runs on them.
 """
 
 from skfeat.language._ablation import AblationEffect, ablation_effect
+from skfeat.language._connections import find_connections, read_connection
 from skfeat.language._contexts import Contexts, activating_contexts
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._replacement import ReplacementLoss, replacement_loss
@@ -17,5 +18,7 @@ __all__ = [
     "ReplacementLoss",
     "ablation_effect",
     "activating_contexts",
+    "find_connections",
+    "read_connection",
     "replacement_loss",
 ]
