@@ -143,7 +143,7 @@ def test_names_and_prediction(fitted):
     assert {connection.output for connection in found} == {3, 4, 5}
     assert all(np.isnan(connection.r2) for connection in found)
     three = next(connection for connection in found if connection.output == 3)
-    assert three.formula.startswith("OF_3 = 2.")
+    assert three.formula.startswith("OF_3 = -1.")
     assert "IF_9 AND NOT" in three.logic.formula
     assert three.logic.text.startswith("OF_3: and-not")
 
