@@ -243,9 +243,12 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         codes_in, codes_out = map(sparse_codes, autoencoders, (X, y))
         self.input_events_ = count_events(codes_in)
         self.output_events_ = count_events(codes_out)
-        self.live_inputs_ = live_features(self.input_events_, self.min_events, "input")
-        self.live_outputs_ = live_features(
-            self.output_events_, self.min_events, "output"
+        self.live_inputs_, self.live_outputs_ = (
+            live_features(events, self.min_events, len(X), name)
+            for events, name in (
+                (self.input_events_, "input"),
+                (self.output_events_, "output"),
+            )
         )
         codes_in = codes_in[:, self.live_inputs_]
         codes_out = codes_out[:, self.live_outputs_]
@@ -451,9 +454,9 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return checked
 
     def _check_outputs(self, y, *, reset):
-        y = np.asarray(y) if np.ndim(y) == 1 else y
-        one_column = np.ndim(y) == 1
-        y = check_rows(y.reshape(-1, 1) if one_column else y, "y", self)
+        y = check_rows(y, "y", self, ensure_2d=False)
+        one_column = y.ndim == 1
+        y = y.reshape(-1, 1) if one_column else y
         if reset:
             self._y_is_1d = one_column
         elif y.shape[1] != len(self.output_mean_):
