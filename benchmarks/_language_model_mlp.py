@@ -10,7 +10,7 @@ from torch import nn
 
 
 class ResidualMLP(RegressorMixin, BaseEstimator):
-    """A least-squares map plus a network of one hidden layer, ``W x + V relu(U x + b)``.
+    """Least squares plus a network of one hidden layer, ``W x + V relu(U x + b)``.
 
     The network is trained by AdamW on what the linear map leaves, and kept as it was
     after the epoch that was best on rows held out: it is never worse there than the

@@ -1,27 +1,172 @@
 """A language model's MLPs as sparse linear maps between features.
 
-Trains a small model of Pythia's architecture on the books of ``SKFEAT_DATA``, or takes
-one of transformers.
+Trains a small model of Pythia's architecture on the books of ``SKFEAT_DATA`` (the first
+time; it is kept in a folder), or takes one of transformers with ``--model``. For every
+layer it unwraps the residual stream that enters the block, and what the MLP writes,
+into features; connects them by ten weights an output feature; and measures on held-out
+text
+
+- the autoencoders: variance explained, active and dead features;
+- the maps between features, in R2: a dense linear one, the sparse one, the Lasso's at
+  the same budget, and a network of one hidden layer;
+- the model's cross-entropy with the MLP's output replaced by the autoencoder's
+  reconstruction, by each map's, by its mean and by zero.
+
+``python benchmarks/language_model.py`` writes ``records/language_model.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+import time
+from dataclasses import asdict, replace
 
-from _language_model_training import PRESETS, cached_model, load_model
+from _common import print_table, write_record
+from _language_model_layers import (
+    SMOKE,
+    Plan,
+    capture_layers,
+    layers_of,
+    measure_layer,
+    some,
+)
+from _language_model_text import encode, load_books, split_books, windows
+from _language_model_training import (
+    PRESETS,
+    cached_model,
+    held_out_loss,
+    load_model,
+)
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--preset", choices=PRESETS, help="of the model that is trained"
+    )
+    parser.add_argument("--cache", help="folder in which trained models are kept")
+    parser.add_argument(
+        "--model", help="name or folder of a causal language model of transformers"
+    )
+    parser.add_argument("--context", type=int, help="tokens of a window")
+    parser.add_argument("--layers", type=int, nargs="+", help="all but 0 by default")
+    parser.add_argument(
+        "--source", help="module before the MLP, as in gpt_neox.layers.{before}"
+    )
+    parser.add_argument("--module", help="the MLP, as in gpt_neox.layers.{layer}.mlp")
+    parser.add_argument("--seeds", type=int, default=1)
+    for name, kind in (
+        ("rows", int),
+        ("features", int),
+        ("k", int),
+        ("weights", float),
+    ):
+        parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
+    return parser.parse_args()
+
+
+def make_plan(given):
+    """Return the plan that the options ask for."""
+    changes = {
+        "n_rows": given.rows,
+        "n_inputs": given.features,
+        "n_outputs": given.features,
+        "k": given.k,
+        "weights": given.weights,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return replace(SMOKE if given.smoke else Plan(), **changes)
+
+
+def get_model(given):
+    """Return the model, its tokenizer and what is known of it."""
+    if given.model:
+        model, tokenizer = load_model(given.model)
+        context = min(128, model.config.max_position_embeddings)
+        return model, tokenizer, context, {"model": given.model}
+    preset = given.preset or ("tiny" if given.smoke else "small")
+    model, tokenizer, training = cached_model(preset, given.cache)
+    return model, tokenizer, PRESETS[preset].context, {"model": preset, **training}
+
+
+def get_text(tokenizer, context):
+    """Return windows of the training and of the held-out text."""
+    first = tokenizer.bos_token_id
+    first = tokenizer.eos_token_id if first is None else first
+    return [
+        windows(encode(tokenizer, texts), context, first)
+        for texts in split_books(load_books())
+    ]
+
+
+def print_layers(rows):
+    """Print the figures of layers as three tables."""
+    features, maps, losses = [], [], []
+    for row in rows:
+        at = {"layer": row["layer"], "seed": row["seed"]}
+        features.append(
+            at
+            | {f"input {name}": value for name, value in row["input"].items()}
+            | {f"output {name}": value for name, value in row["output"].items()}
+        )
+        line = at | {"outputs": row["live outputs"]}
+        line["weights"] = row["weights an output"]
+        line["(median, most)"] = f"({row['median weights']:g}, {row['most weights']})"
+        line |= {f"R2 {name}": value for name, value in row["R2"].items()}
+        line["dense - sparse"] = row["R2"]["dense"] - row["R2"]["sparse"]
+        line["linear %"] = row["linear %"]
+        maps.append(line)
+        median = {f"median R2 {k}": v for k, v in row["median R2"].items()}
+        line |= {"median R2": " / ".join(f"{v:.2f}" for v in median.values())}
+        losses.append(at | {"": "loss"} | row["loss"])
+        recovered = row["recovered_mean"]
+        losses.append(at | {"": "recovered"} | recovered)
+    for title, table in (
+        ("Features, on held-out text", features),
+        ("Maps from input to output features, on held-out text", maps),
+        (
+            "Cross-entropy with the MLP replaced; recovered, of what its mean loses",
+            losses,
+        ),
+    ):
+        print(f"\n{title}\n")
+        print_table(table, list(table[0]))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--preset", choices=PRESETS, default="small")
-    parser.add_argument("--cache", help="where trained models are kept")
-    parser.add_argument("--model", help="a causal language model of transformers")
-    options = parser.parse_args()
-    if options.model:
-        load_model(options.model)
-    else:
-        _, _, training = cached_model(options.preset, options.cache)
-        print(training)
+    given = options()
+    plan = make_plan(given)
+    start = time.perf_counter()
+    model, tokenizer, context, about = get_model(given)
+    context = given.context or context
+    training, held_out = get_text(tokenizer, context)
+    about["held out"] = held_out_loss(model, tokenizer, held_out)
+    print(
+        f"Model {about['model']}: {about['held out']['nats a token']:.4f} nats a "
+        f"token, {about['held out']['nats a byte']:.4f} a byte of held-out text."
+    )
+    layers = layers_of(model, given.layers, given.source, given.module)
+    seen = capture_layers(model, some(held_out, plan.n_held_out), layers)
+    predicted = some(held_out, plan.n_predicted)
+    rows = []
+    for seed in range(given.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = some(training, plan.n_rows, seed)
+            captured = capture_layers(model, chosen, layers, out=folder)
+            for layer in layers:
+                pair, row = measure_layer(
+                    model, layer, captured, seen, predicted, plan, seed
+                )
+                rows.append(row)
+                print(f"layer {layer.number}, seed {seed}: {row['seconds']:.0f} s")
+    print_layers(rows)
+    seconds = time.perf_counter() - start
+    if not given.smoke:
+        record = {"model": about, "run": asdict(plan), "layers": rows}
+        write_record("language_model", {**record, "seconds": seconds})
+    print(f"\n{seconds:.0f} seconds")
 
 
 if __name__ == "__main__":
