@@ -13,10 +13,9 @@ import torch
 END_OF_TEXT = "<|endoftext|>"
 HELD_OUT = 0.1  # of every book, at its end
 
-# What the transcribers of Project Gutenberg put before and behind a book.
-_HEAD = re.compile(
-    r"\A.*?\*\*\* ?START OF TH[^\n]*\n|\A\s*Produced by [^\n]*\n", re.DOTALL
-)
+# What Project Gutenberg and its transcribers put before and behind a book.
+_MARK = re.compile(r"\A.*?^\*\*\* ?START OF TH[^\n]*\n", re.DOTALL | re.MULTILINE)
+_CREDIT = re.compile(r"\A\s*Produced by [^\n]*\n")
 _TAIL = re.compile(
     r"^(\*\*\* ?END OF TH|End of (the )?Project Gutenberg).*", re.DOTALL | re.MULTILINE
 )
@@ -48,7 +47,8 @@ def load_books():
 
 def clean(text):
     """Return a book without the licence, one paragraph a line."""
-    text = _TAIL.sub("", _HEAD.sub("", text, count=1))
+    for part in (_MARK, _CREDIT, _TAIL):
+        text = part.sub("", text)
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
     return "\n".join(filter(None, paragraphs)) + "\n"
 

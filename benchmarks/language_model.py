@@ -156,7 +156,7 @@ def main():
             chosen = some(training, plan.n_rows, seed)
             captured = capture_layers(model, chosen, layers, out=folder)
             for layer in layers:
-                pair, row = measure_layer(
+                _, row = measure_layer(
                     model, layer, captured, seen, predicted, plan, seed
                 )
                 rows.append(row)
