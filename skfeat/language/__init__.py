@@ -5,11 +5,20 @@ into features and connects them by few weights; `replacement_loss` says what the
 loses when it runs on them.
 """
 
+from skfeat.language._ablation import AblationEffect, ablation_effect
+from skfeat.language._connections import find_connections, read_connection
+from skfeat.language._contexts import Contexts, activating_contexts
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._replacement import ReplacementLoss, replacement_loss
 
 __all__ = [
+    "AblationEffect",
+    "Contexts",
     "LayerPair",
     "ReplacementLoss",
+    "ablation_effect",
+    "activating_contexts",
+    "find_connections",
+    "read_connection",
     "replacement_loss",
 ]
