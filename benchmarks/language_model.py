@@ -12,6 +12,10 @@ text
 - the model's cross-entropy with the MLP's output replaced by the autoencoder's
   reconstruction, by each map's, by its mean and by zero.
 
+Then it searches the sparse maps of the first seed for output features that are an OR or
+an AND-NOT of input features, prints the clearest with the tokens that they fire on, and
+writes a page and pictures of each to ``--pictures``.
+
 ``python benchmarks/language_model.py`` writes ``records/language_model.json``.
 """
 
@@ -23,6 +27,13 @@ import time
 from dataclasses import asdict, replace
 
 from _common import print_table, write_record
+from _language_model_connections import (
+    KINDS,
+    describe,
+    find_in_layer,
+    print_connection,
+    save_pictures,
+)
 from _language_model_layers import (
     SMOKE,
     Plan,
@@ -63,6 +74,7 @@ def options():
         ("weights", float),
     ):
         parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--pictures", default="language_model_figures", help="a folder")
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     return parser.parse_args()
 
@@ -148,25 +160,51 @@ def main():
         f"token, {about['held out']['nats a byte']:.4f} a byte of held-out text."
     )
     layers = layers_of(model, given.layers, given.source, given.module)
-    seen = capture_layers(model, some(held_out, plan.n_held_out), layers)
+    rows = some(held_out, plan.n_held_out)
+    seen = capture_layers(model, rows, layers)
     predicted = some(held_out, plan.n_predicted)
-    rows = []
+    figures, pairs = [], {}
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             chosen = some(training, plan.n_rows, seed)
             captured = capture_layers(model, chosen, layers, out=folder)
             for layer in layers:
-                _, row = measure_layer(
+                pair, figure = measure_layer(
                     model, layer, captured, seen, predicted, plan, seed
                 )
-                rows.append(row)
-                print(f"layer {layer.number}, seed {seed}: {row['seconds']:.0f} s")
-    print_layers(rows)
+                figures.append(figure)
+                pairs.setdefault(layer.number, pair)
+                print(f"layer {layer.number}, seed {seed}: {figure['seconds']:.0f} s")
+    print_layers(figures)
+    found = print_connections(pairs, layers, seen, tokenizer, plan.n_connections)
+    paths = save_pictures(
+        [one for one, _ in found], pairs, seen, rows, model, tokenizer, given.pictures
+    )
+    print(f"\n{len(paths)} pages and pictures in {given.pictures}")
     seconds = time.perf_counter() - start
     if not given.smoke:
-        record = {"model": about, "run": asdict(plan), "layers": rows}
+        record = {"model": about, "run": asdict(plan), "layers": figures}
+        record["connections"] = [described for _, described in found]
         write_record("language_model", {**record, "seconds": seconds})
-    print(f"\n{seconds:.0f} seconds")
+    print(f"{seconds:.0f} seconds")
+
+
+def print_connections(pairs, layers, seen, tokenizer, n):
+    """Find and print the `n` clearest connections of each kind over all layers."""
+    found = []
+    for layer in layers:
+        found += find_in_layer(pairs[layer.number], layer, seen, n)
+    chosen = []
+    for kind in KINDS:
+        of_kind = [one for one in found if one.kind == kind]
+        chosen += sorted(of_kind, key=lambda one: -one.score)[:n]
+    print("\nConnections found by search, the clearest first\n")
+    described = []
+    for one in chosen:
+        pair = pairs[one.layer.number]
+        described.append(describe(one, pair, one.layer, seen, tokenizer))
+        print_connection(described[-1])
+    return list(zip(chosen, described, strict=True))
 
 
 if __name__ == "__main__":
