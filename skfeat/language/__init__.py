@@ -6,18 +6,23 @@ loses when it runs on them.
 """
 
 from skfeat.language._ablation import AblationEffect, ablation_effect
+from skfeat.language._connection_page import ConnectionPage, connection_page
 from skfeat.language._connections import find_connections, read_connection
 from skfeat.language._contexts import Contexts, activating_contexts
+from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._replacement import ReplacementLoss, replacement_loss
 
 __all__ = [
     "AblationEffect",
+    "ConnectionPage",
     "Contexts",
     "LayerPair",
     "ReplacementLoss",
     "ablation_effect",
     "activating_contexts",
+    "connection_page",
+    "feature_tokens",
     "find_connections",
     "read_connection",
     "replacement_loss",
