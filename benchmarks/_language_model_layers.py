@@ -29,11 +29,11 @@ class Plan:
 
     n_rows: int = 200_000
     n_held_out: int = 50_000  # to measure features and maps on
-    n_predicted: int = 25_000  # to measure the model's loss on
+    n_predicted: int = 50_000  # to measure the model's loss on
     n_inputs: int = 1024
     n_outputs: int = 1024
-    k: int = 8
-    epochs: int = 8
+    k: int = 6
+    epochs: int = 5
     weights: float = 10.0  # of an output, on average
     hidden: int = 256  # units of the nonlinear map
     mlp_epochs: int = 3
