@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from _language_model_layers import batches
+from _language_model_layers import batches, rows_of
 
 from skfeat.language import (
     ablation_effect,
@@ -39,7 +39,7 @@ def find_in_layer(pair, layer, seen, n):
 
 def codes_of(pair, layer, seen):
     """Return the input and the output features of captured rows."""
-    X, Y = (seen.activations[name] for name in (layer.source, layer.module))
+    X, Y = rows_of(seen, layer)
     return pair.input_features(X), pair.output_features(Y)
 
 

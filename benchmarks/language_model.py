@@ -26,7 +26,7 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 
-from _common import print_table, write_record
+from _common import mean_and_spread, print_table, write_record
 from _language_model_connections import (
     KINDS,
     describe,
@@ -113,38 +113,38 @@ def get_text(tokenizer, context):
     ]
 
 
-def print_layers(rows):
-    """Print the figures of layers as three tables."""
-    features, maps, losses = [], [], []
-    for row in rows:
-        at = {"layer": row["layer"], "seed": row["seed"]}
-        features.append(
-            at
-            | {f"input {name}": value for name, value in row["input"].items()}
-            | {f"output {name}": value for name, value in row["output"].items()}
-        )
-        line = at | {"outputs": row["live outputs"]}
-        line["weights"] = row["weights an output"]
-        line["(median, most)"] = f"({row['median weights']:g}, {row['most weights']})"
-        line |= {f"R2 {name}": value for name, value in row["R2"].items()}
-        line["dense - sparse"] = row["R2"]["dense"] - row["R2"]["sparse"]
-        line["linear %"] = row["linear %"]
-        maps.append(line)
-        median = {f"median R2 {k}": v for k, v in row["median R2"].items()}
-        line |= {"median R2": " / ".join(f"{v:.2f}" for v in median.values())}
-        losses.append(at | {"": "loss"} | row["loss"])
-        recovered = row["recovered_mean"]
-        losses.append(at | {"": "recovered"} | recovered)
-    for title, table in (
-        ("Features, on held-out text", features),
-        ("Maps from input to output features, on held-out text", maps),
-        (
-            "Cross-entropy with the MLP replaced; recovered, of what its mean loses",
-            losses,
-        ),
-    ):
+TABLES = {
+    "features": "Features on held-out text",
+    "maps": "Maps from input to output features on held-out text",
+    "loss": "Cross-entropy with the MLP's output replaced, nats a token",
+    "of the mean": "Recovered of what the mean in its place loses",
+    "of zero": "Recovered of what zero in its place loses",
+}
+
+
+def print_layers(figures):
+    """Print a table for each part of the figures: means and spreads over seeds."""
+    layers = {}
+    for figure in figures:
+        layers.setdefault(figure["layer"], []).append(figure)
+    for part, title in TABLES.items():
         print(f"\n{title}\n")
-        print_table(table, list(table[0]))
+        rows = {
+            layer: {
+                name: mean_and_spread([figure[part][name] for figure in same])
+                for name in same[0][part]
+            }
+            for layer, same in layers.items()
+        }
+        names = list(next(iter(rows.values())))
+        print_table(
+            [
+                {"": name}
+                | {f"layer {layer}": row[name] for layer, row in rows.items()}
+                for name in names
+            ],
+            ["", *(f"layer {layer}" for layer in rows)],
+        )
 
 
 def main():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _language_model_mlp import ResidualMLP
 from _language_model_pruning import PrunedConnector, eliminate
 from _language_model_text import bytes_of, clean, split_books, train_tokenizer, windows
 from scipy import sparse
@@ -107,15 +106,6 @@ def test_pruned_connector():
             np.testing.assert_allclose(row.data, best.ravel(), rtol=1e-3)
 
 
-def test_nonlinear_map_is_no_worse_than_its_linear_part():
-    X, Y = codes()
-    linear = FeatureConnector(0.0, link="identity", fit_intercept=False).fit(X, Y)
-    idle = ResidualMLP(8, max_iter=1, learning_rate=1e-12, random_state=0).fit(X, Y)
-    np.testing.assert_allclose(idle.predict(X), linear.predict(X), atol=1e-3)
-    trained = ResidualMLP(32, max_iter=60, batch_size=50, random_state=0).fit(X, Y)
-    assert error_of(trained, X, Y) < 0.8 * error_of(linear, X, Y)
-
-
 @pytest.mark.slow
 def test_language_model(tmp_path):
     pytest.importorskip("transformers")
@@ -124,11 +114,16 @@ def test_language_model(tmp_path):
     if not (Path(os.environ.get("SKFEAT_DATA", "")) / "text").is_dir():
         pytest.skip("the books are not there: SKFEAT_DATA names no folder with text/")
     cache = tmp_path / "cache"
-    done = run("language_model.py", "--smoke", "--cache", cache, folder=tmp_path)
+    options = ["--smoke", "--cache", cache, "--pictures", tmp_path / "made"]
+    done = run("language_model.py", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Model tiny" in done.stdout
     assert "Cross-entropy with the MLP replaced" in done.stdout
     assert "nan" not in done.stdout
+    names = [path.name for path in (tmp_path / "made").iterdir()]
+    assert all(name.endswith((".html", ".png")) for name in names)
+    assert done.stdout.count("fires on") == sum(n.endswith(".html") for n in names)
+    assert any(name.startswith("or_0_layer1_OF1_") for name in names)
     assert {path.name for path in (cache / "tiny").iterdir()} >= {
         *("config.json", "model.safetensors", "tokenizer.json", "training.json")
     }
