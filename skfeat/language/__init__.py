@@ -6,10 +6,14 @@ loses when it runs on them.
 """
 
 from skfeat.language._layer_pair import LayerPair
+from skfeat.language._mlp_connector import MLPConnector
+from skfeat.language._pair_report import PairReport
 from skfeat.language._replacement import ReplacementLoss, replacement_loss
 
 __all__ = [
     "LayerPair",
+    "MLPConnector",
+    "PairReport",
     "ReplacementLoss",
     "replacement_loss",
 ]
