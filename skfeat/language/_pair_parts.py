@@ -161,3 +161,8 @@ def solve_ridge(xx: np.ndarray, xy: np.ndarray, ridge: float) -> np.ndarray:
     except linalg.LinAlgError:
         return solve_normal(xx, xy)
     return linalg.cho_solve(factor, xy / scale[:, None]) / scale[:, None]
+
+
+def predict_codes(model, codes) -> np.ndarray:
+    """Predict with any regressor: some drop the axis of a single output."""
+    return np.asarray(model.predict(codes)).reshape(codes.shape[0], -1)
