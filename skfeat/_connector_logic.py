@@ -146,9 +146,9 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
         See `connector_logic`.
     """
     weights = weights.astype(np.float64)
-    count = np.ones(len(y), dtype=np.int64)
-    count[len(y) - 1 :] = max(1, n_quiet)
-    rows = _Rows(x > threshold, x * weights, y, y > threshold, count)
+    # By columns, as they are looked at.
+    x = np.asfortranarray(x)
+    rows = _Rows(x > threshold, x * weights, y, y > threshold, n_quiet)
 
     positives, negatives = np.flatnonzero(weights > 0), np.flatnonzero(weights < 0)
     verdicts = {i: rows.suffices([i]) for i in positives.tolist()}
@@ -201,11 +201,12 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
 class _Rows:
     """Where the listed inputs and the output fire, and what the inputs contribute."""
 
-    def __init__(self, on, contributions, y, fired, count):
+    def __init__(self, on, contributions, y, fired, n_quiet):
         self.on, self.contributions, self.y, self.fired = on, contributions, y, fired
-        self.count = count
+        self.n_unseen = max(0, n_quiet - 1)  # beyond the last one, which is like them
         self.n_on = on.sum(axis=1)
         self.total = np.abs(contributions).sum(axis=1)
+        self.known: dict[tuple[int, ...], tuple] = {}
 
     def rate(self, rows) -> tuple[float, int]:
         """Return the share of some rows where the output fires, and their number."""
@@ -214,7 +215,7 @@ class _Rows:
 
     def number(self, rows) -> int:
         """Return how many rows there are of some, which may stand for many."""
-        return int(self.count[rows].sum())
+        return int(np.count_nonzero(rows) + self.n_unseen * rows[-1:].sum())
 
     def quality(self, rows) -> tuple[float, float, float]:
         """Judge some rows as a prediction of those where the output fires."""
@@ -224,14 +225,18 @@ class _Rows:
 
     def own_and_rest(self, group):
         """Return what some inputs contribute, and the size of what the others do."""
-        own = self.contributions[:, group]
-        return own.sum(axis=1), self.total - np.abs(own).sum(axis=1)
+        columns = [self.contributions[:, i] for i in group]
+        own, size = sum(columns), sum(map(np.abs, columns))
+        return own, self.total - size
 
     def alone(self, group):
         """Find the rows where only these inputs fire, and where they outweigh all."""
-        own, rest = self.own_and_rest(group)
-        on = self.on[:, group].all(axis=1)
-        return on & (self.n_on == len(group)), on & (own >= _DOMINANCE * rest)
+        if tuple(group) not in self.known:
+            own, rest = self.own_and_rest(group)
+            on = np.logical_and.reduce([self.on[:, i] for i in group])
+            found = on & (self.n_on == len(group)), on & (own >= _DOMINANCE * rest)
+            self.known[tuple(group)] = found
+        return self.known[tuple(group)]
 
     def suffices(self, group) -> bool | None:
         """Judge inputs of positive weight together; None means too few rows."""
@@ -261,7 +266,7 @@ class _Rows:
         """Return what an input is judged by."""
         on = self.on[:, i]
         alone, dominant = self.alone([i])
-        firing_rate = self.number(on) / self.count.sum()
+        firing_rate = self.number(on) / (len(on) + self.n_unseen)
         entry = {"firing_rate": firing_rate, "mean_output": _mean(self.y[on])}
         entry["mean_contribution"] = _mean(self.contributions[on, i])
         cases = {"firing": on, "alone": alone, "dominant": dominant}

@@ -1,5 +1,7 @@
 """Text in axes whose units are points: how much room there is, and how wide it is."""
 
+from skfeat.inspection._common import style
+
 _SHORTEST = 3  # letters that are left of a name, before the ellipsis
 
 
@@ -11,19 +13,20 @@ def room_of(ax):
     return box.width * 72 / figure.dpi, box.height * 72 / figure.dpi
 
 
-def text_width(ax, text, font, **text_kw):
+def text_width(ax, text, font, text_kw=None):
     """Return the width of a text in points."""
-    artist = put_text(ax, 0, 0, text, font, "black", **text_kw)
+    artist = put_text(ax, 0, 0, text, font, "black", text_kw=text_kw)
     width = artist.get_window_extent().width
     artist.remove()
     return width * 72 / ax.get_figure(root=True).dpi
 
 
-def put_text(ax, x, y, text, font, color, va="center_baseline", **text_kw):
+def put_text(ax, x, y, text, font, color, va="center_baseline", text_kw=None):
     """Write a text at a place, centred."""
     # A name is no formula, and takes no room from the axes.
-    options = {"fontsize": font, "color": color, "ha": "center", "va": va}
-    artist = ax.text(x, y, text, zorder=4, parse_math=False, **options | text_kw)
+    options = {"fontsize": font, "color": color, "zorder": 4, "parse_math": False}
+    options |= {"horizontalalignment": "center", "verticalalignment": va}
+    artist = ax.text(x, y, text, **style(options, text_kw))
     artist.set_in_layout(False)
     return artist
 

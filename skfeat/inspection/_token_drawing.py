@@ -33,6 +33,15 @@ class Passage:
     activations: np.ndarray
     effects: np.ndarray | None
     label: str
+    text_kw: dict[str, Any]
+
+    def measure(self, ax, font):
+        """Find the widths at a size: of small letters they do not shrink in step."""
+        sizes = {
+            text: text_width(ax, text, font, self.text_kw) / font
+            for text in set(self.texts)
+        }
+        self.widths = np.array([sizes[text] for text in self.texts])
 
 
 @dataclass
@@ -51,12 +60,13 @@ class Scale:
 
 
 def measured(ax, tokens, activations, effects, label, text_kw) -> Passage:
-    """Find the width of every text as the axes will draw it."""
-    font = 10.0
+    """Make the texts fit to be drawn, and find their widths."""
     texts = [_drawable(ax, text, text_kw) for text in tokens]
-    sizes = {t: text_width(ax, t, font, **text_kw) / font for t in set(texts)}
-    widths = np.array([sizes[text] for text in texts])
-    return Passage(texts, widths, activations, effects, _drawable(ax, label, {}))
+    label = _drawable(ax, label, text_kw)
+    widths = np.zeros(len(texts))
+    passage = Passage(texts, widths, activations, effects, label, text_kw)
+    passage.measure(ax, 10.0)
+    return passage
 
 
 def size_for(passages, label_width, font, n_bars, titled):
@@ -79,12 +89,7 @@ def draw_passages(ax, passages, scales, font, label_width, n_bars, box_kw, text_
     """
     width, height = room_of(ax)
     ax.set(xlim=(0, width), ylim=(0, height))
-    band = _BAR_BAND if n_bars else 0.0
-    while font > _SMALLEST_FONT:
-        lines = _lines(passages, width - label_width * font, font)
-        if _height(lines, passages, font) + band * font <= height:
-            break
-        font = max(_SMALLEST_FONT, 0.97 * font)
+    font = _fitting_font(ax, passages, font, label_width, n_bars, (width, height))
     left = label_width * font
     lines = _lines(passages, width - left, font)
     boxes, strips, texts = _Boxes(), _Boxes(), []
@@ -92,9 +97,9 @@ def draw_passages(ax, passages, scales, font, label_width, n_bars, box_kw, text_
     for passage, spans in zip(passages, lines, strict=True):
         if passage.label:
             x, middle = left - _LABEL_GAP * font, y - _BOX / 2 * font
-            options = {"ha": "right"} | text_kw
+            options = {"horizontalalignment": "right", **text_kw}
             texts.append(
-                put_text(ax, x, middle, passage.label, font, "0.35", **options)
+                put_text(ax, x, middle, passage.label, font, "0.35", text_kw=options)
             )
         inks = [ink_on(color) for color in scales[0].hex_colors(passage.activations)]
         widths = np.minimum(_box_widths(passage, font), width - left)
@@ -107,7 +112,7 @@ def draw_passages(ax, passages, scales, font, label_width, n_bars, box_kw, text_
                     most = widths[i] - 2 * _PADDING * font
                     text, _ = shortened(ax, text, font, most)
                 at = (x + widths[i] / 2, y - _BOX / 2 * font)
-                texts.append(put_text(ax, *at, text, font, inks[i], **text_kw))
+                texts.append(put_text(ax, *at, text, font, inks[i], text_kw=text_kw))
                 if passage.effects is not None:
                     below = y - _BOX * font
                     strips.add(x, below, widths[i], _STRIP * font, passage.effects[i])
@@ -125,6 +130,23 @@ def draw_passages(ax, passages, scales, font, label_width, n_bars, box_kw, text_
         bars.append(_color_bar(ax, scale, every, (x, y, size, _BAR * font), font))
         x += size + _BAR_SPACE * font
     return drawn, effects, texts, bars
+
+
+def _fitting_font(ax, passages, font, label_width, n_bars, room):
+    """Return the largest font at which all fits, the passages measured with it."""
+    width, height = room
+    band = _BAR_BAND if n_bars else 0.0
+    larger = font + 1
+    while larger > font:
+        larger = font
+        for passage in passages:
+            passage.measure(ax, font)
+        while font > _SMALLEST_FONT:
+            lines = _lines(passages, width - label_width * font, font)
+            if _height(lines, passages, font) + band * font <= height:
+                break
+            font = max(_SMALLEST_FONT, 0.97 * font)
+    return font
 
 
 def _known(values):
@@ -154,7 +176,9 @@ def _color_bar(ax, scale, values, bounds, font):
 def label_width(ax, passages) -> float:
     """Return the width of the widest label and the gap beside it, in font sizes."""
     font = 10.0
-    widths = [text_width(ax, p.label, font) / font for p in passages if p.label]
+    widths = [
+        text_width(ax, p.label, font, p.text_kw) / font for p in passages if p.label
+    ]
     return max(widths) + _LABEL_GAP if widths else 0.0
 
 
@@ -215,7 +239,7 @@ def _drawable(ax, text, text_kw) -> str:
         return text
     from matplotlib import font_manager
 
-    artist = put_text(ax, 0, 0, "", 10.0, "black", **text_kw)
+    artist = put_text(ax, 0, 0, "", 10.0, "black", text_kw=text_kw)
     properties = artist.get_fontproperties().copy()
     artist.remove()
     known: set[int] = set()

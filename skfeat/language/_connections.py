@@ -225,10 +225,9 @@ class _Reader:
         # All other rows are alike: one row at the end stands for them.
         n_quiet = self.n_rows - len(rows)
         size = len(rows) + (n_quiet > 0)
-        count = np.ones(size)
-        count[len(rows) :] = n_quiet
         listed = len(inputs[: self.max_inputs])
-        x, predicted = np.zeros((size, listed)), np.full(size, self.intercept[output])
+        x = np.zeros((size, listed), order="F")
+        predicted = np.full(size, self.intercept[output], dtype=np.float64)
         for i, (at, values) in enumerate(columns):
             here = self.place[at]
             predicted[here] += weights[i] * values
@@ -240,8 +239,11 @@ class _Reader:
         if measured is not None:
             y = np.zeros(size)
             y[self.place[measured[0]]] = measured[1]
-            r2 = _r2(y, predicted, count)
-        if count @ (y > self.threshold) < min_firings:
+            r2 = _r2(y, predicted, n_quiet)
+        n_firings = np.count_nonzero(y > self.threshold)
+        if n_quiet and y[-1] > self.threshold:
+            n_firings += n_quiet - 1
+        if n_firings < min_firings:
             return None
         return self._read(output, inputs, weights, x, y, n_quiet, r2)
 
@@ -300,7 +302,13 @@ def _columns(name, value, n_rows, n_columns):
     return matrix
 
 
-def _r2(y, predicted, count) -> float:
-    mean = (count @ y) / count.sum()
-    total = count @ (y - mean) ** 2
-    return float(1 - count @ (y - predicted) ** 2 / total) if total > 0 else np.nan
+def _r2(y, predicted, n_quiet) -> float:
+    """Return R2 where the last row stands for `n_quiet` rows, 0 for none but itself."""
+    n_unseen = max(0, n_quiet - 1)
+
+    def total(values):
+        return values.sum() + n_unseen * values[-1]
+
+    deviation = total((y - total(y) / (len(y) + n_unseen)) ** 2)
+    error = total((y - predicted) ** 2)
+    return float(1 - error / deviation) if deviation > 0 else np.nan
