@@ -163,30 +163,36 @@ def main():
     rows = some(held_out, plan.n_held_out)
     seen = capture_layers(model, rows, layers)
     predicted = some(held_out, plan.n_predicted)
-    figures, pairs = [], {}
+    record = {"model": about, "run": asdict(plan), "layers": [], "connections": []}
+
+    def keep():
+        record["seconds"] = time.perf_counter() - start
+        if not given.smoke:
+            write_record("language_model", record)
+
+    pairs = {}
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             chosen = some(training, plan.n_rows, seed)
             captured = capture_layers(model, chosen, layers, out=folder)
             for layer in layers:
-                pair, figure = measure_layer(
+                pair, figures = measure_layer(
                     model, layer, captured, seen, predicted, plan, seed
                 )
-                figures.append(figure)
+                record["layers"].append(figures)
                 pairs.setdefault(layer.number, pair)
-                print(f"layer {layer.number}, seed {seed}: {figure['seconds']:.0f} s")
-    print_layers(figures)
+                seconds = figures["seconds"]
+                print(f"layer {layer.number}, seed {seed}: {seconds:.0f} s", flush=True)
+        keep()
+    print_layers(record["layers"])
     found = print_connections(pairs, layers, seen, tokenizer, plan.n_connections)
+    record["connections"] = [described for _, described in found]
     paths = save_pictures(
         [one for one, _ in found], pairs, seen, rows, model, tokenizer, given.pictures
     )
     print(f"\n{len(paths)} pages and pictures in {given.pictures}")
-    seconds = time.perf_counter() - start
-    if not given.smoke:
-        record = {"model": about, "run": asdict(plan), "layers": figures}
-        record["connections"] = [described for _, described in found]
-        write_record("language_model", {**record, "seconds": seconds})
-    print(f"{seconds:.0f} seconds")
+    keep()
+    print(f"{record['seconds']:.0f} seconds")
 
 
 def print_connections(pairs, layers, seen, tokenizer, n):
