@@ -25,12 +25,15 @@ def rows(n=600, d=8, seed=0):
     return X, np.maximum(X @ weights, 0)
 
 
+MIN = 140
+
+
 def part(m=16, **params):
     params = {"k": 4, "max_iter": 20, "dead_features": "ignore"} | params
     return SparseAutoencoder(m, **params)
 
 
-def fitted(seed=0, min_events=30, **params):
+def fitted(seed=0, min_events=MIN, **params):
     X, Y = rows()
     pair = LayerPair(
         part(), part(12), min_events=min_events, random_state=seed, **params
@@ -52,7 +55,7 @@ def test_features_are_the_codes_that_fire_often_enough(pair):
         ("output", pair.output_autoencoder_.transform(Y), pair.output_features(Y)),
     ]:
         events = (codes != 0).sum(axis=0)
-        live = np.flatnonzero(events >= 30)
+        live = np.flatnonzero(events >= MIN)
         assert 0 < len(live) < codes.shape[1], "the data shall test both"
         np.testing.assert_array_equal(getattr(pair, f"{name}_events_"), events)
         np.testing.assert_array_equal(getattr(pair, f"live_{name}s_"), live)
@@ -157,7 +160,7 @@ def test_fitted_autoencoders_are_used_as_they_are(pair):
         FrozenEstimator(part_)
         for part_ in (pair.input_autoencoder_, pair.output_autoencoder_)
     ]
-    again = clone(LayerPair(*frozen, min_events=30)).fit(X, Y)
+    again = clone(LayerPair(*frozen, min_events=MIN)).fit(X, Y)
     assert again.input_autoencoder_ is pair.input_autoencoder_
     np.testing.assert_array_equal(again.coef_.toarray(), pair.coef_.toarray())
 
@@ -177,7 +180,7 @@ def test_mapped_files_give_the_same(pair, tmp_path):
         FrozenEstimator(part_)
         for part_ in (other.input_autoencoder_, other.output_autoencoder_)
     ]
-    again = LayerPair(*frozen, min_events=30).fit(X, Y)
+    again = LayerPair(*frozen, min_events=MIN).fit(X, Y)
     np.testing.assert_array_equal(again.coef_.toarray(), other.coef_.toarray())
     np.testing.assert_array_equal(again.predict(X), other.predict(mapped[0]))
     assert again.score(X, Y) == other.score(*mapped)
@@ -193,7 +196,7 @@ def test_seed_pickle_and_search(pair):
         for part_ in (pair.input_autoencoder_, pair.output_autoencoder_)
     ]
     search = GridSearchCV(
-        LayerPair(*frozen, min_events=10), {"n_nonzero_coefs": [0, 1, 4]}, cv=2
+        LayerPair(*frozen, min_events=MIN // 2), {"n_nonzero_coefs": [0, 1, 4]}, cv=2
     ).fit(X, Y)
     assert search.best_params_["n_nonzero_coefs"] == 4
 
@@ -252,8 +255,8 @@ def test_bad_input_gets_one_sentence(pair):
 
 
 COMMON = LayerPair(
-    SparseAutoencoder(max_iter=20),
-    SparseAutoencoder(max_iter=20),
+    SparseAutoencoder(max_iter=50),
+    SparseAutoencoder(max_iter=50),
     min_events=1,
     random_state=0,
 )

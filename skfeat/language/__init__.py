@@ -11,6 +11,8 @@ from skfeat.language._connections import find_connections, read_connection
 from skfeat.language._contexts import Contexts, activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._layer_pair import LayerPair
+from skfeat.language._mlp_connector import MLPConnector
+from skfeat.language._pair_report import PairReport
 from skfeat.language._replacement import ReplacementLoss, replacement_loss
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "ConnectionPage",
     "Contexts",
     "LayerPair",
+    "MLPConnector",
+    "PairReport",
     "ReplacementLoss",
     "ablation_effect",
     "activating_contexts",

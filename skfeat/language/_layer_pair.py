@@ -23,8 +23,10 @@ from skfeat.language._pair_parts import (
     floating,
     live_features,
     one_autoencoder,
+    predict_codes,
     sparse_codes,
 )
+from skfeat.language._pair_report import make_report
 from skfeat.metrics._reconstruction import check_weights, fvu_in_blocks
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._sklearn import (
@@ -147,8 +149,8 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     >>> from skfeat.language import LayerPair
     >>> X, codes, _ = make_sparse_features(2000, 12, 24, random_state=0)
     >>> Y = np.maximum(codes[:, :8].toarray() - codes[:, 8:16].toarray(), 0)
-    >>> parts = [SparseAutoencoder(m, k=3, random_state=0) for m in (24, 8)]
-    >>> pair = LayerPair(*parts, n_nonzero_coefs=4).fit(X, Y)
+    >>> parts = [SparseAutoencoder(m, k=3, max_iter=50) for m in (24, 8)]
+    >>> pair = LayerPair(*parts, n_nonzero_coefs=4, random_state=0).fit(X, Y)
     >>> pair.connector_.coef_.nnz <= 4 * len(pair.live_outputs_)
     True
     >>> pair.predict(X).shape
@@ -243,9 +245,12 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         codes_in, codes_out = map(sparse_codes, autoencoders, (X, y))
         self.input_events_ = count_events(codes_in)
         self.output_events_ = count_events(codes_out)
-        self.live_inputs_ = live_features(self.input_events_, self.min_events, "input")
-        self.live_outputs_ = live_features(
-            self.output_events_, self.min_events, "output"
+        self.live_inputs_, self.live_outputs_ = (
+            live_features(events, self.min_events, len(X), name)
+            for events, name in (
+                (self.input_events_, "input"),
+                (self.output_events_, "output"),
+            )
         )
         codes_in = codes_in[:, self.live_inputs_]
         codes_out = codes_out[:, self.live_outputs_]
@@ -276,13 +281,11 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         """
         model = self._connector(connector)
         X = self._check_inputs(X, reset=False)
-        decoder = self.output_autoencoder_
-        components = decoder.components_[self.live_outputs_]
-        predicted = np.empty((len(X), components.shape[1]), floating(X[:1]).dtype)
+        shape = (len(X), len(self.output_mean_))
+        predicted = np.empty(shape, floating(X[:1]).dtype)
         for block, rows in row_blocks(X, _ROWS):
             codes = sparse_codes(self.input_autoencoder_, rows, self.live_inputs_)
-            features = _predict(model, codes)
-            predicted[block] = features @ components + decoder.intercept_
+            predicted[block] = self.decode_features(predict_codes(model, codes))
         return predicted.ravel() if self._y_is_1d else predicted
 
     def predict_features(self, X, connector="sparse"):
@@ -306,7 +309,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             If there is no such map.
         """
         model = self._connector(connector)
-        return _predict(model, self.input_features(X))
+        return predict_codes(model, self.input_features(X))
 
     def input_features(self, X):
         """Encode rows of the residual stream into the live input features.
@@ -343,6 +346,22 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         y = self._check_outputs(y, reset=False)
         codes = sparse_codes(self.output_autoencoder_, y, self.live_outputs_)
         return _align_api_if_sparse(codes)
+
+    def decode_features(self, features):
+        """Decode live output features into rows of the MLP's output.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, n_live_outputs)
+            One column for each of `live_outputs_`; the other features are zero.
+
+        Returns
+        -------
+        ndarray of shape (n, d_out)
+        """
+        check_is_fitted(self)
+        decoder = self.output_autoencoder_
+        return features @ decoder.components_[self.live_outputs_] + decoder.intercept_
 
     def reconstruct(self, y):
         """Reconstruct rows of the MLP's output from all of their own features.
@@ -394,6 +413,27 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         weights = check_weights(sample_weight, y)
         return 1.0 - fvu_in_blocks(y.__getitem__, predicted.__getitem__, weights)
 
+    def report(self, X, y):
+        """Measure the features and the maps between them, best on held-out rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows of the residual stream before the MLP.
+        y : array-like of shape (n, d_out) or (n,)
+            Rows of the MLP's output.
+
+        Returns
+        -------
+        PairReport
+            Columns with an entry for each live output feature, and `totals`.
+        """
+        check_is_fitted(self)
+        X = self._check_inputs(X, reset=False)
+        y = self._check_outputs(y, reset=False)
+        check_consistent_length(X, y)
+        return make_report(self, X, y)
+
     def formula(self, feature, *, max_terms=None):
         """Write an output feature as a weighted sum of input features.
 
@@ -427,15 +467,25 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         )
         return f"OF_{feature}{formula[formula.index(' = ') :]}"
 
-    def _connector(self, name):
+    def connectors(self):
+        """Return the fitted maps between the live features.
+
+        Returns
+        -------
+        dict of str to regressor
+            "sparse", "dense" and, if there is one, "nonlinear".
+        """
         check_is_fitted(self)
-        held = {
+        return {
             key: getattr(self, attribute)
             for key, attribute in _CONNECTORS.items()
             if hasattr(self, attribute)
         }
+
+    def _connector(self, name):
+        held = self.connectors()
         if not isinstance(name, str) or name not in held:
-            hint = " and nonlinear_connector is None" if name == "nonlinear" else ""
+            hint = "; nonlinear_connector is None" if name == "nonlinear" else ""
             raise ValueError(
                 f"connector must be one of {', '.join(map(repr, held))}. Got {name!r} "
                 f"instead{hint}."
@@ -451,9 +501,9 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return checked
 
     def _check_outputs(self, y, *, reset):
-        y = np.asarray(y) if np.ndim(y) == 1 else y
-        one_column = np.ndim(y) == 1
-        y = check_rows(y.reshape(-1, 1) if one_column else y, "y", self)
+        y = check_rows(y, "y", self, ensure_2d=False)
+        one_column = y.ndim == 1
+        y = y.reshape(-1, 1) if one_column else y
         if reset:
             self._y_is_1d = one_column
         elif y.shape[1] != len(self.output_mean_):
@@ -540,8 +590,3 @@ def _mean(rows) -> np.ndarray:
     for _, block in row_blocks(rows):
         total += block.sum(axis=0, dtype=np.float64)
     return (total / len(rows)).astype(floating(rows[:1]).dtype)
-
-
-def _predict(model, codes) -> np.ndarray:
-    """Predict with any regressor: some drop the axis of a single output."""
-    return np.asarray(model.predict(codes)).reshape(codes.shape[0], -1)

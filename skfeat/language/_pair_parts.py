@@ -21,7 +21,7 @@ from skfeat.utils._rows import mapped_file, row_blocks
 _ROWS = 4096
 
 
-def check_rows(X, name: str, estimator) -> np.ndarray:
+def check_rows(X, name: str, estimator, *, ensure_2d: bool = True) -> np.ndarray:
     """Validate rows of real numbers, those of a mapped file without a copy.
 
     Raises
@@ -30,10 +30,11 @@ def check_rows(X, name: str, estimator) -> np.ndarray:
         If they are not finite, or are no table.
     """
     X = as_numpy(X, name)
-    options = {"estimator": estimator, "input_name": name}
+    options: dict = {"estimator": estimator, "input_name": name}
     on_disk = isinstance(X, np.ndarray) and mapped_file(X) is not None
     if not (on_disk and X.ndim == 2 and X.dtype.kind in "fiu" and X.itemsize <= 8):
-        return check_array(X, dtype=[np.float64, np.float32], **options)
+        options |= {"dtype": [np.float64, np.float32], "ensure_2d": ensure_2d}
+        return check_array(X, **options)
     X = check_array(X, dtype=None, ensure_all_finite=False, **options)
     for _, rows in row_blocks(X):
         kind = type(estimator).__name__
@@ -100,7 +101,9 @@ def count_events(codes: sparse.csr_array) -> np.ndarray:
     return np.bincount(codes.indices, minlength=codes.shape[1])
 
 
-def live_features(events: np.ndarray, min_events: int, name: str) -> np.ndarray:
+def live_features(
+    events: np.ndarray, min_events: int, n_rows: int, name: str
+) -> np.ndarray:
     """Return the features that fire often enough.
 
     Raises
@@ -112,7 +115,8 @@ def live_features(events: np.ndarray, min_events: int, name: str) -> np.ndarray:
     if not len(live):
         raise ValueError(
             f"min_events={min_events} leaves no {name} feature: the most frequent one "
-            f"fires in {events.max(initial=0)} of the rows; lower it or give more rows."
+            f"fires in {events.max(initial=0)} of n_samples={n_rows} rows; lower it or "
+            f"give more rows."
         )
     return live
 
@@ -157,3 +161,8 @@ def solve_ridge(xx: np.ndarray, xy: np.ndarray, ridge: float) -> np.ndarray:
     except linalg.LinAlgError:
         return solve_normal(xx, xy)
     return linalg.cho_solve(factor, xy / scale[:, None]) / scale[:, None]
+
+
+def predict_codes(model, codes) -> np.ndarray:
+    """Predict with any regressor: some drop the axis of a single output."""
+    return np.asarray(model.predict(codes)).reshape(codes.shape[0], -1)

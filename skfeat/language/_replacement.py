@@ -179,8 +179,9 @@ def replacement_loss(
     ... )
     >>> batches = [torch.randint(50, (4, 32)) for _ in range(8)]
     >>> rows = capture(model, batches, ["0", "1"]).activations
-    >>> part = SparseAutoencoder(16, k=4, random_state=0)
-    >>> pair = LayerPair(part, part, min_events=10).fit(rows["0"], rows["1"])
+    >>> part = SparseAutoencoder(16, k=4, max_iter=50)
+    >>> pair = LayerPair(part, part, min_events=10, random_state=0)
+    >>> pair = pair.fit(rows["0"], rows["1"])
     >>> table = replacement_loss(model, batches, "1", pair, source="0")
     >>> table.replacement
     ['original', 'reconstruction', 'dense', 'sparse', 'mean', 'zero']
@@ -222,9 +223,8 @@ def _replacements(pair):
     def mapped(connector):
         return lambda source, rows: pair.predict(source, connector)
 
-    connectors = ["dense", "sparse"]
-    if hasattr(pair, "nonlinear_connector_"):
-        connectors.append("nonlinear")
+    held = pair.connectors()
+    connectors = [name for name in ("dense", "sparse", "nonlinear") if name in held]
     return {
         "reconstruction": lambda source, rows: pair.reconstruct(rows),
         **{name: mapped(name) for name in connectors},
