@@ -78,21 +78,23 @@ class ConnectionPage:
         self.sections = sections
         self.title = title
 
-    def plot(self, index=0, *, width=9.0, font_size=9):
+    def plot(self, index=0, *, figure=None, width=9.0, font_size=9):
         """Draw one connection: its reading, and the passages of its features.
 
         Parameters
         ----------
         index : int, default=0
             Which of the sections.
+        figure : matplotlib Figure or SubFigure, default=None
+            An empty one to draw in; None: a new one, as high as is needed.
         width : float, default=9.0
-            Of the figure, in inches.
+            Of a new figure, in inches.
         font_size : float, default=9
             Largest size of the text.
 
         Returns
         -------
-        figure : matplotlib Figure
+        matplotlib Figure or SubFigure
             With an axes a feature, the output's first.
         """
         check_matplotlib_support("ConnectionPage.plot")
@@ -102,28 +104,21 @@ class ConnectionPage:
         section = self.sections[index]
         # Room for title and colour bars, then so much a passage.
         heights = [6.5 + 3.4 * len(one.tokens) for one in section.displays]
-        size = (width, (sum(heights) + 5) * font_size / 72)
-        figure, axes = plt.subplots(
-            len(heights),
-            figsize=size,
-            layout="constrained",
-            squeeze=False,
-            height_ratios=heights,
-        )
-        connection, label_of = section.connection, _label_of(section)
-        reading = _labelled(connection.logic.formula, label_of)
-        title = f"{connection.name} ({section.labels[0]}) = {reading}"
-        lines = textwrap.wrap(title, int(width * 72 / (0.6 * font_size)))
-        figure.suptitle(
-            "\n".join(lines),
-            fontsize=1.1 * font_size,
-            parse_math=False,
-            ha="left",
-            x=0.01,
-        )
+        if figure is None:
+            size = (width, (sum(heights) + 5) * font_size / 72)
+            figure = plt.figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)
+        reading = _labelled(section.connection.logic.formula, _label_of(section))
+        title = f"{section.connection.name} ({section.labels[0]}) = {reading}"
+        room = figure.bbox.width * 72 / axes[0, 0].get_figure(root=True).dpi
+        lines = textwrap.wrap(title, int(room / (0.6 * font_size)))
+        style = {"fontsize": 1.1 * font_size, "parse_math": False, "ha": "left"}
+        figure.suptitle("\n".join(lines), x=0.01, **style)
         for ax, display in zip(axes[:, 0], section.displays, strict=True):
             display.plot(ax=ax, font_size=font_size)
-            ax.title.set_fontsize(font_size)
+            ax.set_title(
+                display.title, fontsize=font_size, loc="left", parse_math=False
+            )
         return figure
 
     def to_html(self) -> str:
@@ -339,8 +334,8 @@ def _evidence(logic, label_of) -> str:
     lines = []
     for number, row in enumerate(rows):
         tag = "td" if number else "th"
-        cells = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
-        lines.append(f"<tr>{cells}</tr>\n")
+        tagged = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        lines.append(f"<tr>{tagged}</tr>\n")
     return f'<table class="e">\n{"".join(lines)}</table>'
 
 
