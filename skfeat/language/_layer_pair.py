@@ -366,7 +366,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return features @ decoder.components_[self.live_outputs_] + decoder.intercept_
 
     def reconstruct(self, y):
-        """Reconstruct rows of the MLP's output from all of their own features.
+        """Reconstruct rows of the MLP's output from their own features, live or not.
 
         Parameters
         ----------
@@ -376,7 +376,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Returns
         -------
         ndarray of shape (n, d_out) or (n,)
-            What no map to the output features can better in general.
+            What an exact map to the output features would lead to.
         """
         check_is_fitted(self)
         y = self._check_outputs(y, reset=False)
