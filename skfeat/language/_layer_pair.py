@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import MultiOutputMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
@@ -19,12 +18,15 @@ from skfeat._unwrap_parts import fit_part, one_each
 from skfeat.language._pair_parts import (
     check_rows,
     count_events,
+    default_connector,
     fit_dense,
     floating,
     live_features,
+    mean_row,
     one_autoencoder,
     predict_codes,
     sparse_codes,
+    whole_weights,
 )
 from skfeat.language._pair_report import make_report
 from skfeat.metrics._reconstruction import check_weights, fvu_in_blocks
@@ -62,14 +64,15 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Cloned and fitted to the rows of X. One that is fitted already, here or by
         another library (see :mod:`skfeat.interop`), is used as it is if it comes in a
         ``sklearn.frozen.FrozenEstimator``. ``None`` means
-        ``SparseAutoencoder(k=min(32, d / 2))`` for rows of d columns.
+        ``SparseAutoencoder(16 * d, k=min(8, d / 2))`` for rows of d columns: the fewer
+        features are active at a time, the fewer weights explain another.
 
     output_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None
         The same for the rows of y.
 
     connector : FeatureConnector or None, default=None
         Cloned and fitted to the codes of the live features. ``None`` means
-        ``FeatureConnector(link="identity", fit_intercept=False)``.
+        ``FeatureConnector(link="identity", fit_intercept=False, candidates=6)``.
 
     nonlinear_connector : regressor or None, default=None
         A second one, without a budget, to tell by :meth:`report` how linear the output
@@ -254,7 +257,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         )
         codes_in = codes_in[:, self.live_inputs_]
         codes_out = codes_out[:, self.live_outputs_]
-        self.output_mean_ = _mean(y)
+        self.output_mean_ = mean_row(y)
         self._fit_connectors(codes_in, codes_out, seeds[2], context, data)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
@@ -364,7 +367,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return features @ decoder.components_[self.live_outputs_] + decoder.intercept_
 
     def reconstruct(self, y):
-        """Reconstruct rows of the MLP's output from all of their own features.
+        """Reconstruct rows of the MLP's output from their own features, live or not.
 
         Parameters
         ----------
@@ -374,7 +377,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Returns
         -------
         ndarray of shape (n, d_out) or (n,)
-            What no map to the output features can better in general.
+            What an exact map to the output features would lead to.
         """
         check_is_fitted(self)
         y = self._check_outputs(y, reset=False)
@@ -537,8 +540,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return parts
 
     def _fit_connectors(self, codes_in, codes_out, seed, context, data):
-        default = FeatureConnector(link="identity", fit_intercept=False)
-        connector = default if self.connector is None else self.connector
+        connector = default_connector() if self.connector is None else self.connector
         connector = one_each([connector], [seed], "connector", FeatureConnector)[0]
         n_outputs = codes_out.shape[1]
         if self.n_nonzero_coefs is not None:
@@ -565,15 +567,9 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                 f"{connector.coef_.nnz / n_outputs:.3g} an output"
             )
         self.connector_ = connector
-        self.coef_ = self._whole(connector.coef_)
-
-    def _whole(self, coef):
-        """Return the weights between live features by the numbers of all."""
         shape = (len(self.output_events_), len(self.input_events_))
-        coef = sparse.coo_array(coef)
-        rows, columns = coef.coords
-        places = (self.live_outputs_[rows], self.live_inputs_[columns])
-        return _align_api_if_sparse(sparse.csr_array((coef.data, places), shape=shape))
+        live = (self.live_outputs_, self.live_inputs_)
+        self.coef_ = _align_api_if_sparse(whole_weights(connector.coef_, live, shape))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")
@@ -583,10 +579,3 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         # Codes keep what is common in y, which need not be what a check asks for.
         tags.regressor_tags.poor_score = True
         return tags
-
-
-def _mean(rows) -> np.ndarray:
-    total = np.zeros(rows.shape[1])
-    for _, block in row_blocks(rows):
-        total += block.sum(axis=0, dtype=np.float64)
-    return (total / len(rows)).astype(floating(rows[:1]).dtype)
