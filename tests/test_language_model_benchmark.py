@@ -118,7 +118,7 @@ def test_language_model(tmp_path):
     done = run("language_model.py", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Model tiny" in done.stdout
-    assert "Cross-entropy with the MLP replaced" in done.stdout
+    assert "Cross-entropy with the MLP's output replaced" in done.stdout
     assert "nan" not in done.stdout
     names = [path.name for path in (tmp_path / "made").iterdir()]
     assert all(name.endswith((".html", ".png")) for name in names)
