@@ -19,6 +19,7 @@ from skfeat._unwrap_parts import fit_part, one_each
 from skfeat.language._pair_parts import (
     check_rows,
     count_events,
+    default_connector,
     fit_dense,
     floating,
     live_features,
@@ -62,14 +63,15 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Cloned and fitted to the rows of X. One that is fitted already, here or by
         another library (see :mod:`skfeat.interop`), is used as it is if it comes in a
         ``sklearn.frozen.FrozenEstimator``. ``None`` means
-        ``SparseAutoencoder(k=min(32, d / 2))`` for rows of d columns.
+        ``SparseAutoencoder(16 * d, k=min(8, d / 2))`` for rows of d columns: the fewer
+        features are active at a time, the fewer weights explain another.
 
     output_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None
         The same for the rows of y.
 
     connector : FeatureConnector or None, default=None
         Cloned and fitted to the codes of the live features. ``None`` means
-        ``FeatureConnector(link="identity", fit_intercept=False)``.
+        ``FeatureConnector(link="identity", fit_intercept=False, candidates=6)``.
 
     nonlinear_connector : regressor or None, default=None
         A second one, without a budget, to tell by :meth:`report` how linear the output
@@ -537,8 +539,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return parts
 
     def _fit_connectors(self, codes_in, codes_out, seed, context, data):
-        default = FeatureConnector(link="identity", fit_intercept=False)
-        connector = default if self.connector is None else self.connector
+        connector = default_connector() if self.connector is None else self.connector
         connector = one_each([connector], [seed], "connector", FeatureConnector)[0]
         n_outputs = codes_out.shape[1]
         if self.n_nonzero_coefs is not None:

@@ -9,6 +9,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skfeat._feature_connector import FeatureConnector
 from skfeat._sparse_autoencoder import SparseAutoencoder
 from skfeat._unwrap_parts import one_each
 from skfeat.kernels._inference import encode
@@ -70,7 +71,12 @@ def one_autoencoder(part, seed: int, name: str, width: int) -> SparseAutoencoder
 
 def default_autoencoder(width: int) -> SparseAutoencoder:
     """Return the autoencoder of rows of so many columns, unless one is given."""
-    return SparseAutoencoder(k=min(32, max(1, width // 2)))
+    return SparseAutoencoder(16 * width, k=min(8, max(1, width // 2)))
+
+
+def default_connector() -> FeatureConnector:
+    """Return the connector of live features, unless one is given."""
+    return FeatureConnector(link="identity", fit_intercept=False, candidates=6)
 
 
 def floating(rows: np.ndarray) -> np.ndarray:
