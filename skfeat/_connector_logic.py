@@ -220,8 +220,8 @@ class _Rows:
     def quality(self, rows) -> tuple[float, float, float]:
         """Judge some rows as a prediction of those where the output fires."""
         both, n, n_fired = map(self.number, (rows & self.fired, rows, self.fired))
-        shares = [both / m if m else np.nan for m in (n, n_fired)]
-        return *shares, (2 * both / (n + n_fired) if n + n_fired else 0.0)
+        precision, recall = (both / m if m else np.nan for m in (n, n_fired))
+        return precision, recall, 2 * both / (n + n_fired) if n + n_fired else 0.0
 
     def own_and_rest(self, group):
         """Return what some inputs contribute, and the size of what the others do."""

@@ -56,3 +56,39 @@ def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
         return tensor_of(value[index], None) if index < len(value) else None
     tensors = (tensor_of(entry, None) for entry in value)
     return next((tensor for tensor in tensors if tensor is not None), None)
+
+
+def put_tensor(output, old, new):
+    """Return what a module gave, with another tensor in the place of one."""
+    if output is old:
+        return new
+    if isinstance(output, Mapping):
+        changed = {key: put_tensor(value, old, new) for key, value in output.items()}
+        return type(output)(**changed)
+    if isinstance(output, tuple | list):
+        entries = [put_tensor(value, old, new) for value in output]
+        named = hasattr(output, "_fields")
+        return type(output)(*entries) if named else type(output)(entries)
+    return output
+
+
+def logits_of(output, shape, number) -> torch.Tensor:
+    """Find the logits in what a model returns for the `number`-th batch.
+
+    Raises
+    ------
+    ValueError
+        If there are none for each of the tokens of shape (n_sequences, length).
+    """
+    logits = getattr(output, "logits", None)
+    if logits is None and isinstance(output, Mapping):
+        logits = output.get("logits")
+    if logits is None:
+        logits = tensor_of(output, None)
+    if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != shape:
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(output)
+        raise ValueError(
+            f"model must return logits of shape {(*shape, 'vocabulary')} for batch "
+            f"{number}, as a tensor or as .logits. Got {got} instead."
+        )
+    return logits

@@ -13,11 +13,9 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.capture._hooks import logits_of, put_tensor, run_hooked, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
 from skfeat.language._checks import check_int
-from skfeat.language._replacement import _logits_of as logits_of
-from skfeat.language._replacement import _put as put_tensor
 from skfeat.utils._arrays import as_numpy
 
 

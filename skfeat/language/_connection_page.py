@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from skfeat.inspection._token_html import html_page
 from skfeat.language._checks import check_codes, check_column, check_int
 from skfeat.language._contexts import activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
+from skfeat.utils._sklearn import check_matplotlib_support
 
 _STYLE = """
 .skfeat-connection{font-family:sans-serif;margin:0 0 2.5em}
 .skfeat-connection h2{font-size:1.25em;margin:.4em 0}
 .skfeat-connection p{margin:.3em 0}
-.skfeat-connection .f{font-family:monospace;overflow-x:auto;white-space:nowrap}
+.skfeat-connection .f{font-family:monospace}
 .skfeat-connection table.e{border-collapse:collapse;margin:.6em 0;font-size:14px}
 .skfeat-connection table.e th,.skfeat-connection table.e td{text-align:right;
 padding:.15em .7em;border:0;border-bottom:1px solid #8886;background:none}
@@ -36,6 +38,7 @@ _MEANING = {
     "mixed": "No simple logic explains where it fires.",
     "none": "It never fires, or no input does.",
 }
+_UNKNOWN = "–"
 _COLUMNS = {
     "weight": "weight",
     "role": "role",
@@ -74,6 +77,49 @@ class ConnectionPage:
     def __init__(self, sections, title):
         self.sections = sections
         self.title = title
+
+    def plot(self, index=0, *, figure=None, width=9.0, font_size=9):
+        """Draw one connection: its reading, and the passages of its features.
+
+        Parameters
+        ----------
+        index : int, default=0
+            Which of the sections.
+        figure : matplotlib Figure or SubFigure, default=None
+            An empty one to draw in; None: a new one, as high as is needed.
+        width : float, default=9.0
+            Of a new figure, in inches.
+        font_size : float, default=9
+            Largest size of the text.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            With an axes a feature, the output's first.
+        """
+        check_matplotlib_support("ConnectionPage.plot")
+        import matplotlib.pyplot as plt
+
+        index = check_int("index", index, most=len(self.sections) - 1)
+        section = self.sections[index]
+        # Room for title and colour bars, then so much a passage.
+        heights = [6.5 + 3.4 * len(one.tokens) for one in section.displays]
+        if figure is None:
+            size = (width, (sum(heights) + 5) * font_size / 72)
+            figure = plt.figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)
+        reading = _labelled(section.connection.logic.formula, _label_of(section))
+        title = f"{section.connection.name} ({section.labels[0]}) = {reading}"
+        room = figure.bbox.width * 72 / axes[0, 0].get_figure(root=True).dpi
+        lines = textwrap.wrap(title, int(room / (0.6 * font_size)))
+        style = {"fontsize": 1.1 * font_size, "parse_math": False, "ha": "left"}
+        figure.suptitle("\n".join(lines), x=0.01, **style)
+        for ax, display in zip(axes[:, 0], section.displays, strict=True):
+            display.plot(ax=ax, font_size=font_size)
+            ax.set_title(
+                display.title, fontsize=font_size, loc="left", parse_math=False
+            )
+        return figure
 
     def to_html(self) -> str:
         """Return the page's content.
@@ -239,14 +285,21 @@ def _first(inputs):
     return sorted(inputs, key=lambda one: one["role"] not in named)
 
 
-def _section(section) -> str:
-    connection, logic = section.connection, section.connection.logic
-    label_of = dict(zip(section.names[1:], section.labels[1:], strict=True))
+def _label_of(section) -> dict[str, str]:
+    return dict(zip(section.names[1:], section.labels[1:], strict=True))
+
+
+def _labelled(formula, label_of) -> str:
+    """Put labels in the place of names."""
     # Longer names first: F1_1 is a part of F1_10.
     names = "|".join(map(re.escape, sorted(label_of, key=len, reverse=True)))
-    reading = re.sub(
-        rf"\*({names})", lambda name: f"*({label_of[name[1]]})", logic.formula
-    )
+    return re.sub(rf"\*({names})", lambda name: f"*({label_of[name[1]]})", formula)
+
+
+def _section(section) -> str:
+    connection, logic = section.connection, section.connection.logic
+    label_of = _label_of(section)
+    reading = _labelled(logic.formula, label_of)
     quality = (
         f"As a prediction of where the output fires: precision {logic.precision:.2f}, "
         f"recall {logic.recall:.2f}. It fires at {logic.output_rate:.2%} of "
@@ -269,16 +322,20 @@ def _section(section) -> str:
 
 
 def _evidence(logic, label_of) -> str:
-    rows = [["input", *_COLUMNS.values()]]
+    columns = [["input"]]
     for one in logic.inputs:
-        name = one["name"]
-        label = f"{name} {label_of.get(name, '')}".strip()
-        rows.append([label, *(_cell(one[key]) for key in _COLUMNS)])
+        columns[0].append(f"{one['name']} {label_of.get(one['name'], '')}".strip())
+    for key, title in _COLUMNS.items():
+        cells = [_cell(one[key]) for one in logic.inputs]
+        # What is known of no input is left out: rates with and without an inhibitor.
+        if any(cell != _UNKNOWN for cell in cells):
+            columns.append([title, *cells])
+    rows = zip(*columns, strict=True)
     lines = []
     for number, row in enumerate(rows):
         tag = "td" if number else "th"
-        cells = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
-        lines.append(f"<tr>{cells}</tr>\n")
+        tagged = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        lines.append(f"<tr>{tagged}</tr>\n")
     return f'<table class="e">\n{"".join(lines)}</table>'
 
 
@@ -287,4 +344,4 @@ def _cell(value) -> str:
         return value
     if isinstance(value, int):
         return f"{value:,}"
-    return "–" if np.isnan(value) else f"{value:.3g}"
+    return _UNKNOWN if np.isnan(value) else f"{value:.3g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.capture._hooks import logits_of, put_tensor, run_hooked, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
 from skfeat.language._layer_pair import LayerPair
 from skfeat.utils._table import write_columns
@@ -275,7 +275,7 @@ class _Run:
         if rows is not None and len(self.rows):
             hook = (self.name, "output", self._hook(torch.tensor(rows)))
             output = run_hooked(self.reader.model, [hook], self.args, self.kwargs)
-        logits = _logits_of(output, self.keep.shape, self.number)
+        logits = logits_of(output, self.keep.shape, self.number)
         counted = self.counted.to(logits.device)
         logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
         total = 0.0
@@ -293,39 +293,10 @@ class _Run:
             assert old is not None  # the first run has found it
             new = old.clone().reshape(-1, old.shape[-1])
             new[self.keep.ravel().to(old.device)] = rows.to(old.device, old.dtype)
-            return _put(output, old, new.reshape(old.shape))
+            return put_tensor(output, old, new.reshape(old.shape))
 
         return replace
 
 
 def _note(events, key, tensor):
     events.append((key, tensor))
-
-
-def _put(output, old, new):
-    """Return what a module gave, with another tensor in the place of one."""
-    if output is old:
-        return new
-    if isinstance(output, Mapping):
-        changed = {key: _put(value, old, new) for key, value in output.items()}
-        return type(output)(**changed)
-    if isinstance(output, tuple | list):
-        entries = [_put(value, old, new) for value in output]
-        named = hasattr(output, "_fields")
-        return type(output)(*entries) if named else type(output)(entries)
-    return output
-
-
-def _logits_of(output, shape, number) -> torch.Tensor:
-    logits = getattr(output, "logits", None)
-    if logits is None and isinstance(output, Mapping):
-        logits = output.get("logits")
-    if logits is None:
-        logits = tensor_of(output, None)
-    if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != shape:
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(output)
-        raise ValueError(
-            f"model must return logits of shape {(*shape, 'vocabulary')} for batch "
-            f"{number}, as a tensor or as .logits. Got {got} instead."
-        )
-    return logits
