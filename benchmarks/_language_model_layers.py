@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from _language_model_pruning import PrunedConnector
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 
-from skfeat import SparseAutoencoder
+from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.capture import capture
 from skfeat.language import LayerPair, MLPConnector, replacement_loss
 
@@ -122,7 +121,6 @@ def fit_pair(captured, layer, plan, seed):
         warnings.filterwarnings("ignore", ".* features are dead")
         return LayerPair(
             *parts,
-            connector=PrunedConnector(),
             nonlinear_connector=nonlinear,
             n_nonzero_coefs=plan.weights,
             min_events=plan.min_events,
@@ -131,10 +129,11 @@ def fit_pair(captured, layer, plan, seed):
 
 
 def refit_lasso(pair, captured, layer):
-    """Fit the library's own connector at the same budget to the same features."""
+    """Fit a connector whose budget is met by the penalty alone to the same features."""
     return LayerPair(
         FrozenEstimator(pair.input_autoencoder_),
         FrozenEstimator(pair.output_autoencoder_),
+        connector=FeatureConnector(link="identity", fit_intercept=False),
         n_nonzero_coefs=pair.n_nonzero_coefs,
         min_events=pair.min_events,
         random_state=pair.random_state,

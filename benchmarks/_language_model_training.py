@@ -117,9 +117,11 @@ def train(preset, books, log):
     tokenizer = train_tokenizer(training, preset.vocab_size)
     parts, parts_held_out = encode(tokenizer, training), encode(tokenizer, held_out)
     start, where = time.perf_counter(), device()
-    # Only the CPU's generator is seeded, and drawn from unless the GPU drops units.
-    with torch.random.fork_rng(devices=[]):
+    gpus = [torch.cuda.current_device()] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(preset.seed)
+        if gpus:
+            torch.cuda.manual_seed(preset.seed)  # of dropout
         model = new_model(preset, tokenizer).to(where)
         n_parameters = sum(p.numel() for p in model.parameters())
         log(f"Training {n_parameters:,} parameters on {sum(map(len, parts)):,} tokens")

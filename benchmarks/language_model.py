@@ -183,20 +183,30 @@ def main():
                 pairs.setdefault(layer.number, pair)
                 seconds = figures["seconds"]
                 print(f"layer {layer.number}, seed {seed}: {seconds:.0f} s", flush=True)
+        if seed == 0:
+            found = find_connections(pairs, layers, seen, tokenizer, plan.n_connections)
+            record["connections"] = [described for _, described in found]
+            chosen = [one for one, _ in found]
+            paths = save_pictures(
+                chosen, pairs, seen, rows, model, tokenizer, given.pictures
+            )
         keep()
     print_layers(record["layers"])
-    found = print_connections(pairs, layers, seen, tokenizer, plan.n_connections)
-    record["connections"] = [described for _, described in found]
-    paths = save_pictures(
-        [one for one, _ in found], pairs, seen, rows, model, tokenizer, given.pictures
-    )
+    print("\nConnections found by search, the clearest first\n")
+    for described in record["connections"]:
+        print_connection(described)
     print(f"\n{len(paths)} pages and pictures in {given.pictures}")
-    keep()
     print(f"{record['seconds']:.0f} seconds")
 
 
-def print_connections(pairs, layers, seen, tokenizer, n):
-    """Find and print the `n` clearest connections of each kind over all layers."""
+def find_connections(pairs, layers, seen, tokenizer, n):
+    """Find the `n` clearest connections of each kind over all layers.
+
+    Returns
+    -------
+    list of tuple
+        A connection and its description each, the clearest of each kind first.
+    """
     found = []
     for layer in layers:
         found += find_in_layer(pairs[layer.number], layer, seen, n)
@@ -204,13 +214,10 @@ def print_connections(pairs, layers, seen, tokenizer, n):
     for kind in KINDS:
         of_kind = [one for one in found if one.kind == kind]
         chosen += sorted(of_kind, key=lambda one: -one.score)[:n]
-    print("\nConnections found by search, the clearest first\n")
-    described = []
-    for one in chosen:
-        pair = pairs[one.layer.number]
-        described.append(describe(one, pair, one.layer, seen, tokenizer))
-        print_connection(described[-1])
-    return list(zip(chosen, described, strict=True))
+    return [
+        (one, describe(one, pairs[one.layer.number], one.layer, seen, tokenizer))
+        for one in chosen
+    ]
 
 
 if __name__ == "__main__":
