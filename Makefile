@@ -33,7 +33,7 @@ lint: $(STAMP) ## check style, format and types
 	$(BIN)/mypy
 
 clean: ## remove .venv, the figures of the demo and all caches
-	rm -rf $(VENV) build dist demo_figures
+	rm -rf $(VENV) build dist demo_figures language_model_figures
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skfeat tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

@@ -97,7 +97,10 @@ def connector_logic(
         all rows; ``rate_without_inputs``, ``n_without_inputs``: for those where no
         listed input fires. ``coverage``: share, of the rows where the output and a
         listed positive input fire, of those where an input or pair that suffices does;
-        below one half the kind is "mixed". ``text``: all this as a short table.
+        below one half the kind is "mixed". ``precision``, ``recall``, ``f1``: of the
+        reading as a prediction of where the output fires. ``f1_simpler``: the same of
+        the reading with less: of the best single input for "or" and "and", without the
+        inhibitors for "and-not", 0 else. ``text``: all this as a short table.
 
     Raises
     ------
@@ -115,9 +118,37 @@ def connector_logic(
     else:
         y = _column(y, output, (X.shape[0], coef.shape[0]))
     listed = _strongest(X, row, max_inputs)
-    weights = row[listed].astype(np.float64)
     x = X[:, listed].toarray() if sparse.issparse(X) else X[:, listed]
-    rows = _Rows(x > threshold, x * weights, y, y > threshold)
+    names = name_inputs(listed, feature_names)
+    return read_logic(f"F2_{output}", listed, names, row[listed], x, y, threshold)
+
+
+def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
+    """Read the logic of an output off the activations of its listed inputs.
+
+    Parameters
+    ----------
+    output_name : str
+    listed : ndarray of int, shape (k,)
+        Inputs, strongest first.
+    names : list of str
+    weights : ndarray of shape (k,)
+    x : ndarray of shape (n, k)
+    y : ndarray of shape (n,)
+    threshold : float
+    n_quiet : int, default=0
+        For how many rows the last one stands, in which no listed input is other than
+        zero; 0 means for itself alone.
+
+    Returns
+    -------
+    Bunch
+        See `connector_logic`.
+    """
+    weights = weights.astype(np.float64)
+    # By columns, as they are looked at.
+    x = np.asfortranarray(x)
+    rows = _Rows(x > threshold, x * weights, y, y > threshold, n_quiet)
 
     positives, negatives = np.flatnonzero(weights > 0), np.flatnonzero(weights < 0)
     verdicts = {i: rows.suffices([i]) for i in positives.tolist()}
@@ -132,7 +163,7 @@ def connector_logic(
     inputs = []
     driven = read if groups else some_positive
     n_negative = rows.on[:, negatives].sum(axis=1)
-    for i, name in enumerate(name_inputs(listed, feature_names)):
+    for i, name in enumerate(names):
         calm = driven & (n_negative == rows.on[:, i])
         judged_by = np.zeros_like(read)
         if weights[i] < 0:
@@ -159,42 +190,63 @@ def connector_logic(
     logic = Bunch(kind=kind, formula=formula, inputs=inputs, coverage=coverage)
     logic.output_rate, logic.n_rows = rows.rate(np.ones_like(read))
     logic.rate_without_inputs, logic.n_without_inputs = rows.rate(rows.n_on == 0)
-    logic.text = write_table(f"F2_{output}", logic, _MIN_ROWS)
+    stopped = rows.on[:, inhibitors].any(axis=1)
+    logic.precision, logic.recall, logic.f1 = rows.quality(read & ~stopped)
+    simpler = {"and-not": [read], "or": rows.on.T, "and": rows.on.T}.get(kind, [])
+    logic.f1_simpler = max((rows.quality(other)[2] for other in simpler), default=0.0)
+    logic.text = write_table(output_name, logic, _MIN_ROWS)
     return logic
 
 
 class _Rows:
     """Where the listed inputs and the output fire, and what the inputs contribute."""
 
-    def __init__(self, on, contributions, y, fired):
+    def __init__(self, on, contributions, y, fired, n_quiet):
         self.on, self.contributions, self.y, self.fired = on, contributions, y, fired
+        self.n_unseen = max(0, n_quiet - 1)  # beyond the last one, which is like them
         self.n_on = on.sum(axis=1)
         self.total = np.abs(contributions).sum(axis=1)
+        self.known: dict[tuple[int, ...], tuple] = {}
 
     def rate(self, rows) -> tuple[float, int]:
         """Return the share of some rows where the output fires, and their number."""
-        return _mean(self.fired[rows]), int(rows.sum())
+        n = self.number(rows)
+        return (self.number(rows & self.fired) / n if n else np.nan), n
+
+    def number(self, rows) -> int:
+        """Return how many rows there are of some, which may stand for many."""
+        return int(np.count_nonzero(rows) + self.n_unseen * rows[-1:].sum())
+
+    def quality(self, rows) -> tuple[float, float, float]:
+        """Judge some rows as a prediction of those where the output fires."""
+        both, n, n_fired = map(self.number, (rows & self.fired, rows, self.fired))
+        precision, recall = (both / m if m else np.nan for m in (n, n_fired))
+        return precision, recall, 2 * both / (n + n_fired) if n + n_fired else 0.0
 
     def own_and_rest(self, group):
         """Return what some inputs contribute, and the size of what the others do."""
-        own = self.contributions[:, group]
-        return own.sum(axis=1), self.total - np.abs(own).sum(axis=1)
+        columns = [self.contributions[:, i] for i in group]
+        own, size = sum(columns), sum(map(np.abs, columns))
+        return own, self.total - size
 
     def alone(self, group):
         """Find the rows where only these inputs fire, and where they outweigh all."""
-        own, rest = self.own_and_rest(group)
-        on = self.on[:, group].all(axis=1)
-        return on & (self.n_on == len(group)), on & (own >= _DOMINANCE * rest)
+        if tuple(group) not in self.known:
+            own, rest = self.own_and_rest(group)
+            on = np.logical_and.reduce([self.on[:, i] for i in group])
+            found = on & (self.n_on == len(group)), on & (own >= _DOMINANCE * rest)
+            self.known[tuple(group)] = found
+        return self.known[tuple(group)]
 
     def suffices(self, group) -> bool | None:
         """Judge inputs of positive weight together; None means too few rows."""
         alone, dominant = self.alone(group)
-        alone = alone if alone.sum() >= _MIN_ROWS else dominant
+        alone = alone if self.number(alone) >= _MIN_ROWS else dominant
         rate, n = self.rate(alone)
         if n < _MIN_ROWS or rate < _SUFFICIENT_RATE:
             return None if n < _MIN_ROWS else False
         silent = self.n_on == 0
-        if silent.sum() < _MIN_ROWS:
+        if self.number(silent) < _MIN_ROWS:
             own, rest = self.own_and_rest(group)
             off = ~self.on[:, group].any(axis=1)
             silent = off & (_DOMINANCE * rest <= own[alone].mean())
@@ -214,7 +266,8 @@ class _Rows:
         """Return what an input is judged by."""
         on = self.on[:, i]
         alone, dominant = self.alone([i])
-        entry = {"firing_rate": _mean(on), "mean_output": _mean(self.y[on])}
+        firing_rate = self.number(on) / (len(on) + self.n_unseen)
+        entry = {"firing_rate": firing_rate, "mean_output": _mean(self.y[on])}
         entry["mean_contribution"] = _mean(self.contributions[on, i])
         cases = {"firing": on, "alone": alone, "dominant": dominant}
         cases |= {"with": judged_by & on, "without": judged_by & ~on}

@@ -8,6 +8,7 @@ from sklearn.utils import Bunch
 
 from skfeat import metrics
 from skfeat._unwrap import dense_codes, layer_activations, logits_end
+from skfeat.utils._table import write_columns
 
 # What the printed table shows, and under which title; the lines below it say the rest.
 _TITLES = {
@@ -105,15 +106,7 @@ class Report(Bunch):
             for name, title in _TITLES.items()
             if not all(_is_nan(value) for value in self[name])
         }
-        lines = []
-        for row in range(-1, len(self["layer"])):
-            cells = []
-            for title, values in shown.items():
-                width = max(len(title), *map(len, values))
-                cell = title if row < 0 else values[row]
-                left = title == _TITLES["layer"]
-                cells.append(cell.ljust(width) if left else cell.rjust(width))
-            lines.append("  ".join(cells).rstrip())
+        lines = write_columns(shown, _TITLES["layer"])
         return "\n".join(lines + self._lines_below())
 
     def _lines_below(self):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from language_model import batches, tiny_model
 from test_capture import assert_same
 from test_torch_reader import assert_untouched, snapshot
 
@@ -15,33 +16,7 @@ NAMES = ["gpt_neox.layers.0", "gpt_neox.layers.1.mlp", "gpt_neox.layers.1.attent
 
 @pytest.fixture(scope="module")
 def model():
-    config = transformers.GPTNeoXConfig(
-        vocab_size=60,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=0,
-        hidden_dropout=0.1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return transformers.GPTNeoXForCausalLM(config).train()
-
-
-def batches(n=3, length=12):
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(n):
-        ids = torch.from_numpy(rng.integers(1, 60, (4, length)))
-        mask = torch.ones_like(ids)
-        ids[:, 0] = 0
-        for i, real in enumerate(rng.integers(4, length + 1, 4)):
-            ids[i, real:], mask[i, real:] = 0, 0
-        found.append({"input_ids": ids, "attention_mask": mask})
-    return found
+    return tiny_model()
 
 
 def test_layers_are_those_that_the_model_returns(model):

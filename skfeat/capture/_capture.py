@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
 
-from skfeat.capture._reader import ActivationReader, fingerprint
+from skfeat.capture._reader import ActivationReader, check_batches, fingerprint
 from skfeat.capture._store import FolderStore, MemoryStore, digest_of, load_columns
 
 _SECONDS_BETWEEN_LINES = 10
@@ -224,13 +223,7 @@ def capture(
         keep_padding=keep_padding,
         special_tokens=special_tokens,
     )
-    if isinstance(batches, torch.Tensor | np.ndarray | Mapping | str) or not isinstance(
-        batches, Iterable
-    ):
-        raise TypeError(
-            f"batches must be an iterable of batches, such as a list of one. Got a "
-            f"{type(batches).__name__} instead."
-        )
+    check_batches(batches)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be None or callable. Got {callback!r} instead.")
     report = _Reporter(callback, verbose)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
 from numbers import Integral
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from skfeat._torch_ops import unwrapped
-from skfeat.adapters import frozen_model
+from skfeat.capture._hooks import run_hooked, tensor_of
 
 _DTYPES = {
     "float16": torch.float16,
@@ -92,25 +91,15 @@ class ActivationReader:
 
     def read(self, batch: Any, number: int) -> Rows:
         """Run the model on a batch, the `number`-th, and return the rows to keep."""
-        args, kwargs = self._arguments(batch, number)
-        tokens = _Tokens(self.model, args, kwargs, number)
-        if self.must_have_tokens and tokens.ids is None:
-            raise ValueError(
-                f"special_tokens names tokens, but batch {number} has no token ids: "
-                "an integer tensor called input_ids or passed first."
-            )
+        args, kwargs, tokens = self.prepare(batch, number)
         found = self._run(args, kwargs)
         shape = tokens.shape_of_rows(found)
-        keep = np.ones(shape, dtype=bool)
-        if tokens.mask is not None and not self.keep_padding:
-            keep &= tokens.mask
-        if tokens.ids is not None:
-            keep &= ~np.isin(tokens.ids, self.special_tokens)
+        keep = self.kept(tokens, shape)
         sequence, *positions = np.nonzero(keep)
         position = positions[0] if positions else np.zeros_like(sequence)
         return Rows(
             {
-                name: self._kept(name, tensor, keep, number)
+                name: self.rows_of(name, tensor, keep, number)
                 for name, tensor in found.items()
             },
             None if tokens.ids is None else tokens.ids[keep].astype(np.int32),
@@ -118,6 +107,26 @@ class ActivationReader:
             position.astype(np.int32),
             shape[0],
         )
+
+    def prepare(self, batch: Any, number: int) -> tuple[tuple, dict, Tokens]:
+        """Return what the model is called with for a batch, and its tokens."""
+        args, kwargs = self._arguments(batch, number)
+        tokens = Tokens(self.model, args, kwargs, number)
+        if self.must_have_tokens and tokens.ids is None:
+            raise ValueError(
+                f"special_tokens names tokens, but batch {number} has no token ids: "
+                "an integer tensor called input_ids or passed first."
+            )
+        return args, kwargs, tokens
+
+    def kept(self, tokens: Tokens, shape: tuple[int, ...]) -> np.ndarray:
+        """Mark the rows to keep: neither padding nor special tokens."""
+        keep = np.ones(shape, dtype=bool)
+        if tokens.mask is not None and not self.keep_padding:
+            keep &= tokens.mask
+        if tokens.ids is not None:
+            keep &= ~np.isin(tokens.ids, self.special_tokens)
+        return keep
 
     def _arguments(self, batch: Any, number: int) -> tuple[tuple, dict]:
         """Bring copies of a batch to the model's device: a model may write on them."""
@@ -156,32 +165,26 @@ class ActivationReader:
     def _run(self, args: tuple, kwargs: dict) -> dict[str, torch.Tensor]:
         """Run the model with hooks that last as long as the call."""
         found: dict[str, list] = {name: [] for name in self.modules}
-        named = dict(self.model.named_modules(remove_duplicate=False))
+        hooks = [
+            (name, self.what, self.hook(tensors.append))
+            for name, tensors in found.items()
+        ]
+        run_hooked(self.model, hooks, args, kwargs)
+        return {name: self.only(name, tensors) for name, tensors in found.items()}
 
-        def hook_of(name):
-            def take(module, args, kwargs, output=None):
-                given = output if self.what == "output" else (*args, *kwargs.values())
-                tensor = _tensor_of(given, self.index)
-                # A later module may work in place.
-                copied = None if tensor is None else tensor.detach().clone()
-                found[name].append(copied)
+    def hook(self, take: Callable[[torch.Tensor | None], Any]) -> Callable:
+        """Return a hook that hands over a copy of the tensor of a module."""
 
-            return take
+        def read(module, args, kwargs, output=None):
+            given = output if self.what == "output" else (*args, *kwargs.values())
+            tensor = tensor_of(given, self.index)
+            # A later module may work in place.
+            take(None if tensor is None else tensor.detach().clone())
 
-        with frozen_model(self.model), torch.no_grad(), ExitStack() as hooks:
-            for name in self.modules:
-                module = named[name]
-                register = (
-                    module.register_forward_hook
-                    if self.what == "output"
-                    else module.register_forward_pre_hook
-                )
-                handle = register(hook_of(name), with_kwargs=True)
-                hooks.callback(handle.remove)
-            self.model(*args, **kwargs)
-        return {name: self._only(name, tensors) for name, tensors in found.items()}
+        return read
 
-    def _only(self, name: str, tensors: list) -> torch.Tensor:
+    def only(self, name: str, tensors: list) -> torch.Tensor:
+        """Return the one tensor that a module's hook has handed over."""
         if len(tensors) != 1:
             times = f"{len(tensors)} times" if tensors else "not at all"
             raise ValueError(
@@ -198,7 +201,8 @@ class ActivationReader:
             )
         return tensors[0]
 
-    def _kept(self, name, tensor, keep, number) -> np.ndarray:
+    def rows_of(self, name, tensor, keep, number) -> np.ndarray:
+        """Return the rows of a tensor to keep."""
         rows = tensor.reshape(-1, tensor.shape[-1])
         if not keep.all():
             rows = rows[torch.from_numpy(keep.ravel()).to(rows.device)]
@@ -211,7 +215,7 @@ class ActivationReader:
         return array
 
 
-class _Tokens:
+class Tokens:
     """Token ids and attention mask of a batch, where it has them."""
 
     def __init__(self, model, args, kwargs, number):
@@ -277,26 +281,23 @@ def _may_be_tokens(value: Any) -> bool:
     )
 
 
-def _tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
-    """Find the tensor of a module's output or inputs; None if there is none."""
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if not isinstance(value, tuple | list):
-        return None
-    if index is not None:
-        return _tensor_of(value[index], None) if index < len(value) else None
-    tensors = (_tensor_of(entry, None) for entry in value)
-    return next((tensor for tensor in tensors if tensor is not None), None)
-
-
 def _named_arguments(model, args, kwargs) -> dict:
     try:
         bound = inspect.signature(model.forward).bind(*args, **kwargs)
     except (TypeError, ValueError):  # the call itself will say what is wrong
         return {**dict(enumerate(args)), **kwargs}
     return {**bound.arguments, **kwargs}
+
+
+def check_batches(batches: Any) -> None:
+    """Raise TypeError unless there may be several batches."""
+    if isinstance(batches, torch.Tensor | np.ndarray | Mapping | str) or not isinstance(
+        batches, Iterable
+    ):
+        raise TypeError(
+            f"batches must be an iterable of batches, such as a list of one. Got a "
+            f"{type(batches).__name__} instead."
+        )
 
 
 def _check_modules(model: nn.Module, modules: Any) -> list[str]:

@@ -10,6 +10,7 @@ from skfeat.inspection._connector_history_display import ConnectorHistoryDisplay
 from skfeat.inspection._feature_graph_display import FeatureGraphDisplay
 from skfeat.inspection._image_grid_display import ImageGridDisplay
 from skfeat.inspection._reconstruction_display import ReconstructionDisplay
+from skfeat.inspection._token_activations_display import TokenActivationsDisplay
 from skfeat.inspection._top_examples_display import TopExamplesDisplay
 from skfeat.inspection._training_curve_display import TrainingCurveDisplay
 
@@ -20,6 +21,7 @@ __all__ = [
     "FeatureGraphDisplay",
     "ImageGridDisplay",
     "ReconstructionDisplay",
+    "TokenActivationsDisplay",
     "TopExamplesDisplay",
     "TrainingCurveDisplay",
     "maximize_activation",

@@ -7,8 +7,8 @@ import numpy as np
 
 from skfeat.inspection import _feature_graph_layout as layout
 from skfeat.inspection._common import style
+from skfeat.inspection._drawn_text import put_text, readable_on, room_of, shortened
 
-_SHORTEST = 3  # letters that are left of a name, before the ellipsis
 _WIDEST_EDGE, _THINNEST_EDGE = 5.0, 0.5
 _GREY = np.array([0.92, 0.92, 0.92, 1.0])
 
@@ -76,7 +76,7 @@ def draw_boxes(ax, names, values, titles, colors, font_size):
     -------
     Boxes
     """
-    width, height = _room(ax)
+    width, height = room_of(ax)
     ax.set(xlim=(0, width), ylim=(0, height))
     head = 3.4 * font_size if titles else 0
     room = 0.98 * (height - head)
@@ -102,12 +102,12 @@ def draw_boxes(ax, names, values, titles, colors, font_size):
         boxes.heights.append(heights)
         boxes.nodes.append(_patches(ax, left[i], right[i], bottoms, heights, faces))
         for j in np.flatnonzero(labelled):
-            color = _readable_on(faces[j])
-            text = _text(ax, middle, centres[j], column[j], font, color)
+            color = readable_on(faces[j])
+            text = put_text(ax, middle, centres[j], column[j], font, color)
             boxes.texts.append(text)
         if titles:
             top = room + head
-            _text(ax, middle, top, titles[i][0], title_font, "0.3", va="top")
+            put_text(ax, middle, top, titles[i][0], title_font, "0.3", va="top")
     return boxes
 
 
@@ -144,53 +144,15 @@ def draw_edges(ax, gaps, columns, boxes, colors, edge_kw):
     return artists
 
 
-def _room(ax):
-    """Return width and height of the axes in points, once the layout has settled."""
-    figure = ax.get_figure(root=True)
-    figure.draw_without_rendering()
-    box = ax.get_window_extent()
-    return box.width * 72 / figure.dpi, box.height * 72 / figure.dpi
-
-
 def _fitting(ax, names, font, width):
     """Return names that fit into their columns, and how wide these must be."""
     widest, pad = 0.62 * width / len(names), 0.9 * font
     fitting, sizes = [], []
     for column in names:
-        kept = [_shortened(ax, name, font, widest - pad) for name in column]
+        kept = [shortened(ax, name, font, widest - pad) for name in column]
         fitting.append([name for name, _ in kept])
         sizes.append(max((size for _, size in kept), default=0) + pad)
     return fitting, np.array(sizes)
-
-
-def _shortened(ax, name, font, widest):
-    """Cut the first line to what is at most `widest` wide; return the width too."""
-    first, *others = name.split("\n", 1)
-    text, n_letters = name, len(first)
-    while (width := _text_width(ax, text, font)) > widest and n_letters > _SHORTEST:
-        guess = int(n_letters * widest / width)
-        n_letters = max(_SHORTEST, min(n_letters - 1, guess))
-        text = "\n".join([first[:n_letters].rstrip() + "…", *others])
-    return text, width
-
-
-def _text_width(ax, text, font):
-    artist = _text(ax, 0, 0, text, font, "black")
-    width = artist.get_window_extent().width
-    artist.remove()
-    return width * 72 / ax.get_figure(root=True).dpi
-
-
-def _text(ax, x, y, text, font, color, va="center_baseline"):
-    # A name is no formula, and takes no room from the axes.
-    options = {"fontsize": font, "color": color, "ha": "center", "va": va}
-    artist = ax.text(x, y, text, zorder=4, parse_math=False, **options)
-    artist.set_in_layout(False)
-    return artist
-
-
-def _readable_on(face):
-    return "white" if face[:3] @ (0.3, 0.59, 0.11) < 0.5 else "black"
 
 
 def _patches(ax, left, right, bottoms, heights, faces):

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from skfeat.kernels._moments import compiled, mostly_zeros
 from skfeat.losses import rectified
+from skfeat.solvers._eliminate import eliminate
 from skfeat.solvers._lasso_columns import ColumnProblem
 from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
@@ -28,6 +29,9 @@ WORTH_COMPILING = 2**27
 
 # Second moments of more numbers than this (two GiB) are not held.
 MOST_MOMENTS = 2**28
+
+# How many candidates elimination has need not be exact.
+_CANDIDATES_SLACK = 0.1
 
 # Updates that a minibatch fit plans by default.
 _AUTO_UPDATES = 800
@@ -86,6 +90,9 @@ class Target:
     fit_intercept : bool
     tol : float
     max_iter : int or None
+    candidates : float
+        Weights that the linear connector's penalty leaves to elimination, as a
+        multiple of the budget; one: the penalty alone meets it.
     """
 
     alpha: float
@@ -94,6 +101,7 @@ class Target:
     fit_intercept: bool
     tol: float
     max_iter: int | None
+    candidates: float = 1.0
 
 
 @dataclass
@@ -166,6 +174,12 @@ def _fit_problem(problem, target, start, hooks=None) -> Fit:
         alpha = target.alpha
         solution = solve(alpha, null._replace(coef=start), hooks)
         coef = solution.coef
+    elif target.candidates > 1 and target.refit:
+        wider = min(round(target.candidates * target.budget), null.coef.size)
+        alpha, solution = find_alpha(
+            solve, null, problem.alpha_max, wider, slack=_CANDIDATES_SLACK
+        )
+        coef = solution.coef * eliminate(problem, solution.coef, target.budget)
     else:
         alpha, solution = find_alpha(solve, null, problem.alpha_max, target.budget)
         coef = trim(solution.coef, problem.saliency(solution.coef), target.budget)

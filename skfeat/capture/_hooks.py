@@ -1,0 +1,94 @@
+"""Running a model with hooks, and finding the tensor that a hook is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from skfeat.adapters import frozen_model
+
+
+def run_hooked(
+    model: nn.Module, hooks: Iterable[tuple[str, str, Any]], args: tuple, kwargs: dict
+) -> Any:
+    """Run a model, in evaluation mode, with hooks that last as long as the call.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it was found, whatever happens.
+    hooks : iterable of (str, "input" or "output", callable)
+        Names of modules, the side that is hooked, and hooks with named arguments.
+    args, kwargs : tuple, dict
+        What the model is called with.
+
+    Returns
+    -------
+    object
+        What the model returns.
+    """
+    named = dict(model.named_modules(remove_duplicate=False))
+    with frozen_model(model), torch.no_grad(), ExitStack() as removing:
+        for name, side, hook in hooks:
+            module = named[name]
+            register = (
+                module.register_forward_hook
+                if side == "output"
+                else module.register_forward_pre_hook
+            )
+            removing.callback(register(hook, with_kwargs=True).remove)
+        return model(*args, **kwargs)
+
+
+def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
+    """Find the tensor of a module's output or inputs; None if there is none."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if not isinstance(value, tuple | list):
+        return None
+    if index is not None:
+        return tensor_of(value[index], None) if index < len(value) else None
+    tensors = (tensor_of(entry, None) for entry in value)
+    return next((tensor for tensor in tensors if tensor is not None), None)
+
+
+def put_tensor(output, old, new):
+    """Return what a module gave, with another tensor in the place of one."""
+    if output is old:
+        return new
+    if isinstance(output, Mapping):
+        changed = {key: put_tensor(value, old, new) for key, value in output.items()}
+        return type(output)(**changed)
+    if isinstance(output, tuple | list):
+        entries = [put_tensor(value, old, new) for value in output]
+        named = hasattr(output, "_fields")
+        return type(output)(*entries) if named else type(output)(entries)
+    return output
+
+
+def logits_of(output, shape, number) -> torch.Tensor:
+    """Find the logits in what a model returns for the `number`-th batch.
+
+    Raises
+    ------
+    ValueError
+        If there are none for each of the tokens of shape (n_sequences, length).
+    """
+    logits = getattr(output, "logits", None)
+    if logits is None and isinstance(output, Mapping):
+        logits = output.get("logits")
+    if logits is None:
+        logits = tensor_of(output, None)
+    if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != shape:
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(output)
+        raise ValueError(
+            f"model must return logits of shape {(*shape, 'vocabulary')} for batch "
+            f"{number}, as a tensor or as .logits. Got {got} instead."
+        )
+    return logits

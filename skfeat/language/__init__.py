@@ -1,0 +1,33 @@
+"""Sparse connections between the features of a language model, measured in the model.
+
+A :class:`LayerPair` unwraps the residual stream before an MLP and the output of the MLP
+into features and connects them by few weights; `replacement_loss` says what the model
+loses when it runs on them.
+"""
+
+from skfeat.language._ablation import AblationEffect, ablation_effect
+from skfeat.language._connection_page import ConnectionPage, connection_page
+from skfeat.language._connections import find_connections, read_connection
+from skfeat.language._contexts import Contexts, activating_contexts
+from skfeat.language._feature_tokens import feature_tokens
+from skfeat.language._layer_pair import LayerPair
+from skfeat.language._mlp_connector import MLPConnector
+from skfeat.language._pair_report import PairReport
+from skfeat.language._replacement import ReplacementLoss, replacement_loss
+
+__all__ = [
+    "AblationEffect",
+    "ConnectionPage",
+    "Contexts",
+    "LayerPair",
+    "MLPConnector",
+    "PairReport",
+    "ReplacementLoss",
+    "ablation_effect",
+    "activating_contexts",
+    "connection_page",
+    "feature_tokens",
+    "find_connections",
+    "read_connection",
+    "replacement_loss",
+]

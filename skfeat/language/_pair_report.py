@@ -1,0 +1,238 @@
+"""The report of a layer pair: each output feature, and the pair as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skfeat.language._pair_parts import count_events, predict_codes, sparse_codes
+from skfeat.utils._rows import row_blocks
+from skfeat.utils._table import write_columns
+
+# Rows whose features are held densely at a time.
+_ROWS = 1024
+
+# The article of Riggs et al. calls a feature linear if a network lowers its mean
+# squared error by no more than this, where codes have the norm of its smallest layer.
+_LINEAR_GAP, _ARTICLE_NORM = 1e-3, 4.25
+
+_SHOWN = 20
+_TITLES = {
+    "feature": "feature",
+    "firing_rate": "fires",
+    "n_weights": "weights",
+    "r2_sparse": "R2 sparse",
+    "r2_dense": "R2 dense",
+    "r2_nonlinear": "R2 MLP",
+    "linear_gap": "gap",
+}
+
+
+class PairReport(Bunch):
+    """Columns of a report with an entry for each live output feature.
+
+    ``pandas.DataFrame(report)`` makes it a data frame, printing it the totals and a
+    table of the features that fire most. `totals` holds what is of the whole pair.
+
+    Parameters
+    ----------
+    totals : Bunch
+        Figures of the whole pair.
+    columns : dict of str to ndarray
+        The columns.
+
+    Attributes
+    ----------
+    feature : ndarray of int
+        Number of the feature in the output autoencoder.
+    firing_rate : ndarray of float
+        Share of the rows in which it fires.
+    n_weights : ndarray of int
+        Its nonzero weights in the sparse map.
+    r2_sparse, r2_dense, r2_nonlinear : ndarray of float
+        R2 of each map; nan for a feature that does not vary on these rows, and if the
+        pair has no such map.
+    linear_gap : ndarray of float
+        By how much the nonlinear map lowers the mean squared error of the dense linear
+        one, where the codes of a row have a mean norm of 4.25. nan without such a map.
+    is_linear : ndarray of bool
+        Whether that is at most 0.001, which is how Riggs et al. tell linear features;
+        4.25 is the norm in the layer that they scale all others to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat import SparseAutoencoder
+    >>> from skfeat.datasets import make_sparse_features
+    >>> from skfeat.language import LayerPair
+    >>> X, codes, _ = make_sparse_features(2000, 12, 24, random_state=0)
+    >>> Y = codes[:, :8].toarray() + codes[:, 8:16].toarray()
+    >>> parts = [SparseAutoencoder(m, k=3, max_iter=50) for m in (24, 8)]
+    >>> pair = LayerPair(*parts, n_nonzero_coefs=4, random_state=0)
+    >>> pair = pair.fit(X[:1500], Y[:1500])
+    >>> report = pair.report(X[1500:], Y[1500:])
+    >>> len(report.feature) == report.totals.n_live_outputs
+    True
+    >>> bool(report.totals.weights_per_output <= 4)
+    True
+    """
+
+    def __init__(self, totals, columns):
+        super().__init__(**columns)
+        # Not an entry: a data frame has the features alone.
+        self.__dict__["totals"] = totals
+
+    def __reduce__(self):
+        return type(self), (self.totals, dict(self))
+
+    def __str__(self):
+        order = np.argsort(-self["firing_rate"], kind="stable")[:_SHOWN]
+        shown = {
+            title: [_text(value) for value in self[name][order]]
+            for name, title in _TITLES.items()
+            if not _is_nan(self[name]).all()
+        }
+        lines = [*self._lines_above(), *write_columns(shown, _TITLES["feature"])]
+        left = len(self["feature"]) - len(order)
+        return "\n".join([*lines, *([f"... and {left} more"] if left else [])])
+
+    def _lines_above(self):
+        """Write the totals."""
+        totals = self.totals
+        text = {name: _text(value) for name, value in totals.items()}
+        lines = [
+            f"{side}: {text[f'n_live_{side}s']} live features, "
+            f"{text[f'n_dropped_{side}s']} dropped, L0 {text[f'l0_{side}s']}, dead on "
+            f"these rows {text[f'dead_{side}s']}, variance explained "
+            f"{text[f'explained_variance_{side}s']}"
+            for side in ("input", "output")
+        ]
+        names = [
+            name for name in ("sparse", "dense", "nonlinear") if f"r2_{name}" in text
+        ]
+        lines += [
+            f"{name}: R2 {text[f'r2_{name}']} of all features together, of one "
+            f"{text[f'mean_r2_{name}']} on average, of the decoded rows "
+            f"{text[f'r2_rows_{name}']}"
+            for name in names
+        ]
+        linear = text.get("linear_share")
+        share = f", share of linear features {linear}" if linear else ""
+        lines.append(f"{text['weights_per_output']} weights an output feature{share}")
+        return lines
+
+
+def make_report(pair, X, y) -> PairReport:
+    """Measure a fitted pair on validated rows.
+
+    Parameters
+    ----------
+    pair : LayerPair
+    X : ndarray of shape (n, d)
+    y : ndarray of shape (n, d_out)
+
+    Returns
+    -------
+    PairReport
+    """
+    tally = _Tally(pair, y)
+    for block, rows in row_blocks(X, _ROWS):
+        tally.add(rows, y[block])
+    columns = tally.columns()
+    totals = Bunch(n_rows=len(X))
+    for side, rows in (("input", X), ("output", y)):
+        autoencoder = getattr(pair, f"{side}_autoencoder_")
+        n_live, events = len(getattr(pair, f"live_{side}s_")), tally.events[side]
+        totals[f"n_live_{side}s"] = n_live
+        totals[f"n_dropped_{side}s"] = len(events) - n_live
+        totals[f"l0_{side}s"] = float(events.sum() / len(X))
+        totals[f"dead_{side}s"] = float((events == 0).mean())
+        totals[f"explained_variance_{side}s"] = autoencoder.score(rows)
+    totals["weights_per_output"] = float(columns["n_weights"].mean())
+    for name, (features, rows) in tally.errors.items():
+        totals[f"r2_{name}"] = _r2(features.sum(), tally.spread.sum())
+        found = columns[f"r2_{name}"]
+        totals[f"mean_r2_{name}"] = float(found[~np.isnan(found)].mean())
+        totals[f"r2_rows_{name}"] = _r2(rows.sum(), tally.spread_of_rows.sum())
+    if "nonlinear" in tally.errors:
+        totals["linear_share"] = float(columns["is_linear"].mean())
+    return PairReport(totals, columns)
+
+
+class _Tally:
+    """Sums over rows, in float64: events, squared errors and squared deviations."""
+
+    def __init__(self, pair, y):
+        self.pair, self.n_rows = pair, len(y)
+        self.connectors = pair.connectors()
+        self.events = {
+            "input": np.zeros_like(pair.input_events_),
+            "output": np.zeros_like(pair.output_events_),
+        }
+        sizes = len(pair.live_outputs_), y.shape[1]
+        # Deviations are from the means of these rows: they are read once more.
+        self.means, self.mean_row = np.zeros(sizes[0]), np.zeros(sizes[1])
+        for _, rows in row_blocks(y, _ROWS):
+            self.means += self._encode("output", rows)[1].sum(axis=0) / len(y)
+            self.mean_row += rows.sum(axis=0, dtype=np.float64) / len(y)
+        self.spread, self.spread_of_rows = np.zeros(sizes[0]), np.zeros(sizes[1])
+        self.errors = {name: [*map(np.zeros, sizes)] for name in self.connectors}
+        self.norm = 0.0
+
+    def _encode(self, side, rows):
+        """Return the codes of all features, and of the live ones in float64."""
+        codes = sparse_codes(getattr(self.pair, f"{side}_autoencoder_"), rows)
+        live = codes[:, getattr(self.pair, f"live_{side}s_")]
+        return codes, live.toarray().astype(np.float64) if side == "output" else live
+
+    def add(self, rows, targets):
+        """Take some rows of X and y into account."""
+        codes, inputs = self._encode("input", rows)
+        self.events["input"] += count_events(codes)
+        codes, true = self._encode("output", targets)
+        self.events["output"] += count_events(codes)
+        targets = targets.astype(np.float64)
+        self.norm += np.linalg.norm(true, axis=1).sum() / self.n_rows
+        self.spread += np.square(true - self.means).sum(axis=0)
+        self.spread_of_rows += np.square(targets - self.mean_row).sum(axis=0)
+        for name, connector in self.connectors.items():
+            found = predict_codes(connector, inputs)
+            self.errors[name][0] += np.square(found - true).sum(axis=0)
+            decoded = self.pair.decode_features(found)
+            self.errors[name][1] += np.square(decoded - targets).sum(axis=0)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of the report."""
+        live = self.pair.live_outputs_
+        columns = {
+            "feature": live.copy(),
+            "firing_rate": self.events["output"][live] / self.n_rows,
+            "n_weights": np.diff(self.pair.connector_.coef_.indptr),
+        }
+        unknown = np.full(len(live), np.nan)
+        errors = {name: of_features for name, (of_features, _) in self.errors.items()}
+        for name in ("sparse", "dense", "nonlinear"):
+            columns[f"r2_{name}"] = _r2(errors.get(name, unknown), self.spread)
+        gap = (errors["dense"] - errors.get("nonlinear", unknown)) / self.n_rows
+        unit = _ARTICLE_NORM / self.norm if self.norm else np.nan
+        columns["linear_gap"] = gap * unit**2
+        columns["is_linear"] = columns["linear_gap"] <= _LINEAR_GAP
+        return columns
+
+
+def _r2(error, spread):
+    """Return the R2, nan where nothing varies."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(
+            spread > 0, 1 - error / np.where(spread > 0, spread, 1), np.nan
+        )[()]
+
+
+def _is_nan(values) -> np.ndarray:
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+
+
+def _text(value) -> str:
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.4g}"
+    return f"{value:,}"

@@ -1,0 +1,302 @@
+"""The loss of a language model that runs on the features of one of its MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from skfeat.capture._hooks import logits_of, put_tensor, run_hooked, tensor_of
+from skfeat.capture._reader import ActivationReader, check_batches
+from skfeat.language._layer_pair import LayerPair
+from skfeat.utils._table import write_columns
+
+# Predictions whose distributions over the vocabulary are computed at a time.
+_PREDICTIONS = 1024
+
+_TITLES = {
+    "replacement": "replacement",
+    "loss": "loss",
+    "recovered_zero": "recovered (zero)",
+    "recovered_mean": "recovered (mean)",
+}
+
+
+class ReplacementLoss(Bunch):
+    """Columns with an entry for each replacement of a module's output.
+
+    ``pandas.DataFrame(table)`` makes it a data frame, printing it a table.
+
+    Parameters
+    ----------
+    **kwargs : list
+        The columns.
+
+    Attributes
+    ----------
+    replacement : list of str
+        "original": nothing is replaced. "reconstruction": the output is encoded and
+        decoded by its own autoencoder. "dense", "sparse" and, where the pair has one,
+        "nonlinear": the output is predicted from the input features by that connector
+        and decoded. "mean": the mean of the rows that were fitted. "zero": zero.
+    loss : list of float
+        Mean cross-entropy of the next token, in nats.
+    recovered_zero, recovered_mean : list of float
+        What the replacement keeps of what the module brings: (loss of zero - loss) /
+        (loss of zero - original loss), and the same for the mean. 1 for the original,
+        0 for the replacement it is named after; nan if that changes nothing.
+    n_predictions : list of int
+        Number of tokens that were predicted, the same in each row.
+
+    Examples
+    --------
+    >>> from skfeat.language import ReplacementLoss
+    >>> table = ReplacementLoss.from_losses({"original": 2.0, "mean": 3, "zero": 4}, 10)
+    >>> print(table)
+    replacement    loss  recovered (zero)  recovered (mean)
+    original     2.0000            1.0000            1.0000
+    mean         3.0000            0.5000            0.0000
+    zero         4.0000            0.0000           -1.0000
+    """
+
+    @classmethod
+    def from_losses(cls, losses, n_predictions):
+        """Compute what is recovered.
+
+        Parameters
+        ----------
+        losses : dict of str to float
+            The loss with each replacement, "original", "mean" and "zero" among them.
+        n_predictions : int
+            Number of tokens that were predicted.
+
+        Returns
+        -------
+        ReplacementLoss
+        """
+        names = list(losses)
+
+        def recovered(floor):
+            span = losses[floor] - losses["original"]
+            return [
+                (losses[floor] - losses[name]) / span if span else float("nan")
+                for name in names
+            ]
+
+        return cls(
+            replacement=names,
+            loss=[float(losses[name]) for name in names],
+            recovered_zero=recovered("zero"),
+            recovered_mean=recovered("mean"),
+            n_predictions=[n_predictions] * len(names),
+        )
+
+    def __str__(self):
+        columns = {
+            title: [v if isinstance(v, str) else f"{v:.4f}" for v in self[name]]
+            for name, title in _TITLES.items()
+        }
+        return "\n".join(write_columns(columns, _TITLES["replacement"]))
+
+
+def replacement_loss(
+    model: nn.Module,
+    batches: Iterable[Any],
+    module: str,
+    pair: LayerPair,
+    *,
+    source: str,
+    source_what: str = "output",
+    index: int | None = None,
+    source_index: int | None = None,
+    special_tokens: Any = "auto",
+) -> ReplacementLoss:
+    """Measure a causal language model with the output of a module replaced.
+
+    Rows are replaced where `skfeat.capture.capture` keeps them: neither at padding nor
+    at special tokens, whose rows the pair was not fitted to. A token counts if it and
+    the one before it, whose row predicts it, are such.
+
+    The model runs in evaluation mode, without gradients and on its own device, and is
+    left as it was found.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Returns logits of shape (n_sequences, length, vocabulary): as a tensor, as the
+        attribute or entry ``logits``, or as the first tensor of a tuple.
+    batches : iterable
+        Held-out batches with token ids, as `skfeat.capture.capture` takes them.
+    module : str
+        Name of the module whose output is replaced, for example
+        ``gpt_neox.layers.2.mlp``.
+    pair : LayerPair
+        Fitted to the rows of `source` and `module`.
+    source : str
+        Name of the module where the input features are read, for example
+        ``gpt_neox.layers.1``. It runs before `module`, or is `module` with
+        ``source_what="input"``.
+    source_what : {"output", "input"}, default="output"
+        Which side of `source` to read.
+    index : int, default=None
+        Which entry of the output of `module` to replace where it gives several;
+        ``None`` takes the first tensor.
+    source_index : int, default=None
+        The same for what is read of `source`.
+    special_tokens : "auto", None or sequence of int, default="auto"
+        As for `skfeat.capture.capture`.
+
+    Returns
+    -------
+    ReplacementLoss
+        The loss with each replacement, and what it recovers.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module, `batches` is a single batch, or `pair` is not a
+        LayerPair.
+    ValueError
+        If a parameter is not valid, a module does not exist, does not run once or too
+        late, or the model gives no logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skfeat import SparseAutoencoder
+    >>> from skfeat.capture import capture
+    >>> from skfeat.language import LayerPair, replacement_loss
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Embedding(50, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 50)
+    ... )
+    >>> batches = [torch.randint(50, (4, 32)) for _ in range(8)]
+    >>> rows = capture(model, batches, ["0", "1"]).activations
+    >>> part = SparseAutoencoder(16, k=4, max_iter=50)
+    >>> pair = LayerPair(part, part, min_events=10, random_state=0)
+    >>> pair = pair.fit(rows["0"], rows["1"])
+    >>> table = replacement_loss(model, batches, "1", pair, source="0")
+    >>> table.replacement
+    ['original', 'reconstruction', 'dense', 'sparse', 'mean', 'zero']
+    >>> table.n_predictions[0]
+    992
+    """
+    if not isinstance(pair, LayerPair):
+        raise TypeError(f"pair must be a LayerPair. Got {pair!r} instead.")
+    check_is_fitted(pair)
+    options = {
+        "dtype": "float32",
+        "keep_padding": False,
+        "special_tokens": special_tokens,
+    }
+    reader = ActivationReader(model, module, what="output", index=index, **options)
+    sources = ActivationReader(
+        model, source, what=source_what, index=source_index, **options
+    )
+    check_batches(batches)
+    names = ["original", *_replacements(pair)]
+    totals, n_predictions = dict.fromkeys(names, 0.0), 0
+    for number, batch in enumerate(batches):
+        run = _Run(reader, sources, batch, number)
+        n_predictions += int(run.counted.sum())
+        totals["original"] += run.loss()
+        for name, replace in _replacements(pair).items():
+            totals[name] += run.loss(replace(run.source_rows, run.rows))
+    if n_predictions == 0:
+        raise ValueError(
+            "batches hold nothing to predict: no token that is kept follows one."
+        )
+    losses = {name: total / n_predictions for name, total in totals.items()}
+    return ReplacementLoss.from_losses(losses, n_predictions)
+
+
+def _replacements(pair):
+    """Return what gives the new rows from those of the source and the old ones."""
+
+    def mapped(connector):
+        return lambda source, rows: pair.predict(source, connector)
+
+    held = pair.connectors()
+    connectors = [name for name in ("dense", "sparse", "nonlinear") if name in held]
+    return {
+        "reconstruction": lambda source, rows: pair.reconstruct(rows),
+        **{name: mapped(name) for name in connectors},
+        "mean": lambda source, rows: np.broadcast_to(pair.output_mean_, rows.shape),
+        "zero": lambda source, rows: np.zeros_like(rows),
+    }
+
+
+class _Run:
+    """A batch, what the model computes of it, and the losses with other rows."""
+
+    def __init__(self, reader, sources, batch, number):
+        self.reader, self.number = reader, number
+        self.args, self.kwargs, tokens = reader.prepare(batch, number)
+        events: list = []
+        hooks = [
+            (part.modules[0], part.what, part.hook(partial(_note, events, key)))
+            for key, part in (("source", sources), ("module", reader))
+        ]
+        self.output = run_hooked(reader.model, hooks, self.args, self.kwargs)
+        (source_name,), (self.name,) = sources.modules, reader.modules
+        tensors = {
+            key: part.only(part.modules[0], [t for k, t in events if k == key])
+            for key, part in (("source", sources), ("module", reader))
+        }
+        if events[0][0] != "source":
+            raise ValueError(
+                f"source={source_name!r} must run before module={self.name!r}, whose "
+                "output is predicted from it; it runs after."
+            )
+        shape = tokens.shape_of_rows(tensors)
+        if tokens.ids is None or len(shape) != 2:
+            raise ValueError(
+                f"batch {number} has no token ids to predict: an integer tensor of "
+                "shape (n_sequences, length) called input_ids or passed first."
+            )
+        keep = reader.kept(tokens, shape)
+        self.keep = torch.from_numpy(keep)
+        # The row before a token predicts it.
+        self.counted = torch.from_numpy(keep[:, 1:] & keep[:, :-1])
+        self.targets = torch.from_numpy(tokens.ids[:, 1:])[self.counted].long()
+        self.source_rows = sources.rows_of(source_name, tensors["source"], keep, number)
+        self.rows = reader.rows_of(self.name, tensors["module"], keep, number)
+
+    def loss(self, rows=None) -> float:
+        """Return the summed loss, with new rows in place of those that are kept."""
+        output = self.output
+        if rows is not None and len(self.rows):
+            hook = (self.name, "output", self._hook(torch.tensor(rows)))
+            output = run_hooked(self.reader.model, [hook], self.args, self.kwargs)
+        logits = logits_of(output, self.keep.shape, self.number)
+        counted = self.counted.to(logits.device)
+        logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
+        total = 0.0
+        for start in range(0, len(targets), _PREDICTIONS):
+            block = slice(start, start + _PREDICTIONS)
+            losses = cross_entropy(
+                logits[block].float(), targets[block], reduction="none"
+            )
+            total += losses.double().sum().item()
+        return total
+
+    def _hook(self, rows):
+        def replace(module, args, kwargs, output):
+            old = tensor_of(output, self.reader.index)
+            assert old is not None  # the first run has found it
+            new = old.clone().reshape(-1, old.shape[-1])
+            new[self.keep.ravel().to(old.device)] = rows.to(old.device, old.dtype)
+            return put_tensor(output, old, new.reshape(old.shape))
+
+        return replace
+
+
+def _note(events, key, tensor):
+    events.append((key, tensor))
