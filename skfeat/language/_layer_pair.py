@@ -64,7 +64,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Cloned and fitted to the rows of X. One that is fitted already, here or by
         another library (see :mod:`skfeat.interop`), is used as it is if it comes in a
         ``sklearn.frozen.FrozenEstimator``. ``None`` means
-        ``SparseAutoencoder(16 * d, k=min(8, d / 2))`` for rows of d columns: the fewer
+        ``SparseAutoencoder(8 * d, k=min(6, d / 2))`` for rows of d columns: the fewer
         features are active at a time, the fewer weights explain another.
 
     output_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None

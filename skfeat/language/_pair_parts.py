@@ -71,7 +71,7 @@ def one_autoencoder(part, seed: int, name: str, width: int) -> SparseAutoencoder
 
 def default_autoencoder(width: int) -> SparseAutoencoder:
     """Return the autoencoder of rows of so many columns, unless one is given."""
-    return SparseAutoencoder(16 * width, k=min(8, max(1, width // 2)))
+    return SparseAutoencoder(8 * width, k=min(6, max(1, width // 2)))
 
 
 def default_connector() -> FeatureConnector:
