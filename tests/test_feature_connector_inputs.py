@@ -47,7 +47,10 @@ def fitted():
 
 NONSENSE = [-1, 3.5, "helloworld", np.array([1.0]), {}, object()]
 # Nonsense for most parameters, but not for these.
-VALID = {3.5: ("alpha", "learning_rate_init", "tol"), -1: ("verbose",)}
+VALID = {
+    3.5: ("alpha", "candidates", "learning_rate_init", "tol"),
+    -1: ("verbose",),
+}
 CASES = [
     (name, value)
     for name in sorted(FeatureConnector().get_params())

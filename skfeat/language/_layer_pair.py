@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import MultiOutputMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
@@ -23,9 +22,11 @@ from skfeat.language._pair_parts import (
     fit_dense,
     floating,
     live_features,
+    mean_row,
     one_autoencoder,
     predict_codes,
     sparse_codes,
+    whole_weights,
 )
 from skfeat.language._pair_report import make_report
 from skfeat.metrics._reconstruction import check_weights, fvu_in_blocks
@@ -63,7 +64,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Cloned and fitted to the rows of X. One that is fitted already, here or by
         another library (see :mod:`skfeat.interop`), is used as it is if it comes in a
         ``sklearn.frozen.FrozenEstimator``. ``None`` means
-        ``SparseAutoencoder(16 * d, k=min(8, d / 2))`` for rows of d columns: the fewer
+        ``SparseAutoencoder(8 * d, k=min(6, d / 2))`` for rows of d columns: the fewer
         features are active at a time, the fewer weights explain another.
 
     output_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None
@@ -256,7 +257,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         )
         codes_in = codes_in[:, self.live_inputs_]
         codes_out = codes_out[:, self.live_outputs_]
-        self.output_mean_ = _mean(y)
+        self.output_mean_ = mean_row(y)
         self._fit_connectors(codes_in, codes_out, seeds[2], context, data)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
@@ -366,7 +367,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return features @ decoder.components_[self.live_outputs_] + decoder.intercept_
 
     def reconstruct(self, y):
-        """Reconstruct rows of the MLP's output from all of their own features.
+        """Reconstruct rows of the MLP's output from their own features, live or not.
 
         Parameters
         ----------
@@ -376,7 +377,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Returns
         -------
         ndarray of shape (n, d_out) or (n,)
-            What no map to the output features can better in general.
+            What an exact map to the output features would lead to.
         """
         check_is_fitted(self)
         y = self._check_outputs(y, reset=False)
@@ -566,15 +567,9 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                 f"{connector.coef_.nnz / n_outputs:.3g} an output"
             )
         self.connector_ = connector
-        self.coef_ = self._whole(connector.coef_)
-
-    def _whole(self, coef):
-        """Return the weights between live features by the numbers of all."""
         shape = (len(self.output_events_), len(self.input_events_))
-        coef = sparse.coo_array(coef)
-        rows, columns = coef.coords
-        places = (self.live_outputs_[rows], self.live_inputs_[columns])
-        return _align_api_if_sparse(sparse.csr_array((coef.data, places), shape=shape))
+        live = (self.live_outputs_, self.live_inputs_)
+        self.coef_ = _align_api_if_sparse(whole_weights(connector.coef_, live, shape))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")
@@ -584,10 +579,3 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         # Codes keep what is common in y, which need not be what a check asks for.
         tags.regressor_tags.poor_score = True
         return tags
-
-
-def _mean(rows) -> np.ndarray:
-    total = np.zeros(rows.shape[1])
-    for _, block in row_blocks(rows):
-        total += block.sum(axis=0, dtype=np.float64)
-    return (total / len(rows)).astype(floating(rows[:1]).dtype)

@@ -71,7 +71,7 @@ def one_autoencoder(part, seed: int, name: str, width: int) -> SparseAutoencoder
 
 def default_autoencoder(width: int) -> SparseAutoencoder:
     """Return the autoencoder of rows of so many columns, unless one is given."""
-    return SparseAutoencoder(16 * width, k=min(8, max(1, width // 2)))
+    return SparseAutoencoder(8 * width, k=min(6, max(1, width // 2)))
 
 
 def default_connector() -> FeatureConnector:
@@ -172,3 +172,18 @@ def solve_ridge(xx: np.ndarray, xy: np.ndarray, ridge: float) -> np.ndarray:
 def predict_codes(model, codes) -> np.ndarray:
     """Predict with any regressor: some drop the axis of a single output."""
     return np.asarray(model.predict(codes)).reshape(codes.shape[0], -1)
+
+
+def whole_weights(coef, live, shape) -> sparse.csr_array:
+    """Return weights between live features by the numbers of all features."""
+    coef = sparse.coo_array(coef)
+    places = [numbers[at] for numbers, at in zip(live, coef.coords, strict=True)]
+    return sparse.csr_array((coef.data, tuple(places)), shape=shape)
+
+
+def mean_row(rows: np.ndarray) -> np.ndarray:
+    """Return the mean of rows, summed in float64."""
+    total = np.zeros(rows.shape[1])
+    for _, block in row_blocks(rows):
+        total += block.sum(axis=0, dtype=np.float64)
+    return (total / len(rows)).astype(floating(rows[:1]).dtype)

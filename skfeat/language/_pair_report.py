@@ -150,10 +150,10 @@ def make_report(pair, X, y) -> PairReport:
         totals[f"explained_variance_{side}s"] = autoencoder.score(rows)
     totals["weights_per_output"] = float(columns["n_weights"].mean())
     for name, (features, rows) in tally.errors.items():
-        totals[f"r2_{name}"] = _r2(features.sum(), tally.spread.sum())
+        totals[f"r2_{name}"] = float(_r2(features.sum(), tally.spread.sum()))
         found = columns[f"r2_{name}"]
         totals[f"mean_r2_{name}"] = float(found[~np.isnan(found)].mean())
-        totals[f"r2_rows_{name}"] = _r2(rows.sum(), tally.spread_of_rows.sum())
+        totals[f"r2_rows_{name}"] = float(_r2(rows.sum(), tally.spread_of_rows.sum()))
     if "nonlinear" in tally.errors:
         totals["linear_share"] = float(columns["is_linear"].mean())
     return PairReport(totals, columns)
