@@ -98,7 +98,7 @@ def main():
     ]
     arguments = (pair, layer, seen, rows, model, tokenizer)
     page = make_page(best, *arguments, n_inputs=3, n_top=2, n_strata=2)
-    figure = plt.figure(figsize=(13, 7.4), layout="constrained")
+    figure = plt.figure(figsize=(10.5, 7.4), layout="constrained")
     for i, part in enumerate(figure.subfigures(1, 2, wspace=0.03)):
         page.plot(i, figure=part, font_size=8)
     figure.savefig(IMAGE, dpi=100)

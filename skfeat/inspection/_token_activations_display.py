@@ -12,11 +12,11 @@ from skfeat.inspection._common import (
     param_error,
     single_axes,
 )
-from skfeat.inspection._token_colors import ACTIVATION_STOPS, EFFECT_STOPS, UNKNOWN
 from skfeat.inspection._token_drawing import (
-    Scale,
     draw_passages,
+    known_characters,
     label_width,
+    make_scales,
     measured,
     size_for,
 )
@@ -143,11 +143,15 @@ class TokenActivationsDisplay:
         own = ax is None
         ax = single_axes(f"{caller}.plot", ax)
         text_kw = {"usetex": False, **(text_kw or {})}
+        known = known_characters(ax, text_kw)
         found = [
-            measured(ax, list(map(visible, tokens)), values, effects, label, text_kw)
+            measured(
+                *(ax, list(map(visible, tokens)), values, effects, label),
+                *(text_kw, known),
+            )
             for (tokens, values, effects), label in zip(passages, labels, strict=True)
         ]
-        scales = _scales(cmap, effect_cmap, limit, effect_limit, self.effect_name)
+        scales = make_scales(cmap, effect_cmap, limit, effect_limit, self.effect_name)
         shown = scales[: 1 + any(p.effects is not None for p in found)]
         left = label_width(ax, found)
         n_bars = len(shown) if colorbar else 0
@@ -395,19 +399,3 @@ class TokenActivationsDisplay:
         known = [e[~np.isnan(e)] for _, _, e in passages if e is not None]
         effects = np.concatenate([[0.0], *known])
         return float(vmax), color_limit(effects, effect_vmax)
-
-
-def _scales(cmap, effect_cmap, limit, effect_limit, effect_name):
-    from matplotlib import colormaps
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
-
-    found = []
-    for given, stops, low, high, name in (
-        (cmap, ACTIVATION_STOPS, 0, limit, "activation"),
-        (effect_cmap, EFFECT_STOPS, -effect_limit, effect_limit, effect_name),
-    ):
-        if given is None:
-            given = LinearSegmentedColormap.from_list(name, stops)
-        colors = colormaps.get_cmap(given).with_extremes(bad=UNKNOWN)
-        found.append(Scale(colors, Normalize(low, high), name))
-    return found

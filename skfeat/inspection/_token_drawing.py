@@ -9,7 +9,12 @@ import numpy as np
 
 from skfeat.inspection._common import extend_of, style
 from skfeat.inspection._drawn_text import put_text, room_of, shortened, text_width
-from skfeat.inspection._token_colors import ink_on
+from skfeat.inspection._token_colors import (
+    ACTIVATION_STOPS,
+    EFFECT_STOPS,
+    UNKNOWN,
+    ink_on,
+)
 
 # Lengths in units of the font size.
 _PADDING, _BOX, _STRIP, _LINE_GAP, _GAP = 0.3, 1.65, 0.75, 0.5, 0.9
@@ -59,10 +64,27 @@ class Scale:
         return [to_hex(color) for color in self.cmap(self.norm(values))]
 
 
-def measured(ax, tokens, activations, effects, label, text_kw) -> Passage:
+def make_scales(cmap, effect_cmap, limit, effect_limit, effect_name) -> list[Scale]:
+    """Return the scale of the activations and that of the effects."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    found = []
+    for given, stops, low, high, name in (
+        (cmap, ACTIVATION_STOPS, 0, limit, "activation"),
+        (effect_cmap, EFFECT_STOPS, -effect_limit, effect_limit, effect_name),
+    ):
+        if given is None:
+            given = LinearSegmentedColormap.from_list(name, stops)
+        colors = colormaps.get_cmap(given).with_extremes(bad=UNKNOWN)
+        found.append(Scale(colors, Normalize(low, high), name))
+    return found
+
+
+def measured(ax, tokens, activations, effects, label, text_kw, known) -> Passage:
     """Make the texts fit to be drawn, and find their widths."""
-    texts = [_drawable(ax, text, text_kw) for text in tokens]
-    label = _drawable(ax, label, text_kw)
+    texts = [_drawable(text, known) for text in tokens]
+    label = _drawable(label, known)
     widths = np.zeros(len(texts))
     passage = Passage(texts, widths, activations, effects, label, text_kw)
     passage.measure(ax, 10.0)
@@ -233,10 +255,8 @@ def _lines(passages, room, font) -> list[list[tuple[int, int]]]:
     return broken
 
 
-def _drawable(ax, text, text_kw) -> str:
-    """Replace what no font in use has, which matplotlib would warn of."""
-    if text.isascii():
-        return text
+def known_characters(ax, text_kw) -> set[int]:
+    """Return the characters that the fonts in use have; of others matplotlib warns."""
     from matplotlib import font_manager
 
     artist = put_text(ax, 0, 0, "", 10.0, "black", text_kw=text_kw)
@@ -247,4 +267,8 @@ def _drawable(ax, text, text_kw) -> str:
         properties.set_family(family)
         path = font_manager.findfont(properties)
         known |= set(font_manager.get_font(path).get_charmap())
+    return known
+
+
+def _drawable(text, known) -> str:
     return "".join(c if ord(c) in known else _MISSING for c in text)
