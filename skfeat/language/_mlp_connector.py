@@ -307,9 +307,11 @@ class _Residual:
             float(np.sqrt(Z.astype(np.float64).power(2).sum() / Z.shape[0])) or 1.0
             for Z in (X, y)
         ]
+        # Small beside what Adam moves them by: what is drawn at random is soon left
+        # behind. At pre-activations of one the first layer stays what it was drawn.
         first = torch.randn(n_hidden, X.shape[1], generator=generator)
+        first *= X.shape[1] ** -0.5
         self.weights = [
-            # Rows are of norm one, and so are pre-activations about one.
             first.to(device),
             torch.zeros(n_hidden, device=device),
             # Zero at first: the linear map is where it starts.
