@@ -124,10 +124,10 @@ class SparseAutoencoder(
         scale is folded into the fitted weights.
 
     learning_rate_init : float or "auto", default="auto"
-        Largest learning rate of Adam. "auto" is ``6e-3 * min(1, sqrt(256 / m))`` for
-        "topk" and "batch_topk", two thirds of it for the others. In `fit` the rate
-        warms up over the first 2 % of the planned updates and decays linearly to zero
-        over the last 30 %; in `partial_fit` it is constant.
+        Largest learning rate of Adam. In `fit` the rate warms up over the first 2 % of
+        the planned updates and then decays linearly to zero; "auto" is ``1e-2 *
+        min(1, sqrt(256 / m))`` for "topk" and "batch_topk", 0.4 of it for the others.
+        In `partial_fit` the rate is constant, and "auto" half as large.
 
     batch_size : int, default=512
         Rows of a minibatch; clipped to the number of rows.
@@ -457,7 +457,7 @@ class SparseAutoencoder(
         """
         first = not self.__sklearn_is_fitted__()
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
-        settings = self._settings(X.shape[1])
+        settings = self._settings(X.shape[1], planned=False)
         if first:
             trainer = self._start(settings, X, sample_weight)
         else:
@@ -610,14 +610,15 @@ class SparseAutoencoder(
             assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")
         return X
 
-    def _settings(self, n_features) -> SAESettings:
+    def _settings(self, n_features, *, planned=True) -> SAESettings:
         m = 4 * n_features if self.n_components is None else int(self.n_components)
         refuse_what_does_not_go_together(self)
         rate = self.learning_rate_init
         if rate == "auto":
             # Penalised activations have smaller steps to take: L1 moves all weights.
-            top = 6e-3 if self.activation in ("topk", "batch_topk") else 4e-3
-            rate = top * min(1.0, np.sqrt(256 / m))
+            top = 1e-2 if self.activation in ("topk", "batch_topk") else 4e-3
+            # A rate that does not decay stays at what it is on average otherwise.
+            rate = (top if planned else top / 2) * min(1.0, np.sqrt(256 / m))
         return SAESettings(
             n_components=m,
             activation=make_training_activation(

@@ -278,13 +278,15 @@ class TestTeam:
 
 class TestAdam:
     @pytest.mark.parametrize("compiled", [False, *([True] if KERNELS[1:] else [])])
-    def test_is_torchs_on_the_sphere(self, compiled):
+    @pytest.mark.parametrize("shares", [None, {"decoder": 2.0, "bias": 0.3}])
+    def test_is_torchs_on_the_sphere(self, compiled, shares):
         rng = np.random.RandomState(0)
         start = {"decoder": rng.randn(7, 4), "bias": rng.randn(4)}
         start["decoder"] /= np.linalg.norm(start["decoder"], axis=1, keepdims=True)
         ours, theirs = ({k: torch.tensor(v) for k, v in start.items()} for _ in "ab")
-        adam = Adam(ours, 0.1, Team() if compiled else None)
-        reference = torch.optim.Adam(theirs.values(), lr=0.1)
+        adam = Adam(ours, 0.1, Team() if compiled else None, shares=shares)
+        groups = [{"params": [param]} for param in theirs.values()]
+        reference = torch.optim.Adam(groups, betas=(0.97, 0.97))
         for step in range(5):
             for key, value in start.items():
                 grad = torch.tensor(rng.randn(*value.shape))
@@ -293,7 +295,9 @@ class TestAdam:
                     p = theirs[key]
                     grad = grad - (grad * p).sum(1, keepdim=True) * p
                 theirs[key].grad = grad
-            adam.learning_rate = reference.param_groups[0]["lr"] = 0.1 / (1 + step)
+            adam.learning_rate = 0.1 / (1 + step)
+            for key, group in zip(theirs, reference.param_groups, strict=True):
+                group["lr"] = adam.learning_rate * (shares or {}).get(key, 1.0)
             adam.step()
             reference.step()
             theirs["decoder"] /= theirs["decoder"].norm(dim=1, keepdim=True)
