@@ -306,18 +306,44 @@ class TestTrainer:
 
     def test_biases_of_dead_features_grow(self):
         rows = np.random.RandomState(0).randn(30, 4)
-        for choice, grows in [("auxk", True), ("ignore", False), ("resample", False)]:
-            trainer = self.make(training.ReLU(), dead_features=choice)
-            trainer.params["encoder_bias"][2] = -5.0
+        relu, topk = training.ReLU(), training.TopK(2)
+        for activation, choice, share in [
+            (relu, "auxk", 0.15),
+            (relu, "ignore", 0.0),
+            (relu, "resample", 0.0),
+            (topk, "auxk", 0.1),
+        ]:
+            trainer = self.make(activation, dead_features=choice)
+            trainer.params["encoder_bias"][2] = -50.0
             trainer.epoch(rows, np.ones(30))
-            assert trainer._silent(30) is None  # the auxiliary loss is top-k's
+            # The auxiliary loss is top-k's.
+            assert (trainer._silent(30) is None) == (activation is relu)
             assert trainer.n_dead(30) >= 1
             before = float(trainer.params["encoder_bias"][2])
             trainer.epoch(rows, np.ones(30))
             grown = float(trainer.params["encoder_bias"][2]) - before
-            # Three updates of 0.15 learning rates, times the length of a row.
-            expected = 3 * 0.15 * 0.01 * 2 if grows else 0.0
-            assert grown == pytest.approx(expected, abs=1e-6)
+            # Three updates of a share of the learning rate, times the length of a row.
+            assert grown == pytest.approx(3 * share * 0.01 * 2, abs=2e-5)
+
+    @pytest.mark.parametrize(
+        ("activation", "tied", "shares"),
+        [
+            (training.TopK(2), False, {"bias": 0.3, "encoder": 1.0}),
+            (training.TopK(2), True, {"bias": 1.0}),
+            (training.ReLU(), False, {"bias": 1.0, "encoder": 1.0}),
+        ],
+    )
+    def test_the_bias_learns_more_slowly_without_a_penalty(
+        self, activation, tied, shares
+    ):
+        trainer = self.make(activation, tied=tied)
+        before = {name: param.clone() for name, param in trainer.params.items()}
+        trainer.epoch(np.random.RandomState(0).randn(10, 4), np.ones(10))
+        assert trainer.n_steps == 1
+        for name, share in shares.items():
+            moved = (trainer.params[name] - before[name]).abs().max()
+            # Adam's first update is by the learning rate, whatever the gradient is.
+            assert float(moved) == pytest.approx(share * 0.01, rel=1e-3)
 
     def test_dead_features_are_given_directions(self):
         rows = np.random.RandomState(0).randn(80, 4)

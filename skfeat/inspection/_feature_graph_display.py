@@ -254,7 +254,7 @@ class FeatureGraphDisplay:
         >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
         >>> mlp = MLPClassifier((8, 8), solver="lbfgs", alpha=1.0, random_state=0)
         >>> mlp = mlp.fit(X, y)
-        >>> part = SparseAutoencoder(8, k=4, max_iter=40, random_state=0)
+        >>> part = SparseAutoencoder(8, k=4, max_iter=200, random_state=0)
         >>> unwrapper = FeatureUnwrapper(mlp, autoencoder=part, random_state=0).fit(X)
         >>> display = FeatureGraphDisplay.from_estimator(unwrapper, X[0], inputs=True)
         >>> display.layer_names

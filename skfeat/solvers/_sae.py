@@ -50,8 +50,8 @@ _PATIENCE = 200
 # the learning rate and the length of a row, until the feature fires again: one whose
 # pre-activations are all negative is out of reach of every gradient. Measured on
 # hidden layers of MLPs: without it a third of the features of a late layer stay dead,
-# and more of it makes the others worse.
-_NUDGE = 0.15
+# and more of it makes the others worse. A penalty pushes features down and needs more.
+_NUDGE, _NUDGE_PENALISED = 0.1, 0.15
 
 # That silence is an epoch at first, when the auxiliary loss still turns the feature to
 # where it is needed, and ever less down to this share of an epoch: a late feature has
@@ -162,7 +162,8 @@ class SAETrainer:
         self.penalty_weight = settings.activation.penalty_weight(
             settings.alpha, n_features
         )
-        self._nudge = _NUDGE * settings.learning_rate * math.sqrt(n_features)
+        nudge = _NUDGE_PENALISED if settings.activation.penalised else _NUDGE
+        self._nudge = nudge * settings.learning_rate * math.sqrt(n_features)
         # What batch top-k last cut at, averaged; the share of batches in it comes next.
         self.bound, self.bound_share = 0.0, 0.0
         self._initialise(n_features)
