@@ -37,7 +37,7 @@ _RUNS = 64
 
 _DTYPES = {"f4": "F32", "f8": "F64", "i4": "I32", "i8": "I64", "u1": "U8"}
 _DIGEST = "digest "
-_REMEDY = "name another file, or delete this one to start anew"
+_REMEDY = "Name another file, or delete this one to start anew."
 
 
 class CheckpointFile:
@@ -108,10 +108,8 @@ class CheckpointFile:
         with self.reading():
             settings, content = _read(self.path)
         if settings != self.settings:
-            differences = "; ".join(_differences(settings, self.settings))
-            raise ValueError(
-                f"{self.name} holds another fit, of {differences}: {_REMEDY}."
-            )
+            differences = ", ".join(_differences(settings, self.settings))
+            raise ValueError(f"{self.name} holds another fit: {differences}. {_REMEDY}")
         return content
 
     @contextmanager
@@ -125,7 +123,7 @@ class CheckpointFile:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(
                 f"{self.name} cannot be read: {reason[0].rstrip('.')}. It is damaged "
-                f"or no checkpoint of this skfeat; {_REMEDY}."
+                f"or no checkpoint of this skfeat. {_REMEDY}"
             ) from error
 
     @property
@@ -188,9 +186,9 @@ def _differences(held: dict, given: dict) -> Iterator[str]:
         if one == other:
             continue
         if any(isinstance(value, str) and _DIGEST in value for value in (one, other)):
-            yield f"another {key}"
+            yield f"{key} differs"
         else:
-            yield f"{key}={one!r} not {other!r}"
+            yield f"{key} is {one!r} there and {other!r} here"
 
 
 def _digest(text: str, arrays: dict[str, np.ndarray], size: int = 16) -> str:

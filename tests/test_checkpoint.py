@@ -1,0 +1,510 @@
+"""Fits that stop in any way and go on end as if they had never stopped, to the bit."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPRegressor
+from test_sparse_autoencoder import Callback, RaiseAt, StopAt, make_sae
+
+from skfeat import FeatureUnwrapper
+from skfeat.kernels import _sparse
+from skfeat.solvers import _sae
+from skfeat.utils import _checkpoint
+from skfeat.utils._checkpoint import CheckpointFile
+from skfeat.utils._interrupts import interrupts_wait
+
+pytest.importorskip("safetensors")
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*features are dead"),
+    pytest.mark.filterwarnings("ignore:.*features are active a row"),
+    pytest.mark.filterwarnings("ignore:.*used its max_iter"),
+]
+
+
+class Killed(BaseException):
+    """Ends a fit just after a write, as SIGKILL might."""
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.RandomState(0)
+    return np.maximum(rng.randn(160, 5) @ rng.randn(5, 6), 0)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Write after every batch."""
+    monkeypatch.setattr(_checkpoint, "_SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(_checkpoint, "_LARGEST_SHARE", float("inf"))
+
+
+def kill_and_resume(make, path, X, every=3, **fit_params):
+    """Fit with a kill at each so many writes; return the estimator and the kills."""
+    whole, n_writes, n_kills = CheckpointFile.save, 0, 0
+
+    def save(self, content):
+        nonlocal n_writes
+        if n_writes and n_writes % every == 0:
+            n_writes += 1
+            raise Killed  # nothing is written any more, not even on the way out
+        whole(self, content)
+        n_writes += 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CheckpointFile, "save", save)
+        while True:
+            try:
+                return make(checkpoint=path).fit(X, **fit_params), n_kills
+            except Killed:
+                n_kills += 1
+
+
+def assert_equal(found, expected, where=""):
+    assert type(found) is type(expected), where
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_equal(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype, where
+        np.testing.assert_array_equal(found, expected, err_msg=where)
+    elif isinstance(expected, _sae.Standardizer):
+        assert_equal(vars(found), vars(expected), where)
+    else:
+        assert found == expected, where
+
+
+def assert_same_fit(found, expected):
+    """Compare everything that two estimators hold, but the name of the file."""
+    different = {"checkpoint", "random_state", "_skl_callbacks"}
+    assert_equal(
+        {k: v for k, v in vars(found).items() if k not in different},
+        {k: v for k, v in vars(expected).items() if k not in different},
+    )
+
+
+OPTIONS = {
+    "topk": {},
+    "batch_topk": {"activation": "batch_topk"},
+    "relu": {"activation": "relu", "alpha": 0.3, "n_components": 40},
+    "l0": {"activation": "jumprelu", "l0": 2.0},
+    "gated": {"activation": "gated"},
+    "prefixes": {"prefixes": [4, 8]},
+    "resample": {"dead_features": "resample", "n_components": 30},
+    "tied": {"tied": True, "center": False},
+    "float64": {"precision": "float64"},
+    "bfloat16": {"precision": "bfloat16"},
+    "early stopping": {"early_stopping": True},
+    "early stopping, penalty": {"early_stopping": True, "activation": "relu"},
+    "stops early": {"tol": 0.2, "n_iter_no_change": 3},
+}
+
+
+KINDS = ("in memory", "mapped", "weighted")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        *(("topk", rows) for rows in KINDS[1:]),
+        *((name, KINDS[i % 3]) for i, name in enumerate(OPTIONS)),
+    ],
+)
+@pytest.mark.usefixtures("often")
+def test_killed_fits_end_the_same(tmp_path, X, name, rows):
+    def make(**params):
+        return make_sae(**{"max_iter": 9, **OPTIONS[name], **params})
+
+    fit_params = {}
+    if rows == "mapped":
+        np.save(tmp_path / "X.npy", X)
+        X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    elif rows == "weighted":
+        fit_params["sample_weight"] = np.arange(len(X)) % 3 / 2
+    expected = make().fit(X, **fit_params)
+    found, n_kills = kill_and_resume(make, tmp_path / "a.safetensors", X, **fit_params)
+    # Four batches an epoch: kills at every third write come in the middle of epochs.
+    assert n_kills >= expected.n_iter_
+    assert_same_fit(found, expected)
+
+
+@pytest.mark.usefixtures("often")
+def test_without_numba(tmp_path, X, monkeypatch):
+    monkeypatch.setattr(_sae, "compiled", lambda: None)
+    found, _ = kill_and_resume(make_sae, tmp_path / "a.safetensors", X, 11)
+    assert_same_fit(found, make_sae().fit(X))
+
+
+@pytest.mark.skipif(_sparse.compiled() is None, reason="needs numba")
+def test_the_kernel_goes_on_as_it_was_about_to(X):
+    """A dense batch and a sparse one round differently."""
+    sae = make_sae(activation="relu", n_components=40, max_iter=1)
+    trainer = sae._start(sae._settings(6), X, np.ones(len(X)))
+    trainer.epoch(X, np.ones(len(X)))
+    density, _ = trainer.kernel.memory
+    assert density > 0
+    other = _sae.SAETrainer.from_state(trainer.settings, trainer.state())
+    assert other.kernel.memory == (0, 0)
+    other.go_on(trainer.progress())
+    assert other.kernel.memory == trainer.kernel.memory
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_finished_fit_is_not_repeated(tmp_path, X, monkeypatch, early_stopping):
+    path = tmp_path / "a.safetensors"
+
+    def make():
+        return make_sae(early_stopping=early_stopping, checkpoint=str(path))
+
+    expected = make().fit(X)
+    written = path.read_bytes()
+    monkeypatch.setattr(_sae.SAETrainer, "_step", None)  # it would fail
+    assert_same_fit(make().fit(X), expected)
+    assert path.read_bytes() == written
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_changes_no_fit(tmp_path, X):
+    sae = make_sae(checkpoint=tmp_path / "a.safetensors").fit(X)
+    assert_same_fit(sae, make_sae().fit(X))
+
+
+class TestInterruption:
+    def test_ctrl_c_writes_and_waits_for_the_batch(self, tmp_path, X, monkeypatch):
+        path, step, calls = tmp_path / "a.safetensors", _sae.SAETrainer._step, []
+
+        def interrupted(self, *args):
+            calls.append(1)
+            if len(calls) == 10:  # the second of four in the third epoch
+                signal.raise_signal(signal.SIGINT)
+            return step(self, *args)
+
+        monkeypatch.setattr(_sae.SAETrainer, "_step", interrupted)
+        sae = make_sae(checkpoint=path)
+        with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
+            sae.fit(X)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert (len(calls), sae.n_iter_, sae.n_steps_) == (10, 2, 10)
+        assert np.isfinite(sae.transform(X)).all()
+        expected = make_sae().fit(X)
+        n_calls = len(calls)
+        assert_same_fit(sae.fit(X), expected)
+        assert len(calls) - n_calls == 4 * 24 - 10
+
+    @pytest.mark.parametrize("activation", ["topk", "relu"])
+    def test_in_the_validation_of_an_epoch(self, tmp_path, X, monkeypatch, activation):
+        params = {"early_stopping": True, "activation": activation, "max_iter": 9}
+        path, export = tmp_path / "a.safetensors", _sae.SAETrainer.export
+        loss = _sae.SAETrainer.held_out_loss
+
+        def interrupt(original):
+            calls = []
+
+            def method(self, *args):
+                calls.append(1)
+                if len(calls) == 5:
+                    raise KeyboardInterrupt
+                return original(self, *args)
+
+            return method
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_sae.SAETrainer, "export", interrupt(export))
+            patch.setattr(_sae.SAETrainer, "held_out_loss", interrupt(loss))
+            with pytest.warns(UserWarning, match="interrupted after"):
+                sae = make_sae(checkpoint=path, **params).fit(X)
+        assert len(sae.validation_scores_) == sae.n_iter_ < 9
+        found = make_sae(checkpoint=path, **params).fit(X)
+        assert_same_fit(found, make_sae(**params).fit(X))
+
+    def test_a_batch_that_failed_is_not_written(self, tmp_path, X, monkeypatch):
+        path = tmp_path / "a.safetensors"
+
+        def fail(self):
+            self._params["decoder"][:] = 7
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_sae.Adam, "step", fail)
+            with pytest.raises(MemoryError):
+                make_sae(checkpoint=path).fit(X)
+        assert_same_fit(make_sae(checkpoint=path).fit(X), make_sae().fit(X))
+
+    @pytest.mark.parametrize(
+        "error", [SystemExit(1), RuntimeError("callback")], ids=str
+    )
+    def test_what_a_callback_raises_loses_nothing(
+        self, tmp_path, X, monkeypatch, error
+    ):
+        path = tmp_path / "a.safetensors"
+        sae = make_sae(checkpoint=path).set_callbacks(RaiseAt(5, error))
+        with pytest.raises(type(error)):
+            sae.fit(X)
+        steps, step = [], _sae.SAETrainer._step
+        monkeypatch.setattr(
+            _sae.SAETrainer,
+            "_step",
+            lambda self, *args: steps.append(1) or step(self, *args),
+        )
+        found = make_sae(checkpoint=path).fit(X)
+        assert len(steps) == 4 * (24 - 5)
+        assert_same_fit(found, make_sae().fit(X))
+
+    def test_a_second_one_does_not_wait(self):
+        done = []
+        with pytest.raises(KeyboardInterrupt), interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            done.append(1)
+            signal.raise_signal(signal.SIGINT)
+            done.append(2)
+        assert done == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_handler_of_the_user_stays(self):
+        seen = []
+        before = signal.signal(signal.SIGINT, lambda *args: seen.append(1))
+        try:
+            with interrupts_wait():
+                signal.raise_signal(signal.SIGINT)
+                assert seen == [1]
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def test_an_error_counts_more(self):
+        with pytest.raises(ZeroDivisionError), interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class TestCallbacks:
+    def test_they_see_the_epochs_to_come(self, tmp_path, X):
+        class Count(Callback):
+            n_epochs = 0
+
+            def epoch_end(self, epoch, sae):
+                self.n_epochs += 1
+                return False
+
+        path = tmp_path / "a.safetensors"
+        sae = make_sae(checkpoint=path).set_callbacks(RaiseAt(5, KeyboardInterrupt()))
+        with pytest.warns(UserWarning, match="interrupted after 5 epochs"):
+            sae.fit(X)
+        count = Count()
+        sae.set_callbacks(count).fit(X)
+        assert (count.max_subtasks, count.n_epochs) == (19, 19)
+        assert sae.n_iter_ == 24
+
+    def test_one_that_stops_ends_the_fit(self, tmp_path, X):
+        path = tmp_path / "a.safetensors"
+        stopped = make_sae(checkpoint=path).set_callbacks(StopAt(4)).fit(X)
+        assert stopped.n_iter_ == 4
+        assert_same_fit(make_sae(checkpoint=path).fit(X), stopped)
+
+
+class TestRandomState:
+    @pytest.mark.parametrize("kind", [None, np.random.RandomState], ids=str)
+    @pytest.mark.usefixtures("often")
+    def test_the_drawn_seed_is_kept(self, tmp_path, X, kind):
+        def make(**params):
+            random_state = None if kind is None else kind(0)
+            return make_sae(**params).set_params(random_state=random_state)
+
+        path = tmp_path / "a.safetensors"
+        found, n_kills = kill_and_resume(make, path, X, 7, sample_weight=None)
+        assert n_kills > 5
+        seed = CheckpointFile.load.__globals__["_read"](path)[1]["seed"]
+
+        class Drawn(np.random.RandomState):
+            def randint(self, *args, **kwargs):
+                return seed
+
+        assert_same_fit(found, make_sae().set_params(random_state=Drawn()).fit(X))
+
+    def test_a_generator_moves_on_as_always(self, tmp_path, X):
+        states = []
+        for checkpoint in (
+            None,
+            tmp_path / "a.safetensors",
+            tmp_path / "a.safetensors",
+        ):
+            rng = np.random.RandomState(3)
+            make_sae(checkpoint=checkpoint).set_params(random_state=rng).fit(X)
+            states.append(rng.randint(2**31))
+        assert len(set(states)) == 1
+
+
+class TestWarmStart:
+    @pytest.mark.usefixtures("often")
+    def test_goes_on_from_where_it_started(self, tmp_path, X):
+        first = pickle.dumps(make_sae(max_iter=5, warm_start=True).fit(X))
+
+        def make(checkpoint=None):
+            return pickle.loads(first).set_params(checkpoint=checkpoint, max_iter=8)
+
+        expected = make().fit(X)
+        assert expected.n_iter_ == 13
+        found, n_kills = kill_and_resume(make, tmp_path / "a.safetensors", X)
+        assert n_kills > 5
+        assert_same_fit(found, expected)
+
+    def test_another_start_is_another_fit(self, tmp_path, X):
+        sae = make_sae(warm_start=True, checkpoint=tmp_path / "a.safetensors").fit(X)
+        with pytest.raises(ValueError, match=r": start \(warm_start\) differs\. Name"):
+            sae.fit(X)
+        sae.set_params(checkpoint=tmp_path / "b.safetensors").fit(X)
+        assert sae.n_iter_ == 48
+
+
+class TestManyFits:
+    GRID = {"k": [2, 3]}  # noqa: RUF012
+
+    def test_one_file_is_for_one_fit(self, tmp_path, X):
+        sae = make_sae(max_iter=3, checkpoint=tmp_path / "a.safetensors")
+        search = GridSearchCV(sae, self.GRID, cv=2, refit=False)
+        with (
+            pytest.warns(
+                FitFailedWarning, match="holds another fit: k is 2 there and 3 here"
+            ),
+            pytest.warns(UserWarning, match="non-finite"),
+        ):
+            search.fit(X)
+        assert np.isfinite(search.cv_results_["split0_test_score"]).tolist() == [1, 0]
+
+    def test_in_a_folder_each_has_its_own(self, tmp_path, X, monkeypatch):
+        search = GridSearchCV(make_sae(max_iter=3), self.GRID, cv=2).fit(X)
+        kept = GridSearchCV(make_sae(max_iter=3, checkpoint=tmp_path), self.GRID, cv=2)
+        kept.fit(X)
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert len(names) == 5
+        assert all(name.startswith("SparseAutoencoder-") for name in names)
+        monkeypatch.setattr(_sae.SAETrainer, "_step", None)
+        again = clone(kept).fit(X)
+        assert_same_fit(again.best_estimator_, search.best_estimator_)
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+    def test_the_autoencoders_of_an_unwrapper(self, tmp_path, X):
+        net = MLPRegressor(
+            hidden_layer_sizes=(6, 6), solver="lbfgs", tol=1.0, random_state=0
+        )
+        net.fit(X / 9, X[:, 0])
+        part = make_sae(n_components=8, k=2, max_iter=2, checkpoint=tmp_path)
+        unwrapper = FeatureUnwrapper(
+            net, autoencoder=part, distill=False, random_state=0
+        )
+        unwrapper.fit(X / 9)
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_clone_and_pickle_keep_the_name(self, tmp_path, X):
+        sae = make_sae(checkpoint=tmp_path / "a.safetensors").fit(X)
+        assert clone(sae).get_params()["checkpoint"] == sae.checkpoint
+        assert_same_fit(pickle.loads(pickle.dumps(sae)), sae)
+
+
+class TestWhenItIsWritten:
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [1000.0]
+        monkeypatch.setattr(_checkpoint.time, "monotonic", lambda: now[0])
+        return now
+
+    def test_every_minute(self, tmp_path, clock):
+        with CheckpointFile(tmp_path / "a.safetensors", "test", {}) as file:
+            clock[0] += 59.9
+            assert not file.is_due
+            clock[0] += 0.2
+            assert file.is_due
+            file.save({})
+            assert not file.is_due
+
+    def test_less_often_when_it_takes_long(self, tmp_path, clock, monkeypatch):
+        write = _checkpoint._write
+
+        def slow(*args):
+            clock[0] += 2.0
+            write(*args)
+
+        monkeypatch.setattr(_checkpoint, "_write", slow)
+        with CheckpointFile(tmp_path / "a.safetensors", "test", {}) as file:
+            file.save({})
+            clock[0] += 199.0  # 2 seconds are a hundredth of 200
+            assert not file.is_due
+            clock[0] += 2.0
+            assert file.is_due
+
+
+KILLED = """
+import sys
+import numpy as np
+from test_checkpoint import assert_same_fit
+from test_sparse_autoencoder import make_sae
+from skfeat.utils import _checkpoint
+
+_checkpoint._SECONDS_BETWEEN_WRITES = 0
+_checkpoint._LARGEST_SHARE = float("inf")
+print("begins", flush=True)
+X = np.random.RandomState(0).randn(400, 12)
+make_sae(max_iter=300, tol=0, checkpoint=sys.argv[1]).fit(X)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kills a process")
+def test_sigkill_at_any_moment(tmp_path):
+    path, rng = tmp_path / "a.safetensors", np.random.RandomState(0)
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    n_kills = 0
+    for _ in range(40):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", KILLED, str(path)],
+            env={**os.environ, "PYTHONPATH": folders, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        with process:
+            process.stdout.readline()
+            try:
+                process.wait(rng.uniform(0.3, 1.5))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                n_kills += 1
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert process.returncode == 0
+    assert n_kills >= 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+    X = np.random.RandomState(0).randn(400, 12)
+    start = time.monotonic()
+    found = make_sae(max_iter=300, tol=0, checkpoint=path).fit(X)
+    assert time.monotonic() - start < 1
+    assert_same_fit(found, make_sae(max_iter=300, tol=0).fit(X))
+
+
+@given(n_done=st.integers(0, 12), subset=st.booleans(), seed=st.integers(0, 99))
+def test_an_epoch_goes_on_with_the_batches_that_are_left(n_done, subset, seed):
+    from skfeat.utils._rows import batches_of_rows
+    from skfeat.utils._torch import make_generator
+
+    X = np.arange(60.0).reshape(30, 2)
+    rows = np.arange(3, 30, 2) if subset else None
+    whole = list(batches_of_rows(X, 3, make_generator(seed), rows))
+    left = list(batches_of_rows(X, 3, make_generator(seed), rows, n_done))
+    assert len(left) == max(0, len(whole) - n_done)
+    for one, other in zip(left, whole[n_done:], strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
