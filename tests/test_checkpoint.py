@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
@@ -267,11 +265,15 @@ class TestInterruption:
 
     def test_a_second_one_does_not_wait(self):
         done = []
-        with pytest.raises(KeyboardInterrupt), interrupts_wait():
-            signal.raise_signal(signal.SIGINT)
-            done.append(1)
-            signal.raise_signal(signal.SIGINT)
-            done.append(2)
+
+        def work():
+            with interrupts_wait():
+                for number in (1, 2):
+                    signal.raise_signal(signal.SIGINT)
+                    done.append(number)
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
         assert done == [1]
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -286,9 +288,13 @@ class TestInterruption:
             signal.signal(signal.SIGINT, before)
 
     def test_an_error_counts_more(self):
-        with pytest.raises(ZeroDivisionError), interrupts_wait():
-            signal.raise_signal(signal.SIGINT)
-            raise ZeroDivisionError
+        def work():
+            with interrupts_wait():
+                signal.raise_signal(signal.SIGINT)
+                return 1 / 0
+
+        with pytest.raises(ZeroDivisionError):
+            work()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -328,7 +334,7 @@ class TestRandomState:
         path = tmp_path / "a.safetensors"
         found, n_kills = kill_and_resume(make, path, X, 7, sample_weight=None)
         assert n_kills > 5
-        seed = CheckpointFile.load.__globals__["_read"](path)[1]["seed"]
+        seed = _checkpoint._read(path)[1]["seed"]
 
         class Drawn(np.random.RandomState):
             def randint(self, *args, **kwargs):
@@ -450,17 +456,20 @@ class TestWhenItIsWritten:
 
 KILLED = """
 import sys
-import numpy as np
-from test_checkpoint import assert_same_fit
-from test_sparse_autoencoder import make_sae
+from test_checkpoint import fit_long, make_sae
 from skfeat.utils import _checkpoint
 
-_checkpoint._SECONDS_BETWEEN_WRITES = 0
+_checkpoint._SECONDS_BETWEEN_WRITES = 0.02
 _checkpoint._LARGEST_SHARE = float("inf")
+make_sae(max_iter=1).fit([[0.0, 1.0], [1.0, 3.0]])  # loads what is compiled
 print("begins", flush=True)
-X = np.random.RandomState(0).randn(400, 12)
-make_sae(max_iter=300, tol=0, checkpoint=sys.argv[1]).fit(X)
+fit_long(sys.argv[1])
 """
+
+
+def fit_long(checkpoint=None):
+    X = np.random.RandomState(0).randn(400, 12)
+    return make_sae(max_iter=1500, tol=0, checkpoint=checkpoint).fit(X)
 
 
 @pytest.mark.slow
@@ -468,8 +477,8 @@ make_sae(max_iter=300, tol=0, checkpoint=sys.argv[1]).fit(X)
 def test_sigkill_at_any_moment(tmp_path):
     path, rng = tmp_path / "a.safetensors", np.random.RandomState(0)
     folders = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    n_kills = 0
-    for _ in range(40):
+    codes = []
+    for _ in range(4):
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", KILLED, str(path)],
             env={**os.environ, "PYTHONPATH": folders, "OMP_NUM_THREADS": "1"},
@@ -478,33 +487,11 @@ def test_sigkill_at_any_moment(tmp_path):
         )
         with process:
             process.stdout.readline()
-            try:
-                process.wait(rng.uniform(0.3, 1.5))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                n_kills += 1
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-    assert process.returncode == 0
-    assert n_kills >= 1
+            time.sleep(rng.uniform(0.2, 0.6))
+            process.send_signal(signal.SIGKILL)
+        codes.append(process.returncode)
+    assert codes[0] == -signal.SIGKILL
+    assert 0 < len(_checkpoint._read(path)[1]["losses"]) < 1500
+    found = fit_long(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
-    X = np.random.RandomState(0).randn(400, 12)
-    start = time.monotonic()
-    found = make_sae(max_iter=300, tol=0, checkpoint=path).fit(X)
-    assert time.monotonic() - start < 1
-    assert_same_fit(found, make_sae(max_iter=300, tol=0).fit(X))
-
-
-@given(n_done=st.integers(0, 12), subset=st.booleans(), seed=st.integers(0, 99))
-def test_an_epoch_goes_on_with_the_batches_that_are_left(n_done, subset, seed):
-    from skfeat.utils._rows import batches_of_rows
-    from skfeat.utils._torch import make_generator
-
-    X = np.arange(60.0).reshape(30, 2)
-    rows = np.arange(3, 30, 2) if subset else None
-    whole = list(batches_of_rows(X, 3, make_generator(seed), rows))
-    left = list(batches_of_rows(X, 3, make_generator(seed), rows, n_done))
-    assert len(left) == max(0, len(whole) - n_done)
-    for one, other in zip(left, whole[n_done:], strict=True):
-        np.testing.assert_array_equal(one.ids, other.ids)
+    assert_same_fit(found, fit_long())

@@ -25,7 +25,7 @@ from skfeat.utils._checkpoint import CheckpointFile, digest_of, digest_of_rows
 
 pytest.importorskip("safetensors")
 
-from safetensors.numpy import load_file, save_file  # noqa: E402
+from safetensors.numpy import load_file, save_file
 
 X = np.random.RandomState(0).randn(80, 6)
 REMEDY = "Name another file, or delete this one to start anew."

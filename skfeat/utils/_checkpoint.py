@@ -195,14 +195,15 @@ def _digest(text: str, arrays: dict[str, np.ndarray], size: int = 16) -> str:
     digest = blake2b(text.encode(), digest_size=size)
     for name, array in sorted(arrays.items()):
         digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        digest.update(np.asarray(array, order="C").data)
+        digest.update(array.data)
     return digest.hexdigest()
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """Return a value as JSON, with the names of its arrays in their places."""
     if isinstance(value, np.ndarray):
-        arrays[name] = value
+        little = value.dtype.newbyteorder("<")
+        arrays[name] = value.astype(little, order="C", copy=False)
         return {"array": name}
     if isinstance(value, dict):
         packed = {
@@ -257,9 +258,7 @@ def _write(file: BinaryIO, settings: dict, content: dict) -> None:
     file.write(len(encoded).to_bytes(8, "little"))
     file.write(encoded)
     for name in names:
-        array = arrays[name]
-        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-        file.write(little.data)
+        file.write(arrays[name].data)
 
 
 def _read(path: Path) -> tuple[dict, dict]:
