@@ -1,9 +1,9 @@
-"""Fits that are killed at random moments and go on: do they end as if never killed?
+"""Fits that are killed at random moments and go on end as if never killed.
 
 Fifty fits, five of each kind. Each runs in a process of its own that writes its
-checkpoint every few milliseconds, so that kills come in the middle of writes too, and is
-killed by SIGKILL after a random share of the time that it takes. It is resumed once, in
-another process, and everything that the estimator then holds is compared with a fit
+checkpoint every few milliseconds, so that kills come in the middle of writes too, and
+is killed by SIGKILL after a random share of the time that it takes. It is resumed once,
+in another process, and everything that the estimator then holds is compared with a fit
 that was not killed: weights, curves, counts, and the state that training goes on from.
 
 Then the price: what a write takes and how much of the time that is, at the interval of
@@ -30,7 +30,7 @@ from _common import print_table, write_record
 from skfeat import SparseAutoencoder
 from skfeat.utils import _checkpoint
 from skfeat.utils._checkpoint import CheckpointFile
-from skfeat.utils._interrupts import interrupts_wait
+from skfeat.utils._interrupts import InterruptsWait
 
 N, D, M, EPOCHS, BATCH = 3000, 32, 128, 60, 100
 
@@ -59,7 +59,7 @@ def write_often():
     _checkpoint._LARGEST_SHARE = float("inf")
 
 
-def fit(kind, folder, checkpoint=None):
+def fit(kind, folder, checkpoint=None, max_iter=EPOCHS):
     """Fit on rows with a known kind of structure."""
     rng = np.random.default_rng(0)
     X = rng.exponential(size=(N, M)) * (rng.random((N, M)) < 0.05)
@@ -72,7 +72,7 @@ def fit(kind, folder, checkpoint=None):
         X = np.load(path, mmap_mode="r")
     if "weights" in kind:
         sample_weight = np.arange(N) % 4 / 2
-    params = {"k": 8, "batch_size": BATCH, "max_iter": EPOCHS, "tol": 0.0}
+    params = {"k": 8, "batch_size": BATCH, "max_iter": max_iter, "tol": 0.0}
     sae = SparseAutoencoder(
         M, **params, **KINDS[kind], random_state=0, checkpoint=checkpoint
     )
@@ -105,28 +105,35 @@ def _plain(value):
 def child(kind, folder, path):
     """Fit in this process, which the parent kills."""
     write_often()
-    fit(kind, folder)  # loads what is compiled, and finds out how long it takes
-    start = time.perf_counter()
-    fit(kind, folder, Path(path).with_name("timing.safetensors"))
-    print(time.perf_counter() - start, flush=True)
+    fit(kind, folder, max_iter=1)  # loads what is compiled
+    print("begins", flush=True)
     fit(kind, folder, path)
 
 
-def kill_one(kind, folder, rng):
-    """Kill a fit at a random moment; return what was left, or None if it was over."""
+def run_child(kind, folder, seconds=None):
+    """Fit in another process, killed after some seconds; return its code and time."""
     path = Path(folder) / "fit.safetensors"
     for left in Path(folder).glob("*.safetensors*"):
         left.unlink()
     command = [sys.executable, __file__, "--child", kind, str(folder), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        seconds = float(process.stdout.readline())
-        share = rng.uniform()
-        time.sleep(share * seconds)
-        process.send_signal(signal.SIGKILL)
-    if process.returncode != -signal.SIGKILL:
+        process.stdout.readline()
+        start = time.perf_counter()
+        if seconds is not None:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+    return process.returncode, time.perf_counter() - start
+
+
+def kill_one(kind, folder, seconds):
+    """Kill a fit; return what was left, or None if it was over."""
+    code, _ = run_child(kind, folder, seconds)
+    if code != -signal.SIGKILL:
         return None
+    path = Path(folder) / "fit.safetensors"
     return {
-        "share": share,
+        "seconds": seconds,
         "in a write": path.with_name(f"{path.name}.tmp").exists(),
         **_where(path),
     }
@@ -147,8 +154,9 @@ def kills(kind, n_kills, rng):
     with tempfile.TemporaryDirectory() as folder:
         expected = fit(kind, folder)
         reference = content(expected)
+        _, seconds = run_child(kind, folder)
         while len(results) < n_kills:
-            killed = kill_one(kind, folder, rng)
+            killed = kill_one(kind, folder, rng.uniform() * seconds)
             if killed is None:
                 continue
             path = Path(folder) / "fit.safetensors"
@@ -212,9 +220,10 @@ def batch_price(n=20_000):
         tempfile.TemporaryDirectory() as folder,
         CheckpointFile(Path(folder) / "a.safetensors", "test", {}) as file,
     ):
+        wait = InterruptsWait()
         start = time.perf_counter()
         for _ in range(n):
-            with interrupts_wait():
+            with wait:
                 pass
             assert not file.is_due
         return 1e6 * (time.perf_counter() - start) / n

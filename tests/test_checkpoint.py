@@ -21,7 +21,7 @@ from skfeat.kernels import _sparse
 from skfeat.solvers import _sae
 from skfeat.utils import _checkpoint
 from skfeat.utils._checkpoint import CheckpointFile
-from skfeat.utils._interrupts import interrupts_wait
+from skfeat.utils._interrupts import InterruptsWait
 
 pytest.importorskip("safetensors")
 
@@ -264,10 +264,10 @@ class TestInterruption:
         assert_same_fit(found, make_sae().fit(X))
 
     def test_a_second_one_does_not_wait(self):
-        done = []
+        done, wait = [], InterruptsWait()
 
         def work():
-            with interrupts_wait():
+            with wait.installed(), wait:
                 for number in (1, 2):
                     signal.raise_signal(signal.SIGINT)
                     done.append(number)
@@ -278,18 +278,35 @@ class TestInterruption:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def test_a_handler_of_the_user_stays(self):
-        seen = []
+        seen, wait = [], InterruptsWait()
         before = signal.signal(signal.SIGINT, lambda *args: seen.append(1))
         try:
-            with interrupts_wait():
+            with wait.installed(), wait:
                 signal.raise_signal(signal.SIGINT)
                 assert seen == [1]
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def test_an_error_counts_more(self):
+    def test_between_two_pieces_it_does_not_wait(self):
+        done, wait = [], InterruptsWait()
+
         def work():
-            with interrupts_wait():
+            with wait.installed():
+                with wait:
+                    done.append(1)
+                signal.raise_signal(signal.SIGINT)
+                done.append(2)
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert done == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_an_error_counts_more(self):
+        wait = InterruptsWait()
+
+        def work():
+            with wait.installed(), wait:
                 signal.raise_signal(signal.SIGINT)
                 return 1 / 0
 

@@ -25,7 +25,7 @@ from skfeat.kernels._threads import Team
 from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
 from skfeat.utils import _distributed as distributed
-from skfeat.utils._interrupts import interrupts_wait
+from skfeat.utils._interrupts import InterruptsWait
 from skfeat.utils._rows import Batch, batches_of_rows, row_blocks, rows_at
 from skfeat.utils._torch import (
     generator_from,
@@ -270,10 +270,10 @@ class SAETrainer:
         self.position = at
         n_rows = len(X) if rows is None else len(rows)
         size = self.settings.batch_size
-        wait = nullcontext if after_batch is None else interrupts_wait
-        with self.team:
+        wait = InterruptsWait()
+        with self.team, nullcontext() if after_batch is None else wait.installed():
             for batch in batches_of_rows(X, size, generator, rows, at.n_batches):
-                with wait():
+                with wait:
                     self.is_whole = False
                     at = self.position = self._batch(batch, sample_weight, n_rows, at)
                     self.is_whole = True

@@ -8,30 +8,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C wait until a short piece of work is whole; a second one does not wait.
+class InterruptsWait:
+    """A context for short pieces of work, at whose end a Ctrl-C arrives.
 
-    Python's own handler is put back at the end, before any code of the user runs. One
-    that the user has installed stays in place all the time, and so does everything in
-    threads, which Ctrl-C does not reach.
+    A second one does not wait. It does so while `installed` only.
     """
-    python = signal.default_int_handler
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not python:
-        yield
-        return
-    interrupted = False
 
-    def wait(number, frame):
-        nonlocal interrupted
-        interrupted = True
-        signal.signal(signal.SIGINT, python)
+    def __init__(self):
+        self._busy = self._interrupted = False
 
-    signal.signal(signal.SIGINT, wait)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, python)
-    if interrupted:
-        raise KeyboardInterrupt
+    def __enter__(self) -> None:
+        self._busy = True
+
+    def __exit__(self, kind, *error) -> None:
+        self._busy = False
+        if self._interrupted and kind is None:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Stand in for Python's own handler, while no code of the user runs.
+
+        One that the user has installed stays in place, and so does everything in
+        threads, which Ctrl-C does not reach.
+        """
+        python = signal.default_int_handler
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not in_main_thread or signal.getsignal(signal.SIGINT) is not python:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, python)
+
+    def _handle(self, number, frame) -> None:
+        if self._busy and not self._interrupted:
+            self._interrupted = True
+        else:
+            raise KeyboardInterrupt
