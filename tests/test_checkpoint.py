@@ -1,7 +1,6 @@
 """Fits that stop in any way and go on end as if they had never stopped, to the bit."""
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -10,13 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GridSearchCV
-from sklearn.neural_network import MLPRegressor
-from test_sparse_autoencoder import Callback, RaiseAt, StopAt, make_sae
+from checkpoints import IGNORED, assert_same_fit, kill_and_resume, make_rows
+from test_sparse_autoencoder import RaiseAt, make_sae
 
-from skfeat import FeatureUnwrapper
 from skfeat.kernels import _sparse
 from skfeat.solvers import _sae
 from skfeat.utils import _checkpoint
@@ -27,80 +22,27 @@ pytest.importorskip("safetensors")
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*features are dead"),
-    pytest.mark.filterwarnings("ignore:.*features are active a row"),
-    pytest.mark.filterwarnings("ignore:.*used its max_iter"),
-]
-
-
-class Killed(BaseException):
-    """Ends a fit just after a write, as SIGKILL might."""
+pytestmark = IGNORED
 
 
 @pytest.fixture(scope="module")
 def X():
-    rng = np.random.RandomState(0)
-    return np.maximum(rng.randn(160, 5) @ rng.randn(5, 6), 0)
-
-
-@pytest.fixture
-def often(monkeypatch):
-    """Write after every batch."""
-    monkeypatch.setattr(_checkpoint, "_SECONDS_BETWEEN_WRITES", 0.0)
-    monkeypatch.setattr(_checkpoint, "_LARGEST_SHARE", float("inf"))
-
-
-def kill_and_resume(make, path, X, every=3, **fit_params):
-    """Fit with a kill at each so many writes; return the estimator and the kills."""
-    whole, n_writes, n_kills = CheckpointFile.save, 0, 0
-
-    def save(self, content):
-        nonlocal n_writes
-        if n_writes and n_writes % every == 0:
-            n_writes += 1
-            raise Killed  # nothing is written any more, not even on the way out
-        whole(self, content)
-        n_writes += 1
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CheckpointFile, "save", save)
-        while True:
-            try:
-                return make(checkpoint=path).fit(X, **fit_params), n_kills
-            except Killed:
-                n_kills += 1
-
-
-def assert_equal(found, expected, where=""):
-    assert type(found) is type(expected), where
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key in expected:
-            assert_equal(found[key], expected[key], f"{where}.{key}")
-    elif isinstance(expected, np.ndarray):
-        assert found.dtype == expected.dtype, where
-        np.testing.assert_array_equal(found, expected, err_msg=where)
-    elif isinstance(expected, _sae.Standardizer):
-        assert_equal(vars(found), vars(expected), where)
-    else:
-        assert found == expected, where
-
-
-def assert_same_fit(found, expected):
-    """Compare everything that two estimators hold, but the name of the file."""
-    different = {"checkpoint", "random_state", "_skl_callbacks"}
-    assert_equal(
-        {k: v for k, v in vars(found).items() if k not in different},
-        {k: v for k, v in vars(expected).items() if k not in different},
-    )
+    return make_rows()
 
 
 OPTIONS = {
     "topk": {},
     "batch_topk": {"activation": "batch_topk"},
-    "relu": {"activation": "relu", "alpha": 0.3, "n_components": 40},
+    "relu": {"activation": "relu"},
     "l0": {"activation": "jumprelu", "l0": 2.0},
+    # Now dense, now sparse: about 6 of 40 features is where the kernels change.
+    "both kernels": {
+        "activation": "relu",
+        "alpha": 0.5,
+        "n_components": 40,
+        "batch_size": 10,
+        "max_iter": 20,
+    },
     "gated": {"activation": "gated"},
     "prefixes": {"prefixes": [4, 8]},
     "resample": {"dead_features": "resample", "n_components": 30},
@@ -123,7 +65,6 @@ KINDS = ("in memory", "mapped", "weighted")
         *((name, KINDS[i % 3]) for i, name in enumerate(OPTIONS)),
     ],
 )
-@pytest.mark.usefixtures("often")
 def test_killed_fits_end_the_same(tmp_path, X, name, rows):
     def make(**params):
         return make_sae(**{"max_iter": 9, **OPTIONS[name], **params})
@@ -141,7 +82,6 @@ def test_killed_fits_end_the_same(tmp_path, X, name, rows):
     assert_same_fit(found, expected)
 
 
-@pytest.mark.usefixtures("often")
 def test_without_numba(tmp_path, X, monkeypatch):
     monkeypatch.setattr(_sae, "compiled", lambda: None)
     found, _ = kill_and_resume(make_sae, tmp_path / "a.safetensors", X, 11)
@@ -313,130 +253,6 @@ class TestInterruption:
         with pytest.raises(ZeroDivisionError):
             work()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-class TestCallbacks:
-    def test_they_see_the_epochs_to_come(self, tmp_path, X):
-        class Count(Callback):
-            n_epochs = 0
-
-            def epoch_end(self, epoch, sae):
-                self.n_epochs += 1
-                return False
-
-        path = tmp_path / "a.safetensors"
-        sae = make_sae(checkpoint=path).set_callbacks(RaiseAt(5, KeyboardInterrupt()))
-        with pytest.warns(UserWarning, match="interrupted after 5 epochs"):
-            sae.fit(X)
-        count = Count()
-        sae.set_callbacks(count).fit(X)
-        assert (count.max_subtasks, count.n_epochs) == (19, 19)
-        assert sae.n_iter_ == 24
-
-    def test_one_that_stops_ends_the_fit(self, tmp_path, X):
-        path = tmp_path / "a.safetensors"
-        stopped = make_sae(checkpoint=path).set_callbacks(StopAt(4)).fit(X)
-        assert stopped.n_iter_ == 4
-        assert_same_fit(make_sae(checkpoint=path).fit(X), stopped)
-
-
-class TestRandomState:
-    @pytest.mark.parametrize("kind", [None, np.random.RandomState], ids=str)
-    @pytest.mark.usefixtures("often")
-    def test_the_drawn_seed_is_kept(self, tmp_path, X, kind):
-        def make(**params):
-            random_state = None if kind is None else kind(0)
-            return make_sae(**params).set_params(random_state=random_state)
-
-        path = tmp_path / "a.safetensors"
-        found, n_kills = kill_and_resume(make, path, X, 7, sample_weight=None)
-        assert n_kills > 5
-        seed = _checkpoint._read(path)[1]["seed"]
-
-        class Drawn(np.random.RandomState):
-            def randint(self, *args, **kwargs):
-                return seed
-
-        assert_same_fit(found, make_sae().set_params(random_state=Drawn()).fit(X))
-
-    def test_a_generator_moves_on_as_always(self, tmp_path, X):
-        states = []
-        for checkpoint in (
-            None,
-            tmp_path / "a.safetensors",
-            tmp_path / "a.safetensors",
-        ):
-            rng = np.random.RandomState(3)
-            make_sae(checkpoint=checkpoint).set_params(random_state=rng).fit(X)
-            states.append(rng.randint(2**31))
-        assert len(set(states)) == 1
-
-
-class TestWarmStart:
-    @pytest.mark.usefixtures("often")
-    def test_goes_on_from_where_it_started(self, tmp_path, X):
-        first = pickle.dumps(make_sae(max_iter=5, warm_start=True).fit(X))
-
-        def make(checkpoint=None):
-            return pickle.loads(first).set_params(checkpoint=checkpoint, max_iter=8)
-
-        expected = make().fit(X)
-        assert expected.n_iter_ == 13
-        found, n_kills = kill_and_resume(make, tmp_path / "a.safetensors", X)
-        assert n_kills > 5
-        assert_same_fit(found, expected)
-
-    def test_another_start_is_another_fit(self, tmp_path, X):
-        sae = make_sae(warm_start=True, checkpoint=tmp_path / "a.safetensors").fit(X)
-        with pytest.raises(ValueError, match=r": start \(warm_start\) differs\. Name"):
-            sae.fit(X)
-        sae.set_params(checkpoint=tmp_path / "b.safetensors").fit(X)
-        assert sae.n_iter_ == 48
-
-
-class TestManyFits:
-    GRID = {"k": [2, 3]}  # noqa: RUF012
-
-    def test_one_file_is_for_one_fit(self, tmp_path, X):
-        sae = make_sae(max_iter=3, checkpoint=tmp_path / "a.safetensors")
-        search = GridSearchCV(sae, self.GRID, cv=2, refit=False)
-        with (
-            pytest.warns(
-                FitFailedWarning, match="holds another fit: k is 2 there and 3 here"
-            ),
-            pytest.warns(UserWarning, match="non-finite"),
-        ):
-            search.fit(X)
-        assert np.isfinite(search.cv_results_["split0_test_score"]).tolist() == [1, 0]
-
-    def test_in_a_folder_each_has_its_own(self, tmp_path, X, monkeypatch):
-        search = GridSearchCV(make_sae(max_iter=3), self.GRID, cv=2).fit(X)
-        kept = GridSearchCV(make_sae(max_iter=3, checkpoint=tmp_path), self.GRID, cv=2)
-        kept.fit(X)
-        names = sorted(path.name for path in tmp_path.iterdir())
-        assert len(names) == 5
-        assert all(name.startswith("SparseAutoencoder-") for name in names)
-        monkeypatch.setattr(_sae.SAETrainer, "_step", None)
-        again = clone(kept).fit(X)
-        assert_same_fit(again.best_estimator_, search.best_estimator_)
-        assert sorted(path.name for path in tmp_path.iterdir()) == names
-
-    def test_the_autoencoders_of_an_unwrapper(self, tmp_path, X):
-        net = MLPRegressor(
-            hidden_layer_sizes=(6, 6), solver="lbfgs", tol=1.0, random_state=0
-        )
-        net.fit(X / 9, X[:, 0])
-        part = make_sae(n_components=8, k=2, max_iter=2, checkpoint=tmp_path)
-        unwrapper = FeatureUnwrapper(
-            net, autoencoder=part, distill=False, random_state=0
-        )
-        unwrapper.fit(X / 9)
-        assert len(list(tmp_path.iterdir())) == 2
-
-    def test_clone_and_pickle_keep_the_name(self, tmp_path, X):
-        sae = make_sae(checkpoint=tmp_path / "a.safetensors").fit(X)
-        assert clone(sae).get_params()["checkpoint"] == sae.checkpoint
-        assert_same_fit(pickle.loads(pickle.dumps(sae)), sae)
 
 
 class TestWhenItIsWritten:

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+from checkpoints import write_often
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
@@ -289,8 +290,7 @@ class TestFullDisk:
     def test_in_the_middle(self, path, full, monkeypatch):
         expected = fit(None)
         with monkeypatch.context() as patch:
-            patch.setattr(_checkpoint, "_SECONDS_BETWEEN_WRITES", 0.0)
-            patch.setattr(_checkpoint, "_LARGEST_SHARE", float("inf"))
+            write_often(patch)
             full(3)
             with pytest.raises(OSError, match="; the one written before is kept"):
                 fit(path)
