@@ -123,6 +123,13 @@ def test_a_checkpoint_changes_no_fit(tmp_path, X):
 
 
 class TestInterruption:
+    @pytest.fixture(autouse=True)
+    def handler(self):
+        """Python's own: shells start what runs in the background without it."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_ctrl_c_writes_and_waits_for_the_batch(self, tmp_path, X, monkeypatch):
         path, step, calls = tmp_path / "a.safetensors", _sae.SAETrainer._step, []
 

@@ -145,11 +145,11 @@ class CheckpointFile:
             with replacing(self.path, self._temporary) as file:
                 _write(file, self.settings, content)
         except OSError as error:
-            kept = "; the one written before is kept" if self.path.exists() else ""
+            kept = " The one written before is kept, and fit goes on from it."
             raise OSError(
                 error.errno,
-                f"{self.name} cannot be written ({error.strerror}){kept}. Make room "
-                f"for it and call fit again: it goes on from there",
+                f"{self.name} cannot be written ({error.strerror})."
+                f"{kept if self.path.exists() else ''}",
             ) from error
         self.last_write = time.monotonic()
         self.seconds_to_write = self.last_write - start
