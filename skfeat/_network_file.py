@@ -21,6 +21,7 @@ from scipy import sparse
 import skfeat
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
+from skfeat.utils._files import replacing
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
@@ -72,13 +73,8 @@ def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
             f"path must name a file to write. Got the folder {os.fspath(path)!r} "
             f"instead."
         )
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
+        np.savez(file, **arrays)
 
 
 def read(file: BinaryIO) -> dict[str, Any]:

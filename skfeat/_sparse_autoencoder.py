@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from inspect import signature
 from math import ceil
@@ -14,6 +15,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat._sae_checkpoint import keep
 from skfeat._sae_parts import (
     ENCODER,
     WEIGHTS,
@@ -169,6 +171,17 @@ class SparseAutoencoder(
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, shuffling and the held-out rows.
 
+    checkpoint : str or path, default=None
+        A ``.safetensors`` file from which `fit` goes on where it was stopped, in
+        whatever way: the result is that of a fit that was not, on the CPU to the bit.
+        It is written about every minute, at the end and at Ctrl-C, and takes the place
+        of the one before once it is whole. The file of a finished fit gives the same
+        estimator again without training. A fit of other rows or other parameters does
+        not touch it (those that may differ are `device`, `sparse_output` and
+        `verbose`). In an existing folder every fit gets a file of its own, as a search
+        or `FeatureUnwrapper` needs it. Not possible with `partial_fit`. Needs the extra
+        ``interop``.
+
     verbose : int, default=0
         Print a line an epoch.
 
@@ -284,6 +297,7 @@ class SparseAutoencoder(
         "precision": [StrOptions({"float32", "float64", "bfloat16"})],
         "device": "no_validation",  # resolve_device knows what this machine has
         "random_state": ["random_state"],
+        "checkpoint": [str, os.PathLike, None],
         "verbose": ["verbose"],
     }
 
@@ -312,6 +326,7 @@ class SparseAutoencoder(
         precision="float32",
         device=None,
         random_state=None,
+        checkpoint=None,
         verbose=0,
     ):
         self.n_components = n_components
@@ -336,6 +351,7 @@ class SparseAutoencoder(
         self.precision = precision
         self.device = device
         self.random_state = random_state
+        self.checkpoint = checkpoint
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -359,7 +375,14 @@ class SparseAutoencoder(
         Raises
         ------
         ValueError
-            If a parameter or X is not valid, or if training diverges.
+            If a parameter or X is not valid, if training diverges, or if the file
+            `checkpoint` is damaged or that of another fit; it is never overwritten.
+        OSError
+            If `checkpoint` cannot be written or is in use by another fit. What was
+            written last is kept, and `fit` goes on from there. At the end of training
+            the estimator is fitted nevertheless.
+        ImportError
+            If `checkpoint` is set and safetensors is not installed.
 
         Warns
         -----
@@ -378,59 +401,72 @@ class SparseAutoencoder(
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         settings = self._settings(X.shape[1])
-        if warm:
-            trainer = self._resume(settings)
-        else:
-            trainer = self._start(settings, X, sample_weight)
-        train, held_out = self._split(sample_weight, settings.seed)
-        max_iter = self._max_iter(len(train))
-        trainer.plan(len(train), max_iter)
+        with keep(self, settings, X, sample_weight, warm=warm) as kept:
+            settings, trainer = kept.settings, kept.trainer
+            if trainer is None and warm:
+                trainer = self._resume(settings)
+            elif trainer is None:
+                trainer = self._start(settings, X, sample_weight)
+            train, held_out = self._split(sample_weight, settings.seed)
+            max_iter = self._max_iter(len(train))
+            kept.begin(trainer, len(train), max_iter)
 
-        context = self._init_callback_context(max_subtasks=max_iter)
-        context.call_on_fit_task_begin(estimator=self, **data)
-        best: dict = {}
-        validate, on_best, rows = None, None, None
-        if self.early_stopping:
-            rows = train
+            left = max_iter - kept.history.n_epochs
+            context = self._init_callback_context(max_subtasks=left)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            validate, on_best, rows = None, None, None
+            if self.early_stopping:
+                rows = train
 
-            def validate():
-                if settings.activation.penalised:
-                    return 1 - trainer.held_out_loss(X, sample_weight, held_out)
-                weights = trainer.export()
-                return r2(
-                    rows_at(X, held_out),
-                    sample_weight[held_out],
-                    weights,
-                    trainer.fitted_activation(weights),
-                )
+                def validate():
+                    if settings.activation.penalised:
+                        return 1 - trainer.held_out_loss(X, sample_weight, held_out)
+                    weights = trainer.export()
+                    return r2(
+                        rows_at(X, held_out),
+                        sample_weight[held_out],
+                        weights,
+                        trainer.fitted_activation(weights),
+                    )
 
-            def on_best():
-                best.update(weights=trainer.export(), state=trainer.state())
+                def on_best():
+                    kept.best.update(weights=trainer.export(), state=trainer.state())
 
-        history = run_epochs(
-            lambda: trainer.epoch(X, sample_weight, rows),
-            # A penalty that still looks for its weight moves the loss both ways.
-            Stopping(
-                max_iter,
-                self.tol,
-                self.n_iter_no_change if self.l0 is None else max_iter,
-            ),
-            name="SparseAutoencoder",
-            state=trainer.export,
-            validate=validate,
-            on_best=on_best,
-            hooks=CallbackEpochs(
-                self,
-                context,
-                data,
-                lambda weights: {
-                    "_code": _code_of(trainer.fitted_activation(weights)),
-                    **finish(weights, home, X.dtype),
-                },
-            ),
-            verbose=self.verbose,
-        )
-        self._store(trainer, history, home, X, sample_weight, len(train), **best)
+            history = run_epochs(
+                lambda: trainer.epoch(
+                    X,
+                    sample_weight,
+                    rows,
+                    number=kept.history.n_epochs,
+                    after_batch=kept.after_batch,
+                ),
+                # A penalty that still looks for its weight moves the loss both ways.
+                Stopping(
+                    max_iter,
+                    self.tol,
+                    self.n_iter_no_change if self.l0 is None else max_iter,
+                ),
+                name="SparseAutoencoder",
+                state=trainer.export,
+                validate=validate,
+                on_best=on_best,
+                hooks=CallbackEpochs(
+                    self,
+                    context,
+                    data,
+                    lambda weights: {
+                        "_code": _code_of(trainer.fitted_activation(weights)),
+                        **finish(weights, home, X.dtype),
+                    },
+                ),
+                verbose=self.verbose,
+                history=kept.history,
+            )
+            self._store(
+                trainer, history, home, X, sample_weight, len(train), **kept.best
+            )
+            # Last: where it cannot be written, the fit is not lost.
+            kept.save()
         context.call_on_fit_task_end(estimator=self, **data)
         warn_of_a_poor_fit(self)
         return self
@@ -455,6 +491,12 @@ class SparseAutoencoder(
         self : SparseAutoencoder
             The fitted estimator.
         """
+        if self.checkpoint is not None:
+            raise ValueError(
+                f"checkpoint={self.checkpoint!r} is for fit alone: partial_fit does "
+                f"not know the rows to come. Set checkpoint=None and pickle the "
+                f"estimator between batches."
+            )
         first = not self.__sklearn_is_fitted__()
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
         settings = self._settings(X.shape[1], planned=False)

@@ -77,6 +77,14 @@ def test_connector_speed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_checkpoint_kills(tmp_path):
+    pytest.importorskip("safetensors")
+    done = run("checkpoint_kills.py", "--quick", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 kills, 2 resumed, 2 equal to the bit" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_predict_speed(tmp_path):
     done = run("predict_speed.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr

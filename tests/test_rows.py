@@ -56,6 +56,12 @@ def test_every_row_once(mapped, run_bytes, n_runs, batch_size, subset, seed):
             assert len(batches) == max(1, round(len(wanted) / batch_size))
             for batch in batches:
                 np.testing.assert_array_equal(batch.source[batch.local], X[batch.ids])
+            # An epoch that goes on has the same batches from there on.
+            first = seed % (len(batches) + 2)
+            left = batches_of_rows(X, batch_size, make_generator(seed), rows, first)
+            for batch, other in zip(left, batches[first:], strict=True):
+                np.testing.assert_array_equal(batch.ids, other.ids)
+                np.testing.assert_array_equal(batch.source[batch.local], X[other.ids])
         blocks = list(row_blocks(mapped))
         np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), mapped)
 

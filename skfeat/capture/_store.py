@@ -22,6 +22,7 @@ import torch
 
 import skfeat
 from skfeat.capture._reader import Rows
+from skfeat.utils._files import replacing
 
 _FORMAT = "skfeat.Capture"
 _VERSION = 1
@@ -205,12 +206,8 @@ class FolderStore:
         self.last = time.monotonic()
 
     def _write_state(self) -> None:
-        temporary = self.folder / f"{_STATE}.tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(self.state, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / _STATE)
+        with replacing(self.folder / _STATE, self.folder / f"{_STATE}.tmp") as file:
+            file.write(json.dumps(self.state, indent=1).encode())
 
 
 def _first_state(settings: dict[str, Any]) -> dict[str, Any]:

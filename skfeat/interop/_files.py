@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from skfeat._network_file import _read_array
+from skfeat.utils._files import import_safetensors
 
 _LARGEST_JSON = 2**24
 
@@ -193,19 +194,6 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{path.name} is not a whole safetensors file ({error})"
         ) from None
-
-
-def import_safetensors() -> Any:
-    """Import safetensors, which is optional."""
-    try:
-        import safetensors.numpy
-        import safetensors.torch
-    except ImportError:
-        raise ImportError(
-            "Files of the safetensors format need the package safetensors: pip install "
-            "'skfeat[interop]'."
-        ) from None
-    return safetensors
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

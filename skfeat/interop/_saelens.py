@@ -15,9 +15,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat._sparse_autoencoder import SparseAutoencoder
-from skfeat.interop._files import Tensors, import_safetensors, read_json, reading
+from skfeat.interop._files import Tensors, read_json, reading
 from skfeat.interop._fitted import Weights
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._files import import_safetensors
 
 _CONFIG, _WEIGHTS, _SPARSITY = (
     "cfg.json",

@@ -88,6 +88,8 @@ class DenseKernel:
         self.product = product
         self.prefixes = prefixes or (len(params["decoder"]),)
         self.n_prefixes = len(self.prefixes)
+        # See `SparseKernel`; here every batch is computed in the same way.
+        self.memory: tuple[float, ...] = ()
 
     def gradients(
         self,

@@ -128,6 +128,19 @@ class SparseKernel:
         self._density = 0.0
         self._guess = 0.0
 
+    @property
+    def memory(self) -> tuple[float, ...]:
+        """What the last batch says about how to compute the next.
+
+        Different ways round differently: training that goes on needs it to end up the
+        same to the bit.
+        """
+        return self._density, self._guess
+
+    @memory.setter
+    def memory(self, values: tuple[float, ...]):
+        self._density, self._guess = values or (0.0, 0.0)
+
     def gradients(
         self,
         x: torch.Tensor,

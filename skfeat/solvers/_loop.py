@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from sklearn.exceptions import ConvergenceWarning
@@ -65,6 +66,32 @@ class Stopping:
     n_iter_no_change: int
 
 
+class _Progress:
+    """What the epochs so far tell about going on."""
+
+    def __init__(self, stopping: Stopping):
+        self.stopping = stopping
+        self.best = self.mark = self.last = math.inf
+        self.idle, self.falling = 0, True
+
+    def add(self, loss: float, score: float | None) -> bool:
+        """Take an epoch in; return whether it beats all before it."""
+        # One quantity that should fall, whichever of the two is watched.
+        watched = loss if score is None else 1 - score
+        self.falling = not watched >= self.last * (1 - _STILL_FALLING)
+        self.last = watched
+        # The mark moves only when it is beaten clearly: many small steps add up to
+        # progress.
+        if watched < self.mark * (1 - self.stopping.tol):
+            self.mark, self.idle = watched, 0
+        else:
+            self.idle += 1
+        if not watched < self.best:
+            return False
+        self.best = watched
+        return True
+
+
 def run_epochs(
     run_epoch: Callable[[], float],
     stopping: Stopping,
@@ -76,6 +103,7 @@ def run_epochs(
     hooks: EpochHooks | None = None,
     verbose: int = 0,
     remedy: str = "lower 'learning_rate_init' or rescale X",
+    history: History | None = None,
 ) -> History:
     """Run epochs until the loss no longer falls, or the epochs are used up.
 
@@ -99,6 +127,8 @@ def run_epochs(
         Print a line an epoch.
     remedy : str
         What to do should the loss diverge.
+    history : History, optional
+        What a run that goes on has behind it; the epochs to come are added to it.
 
     Returns
     -------
@@ -115,10 +145,20 @@ def run_epochs(
         If the last epoch still improved by more than a twentieth.
     """
     hooks = hooks or EpochHooks()
-    history = History()
-    best, mark, last, idle, falling = math.inf, math.inf, math.inf, 0, True
+    history = History() if history is None else history
+    progress = _Progress(stopping)
+    for loss, score in zip(
+        history.losses, history.validation_scores or repeat(None), strict=False
+    ):
+        progress.add(loss, score)
+
+    def is_over() -> bool:
+        idle = history.n_epochs > 0 and progress.idle >= stopping.n_iter_no_change
+        return history.stopped or idle
+
     try:
-        for epoch in range(1, stopping.max_iter + 1):
+        while history.n_epochs < stopping.max_iter and not is_over():
+            epoch = history.n_epochs + 1
             hooks.begin()
             loss = run_epoch()
             if not math.isfinite(loss):
@@ -126,41 +166,27 @@ def run_epochs(
                     f"{name} diverged: the loss is non-finite after epoch {epoch}; "
                     f"{remedy}."
                 )
-            history.losses.append(loss)
             score = None if validate is None else validate()
-            if score is not None:
-                history.validation_scores.append(score)
             if verbose:
                 held_out = "" if score is None else f", validation score {score:.6g}"
                 print(f"[{name}] epoch {epoch}: loss {loss:.6g}{held_out}")
-            # One quantity that should fall, whichever of the two is watched.
-            watched = loss if score is None else 1 - score
-            falling = not watched >= last * (1 - _STILL_FALLING)
-            last = watched
-            # The mark moves only when it is beaten clearly: many small steps add up
-            # to progress.
-            if watched < mark * (1 - stopping.tol):
-                mark, idle = watched, 0
-            else:
-                idle += 1
-            if watched < best:
-                best = watched
-                if on_best is not None:
-                    on_best()
-            if hooks.end(state):
-                history.stopped = True
-                return history
-            if idle >= stopping.n_iter_no_change:
-                return history
+            if progress.add(loss, score) and on_best is not None:
+                on_best()
+            # The loss comes last: an epoch counts once all of it is done.
+            if score is not None:
+                history.validation_scores.append(score)
+            history.losses.append(loss)
+            history.stopped = bool(hooks.end(state))
     except KeyboardInterrupt:
         warnings.warn(
             f"{name} was interrupted after {history.n_epochs} epochs; the weights "
             f"reached so far are kept.",
             stacklevel=4,
         )
+        del history.validation_scores[history.n_epochs :]
         history.stopped = history.interrupted = True
         return history
-    if falling:
+    if progress.falling and not is_over():
         warnings.warn(
             f"{name} used its max_iter={stopping.max_iter} epochs while the loss was "
             f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "

@@ -9,7 +9,9 @@ equal to its decoder.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -23,8 +25,10 @@ from skfeat.kernels._threads import Team
 from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._interrupts import InterruptsWait
 from skfeat.utils._rows import Batch, batches_of_rows, row_blocks, rows_at
 from skfeat.utils._torch import (
+    generator_from,
     load_optimizer_state,
     make_generator,
     n_batches,
@@ -141,6 +145,29 @@ class SAESettings:
     seed: int
 
 
+@dataclass(frozen=True)
+class Position:
+    """How far an epoch has come.
+
+    Parameters
+    ----------
+    epoch : int or None
+        The number that the epoch was given.
+    generator : ndarray of uint8
+        State of the generator before the rows were shuffled.
+    n_batches : int
+        Batches done.
+    total, weight : float
+        Their summed loss, and the weight of their rows.
+    """
+
+    epoch: int | None
+    generator: np.ndarray
+    n_batches: int = 0
+    total: float = 0.0
+    weight: float = 0.0
+
+
 class SAETrainer:
     """Trains the weights of a sparse autoencoder, epoch by epoch.
 
@@ -158,6 +185,9 @@ class SAETrainer:
         self.team = Team()
         self.n_steps = 0
         self.n_steps_planned: int | None = None
+        # Of the last epoch; and whether no batch is half done.
+        self.position: Position | None = None
+        self.is_whole = True
         n_features = len(standardizer.mean)
         self.penalty_weight = settings.activation.penalty_weight(
             settings.alpha, n_features
@@ -213,30 +243,69 @@ class SAETrainer:
         self.n_steps_planned = n_epochs * n_batches(n_rows, self.settings.batch_size)
 
     def epoch(
-        self, X: np.ndarray, sample_weight: np.ndarray, rows: np.ndarray | None = None
+        self,
+        X: np.ndarray,
+        sample_weight: np.ndarray,
+        rows: np.ndarray | None = None,
+        *,
+        number: int | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> float:
         """Train on every row (of `rows`) once, in shuffled batches.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+        sample_weight : ndarray of shape (n,)
+        rows : ndarray of int, optional
+            The rows that take part; None: all.
+        number : int, optional
+            Number of the epoch: one that was left in the middle goes on from there.
+        after_batch : callable, optional
+            Called after each batch. Ctrl-C then waits for the batch to end.
 
         Returns
         -------
         float
             The mean loss.
         """
-        total, weight_of_all = 0.0, 0.0
+        at, generator = self.position, self.generator
+        if number is None or at is None or at.epoch != number:
+            at = Position(number, to_numpy(generator.get_state()))
+        else:
+            # The rows are shuffled as they were, by a generator of their own: others
+            # may have drawn from the trainer's since.
+            generator = generator_from(at.generator)
+            if at.n_batches == 0:
+                self.generator = generator
+        self.position = at
         n_rows = len(X) if rows is None else len(rows)
         size = self.settings.batch_size
-        with self.team:
-            for batch in batches_of_rows(X, size, self.generator, rows):
-                weights = sample_weight[batch.ids]
-                if not weights.all():
-                    # What weighs nothing wakes no feature either.
-                    batch, weights = batch.take(weights > 0), weights[weights > 0]
-                weight = float(weights.sum())
-                weight_of_all += weight
-                # Rows of a batch that all weigh nothing have nothing to say.
-                if weight > 0:
-                    total += weight * self._step(batch, weights / weight, n_rows)
-        return total / weight_of_all
+        wait = InterruptsWait()
+        with self.team, nullcontext() if after_batch is None else wait.installed():
+            for batch in batches_of_rows(X, size, generator, rows, at.n_batches):
+                with wait:
+                    self.is_whole = False
+                    at = self.position = self._batch(batch, sample_weight, n_rows, at)
+                    self.is_whole = True
+                if after_batch is not None:
+                    after_batch()
+        return at.total / at.weight
+
+    def _batch(self, batch: Batch, sample_weight, n_rows: int, at: Position):
+        weights = sample_weight[batch.ids]
+        if not weights.all():
+            # What weighs nothing wakes no feature either.
+            batch, weights = batch.take(weights > 0), weights[weights > 0]
+        weight = float(weights.sum())
+        # Rows of a batch that all weigh nothing have nothing to say.
+        loss = self._step(batch, weights / weight, n_rows) if weight > 0 else 0.0
+        return replace(
+            at,
+            n_batches=at.n_batches + 1,
+            total=at.total + weight * loss,
+            weight=at.weight + weight,
+        )
 
     @torch.no_grad()
     def held_out_loss(self, X: np.ndarray, sample_weight: np.ndarray, rows) -> float:
@@ -431,10 +500,25 @@ class SAETrainer:
         trainer._set_params(
             {key: torch.tensor(value) for key, value in state["params"].items()}
         )
-        trainer.generator.set_state(torch.tensor(state["generator"]))
+        trainer.generator = generator_from(state["generator"])
         trainer.rows_since_fired.copy_(torch.tensor(state["rows_since_fired"]))
         load_optimizer_state(trainer.optimizer.optimizer, state["moments"])
         trainer.bound, trainer.bound_share = state["bound"]
         if settings.l0 is not None:
             trainer.penalty_weight = state["penalty_weight"]
         return trainer
+
+    def progress(self) -> dict:
+        """Return what `state` lacks for a run to end as if it had never stopped."""
+        return {
+            "n_steps": self.n_steps,
+            "memory": list(self.kernel.memory),
+            "position": self.position and asdict(self.position),
+        }
+
+    def go_on(self, progress: dict) -> None:
+        """Take up a run where `progress` was asked for."""
+        self.n_steps = progress["n_steps"]
+        self.kernel.memory = tuple(progress["memory"])
+        position = progress["position"]
+        self.position = position and Position(**position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -77,11 +78,13 @@ def batches_of_rows(
     batch_size: int,
     generator: torch.Generator,
     rows: np.ndarray | None = None,
+    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield each row once, in batches like those of `shuffled_batches`.
 
     Rows of a mapped file are shuffled within windows of many runs of rows, taken from
-    all over the file.
+    all over the file. All that shuffles is drawn from `generator` before the first
+    batch comes: what else is drawn from it in the meantime changes no batch.
 
     Parameters
     ----------
@@ -90,23 +93,28 @@ def batches_of_rows(
     generator : torch.Generator
     rows : ndarray of int, optional
         The rows that take part; None: all.
+    first : int, default=0
+        Batches to leave out, for an epoch that goes on; their rows are not read.
     """
     n_rows = len(X) if rows is None else len(rows)
     if mapped_file(X) is None:
-        for part in shuffled_batches(n_rows, batch_size, generator):
+        for part in islice(
+            shuffled_batches(n_rows, batch_size, generator), first, None
+        ):
             ids = part if rows is None else rows[part]
             yield Batch(ids, X, ids)
         return
     n = n_batches(n_rows, batch_size)
     sizes = [n_rows // n + (i < n_rows % n) for i in range(n)]
-    yield from _batches_of_windows(_windows(X, generator, rows), sizes)
+    windows = _windows(X, generator, rows, sum(sizes[:first]))
+    yield from _batches_of_windows(windows, sizes[first:])
 
 
 def _permutation(n: int, generator: torch.Generator) -> np.ndarray:
     return torch.randperm(n, generator=generator).numpy()
 
 
-def _windows(X, generator, rows):
+def _windows(X, generator, rows, n_left_out):
     """Yield shuffled rows of a mapped file and their numbers, a window at a time."""
     mapping = mapped_file(X)
     size = max(1, _RUN_BYTES // max(1, X[:1].nbytes))
@@ -115,19 +123,25 @@ def _windows(X, generator, rows):
         wanted = np.zeros(len(X), dtype=bool)
         wanted[rows] = True
     runs = _permutation(-(-len(X) // size), generator)
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    own = torch.Generator().manual_seed(seed)
     for first in range(0, len(runs), _RUNS):
         starts = np.sort(runs[first : first + _RUNS]) * size
         ids = np.concatenate([np.arange(s, min(s + size, len(X))) for s in starts])
-        window = np.concatenate([X[s : s + size] for s in starts])
-        release(mapping)
-        order = _permutation(len(ids), generator)
+        order = _permutation(len(ids), own)
         if wanted is not None:
             order = order[wanted[ids[order]]]
-        yield ids, window, order
+        n_left_out, order = max(0, n_left_out - len(order)), order[n_left_out:]
+        if len(order) > 0:
+            window = np.concatenate([X[s : s + size] for s in starts])
+            release(mapping)
+            yield ids, window, order
 
 
 def _batches_of_windows(windows, sizes):
     """Cut windows of any length into batches of the given sizes."""
+    if not sizes:
+        return
     ids, source, order = next(windows)
     for size in sizes:
         while len(order) < size:

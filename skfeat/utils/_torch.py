@@ -80,6 +80,13 @@ def make_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def generator_from(state: np.ndarray) -> torch.Generator:
+    """Make a private CPU generator that goes on from the state of another."""
+    generator = torch.Generator()
+    generator.set_state(torch.tensor(state))
+    return generator
+
+
 def to_numpy(tensor: torch.Tensor, dtype=None) -> np.ndarray:
     """Copy a tensor to a numpy array that shares no memory with it."""
     return np.array(tensor.detach().cpu().numpy(), dtype=dtype, copy=True)

@@ -1,0 +1,51 @@
+"""Files that are whole whenever they are there, and the one format that is optional."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` once it is written whole.
+
+    Until then, and if anything fails, `path` stays as it is. It is on the disk before
+    it gets its name: a machine that stops leaves the file before it or this one.
+
+    Parameters
+    ----------
+    path : Path
+    temporary : Path
+        The name that it has until then, in the same folder.
+    """
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":
+        # The new name, too; some file systems do not know how.
+        folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):
+            os.fsync(folder)
+        os.close(folder)
+
+
+def import_safetensors() -> Any:
+    """Import safetensors, which is optional."""
+    try:
+        import safetensors.numpy
+        import safetensors.torch
+    except ImportError:
+        raise ImportError(
+            "Files of the safetensors format need the package safetensors: pip install "
+            "'skfeat[interop]'."
+        ) from None
+    return safetensors
