@@ -48,6 +48,8 @@ from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2000
+# Updates without progress that end a fit at the earliest.
+_PATIENT_UPDATES = 60
 
 _ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 
@@ -143,7 +145,8 @@ class SparseAutoencoder(
         held-out error with `early_stopping`) by less than this share.
 
     n_iter_no_change : int, default=20
-        Number of epochs that must, together, make progress.
+        Number of epochs that must, together, make progress; more where they have fewer
+        than 60 updates.
 
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their reconstruction (with
@@ -444,7 +447,7 @@ class SparseAutoencoder(
                 Stopping(
                     max_iter,
                     self.tol,
-                    self.n_iter_no_change if self.l0 is None else max_iter,
+                    self._patience(len(train)) if self.l0 is None else max_iter,
                 ),
                 name="SparseAutoencoder",
                 state=trainer.export,
@@ -697,6 +700,11 @@ class SparseAutoencoder(
         if self.max_iter == "auto":
             return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, self.batch_size)))
         return int(self.max_iter)
+
+    def _patience(self, n_rows) -> int:
+        # Momentum overshoots now and then: what a few updates do tells nothing.
+        n_updates = n_batches(n_rows, self.batch_size)
+        return max(int(self.n_iter_no_change), ceil(_PATIENT_UPDATES / n_updates))
 
     def _split(self, sample_weight, seed):
         if not self.early_stopping:

@@ -13,7 +13,7 @@ from skfeat.kernels._threads import Team
 # The loss of a narrow layer falls to a hundredth within the thousand updates that a
 # second moment of 0.999 remembers, which then holds the steps back; and a feature that
 # fires once in many batches moves by 1 / sqrt(1 - beta2) learning rates when it does.
-_BETAS, _EPS = (0.97, 0.97), 1e-8
+_BETAS, _EPS = (0.95, 0.97), 1e-8
 
 
 class Adam:
