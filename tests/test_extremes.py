@@ -57,11 +57,11 @@ def test_interrupt_ends_the_whole_unwrapping(monkeypatch):
     unwrapper = FeatureUnwrapper(model, autoencoder=endless, distill=False)
     epoch, n_epochs = SAETrainer.epoch, itertools.count()
 
-    def interrupted(trainer, *args):
+    def interrupted(trainer, *args, **kwargs):
         # Sent by a timer it can fall where Python ignores exceptions, and be lost.
         if next(n_epochs) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return epoch(trainer, *args)
+        return epoch(trainer, *args, **kwargs)
 
     monkeypatch.setattr(SAETrainer, "epoch", interrupted)
     # A shell starts what it runs in the background with this signal ignored.

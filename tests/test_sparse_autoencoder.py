@@ -504,8 +504,12 @@ class TestTraining:
         assert fitted.loss_curve_[-1] < 0.7 * fitted.loss_curve_[0]
 
     def test_tol_stops(self, X):
+        sae = make_sae(tol=0.999, n_iter_no_change=20, max_iter=50).fit(X)
+        assert sae.n_iter_ == 21  # the first lowers the loss from infinity
+
+    def test_a_few_updates_end_no_fit(self, X):
         sae = make_sae(tol=0.9, n_iter_no_change=3, max_iter=50).fit(X)
-        assert sae.n_iter_ == 4  # the first lowers the loss from infinity
+        assert sae.n_steps_ == 4 + 60
 
     @pytest.mark.parametrize(
         ("n_times", "batch_size"), [(1, 40), (1, 7), (4, 1)], ids=str

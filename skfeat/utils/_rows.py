@@ -123,8 +123,11 @@ def _windows(X, generator, rows, n_left_out):
         wanted = np.zeros(len(X), dtype=bool)
         wanted[rows] = True
     runs = _permutation(-(-len(X) // size), generator)
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    own = torch.Generator().manual_seed(seed)
+    own = generator
+    if len(runs) > _RUNS:
+        # What is drawn between windows would change those that come later.
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        own = torch.Generator().manual_seed(seed)
     for first in range(0, len(runs), _RUNS):
         starts = np.sort(runs[first : first + _RUNS]) * size
         ids = np.concatenate([np.arange(s, min(s + size, len(X))) for s in starts])
