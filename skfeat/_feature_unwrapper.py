@@ -427,7 +427,7 @@ class FeatureUnwrapper(
         """
         rows = self._validate(X)
         model = self._model_outputs(X)
-        if y is not None and not self._classifies():
+        if not self._classifies():
             check_values(y, self._chain)
         labels = self._decide(model) if y is None else np.asarray(y)
         return make_report(self, rows, model, labels)

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
@@ -35,7 +35,7 @@ from skfeat.kernels._inference import encode
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
-from skfeat.utils._rows import mapped_file, row_blocks, rows_at
+from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -645,18 +645,15 @@ class SparseAutoencoder(
 
     def _validate(self, X, home, *, reset, keep_dtype=True):
         """Validate X as scikit-learn does, a mapped file without reading it whole."""
-        on_disk = isinstance(X, np.ndarray) and mapped_file(X) is not None
-        plain = on_disk and X.dtype.kind in "fiu" and X.dtype.itemsize <= 8
-        if not (plain and keep_dtype and X.ndim == 2):
+        if not (keep_dtype and is_plain_table(X)):
             X = validate_data(self, X, dtype=home.dtypes, reset=reset)
             return home.to_numpy(X)
         X = validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
-        for _, rows in row_blocks(X):
-            assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")
+        assert_finite_rows(X, self)
         return X
 
     def _settings(self, n_features, *, planned=True) -> SAESettings:
-        m = 4 * n_features if self.n_components is None else int(self.n_components)
+        m = int(self._width(n_features))
         refuse_what_does_not_go_together(self)
         rate = self.learning_rate_init
         if rate == "auto":
@@ -680,6 +677,10 @@ class SparseAutoencoder(
             device=resolve_device(self.device),
             seed=draw_seed(self.random_state),
         )
+
+    def _width(self, n_features):
+        """Return the number of features that a fit to rows of that length learns."""
+        return 4 * n_features if self.n_components is None else self.n_components
 
     def make_activation(self):
         """Return the activation of the fitted weights.

@@ -6,8 +6,6 @@ from math import ceil
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
-from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat._base import CallbackEpochs
 from skfeat._feature_connector import FeatureConnector
@@ -22,16 +20,15 @@ from skfeat._unwrap import (
 from skfeat._unwrap_parts import (
     Ends,
     default_budget,
+    fit_autoencoders,
     fit_part,
     give_product_starts,
-    is_small,
     one_budget_each,
     one_each,
     pick_layers,
     with_decoder,
     with_weights,
 )
-from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
 from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
@@ -167,36 +164,15 @@ class Unwrapping:
 
     def _fit_autoencoders(self, activations) -> None:
         contexts = [self._open("autoencoder") for _ in self.autoencoders]
-        fit, options = fit_part, {"n_jobs": self.params.n_jobs}
-        n_workers = self._n_side_by_side(activations)
-        if n_workers > 1:
-            fit, options = (
-                one_thread(fit),
-                {"n_jobs": n_workers, "backend": "threading"},
-            )
         # Workers get the activations of their layer and nothing of the model.
-        self.autoencoders = Parallel(**options)(
-            delayed(fit)(*task)
-            for task in zip(self.autoencoders, activations, contexts, strict=True)
+        self.autoencoders = fit_autoencoders(
+            self.autoencoders, activations, contexts, self.params.n_jobs
         )
         for index, context in enumerate(contexts):
             self._close(context)
             if self.params.verbose:
                 score = self.autoencoders[index].score(activations[index])
                 self._say("autoencoder", index, f"R2 {score:.6g}")
-
-    def _n_side_by_side(self, activations) -> int:
-        """Return in how many threads to fit small autoencoders; 1 where it is no gain.
-
-        A user who asks for workers gets those instead.
-        """
-        if self.params.n_jobs is not None or effective_n_jobs(None) > 1:
-            return 1
-        small = [
-            is_small(part, rows.shape[1])
-            for part, rows in zip(self.autoencoders, activations, strict=True)
-        ]
-        return min(n_threads(), len(small)) if all(small) else 1
 
     def _fit_connectors(self, features) -> None:
         """Fit each connector on the features that the ones before it compute.

@@ -7,11 +7,14 @@ from math import prod
 from numbers import Integral
 from typing import NamedTuple
 
+from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat.chain import WHY_NOT_INNER
 from skfeat.initialization import product_init
+from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils._sklearn import _align_api_if_sparse
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -132,10 +135,26 @@ def one_each(parts, seeds, name: str, kind: type) -> list:
     return clones
 
 
-def is_small(autoencoder, n_features: int) -> bool:
+def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
+    """Fit each autoencoder to its rows, under its context, by joblib's workers.
+
+    Unless the user asks for workers, small ones share the threads that torch may use.
+    """
+    fit, options = fit_part, {"n_jobs": n_jobs}
+    tasks = list(zip(autoencoders, rows, contexts, strict=True))
+    if n_jobs is None and effective_n_jobs(None) == 1:
+        n_workers = min(n_threads(), len(tasks))
+        if n_workers > 1 and all(_is_small(part, X.shape[1]) for part, X, _ in tasks):
+            fit, options = (
+                one_thread(fit),
+                {"n_jobs": n_workers, "backend": "threading"},
+            )
+    return Parallel(**options)(delayed(fit)(*task) for task in tasks)
+
+
+def _is_small(autoencoder, n_features: int) -> bool:
     """Tell whether an autoencoder of rows of that length trains best in one thread."""
-    width = autoencoder.n_components or 4 * n_features
-    sizes = (autoencoder.batch_size, width, n_features)
+    sizes = (autoencoder.batch_size, autoencoder._width(n_features), n_features)
     # Parameters that are no numbers are for `fit` to refuse.
     return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
 

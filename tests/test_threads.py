@@ -47,7 +47,8 @@ def test_an_autoencoder_is_the_same_in_any_number_of_threads(set_threads, activa
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
-def test_layers_that_share_the_threads_are_those_fitted_in_turn(set_threads):
+def watched():
+    """Make a kind of autoencoder that notes where it is fitted, in how many threads."""
     seen = []
 
     class Watched(SparseAutoencoder):
@@ -55,6 +56,11 @@ def test_layers_that_share_the_threads_are_those_fitted_in_turn(set_threads):
             seen.append((threading.current_thread(), torch.get_num_threads()))
             return super().fit(X, y, sample_weight)
 
+    return Watched, seen
+
+
+def test_layers_that_share_the_threads_are_those_fitted_in_turn(set_threads):
+    Watched, seen = watched()
     autoencoder = Watched(8, k=3, max_iter=5)
     fits = []
     for n in (1, 2):
@@ -70,18 +76,12 @@ def test_layers_that_share_the_threads_are_those_fitted_in_turn(set_threads):
 
 def test_who_asks_for_workers_or_trains_large_ones_gets_no_threads(set_threads):
     set_threads(2)
-    seen = []
-
-    class Watched(SparseAutoencoder):
-        def fit(self, X, y=None, sample_weight=None):
-            seen.append(threading.current_thread())
-            return super().fit(X, y, sample_weight)
-
+    Watched, seen = watched()
     small = Watched(8, k=3, max_iter=1)
     unwrapper(autoencoder=small, n_jobs=1, distill=False).fit(ROWS)
     large = Watched(8, k=3, max_iter=1, batch_size=10**7)
     unwrapper(autoencoder=large, distill=False).fit(ROWS)
-    assert set(seen) == {threading.main_thread()}
+    assert {thread for thread, _ in seen} == {threading.main_thread()}
 
 
 def test_an_error_in_a_thread_is_the_error_of_the_fit(set_threads):

@@ -8,13 +8,12 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat._feature_connector import FeatureConnector
 from skfeat._sparse_autoencoder import SparseAutoencoder
-from skfeat._unwrap_parts import fit_part, one_each
+from skfeat._unwrap_parts import fit_autoencoders, fit_part, one_each
 from skfeat.language._pair_parts import (
     check_rows,
     count_events,
@@ -522,11 +521,9 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         contexts = [context.subcontext(task_name=name) for name in names]
         for subcontext in contexts:
             subcontext.call_on_fit_task_begin(estimator=self, **data)
-        tasks = zip(parts, rows, contexts, frozen, strict=True)
-        left = [task[:3] for task in tasks if not task[3]]
-        fitted = iter(
-            Parallel(n_jobs=self.n_jobs)(delayed(fit_part)(*task) for task in left)
-        )
+        left = [i for i, kept in enumerate(frozen) if not kept]
+        tasks = [[those[i] for i in left] for those in (parts, rows, contexts)]
+        fitted = iter(fit_autoencoders(tasks[0], tasks[1], tasks[2], self.n_jobs))
         parts = [
             part if kept else next(fitted)
             for part, kept in zip(parts, frozen, strict=True)

@@ -6,17 +6,17 @@ import numpy as np
 from scipy import linalg, sparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
-from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat._feature_connector import FeatureConnector
 from skfeat._sparse_autoencoder import SparseAutoencoder
 from skfeat._unwrap_parts import one_each
 from skfeat.kernels._inference import encode
-from skfeat.solvers._gram import solve_normal
+from skfeat.solvers._gram import input_scale, solve_normal
 from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._arrays import as_numpy
-from skfeat.utils._rows import mapped_file, row_blocks
+from skfeat.utils._rows import assert_finite_rows, is_plain_table, row_blocks
 
 # Codes of so many rows are joined before they are.
 _ROWS = 4096
@@ -32,14 +32,11 @@ def check_rows(X, name: str, estimator, *, ensure_2d: bool = True) -> np.ndarray
     """
     X = as_numpy(X, name)
     options: dict = {"estimator": estimator, "input_name": name}
-    on_disk = isinstance(X, np.ndarray) and mapped_file(X) is not None
-    if not (on_disk and X.ndim == 2 and X.dtype.kind in "fiu" and X.itemsize <= 8):
+    if not is_plain_table(X):
         options |= {"dtype": [np.float64, np.float32], "ensure_2d": ensure_2d}
         return check_array(X, **options)
     X = check_array(X, dtype=None, ensure_all_finite=False, **options)
-    for _, rows in row_blocks(X):
-        kind = type(estimator).__name__
-        assert_all_finite(rows, estimator_name=kind, input_name=name)
+    assert_finite_rows(X, estimator, name)
     return X
 
 
@@ -157,11 +154,10 @@ def fit_dense(codes_in, codes_out, *, fit_intercept: bool, ridge: float):
 
 def solve_ridge(xx: np.ndarray, xy: np.ndarray, ridge: float) -> np.ndarray:
     """Solve ``xx @ w = xy`` in inputs of unit mean square, with a ridge there."""
-    spread = np.sqrt(np.diag(xx))
-    scale = np.where(spread > 0, spread, np.inf)
+    scale = input_scale(xx)
     gram = xx / scale / scale[:, None]
     # An input that is always zero: its row says that its weight is zero.
-    gram[np.diag_indices_from(gram)] = np.where(spread > 0, 1.0 + ridge, 1.0)
+    gram[np.diag_indices_from(gram)] = np.where(np.isfinite(scale), 1.0 + ridge, 1.0)
     try:
         factor = linalg.cho_factor(gram, check_finite=False)
     except linalg.LinAlgError:

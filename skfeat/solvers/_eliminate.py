@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skfeat.solvers._gram import input_scale
+
 if TYPE_CHECKING:
     from skfeat.solvers._gram import GramProblem
 
@@ -78,12 +80,11 @@ def removals(
         one if that cost more.
     """
     block = xx[np.ix_(inputs, inputs)]
-    spread = np.sqrt(np.diag(block))
-    spread = np.where(spread > 0, spread, np.inf)
+    scale = input_scale(block)
     inverse = np.linalg.inv(
-        block / spread / spread[:, None] + _RIDGE * np.eye(len(block))
+        block / scale / scale[:, None] + _RIDGE * np.eye(len(block))
     )
-    weights = inverse @ (xy[inputs] / spread)
+    weights = inverse @ (xy[inputs] / scale)
     order = np.array(inputs, dtype=np.int64)
     costs = np.empty(len(order))
     for last in range(len(order) - 1, -1, -1):

@@ -227,11 +227,19 @@ class GramProblem:
         return np.abs(coef) * np.sqrt(np.diag(self.xx).clip(0))
 
 
+def input_scale(xx: np.ndarray) -> np.ndarray:
+    """Root mean square of each input, by their second moments; infinite if it is zero.
+
+    Divided by it, inputs have unit spread and those that are always zero vanish.
+    """
+    spread = np.sqrt(np.diag(xx))
+    return np.where(spread > 0, spread, np.inf)
+
+
 def solve_normal(xx: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Shortest least-squares solution of ``xx @ w = xy`` in inputs of unit spread.
 
     In raw units an input of small scale would be taken for a singular direction.
     """
-    spread = np.sqrt(np.diag(xx))[:, None]
-    scale = np.where(spread > 0, spread, np.inf)
+    scale = input_scale(xx)[:, None]
     return np.linalg.lstsq(xx / scale / scale.T, xy / scale, rcond=None)[0] / scale

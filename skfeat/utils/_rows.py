@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils import assert_all_finite
 
 from skfeat.utils._torch import n_batches, shuffled_batches
 
@@ -40,6 +41,19 @@ def mapped_file(X: np.ndarray) -> mmap.mmap | None:
             return None if private else getattr(base, "_mmap", None)
         base = base.base
     return None
+
+
+def is_plain_table(X) -> bool:
+    """Tell whether X is a mapped table of numbers that is used without a copy."""
+    on_disk = isinstance(X, np.ndarray) and mapped_file(X) is not None
+    return on_disk and X.ndim == 2 and X.dtype.kind in "fiu" and X.itemsize <= 8
+
+
+def assert_finite_rows(X: np.ndarray, estimator, name: str = "X") -> None:
+    """Raise scikit-learn's ValueError for NaN and infinity, reading block by block."""
+    kind = type(estimator).__name__
+    for _, rows in row_blocks(X):
+        assert_all_finite(rows, estimator_name=kind, input_name=name)
 
 
 def release(mapping: mmap.mmap | None) -> None:
