@@ -29,6 +29,7 @@ from skfeat.solvers._path import Solution, check_budget
 from skfeat.solvers._rectified_minibatch import ConnectorSettings
 from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._distributed import agreed
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -280,7 +281,7 @@ class FeatureConnector(BaseConnector):
         warm = self.__sklearn_is_fitted__()
         rows = self._validate(X, y, sample_weight, reset=not warm)
         solver = self._choose_solver(rows)
-        seed = draw_seed(self.random_state)
+        seed = agreed(draw_seed(self.random_state))
         # The weights of wide layers are never held as a dense matrix.
         wide = solver == "gram" and rows.is_wide() and self._may_be_wide(warm)
         start = None if wide else self._start(rows, seed)
@@ -365,7 +366,7 @@ class FeatureConnector(BaseConnector):
             fit = fit_linear(statistics, target, zero)
             fit.state = statistics
         else:
-            seed = draw_seed(self.random_state)
+            seed = agreed(draw_seed(self.random_state))
             settings = self._settings(rows, target, seed)
             state, start = None, self._start(rows, seed)
             if not first:

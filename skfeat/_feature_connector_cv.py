@@ -14,6 +14,7 @@ from skfeat._connector_base import BaseConnector
 from skfeat._feature_connector import FeatureConnector
 from skfeat.solvers._connector import Rows, fit_candidates, largest_alpha
 from skfeat.solvers._path import geometric_alphas
+from skfeat.utils._distributed import n_workers
 from skfeat.utils._sklearn import (
     Interval,
     InvalidParameterError,
@@ -184,7 +185,7 @@ class FeatureConnectorCV(BaseConnector):
         rows = final._validate(X, y, sample_weight, reset=True)
         name, candidates = self._candidates(final, rows)
         folds = list(check_cv(self.cv).split(rows.X, rows.Y))
-        errors = Parallel(n_jobs=self.n_jobs)(
+        errors = Parallel(n_jobs=n_workers(self.n_jobs))(
             delayed(_errors_of_fold)(final, rows, name, candidates, *fold)
             for fold in folds
         )

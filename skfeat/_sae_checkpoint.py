@@ -23,7 +23,7 @@ from skfeat.utils._checkpoint import (
 # Parameters that do not change what is learnt, or of which more is to say.
 _LEFT_OUT = {
     *("checkpoint", "verbose", "sparse_output", "device"),
-    *("random_state", "warm_start"),
+    *("distribute", "random_state", "warm_start"),
 }
 
 

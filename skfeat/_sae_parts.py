@@ -47,6 +47,11 @@ def refuse_what_does_not_go_together(sae) -> None:
             f"prefixes are not possible with activation={sae.activation!r}; use "
             f"'topk' or 'batch_topk'."
         )
+    if sae.distribute == "features" and sae.dead_features == "resample":
+        raise ValueError(
+            "dead_features='resample' is not possible with distribute='features', "
+            "where no process knows the errors of the rows; use 'auxk' or 'ignore'."
+        )
 
 
 def check_l0(sae, m) -> float | None:

@@ -35,6 +35,7 @@ from skfeat.kernels._inference import encode
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
+from skfeat.utils._distributed import agreed
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
@@ -174,16 +175,23 @@ class SparseAutoencoder(
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, shuffling and the held-out rows.
 
+    distribute : {"rows", "features"}, default="rows"
+        What the processes of a process group of torch, if there is one, divide among
+        themselves; each is given the same rows and ends up with the same fitted
+        weights. "rows": the rows of every batch. "features": the features, for more of
+        them than one device has room for; not possible with
+        ``dead_features="resample"``.
+
     checkpoint : str or path, default=None
         A ``.safetensors`` file from which `fit` goes on where it was stopped, in
         whatever way: the result is that of a fit that was not, on the CPU to the bit.
         It is written about every minute, at the end and at Ctrl-C, and takes the place
         of the one before once it is whole. The file of a finished fit gives the same
         estimator again without training. A fit of other rows or other parameters does
-        not touch it (those that may differ are `device`, `sparse_output` and
-        `verbose`). In an existing folder every fit gets a file of its own, as a search
-        or `FeatureUnwrapper` needs it. Not possible with `partial_fit`. Needs the extra
-        ``interop``.
+        not touch it (those that may differ are `device`, `distribute`,
+        `sparse_output` and `verbose`). In an existing folder every fit gets a file of
+        its own, as a search or `FeatureUnwrapper` needs it. Not possible with
+        `partial_fit` or in a process group. Needs the extra ``interop``.
 
     verbose : int, default=0
         Print a line an epoch.
@@ -300,6 +308,7 @@ class SparseAutoencoder(
         "precision": [StrOptions({"float32", "float64", "bfloat16"})],
         "device": "no_validation",  # resolve_device knows what this machine has
         "random_state": ["random_state"],
+        "distribute": [StrOptions({"rows", "features"})],
         "checkpoint": [str, os.PathLike, None],
         "verbose": ["verbose"],
     }
@@ -329,6 +338,7 @@ class SparseAutoencoder(
         precision="float32",
         device=None,
         random_state=None,
+        distribute="rows",
         checkpoint=None,
         verbose=0,
     ):
@@ -354,6 +364,7 @@ class SparseAutoencoder(
         self.precision = precision
         self.device = device
         self.random_state = random_state
+        self.distribute = distribute
         self.checkpoint = checkpoint
         self.verbose = verbose
 
@@ -675,7 +686,8 @@ class SparseAutoencoder(
             batch_size=int(self.batch_size),
             precision=self.precision,
             device=resolve_device(self.device),
-            seed=draw_seed(self.random_state),
+            seed=agreed(draw_seed(self.random_state)),
+            distribute=self.distribute,
         )
 
     def _width(self, n_features):

@@ -31,6 +31,7 @@ from skfeat._unwrap_parts import (
 )
 from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
+from skfeat.utils._distributed import agreed
 from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 
 # Distillation starts from this many times the budget, and prunes down to it. At the
@@ -61,7 +62,8 @@ class Unwrapping:
         self.ends = Ends(bool(params.connect_input), bool(params.connect_output))
         n_layers = len(self.layers)
         n_connectors = n_layers - 1 + sum(self.ends)
-        seeds = draw_seeds(params.random_state, n_layers + n_connectors + 1)
+        n_seeds = n_layers + n_connectors + 1
+        seeds = agreed(draw_seeds(params.random_state, n_seeds))
         self.seed = seeds[-1]
         self.autoencoders = one_each(
             self._autoencoders() if params.autoencoder is None else params.autoencoder,

@@ -15,6 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skfeat.chain import WHY_NOT_INNER
 from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
+from skfeat.utils import _distributed as distributed
 from skfeat.utils._sklearn import _align_api_if_sparse
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -140,6 +141,7 @@ def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
 
     Unless the user asks for workers, small ones share the threads that torch may use.
     """
+    n_jobs = distributed.n_workers(n_jobs)
     fit, options = fit_part, {"n_jobs": n_jobs}
     tasks = list(zip(autoencoders, rows, contexts, strict=True))
     if n_jobs is None and effective_n_jobs(None) == 1:

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from checkpoints import write_often
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,6 @@ from sklearn.exceptions import ConvergenceWarning
 from test_sparse_autoencoder import make_sae
 
 import skfeat
-from skfeat import _sae_checkpoint
 from skfeat.solvers import _sae
 from skfeat.utils import _checkpoint, _files
 from skfeat.utils._checkpoint import CheckpointFile, digest_of, digest_of_rows
@@ -433,10 +433,17 @@ class TestRefused:
             sae.partial_fit(X)
         sae.set_params(checkpoint=None).partial_fit(X)
 
-    def test_a_process_group(self, path, monkeypatch):
-        monkeypatch.setattr(_sae_checkpoint.distributed, "is_active", lambda: True)
-        with pytest.raises(ValueError, match="not possible in a process group"):
-            fit(path)
+    @pytest.mark.skipif(
+        not torch.distributed.is_available(), reason="torch without process groups"
+    )
+    def test_a_process_group(self, path, tmp_path):
+        store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        try:
+            with pytest.raises(ValueError, match="not possible in a process group"):
+                fit(path)
+        finally:
+            torch.distributed.destroy_process_group()
 
     def test_without_safetensors(self, path, monkeypatch):
         monkeypatch.setitem(sys.modules, "safetensors", None)

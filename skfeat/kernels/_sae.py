@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
-from skfeat.utils._distributed import all_reduce
+from skfeat.kernels._shards import Shards
 
 # Auxiliary loss of Gao et al., "Scaling and evaluating sparse autoencoders" (2024):
 # dead features are asked to reconstruct what the live ones miss.
@@ -74,6 +74,11 @@ class DenseKernel:
         Matryoshka prefixes, increasing, the last one m.
     product : callable, default=product
         Multiplies two matrices.
+    shards : Shards, optional
+        What other processes do for the batch. `params` may then be those of some of
+        the features.
+    first : int, default=0
+        Number of the first of these features.
     """
 
     def __init__(
@@ -82,12 +87,19 @@ class DenseKernel:
         activation: TrainingActivation,
         prefixes: tuple[int, ...] | None = None,
         product: Product = product,
+        shards: Shards | None = None,
+        first: int = 0,
     ):
         self.params = params
         self.activation = activation
         self.product = product
-        self.prefixes = prefixes or (len(params["decoder"]),)
+        self.shards = shards or Shards()
+        m = len(params["decoder"])
+        self.prefixes = prefixes or (first + m,)
         self.n_prefixes = len(self.prefixes)
+        # A feature's group is the first prefix that holds it.
+        ends = [min(max(end - first, 0), m) for end in (0, *self.prefixes)]
+        self._groups = [slice(*pair) for pair in pairwise(ends)]
         # See `SparseKernel`; here every batch is computed in the same way.
         self.memory: tuple[float, ...] = ()
 
@@ -130,7 +142,7 @@ class DenseKernel:
         # A feature of group g is part of the reconstructions of prefixes g and later.
         pull = torch.zeros_like(x)
         grad_bias = torch.zeros_like(bias)
-        for error, group in reversed(list(zip(errors, self._groups(), strict=True))):
+        for error, group in reversed(list(zip(errors, self._groups, strict=True))):
             pull = pull + error * (factor / len(errors))
             slopes[:, group] = self.product(pull, decoder[group].T)
             grad_decoder[group] = self.product(codes[:, group].T, pull)
@@ -140,18 +152,20 @@ class DenseKernel:
         grad_u, extra = activation.backward(u, codes, slopes, weight, at)
         if activation.penalised:
             penalties = activation.penalty(u, codes).mul(active).sum(1)
+            penalties = self.shards.sum_features(penalties)
             loss = loss + penalty_weight * (weights @ penalties)
         if activation.two_decodes:
-            gate = self.product(u * active, decoder) - centred
+            gate = self.product(u * active, decoder)
+            gate = self.shards.sum_features(gate) - centred
             loss = loss + (gate * gate * factor).sum() / 2
             grad_u = grad_u + self.product(gate * factor, decoder.T)
         grad_u.mul_(active)
-        if dead is not None and len(dead):
+        if dead is not None:
             self._add_auxiliary(dead, u, errors[-1], weights, grad_u, grad_decoder)
 
         grad_encoder = self.product(grad_u.T, centred)
         grad_encoder_bias = grad_u.sum(0)
-        grad_bias -= grad_encoder_bias @ encoder
+        grad_bias -= self.shards.sum_features(grad_encoder_bias @ encoder)
         if tied:
             grad_decoder += grad_encoder
         else:
@@ -163,23 +177,22 @@ class DenseKernel:
             params[name].grad = (value * active).sum(0)
         on = codes > 0
         lowest = codes.new_tensor(float("inf"))
-        if activation.selects == "by batch":
+        # A process may have got no row of a small batch.
+        if activation.selects == "by batch" and len(codes):
             lowest = codes.masked_fill(~on, float("inf")).min()
         return BatchResult(loss, on.any(0), on.sum(), lowest)
 
     def _entries(self, u):
         if self.activation.selects == "above":
             return u > self.activation.bound(self.params)
-        return self.activation.keep(u)
-
-    def _groups(self):
-        return [slice(*ends) for ends in pairwise((0, *self.prefixes))]
+        return self.shards.entries(u, self.activation)
 
     def _errors(self, codes, centred):
         """Return the error of each prefix's reconstruction."""
         errors, error = [], -centred
-        for group in self._groups():
-            error = error + self.product(codes[:, group], self.params["decoder"][group])
+        for group in self._groups:
+            part = self.product(codes[:, group], self.params["decoder"][group])
+            error = error + self.shards.sum_features(part)
             errors.append(error)
         return errors
 
@@ -189,14 +202,16 @@ class DenseKernel:
         The residual is a constant here and the loss is divided by its mean square,
         so the pull does not fade as the live features improve.
         """
+        n_dead = self.shards.sum_features(torch.tensor(len(dead), device=u.device))
+        if not n_dead:
+            return
         decoder = self.params["decoder"][dead]
         codes = u[:, dead]
-        k = n_auxiliary(len(dead), self.activation.k)
-        values, kept = codes.topk(k, dim=1, sorted=False)
-        codes = codes.new_zeros(codes.shape).scatter_(1, kept, values.relu_())
+        kept = self.shards.largest(codes, n_auxiliary(int(n_dead), self.activation.k))
+        codes = codes.relu().mul_(kept)
         mean_square = (weights @ residual.square()).sum()
-        all_reduce(mean_square)
-        error = codes @ decoder + residual
+        self.shards.sum_rows(mean_square)
+        error = self.shards.sum_features(codes @ decoder) + residual
         error *= (2 * AUX_WEIGHT * weights)[:, None] / mean_square.clamp_min(1e-12)
         grad_decoder.index_add_(0, dead, codes.T @ error)
         grad_u.index_add_(1, dead, (error @ decoder.T) * (codes > 0))

@@ -26,8 +26,8 @@ from skfeat.kernels._sae import (
     n_auxiliary,
 )
 from skfeat.kernels._sae import product as float_product
+from skfeat.kernels._shards import Shards
 from skfeat.kernels._threads import TILE, Team, Workspace
-from skfeat.utils._distributed import all_reduce
 
 # Share of active entries above which dense products are faster.
 _MAX_DENSITY = 0.15
@@ -95,6 +95,8 @@ class SparseKernel:
         Multiplies two matrices. What a rounding one selects is computed again in
         full precision.
     team : Team
+    shards : Shards, optional
+        Rows of the batch that other processes have; they hold all features.
     """
 
     def __init__(
@@ -105,8 +107,9 @@ class SparseKernel:
         product: Product = float_product,
         *,
         team: Team,
+        shards: Shards | None = None,
     ):
-        self._dense = DenseKernel(params, activation, prefixes, product)
+        self._dense = DenseKernel(params, activation, prefixes, product, shards)
         self._params = params
         self._activation = activation
         self._team = team
@@ -380,7 +383,7 @@ class SparseKernel:
         back = back.astype(pre.dtype)
         squares = np.einsum("ij,ij->i", pull, pull) * back**2
         mean_square = torch.tensor(float(squares @ factor) * d / 2, dtype=torch.float64)
-        all_reduce(mean_square)
+        self._dense.shards.sum_rows(mean_square)
         factor = factor * pre.dtype.type(
             d * AUX_WEIGHT / max(float(mean_square), 1e-12)
         )

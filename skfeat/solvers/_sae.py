@@ -20,11 +20,11 @@ from skfeat.activations import Activation
 from skfeat.kernels._activations import TopK, TrainingActivation
 from skfeat.kernels._reference import loss_reference
 from skfeat.kernels._sae import BatchResult, DenseKernel, bfloat16_product, product
+from skfeat.kernels._shards import Shards
 from skfeat.kernels._sparse import SparseKernel, compiled
 from skfeat.kernels._threads import Team
 from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
-from skfeat.utils import _distributed as distributed
 from skfeat.utils._interrupts import InterruptsWait
 from skfeat.utils._rows import Batch, batches_of_rows, row_blocks, rows_at
 from skfeat.utils._torch import (
@@ -143,6 +143,7 @@ class SAESettings:
     precision: str
     device: torch.device
     seed: int
+    distribute: str = "rows"
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ class SAETrainer:
         self.generator = make_generator(settings.seed)
         self.dtype = DTYPES[settings.precision]
         self.team = Team()
+        self.shards = Shards(settings.distribute)
+        self.features = self.shards.features(settings.n_components)
         self.n_steps = 0
         self.n_steps_planned: int | None = None
         # Of the last epoch; and whether no batch is half done.
@@ -213,14 +216,17 @@ class SAETrainer:
         if not settings.tied:
             params["encoder"] = decoder.clone()
         self._set_params(params)
+        n_mine = len(self.params["encoder_bias"])
         self.rows_since_fired = torch.zeros(
-            m, dtype=torch.int64, device=settings.device
+            n_mine, dtype=torch.int64, device=settings.device
         )
 
     def _set_params(self, params: dict[str, torch.Tensor]) -> None:
+        """Take the weights of this process's features, given those of all."""
         settings = self.settings
         self.params = {
-            key: value.to(settings.device, self.dtype) for key, value in params.items()
+            key: self._mine(key, value).to(settings.device, self.dtype).contiguous()
+            for key, value in params.items()
         }
         matmul = bfloat16_product if settings.precision == "bfloat16" else product
         shared = self.params, settings.activation, settings.prefixes, matmul
@@ -228,15 +234,30 @@ class SAETrainer:
         self.loops = compiled() if on_cpu else None
         self.kernel: DenseKernel | SparseKernel
         team = None if self.loops is None else self.team
-        if team is None:
-            self.kernel = DenseKernel(*shared)
+        # What processes choose together they choose from matrices.
+        together = self.shards.by == "features" or (
+            self.shards.by == "rows" and settings.activation.selects == "by batch"
+        )
+        if team is None or together:
+            first = self.features.start
+            self.kernel = DenseKernel(*shared, shards=self.shards, first=first)
         else:
-            self.kernel = SparseKernel(*shared, team=team)
+            self.kernel = SparseKernel(*shared, team=team, shards=self.shards)
         # A tied decoder is the encoder as well: its rows learn from all they rank.
         even = settings.activation.penalised or settings.tied
         self.optimizer = Adam(
             self.params, settings.learning_rate, team, shares=None if even else _SHARES
         )
+
+    def _mine(self, name: str, values):
+        """Return the part of a parameter, or of its moments, that is kept here."""
+        return values if name == "bias" else values[self.features]
+
+    def _whole(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Return what `_mine` took a part of."""
+        if name == "bias":
+            return values
+        return self.shards.all_features(values, self.settings.n_components)
 
     def plan(self, n_rows: int, n_epochs: int) -> None:
         """Announce a whole run, so that the learning rate can warm up and decay."""
@@ -315,6 +336,11 @@ class SAETrainer:
             x = torch.from_numpy(self.standardizer.apply(rows_at(X, part)))
             x = x.to(self.settings.device, self.dtype)
             weights = torch.from_numpy(sample_weight[part]).to(x)
+            if self.shards.by == "features":
+                # Gradients that nobody asked for; the next batch overwrites them.
+                result = self.kernel.gradients(x, weights, self.penalty_weight)
+                total += float(result.loss)
+                continue
             total += float(
                 loss_reference(
                     self.params,
@@ -329,20 +355,15 @@ class SAETrainer:
 
     def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
-        x = self._rows(batch.source, distributed.shard(batch.local))
-        shares = torch.from_numpy(distributed.shard(weights))
+        x = self._rows(batch.source, self.shards.rows(batch.local))
+        shares = torch.from_numpy(self.shards.rows(weights))
         shares = shares.to(settings.device, self.dtype)
         result = self.kernel.gradients(
             x, shares, self.penalty_weight, self._silent(n_rows)
         )
+        result = self.shards.combine(result, self.params)
         loss, n_active = result.loss, result.n_active
         silent = (~result.fired).to(torch.int64)
-        if distributed.is_active():
-            # Silent on every rank: none of them has fired.
-            fired = 1 - silent
-            grads = [p.grad for p in self.params.values() if p.grad is not None]
-            distributed.all_reduce(loss, n_active, fired, *grads)
-            silent = (fired == 0).to(torch.int64)
         self.rows_since_fired += len(batch.ids)
         self.rows_since_fired *= silent
         self._adapt(result, float(n_active) / len(batch.ids))
@@ -364,6 +385,8 @@ class SAETrainer:
         if settings.dead_features == "auxk" and loss > NOTHING_LEFT:
             self.params["encoder_bias"][dead] += self._nudge
         elif self._time_to_resample():
+            # Of the whole batch, so that all processes draw the same.
+            x = self._rows(batch.source, batch.local)
             self._resample(x, dead.nonzero().squeeze(1))
         return float(loss)
 
@@ -440,7 +463,7 @@ class SAETrainer:
 
     def n_dead(self, n_rows: int) -> int:
         """Count the features that fired for none of the last `n_rows` rows."""
-        return int((self.rows_since_fired >= n_rows).sum())
+        return int(self.shards.sum_features((self.rows_since_fired >= n_rows).sum()))
 
     def fitted_activation(self, exported: dict[str, np.ndarray]) -> Activation:
         """Return the activation that goes with weights that `export` returned."""
@@ -468,6 +491,9 @@ class SAETrainer:
             threshold = torch.full_like(encoder_bias, bound)
         if threshold is not None:
             weights["threshold_"] = threshold
+        bias = weights.pop("intercept_")
+        weights = {key: self._whole(key, p) for key, p in weights.items()}
+        weights["intercept_"] = bias
         exported = {key: to_numpy(p, np.float64) for key, p in weights.items()}
         if not all(np.isfinite(value).all() for value in exported.values()):
             raise ValueError(
@@ -481,10 +507,17 @@ class SAETrainer:
 
     def state(self) -> dict:
         """Return all that is needed to go on training, as numpy arrays."""
+        names = list(self.params)
         return {
-            "params": {key: to_numpy(p) for key, p in self.params.items()},
-            "moments": optimizer_state(self.optimizer.optimizer),
-            "rows_since_fired": to_numpy(self.rows_since_fired),
+            "params": {
+                key: to_numpy(self._whole(key, p)) for key, p in self.params.items()
+            },
+            "moments": optimizer_state(
+                self.optimizer.optimizer, lambda i, value: self._whole(names[i], value)
+            ),
+            "rows_since_fired": to_numpy(
+                self._whole("rows_since_fired", self.rows_since_fired)
+            ),
             "generator": to_numpy(self.generator.get_state()),
             "standardizer": self.standardizer,
             "tied": self.settings.tied,
@@ -501,8 +534,14 @@ class SAETrainer:
             {key: torch.tensor(value) for key, value in state["params"].items()}
         )
         trainer.generator = generator_from(state["generator"])
-        trainer.rows_since_fired.copy_(torch.tensor(state["rows_since_fired"]))
-        load_optimizer_state(trainer.optimizer.optimizer, state["moments"])
+        silence = torch.tensor(state["rows_since_fired"])
+        trainer.rows_since_fired.copy_(trainer._mine("rows_since_fired", silence))
+        names = list(trainer.params)
+        load_optimizer_state(
+            trainer.optimizer.optimizer,
+            state["moments"],
+            lambda i, value: trainer._mine(names[i], value),
+        )
         trainer.bound, trainer.bound_share = state["bound"]
         if settings.l0 is not None:
             trainer.penalty_weight = state["penalty_weight"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from skfeat.kernels._moments import (
@@ -16,6 +17,7 @@ from skfeat.kernels._moments import (
 )
 from skfeat.kernels._threads import Team
 from skfeat.solvers._gram import GramProblem
+from skfeat.utils import _distributed as distributed
 
 _ROWS = 8192
 _MANY_ROWS = 2**16
@@ -62,26 +64,56 @@ class GramStatistics:
     def update(self, X, Y: np.ndarray, sample_weight: np.ndarray) -> GramStatistics:
         """Add rows, in blocks, accumulating in float64; sparse X stays sparse.
 
+        The processes of a group each read a share of the rows.
+
         Raises
         ------
         ValueError
             If squares of X or Y overflow.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            large = X.shape[0] * self.xx.size >= WORTH_COMPILING
-            if large and compiled() and mostly_zeros(X) and mostly_zeros(Y):
-                if sample_weight.any():
-                    self._merge(_sparse_moments(X, Y, sample_weight))
+            if distributed.is_active():
+                mine = distributed.run_of(X.shape[0])
+                part = GramStatistics.zeros(self.xx.shape[0], self.yx.shape[0])
+                part._add(X[mine], Y[mine], sample_weight[mine])
+                part._sum_over_processes()
+                if part.weight > 0:
+                    self._merge(part)
             else:
-                for rows in _blocks(X):
-                    weights = sample_weight[rows]
-                    if weights.any():
-                        self._merge(_dense_moments(X[rows], Y[rows], weights))
+                self._add(X, Y, sample_weight)
         if not all(np.isfinite(part).all() for part in (self.xx, self.yx, self.yy)):
             raise ValueError(
                 "The second moments of X and y are non-finite; rescale them."
             )
         return self
+
+    def _add(self, X, Y, sample_weight) -> None:
+        large = X.shape[0] * self.xx.size >= WORTH_COMPILING
+        if large and compiled() and mostly_zeros(X) and mostly_zeros(Y):
+            if sample_weight.any():
+                self._merge(_sparse_moments(X, Y, sample_weight))
+            return
+        for rows in _blocks(X):
+            weights = sample_weight[rows]
+            if weights.any():
+                self._merge(_dense_moments(X[rows], Y[rows], weights))
+
+    def _sum_over_processes(self) -> None:
+        """Become the statistics of the rows of all processes."""
+        own_weight, own_x, own_y = self.weight, self.x_mean, self.y_mean
+        weight = np.array([own_weight])
+        x_mean, y_mean = own_weight * own_x, own_weight * own_y
+        distributed.all_reduce(*map(torch.from_numpy, (weight, x_mean, y_mean)))
+        self.weight = float(weight[0])
+        if self.weight == 0:
+            return
+        self.x_mean, self.y_mean = x_mean / self.weight, y_mean / self.weight
+        # Deviations from the common means.
+        shift_x, shift_y = own_x - self.x_mean, own_y - self.y_mean
+        self.xx += own_weight * np.outer(shift_x, shift_x)
+        self.yx += own_weight * np.outer(shift_y, shift_x)
+        self.yy += own_weight * np.square(shift_y)
+        distributed.all_reduce(*map(torch.from_numpy, (self.xx, self.yx, self.yy)))
 
     def _merge(self, more: GramStatistics) -> None:
         """Add the statistics of other rows."""

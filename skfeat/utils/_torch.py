@@ -114,19 +114,36 @@ def n_batches(n_rows: int, batch_size: int) -> int:
     return max(1, round(n_rows / batch_size))
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
-    """Return an optimiser's moments as numpy arrays."""
+def optimizer_state(optimizer: torch.optim.Optimizer, whole=None) -> dict:
+    """Return an optimiser's moments as numpy arrays.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    whole : callable, optional
+        Called with the number of a parameter and a moment of its shape, of which it
+        returns what is to be kept.
+    """
     return {
-        index: {name: to_numpy(value) for name, value in slots.items()}
+        index: {
+            name: to_numpy(whole(index, value) if whole and value.ndim else value)
+            for name, value in slots.items()
+        }
         for index, slots in optimizer.state_dict()["state"].items()
     }
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Give an optimiser the moments that `optimizer_state` returned."""
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, part=None):
+    """Give an optimiser the moments that `optimizer_state` returned.
+
+    `part` undoes what `whole` did there.
+    """
     saved = optimizer.state_dict()
     saved["state"] = {
-        index: {name: torch.tensor(value) for name, value in slots.items()}
+        index: {
+            name: torch.tensor(part(index, value) if part and value.ndim else value)
+            for name, value in slots.items()
+        }
         for index, slots in state.items()
     }
     optimizer.load_state_dict(saved)
