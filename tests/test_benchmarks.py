@@ -85,6 +85,14 @@ def test_checkpoint_kills(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_process_scaling(tmp_path):
+    done = run("process_scaling.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rows") + done.stdout.count("features") == 2
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_predict_speed(tmp_path):
     done = run("predict_speed.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr
