@@ -14,8 +14,10 @@ import numpy as np
 from skfeat.rows._columns import choose, side_by_side
 from skfeat.utils._rows import release
 
-# What is read ahead of each column of a Parquet file; its pages may be longer.
-_PARQUET_BUFFER_BYTES = 2**18
+# What is read ahead of all columns of a Parquet file together; pages may be longer.
+_PARQUET_BUFFER_BYTES = 2**23
+# What is decoded of it at once, which takes several times as much memory.
+_PARQUET_BYTES = 2**22
 # Rows of an Arrow file after which its pages are let go.
 _IPC_ROWS = 8192
 
@@ -178,12 +180,14 @@ def tables_of(source, rows: ArrowRows, batch_size: int) -> Iterator[Any]:
         yield from source
     else:
         # By default so much is read ahead that wide rows fill the memory.
-        yield from source.to_batches(
-            columns=rows.choose(source.schema),
-            batch_size=batch_size,
-            batch_readahead=1,
-            fragment_readahead=1,
-        )
+        options: dict[str, Any] = {"batch_readahead": 1, "fragment_readahead": 1}
+        dataset = sys.modules["pyarrow.dataset"]
+        if isinstance(getattr(source, "format", None), dataset.ParquetFileFormat):
+            options["fragment_scan_options"] = dataset.ParquetFragmentScanOptions(
+                use_buffered_stream=True, buffer_size=2**16, pre_buffer=False
+            )
+        names = rows.choose(source.schema)
+        yield from source.to_batches(columns=names, batch_size=batch_size, **options)
 
 
 def tables_of_parquet(
@@ -196,10 +200,24 @@ def tables_of_parquet(
         # Rows are counted in each file anew.
         rows.name, rows.n_rows = f"{name}={str(path)!r}", 0
         with _readable(rows.name):
-            file = parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES)
+            n_columns = max(1, parquet.read_metadata(path).num_columns)
+            # By default whole row groups are read ahead, and kept until the end.
+            file = parquet.ParquetFile(
+                path,
+                buffer_size=max(2**13, min(2**18, _PARQUET_BUFFER_BYTES // n_columns)),
+                pre_buffer=False,
+            )
         with file:
             names = rows.choose(file.schema_arrow)
-            yield from file.iter_batches(batch_size, columns=names)
+            n_rows = min(batch_size, _rows_at_once(file.metadata))
+            yield from file.iter_batches(n_rows, columns=names)
+
+
+def _rows_at_once(metadata) -> int:
+    """Return how many rows of a Parquet file are decoded at once."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    n_bytes = sum(group.total_byte_size for group in groups)
+    return max(1, _PARQUET_BYTES * metadata.num_rows // max(1, n_bytes))
 
 
 def tables_of_ipc(path: Path, rows: ArrowRows, *, stream: bool) -> Iterator[Any]:
