@@ -2,7 +2,11 @@
 
 import errno
 import os
+import re
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +229,26 @@ def test_incremental_of_dask_ml():
     sae.fit(da.from_array(X, chunks=(50, 3)))
     expected = make_sae().partial_fit(X[:50]).partial_fit(X[50:])
     np.testing.assert_array_equal(sae.estimator_.components_, expected.components_)
+
+
+def test_script_of_the_page(tmp_path):
+    page = Path(__file__).parents[1] / "docs" / "more_rows.md"
+    if not page.is_file():
+        pytest.skip("the tests run outside a checkout")
+    (script,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(page.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shape, same, streamed, connector = done.stdout.splitlines()
+    assert shape.startswith("(10000, 16) 0.9")
+    assert (same, streamed, connector) == ("True", "(32, 16)", "(8, 8)")
+    assert os.listdir(tmp_path) == ["rows.npy"]
 
 
 @pytest.mark.slow
