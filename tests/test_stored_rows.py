@@ -231,6 +231,7 @@ def test_incremental_of_dask_ml():
     np.testing.assert_array_equal(sae.estimator_.components_, expected.components_)
 
 
+@pytest.mark.slow
 def test_script_of_the_page(tmp_path):
     page = Path(__file__).parents[1] / "docs" / "more_rows.md"
     if not page.is_file():
