@@ -32,6 +32,7 @@ from skfeat._sae_parts import (
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.kernels._activations import make_training_activation
 from skfeat.kernels._inference import encode
+from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
@@ -374,12 +375,15 @@ class SparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
-            Activations, one row an input.
+        X : array-like of shape (n, d), or iterator of batches
+            Activations, one row an input. An iterator of batches of rows, such as a
+            generator, a DataLoader or a dataset of `skfeat.rows.iter_rows`, is written
+            to a temporary file first and fitted as that file, mapped; the file has no
+            name and is gone with the fit.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), default=None
-            Weight of each row's squared error.
+            Weight of each row's squared error, of as many rows as an iterator has.
 
         Returns
         -------
@@ -410,6 +414,7 @@ class SparseAutoencoder(
         warm = self.warm_start and self.__sklearn_is_fitted__()
         if not warm:
             self._forget()
+        X = spooled(X)
         # Callbacks see what the caller gave: it has the column names that a callback
         # that scores is asked for, and lives where the fitted attributes will live.
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}

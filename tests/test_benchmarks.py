@@ -102,6 +102,17 @@ def test_predict_speed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_row_sources(tmp_path):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("datasets")
+    done = run("row_sources.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for source in ("np.load, np.save", ".npy, mapped", "Parquet, list", "generator"):
+        assert f"\n{source}" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_yardstick_of_connectors():
     """Objective and gap from moments agree with Lasso's on the rows themselves."""
     X, Y, X_test, Y_test = make_data(16, 500, 100)

@@ -12,14 +12,14 @@ import skfeat
 
 ROOT = Path(__file__).parents[1]
 
-# Runs in a fresh interpreter. scikit-learn itself loads pandas and rich where they are
-# installed: of those only who imports them tells.
+# Runs in a fresh interpreter. scikit-learn itself loads rich and pandas, which loads
+# pyarrow, where they are installed: of those only who imports them tells.
 IMPORT = """
 import builtins, sys
 
 OPTIONAL = {
     *("matplotlib", "pandas", "polars", "rich", "networkx", "onnx"),
-    *("transformers", "tokenizers", "safetensors"),
+    *("transformers", "tokenizers", "safetensors", "pyarrow", "datasets"),
 }
 importers = set()
 original = builtins.__import__
@@ -36,7 +36,7 @@ builtins.__import__ = original
 
 ours = sorted(pair for pair in importers if pair[0].partition(".")[0] == "skfeat")
 assert not ours, f"skfeat imports {ours}"
-loaded = (OPTIONAL - {"pandas", "rich"}) & set(sys.modules)
+loaded = (OPTIONAL - {"pandas", "pyarrow", "rich"}) & set(sys.modules)
 assert not loaded, f"importing skfeat loads {sorted(loaded)}"
 import torch
 assert not torch.cuda.is_initialized(), "importing skfeat initialises CUDA"

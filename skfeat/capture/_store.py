@@ -22,7 +22,7 @@ import torch
 
 import skfeat
 from skfeat.capture._reader import Rows
-from skfeat.utils._files import replacing
+from skfeat.utils._files import NPY_HEADER_BYTES, npy_header, replacing
 
 _FORMAT = "skfeat.Capture"
 _VERSION = 1
@@ -31,7 +31,6 @@ _STATE = "capture.json"
 # Work that may be lost when the machine stops.
 _SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
-_HEADER_BYTES = 128
 _DTYPES = ("<f2", "<f4", "<f8", "<i4", "<i8")
 
 
@@ -190,7 +189,7 @@ class FolderStore:
                     f"its {self.n_rows} rows."
                 )
             file.truncate(n_bytes)
-            file.write(_header(dtype, (self.n_rows, *shape)))
+            file.write(npy_header(dtype, (self.n_rows, *shape)))
             file.seek(0, os.SEEK_END)
             self.files[name] = file
 
@@ -198,7 +197,7 @@ class FolderStore:
         for name, file in self.files.items():
             dtype, shape = self.state["columns"][name]
             file.seek(0)
-            file.write(_header(dtype, (self.n_rows, *shape)))
+            file.write(npy_header(dtype, (self.n_rows, *shape)))
             file.seek(_n_bytes(dtype, (self.n_rows, *shape)))
             file.flush()
             os.fsync(file.fileno())
@@ -236,7 +235,7 @@ def load_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 f"Cannot read a capture from {str(folder)!r}: {path.name} is shorter "
                 f"than its {state['n_rows']} rows."
             )
-        arrays[name] = np.memmap(path, dtype, "r", offset=_HEADER_BYTES, shape=whole)
+        arrays[name] = np.memmap(path, dtype, "r", offset=NPY_HEADER_BYTES, shape=whole)
     if not arrays:
         raise ValueError(
             f"Cannot read a capture from {str(folder)!r}: it was interrupted before "
@@ -299,20 +298,12 @@ def _file_name(column: str) -> str:
     return f"{column}.npy"
 
 
-def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Return the start of a .npy file, of the same length for any number of rows."""
-    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"
-    length = _HEADER_BYTES - 10
-    padded = text.ljust(length - 1).encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + padded
-
-
 def _n_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     # Python's ints: what a damaged state says may not fit into NumPy's.
     n_bytes = np.dtype(dtype).itemsize
     for size in shape:
         n_bytes *= size
-    return _HEADER_BYTES + n_bytes
+    return NPY_HEADER_BYTES + n_bytes
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

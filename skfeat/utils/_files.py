@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+NPY_HEADER_BYTES = 128
+
 
 @contextmanager
 def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
@@ -36,6 +38,14 @@ def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.fsync(folder)
         os.close(folder)
+
+
+def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return the start of a .npy file, of the same length for any number of rows."""
+    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"
+    length = NPY_HEADER_BYTES - 10
+    padded = text.ljust(length - 1).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + padded
 
 
 def import_safetensors() -> Any:
