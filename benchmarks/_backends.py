@@ -45,6 +45,8 @@ def _start_ray(stack, n_workers):
     from ray.util.joblib import register_ray
 
     register_ray()
+    # Workers import what this process can, from wherever they run.
+    path = os.pathsep.join(filter(None, sys.path))
     # Sockets lie in the folder: their paths may have a hundred letters.
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray", dir="/tmp"))
     stack.callback(ray.shutdown)
@@ -58,8 +60,5 @@ def _start_ray(stack, n_workers):
         logging_level="error",
         _node_ip_address="127.0.0.1",
         _temp_dir=folder,
-        # Workers import what this process can, from wherever they run.
-        runtime_env={
-            "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        },
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
     )
