@@ -59,7 +59,7 @@ def look(sent):
     """Tell what a worker may use, and how it got the rows."""
     blas = [pool["num_threads"] for pool in threadpool_info()]
     rows = received_rows(sent)
-    on_disk = mapped_file(rows) is not None and rows.filename
+    on_disk = mapped_file(rows) is not None and str(rows.filename)
     n = {"torch": torch.get_num_threads(), "team": n_threads(), "pools": max(blas)}
     return os.getpid(), n, on_disk, float(rows.sum())
 
@@ -71,7 +71,7 @@ def test_workers(name, mapped):
     part = mapped[100:]
     nested = GridSearchCV(
         wide_unwrapper(n_jobs=2),
-        {"autoencoder__k": [1, 3]},
+        {"n_nonzero_coefs": [1, 64]},
         cv=2,
         refit=False,
         error_score="raise",
@@ -82,7 +82,7 @@ def test_workers(name, mapped):
         seen = Parallel(n_jobs=2)(delayed(look)(rows_to_send(part)) for _ in range(4))
         parallel = wide_unwrapper(n_jobs=2).fit(ROWS)
     for pid, n, on_disk, total in seen:
-        assert on_disk == mapped.filename
+        assert on_disk == str(mapped.filename)
         assert total == part.sum()
         if name != "threading":  # threads of this process use what it may use
             assert pid != os.getpid()

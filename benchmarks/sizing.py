@@ -1,0 +1,206 @@
+"""What fits of other sizes take: bytes and FLOPs counted, hours from measured rates.
+
+Measures on this machine the steps of an autoencoder, second moments of sparse codes,
+connectors and reading from disk, each at several sizes. A rule with as few rates as it
+needs is set by the first sizes and must predict the last: by how far it fails stands in
+the record. ``python benchmarks/sizing.py`` writes ``records/sizing.json`` and, from
+that alone, ``docs/sizing.md`` (see `_sizing_page`); ``--page`` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from _common import RECORDS, machine, write_record
+from _sizing_page import CASES, page, products, size_case, step_flops
+from connector_wide import make_data
+from sae_speed import Skfeat
+
+from skfeat import FeatureConnector
+from skfeat.datasets import make_sparse_features
+from skfeat.solvers._lasso_columns import _SHARE
+from skfeat.solvers._statistics import GramStatistics
+from skfeat.utils._rows import row_blocks
+
+PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
+ALPHA, TOL = 2e-5, 1e-6
+
+# d, m, k, rows an epoch, epochs; then rows and width; the last of each is predicted.
+FULL = {
+    "step": [
+        (64, 256, 8, 61_440, 5),
+        (512, 4096, 32, 8192, 3),
+        (768, 24_576, 32, 4096, 2),
+    ],
+    "moments": [(50_000, 2048), (50_000, 8192)],
+    "solve": [(50_000, 1024), (50_000, 4096)],
+    "wide": [(40_000, 16_384), (120_000, 16_384), (80_000, 32_768)],
+    "disk bytes": 2**30,
+}
+SMOKE = {
+    "step": [(16, 32, 4, 4096, 1), (16, 64, 4, 4096, 1), (32, 64, 4, 4096, 1)],
+    "moments": [(2000, 64), (2000, 128)],
+    "solve": [(2000, 40), (2000, 48)],
+    "wide": [(40, 11_600), (80, 11_600), (60, 11_700)],
+    "disk bytes": 2**22,
+}
+
+
+def seconds_of(function, *args):
+    """Return the seconds of a call, and what it returns."""
+    start = time.perf_counter()
+    result = function(*args)
+    return time.perf_counter() - start, result
+
+
+def measure_step(d, m, k, n_rows, n_epochs):
+    """Time steps of 4096 rows: the fastest epoch, as other work only slows one."""
+    X, _, _ = make_sparse_features(
+        n_rows, d, 2 * d, n_active=k, noise=0.1, random_state=0, dtype=np.float32
+    )
+    racer = Skfeat(X, m, k, 4096, "topk")
+    racer.epoch()
+    best = min(seconds_of(racer.epoch)[0] for _ in range(n_epochs))
+    flops = step_flops(d, m, k)
+    return {
+        "d": d,
+        "m": m,
+        "k": k,
+        "rows a second": n_rows / best,
+        "FLOPs a row": flops,
+        "FLOPs a second": n_rows * flops / best,
+    }
+
+
+def connected(n_rows, width):
+    """Draw codes of two layers, 32 features active in the first."""
+    X, Y, _ = make_data(n_rows, width, 32)
+    return X, Y, products(n_rows, 32, Y.nnz / n_rows)
+
+
+def measure_moments(n_rows, width):
+    """Time the second moments of the codes of two layers."""
+    X, Y, n_products = connected(n_rows, width)
+    add = GramStatistics.zeros(width, width).update
+    seconds, _ = seconds_of(add, X, Y, np.ones(n_rows))
+    sizes = {"rows": n_rows, "m": width}
+    return {**sizes, "seconds": seconds, "products a second": n_products / seconds}
+
+
+def measure_solve(n_rows, width):
+    """Time the solution of a connector whose second moments are known."""
+    X, Y, _ = connected(n_rows, width)
+    moments = GramStatistics.zeros(width, width).update(X, Y, np.ones(n_rows))
+    problem = moments.problem(fit_intercept=True)
+
+    def solve():
+        return problem.solve(ALPHA, np.zeros((width, width)), tol=TOL, max_iter=100)
+
+    seconds, _ = seconds_of(solve)
+    sizes = {"rows": n_rows, "m": width}
+    return {**sizes, "seconds": seconds, "pairs a second": width**2 / seconds}
+
+
+def measure_wide(n_rows, width):
+    """Time a connector of layers too wide for a Gram matrix, from the codes on."""
+    X, Y, n_products = connected(n_rows, width)
+    connector = FeatureConnector(ALPHA, link="identity", tol=TOL)
+    seconds, _ = seconds_of(connector.fit, X, Y)
+    sizes = {"rows": n_rows, "m": width}
+    return {**sizes, "seconds": seconds, "products": n_products, "pairs": width**2}
+
+
+def measure_disk(n_bytes):
+    """Time reading rows of a mapped file that the system has let go of."""
+    with tempfile.NamedTemporaryFile(suffix=".npy", dir=Path.cwd()) as file:
+        rows = np.lib.format.open_memmap(
+            file.name, mode="w+", dtype=np.float32, shape=(n_bytes // 2048, 512)
+        )
+        for start in range(0, len(rows), 4096):
+            rows[start : start + 4096] = start
+        rows.flush()
+        del rows
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        X = np.load(file.name, mmap_mode="r")
+        seconds, _ = seconds_of(
+            lambda: sum(float(part.sum()) for _, part in row_blocks(X))
+        )
+    return {"bytes": n_bytes, "seconds": seconds, "bytes a second": n_bytes / seconds}
+
+
+def check_rules(found):
+    """Set each rule by the first sizes, and predict the last."""
+    _, first, last = found["step"]
+    rows_a_second = first["FLOPs a second"] / last["FLOPs a row"]
+    errors = {"step": last["rows a second"] / rows_a_second - 1}
+    for name, rate in (("moments", "products a second"), ("solve", "pairs a second")):
+        first, last = found[name]
+        errors[name] = last[rate] / first[rate] - 1
+    *known, last = found["wide"]
+    terms = ("products", "pairs")
+    matrix = np.array([[row[term] for term in terms] for row in known], dtype=float)
+    costs = np.linalg.solve(matrix, [row["seconds"] for row in known])
+    predicted = costs @ [last[term] for term in terms]
+    errors["wide"] = predicted / last["seconds"] - 1
+    return errors, dict(zip(terms, costs.tolist(), strict=True))
+
+
+def measure(sizes):
+    """Measure everything; return the record."""
+    kinds = {
+        "step": measure_step,
+        "moments": measure_moments,
+        "solve": measure_solve,
+        "wide": measure_wide,
+    }
+    found = {}
+    for name, function in kinds.items():
+        function(*sizes[name][0][:2], *sizes[name][0][2:])  # compiles
+        found[name] = []
+        for size in sizes[name]:
+            found[name].append(function(*size))
+            print(name, found[name][-1], flush=True)
+    found["disk"] = measure_disk(sizes["disk bytes"])
+    print("disk", found["disk"])
+    errors, costs = check_rules(found)
+    found["predicted over measured, less one"] = errors
+    # All that is extrapolated to is larger than anything measured: by the largest.
+    found["rates"] = {
+        "FLOPs a second": found["step"][-1]["FLOPs a second"],
+        "products a second": found["moments"][-1]["products a second"],
+        "pairs a second": found["solve"][-1]["pairs a second"],
+        "seconds a product, wide": max(0.0, costs["products"]),
+        "seconds a pair, wide": max(0.0, costs["pairs"]),
+        "bytes a second from disk": found["disk"]["bytes a second"],
+    }
+    found["numbers of a share of outputs"] = _SHARE
+    found["cases"] = [size_case(case, found) for case in CASES]
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--smoke", action="store_true", help="tiny; writes nothing")
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.smoke:
+        print(page({"machine": machine(), **measure(SMOKE)}))
+        return
+    path = RECORDS / "sizing.json"
+    if not arguments.page:
+        path = write_record("sizing", measure(FULL))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    PAGE.write_text(page(record), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
