@@ -61,12 +61,10 @@ def size_case(case, found):
     n_products = products(n_connector_rows, k, k)
     gram = MOMENT_BYTES * 2 * m**2
     holds_gram = 2 * m**2 <= MOST_MOMENTS
+    rule = "seconds of moments" if holds_gram else "seconds without a Gram matrix"
+    connector = n_products * rates[rule]["products"] + m**2 * rates[rule]["pairs"]
     if holds_gram:
-        connector = n_products / rates["products a second"]
         connector += m**2 / rates["pairs a second"]
-    else:
-        connector = n_products * rates["seconds a product, wide"]
-        connector += m**2 * rates["seconds a pair, wide"]
     outputs = min(m, max(1, found["numbers of a share of outputs"] // m))
     row_bytes = value_bytes * d
     return {
@@ -188,12 +186,12 @@ def _rates_table(record):
             "what": f"step, {row['d']} to {row['m']:,}, k = {row['k']}",
             "measured": f"{row['rows a second']:,.0f} rows a second, "
             f"{short(row['FLOPs a second'])}FLOP/s",
-            "predicted from the others": "",
+            "prediction": "",
         }
         for row in record["step"]
     ]
     for name, text, rate in (
-        ("moments", "second moments", "products a second"),
+        ("moments", "second moments", None),
         ("solve", "solution, moments known", "pairs a second"),
         ("wide", "connector, no Gram matrix", None),
     ):
@@ -203,17 +201,17 @@ def _rates_table(record):
                 {
                     "what": f"{text}, {row['m']:,} features, {row['rows']:,} rows",
                     "measured": f"{_digits(row['seconds'])} s{extra}",
-                    "predicted from the others": "",
+                    "prediction": "",
                 }
             )
-        rows[-1]["predicted from the others"] = _error(errors[name])
-    rows[len(record["step"]) - 1]["predicted from the others"] = _error(errors["step"])
+        rows[-1]["prediction"] = _error(errors[name])
+    rows[len(record["step"]) - 1]["prediction"] = _error(errors["step"])
     disk = record["disk"]
     rows.append(
         {
             "what": f"rows of a mapped file of {of_bytes(disk['bytes'])}",
             "measured": f"{short(disk['bytes a second'])}B/s",
-            "predicted from the others": "",
+            "prediction": "",
         }
     )
     return table(rows)

@@ -52,11 +52,10 @@ def measure(name, X, n_epochs):
 def page_table(record):
     """Return the table of docs/many_fits.md."""
     lines = ["| | seconds | to start |", "|---|---|---|"]
-    for row in record["rows"]:
-        lines.append(
-            f"| {row['backend']} | {row['seconds']:.1f} | "
-            f"{row['seconds to start']:.1f} |"
-        )
+    lines += [
+        f"| {row['backend']} | {row['seconds']:.1f} | {row['seconds to start']:.1f} |"
+        for row in record["rows"]
+    ]
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from _common import RECORDS, machine, write_record
 from _sizing_page import CASES, page, products, size_case, step_flops
 from connector_wide import make_data
 from sae_speed import Skfeat
+from scipy.optimize import nnls
 
 from skfeat import FeatureConnector
 from skfeat.datasets import make_sparse_features
@@ -30,7 +31,9 @@ from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._rows import row_blocks
 
 PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
-ALPHA, TOL = 2e-5, 1e-6
+# Active features of a row of codes; the penalty, in their share of all features, is
+# that of connector_wide.py.
+N_ACTIVE, ALPHA, TOL = 32, 0.02, 1e-6
 
 # d, m, k, rows an epoch, epochs; then rows and width; the last of each is predicted.
 FULL = {
@@ -39,14 +42,14 @@ FULL = {
         (512, 4096, 32, 8192, 3),
         (768, 24_576, 32, 4096, 2),
     ],
-    "moments": [(50_000, 2048), (50_000, 8192)],
-    "solve": [(50_000, 1024), (50_000, 4096)],
-    "wide": [(40_000, 16_384), (120_000, 16_384), (80_000, 32_768)],
+    "moments": [(50_000, 2048), (50_000, 4096), (100_000, 6144)],
+    "solve": [(50_000, 1024), (50_000, 3072)],
+    "wide": [(20_000, 12_288), (80_000, 12_288), (40_000, 24_576)],
     "disk bytes": 2**30,
 }
 SMOKE = {
     "step": [(16, 32, 4, 4096, 1), (16, 64, 4, 4096, 1), (32, 64, 4, 4096, 1)],
-    "moments": [(2000, 64), (2000, 128)],
+    "moments": [(2000, 64), (3000, 64), (2000, 128)],
     "solve": [(2000, 40), (2000, 48)],
     "wide": [(40, 11_600), (80, 11_600), (60, 11_700)],
     "disk bytes": 2**22,
@@ -81,8 +84,8 @@ def measure_step(d, m, k, n_rows, n_epochs):
 
 def connected(n_rows, width):
     """Draw codes of two layers, 32 features active in the first."""
-    X, Y, _ = make_data(n_rows, width, 32)
-    return X, Y, products(n_rows, 32, Y.nnz / n_rows)
+    X, Y, _ = make_data(n_rows, width, N_ACTIVE)
+    return X, Y, products(n_rows, N_ACTIVE, Y.nnz / n_rows)
 
 
 def measure_moments(n_rows, width):
@@ -91,7 +94,7 @@ def measure_moments(n_rows, width):
     add = GramStatistics.zeros(width, width).update
     seconds, _ = seconds_of(add, X, Y, np.ones(n_rows))
     sizes = {"rows": n_rows, "m": width}
-    return {**sizes, "seconds": seconds, "products a second": n_products / seconds}
+    return {**sizes, "seconds": seconds, "products": n_products, "pairs": width**2}
 
 
 def measure_solve(n_rows, width):
@@ -100,8 +103,10 @@ def measure_solve(n_rows, width):
     moments = GramStatistics.zeros(width, width).update(X, Y, np.ones(n_rows))
     problem = moments.problem(fit_intercept=True)
 
+    alpha = ALPHA * N_ACTIVE / width
+
     def solve():
-        return problem.solve(ALPHA, np.zeros((width, width)), tol=TOL, max_iter=100)
+        return problem.solve(alpha, np.zeros((width, width)), tol=TOL, max_iter=100)
 
     seconds, _ = seconds_of(solve)
     sizes = {"rows": n_rows, "m": width}
@@ -111,7 +116,7 @@ def measure_solve(n_rows, width):
 def measure_wide(n_rows, width):
     """Time a connector of layers too wide for a Gram matrix, from the codes on."""
     X, Y, n_products = connected(n_rows, width)
-    connector = FeatureConnector(ALPHA, link="identity", tol=TOL)
+    connector = FeatureConnector(ALPHA * N_ACTIVE / width, link="identity", tol=TOL)
     seconds, _ = seconds_of(connector.fit, X, Y)
     sizes = {"rows": n_rows, "m": width}
     return {**sizes, "seconds": seconds, "products": n_products, "pairs": width**2}
@@ -141,16 +146,23 @@ def check_rules(found):
     _, first, last = found["step"]
     rows_a_second = first["FLOPs a second"] / last["FLOPs a row"]
     errors = {"step": last["rows a second"] / rows_a_second - 1}
-    for name, rate in (("moments", "products a second"), ("solve", "pairs a second")):
-        first, last = found[name]
-        errors[name] = last[rate] / first[rate] - 1
-    *known, last = found["wide"]
+    first, last = found["solve"]
+    errors["solve"] = last["pairs a second"] / first["pairs a second"] - 1
+    costs = {}
+    for name in ("moments", "wide"):
+        *known, last = found[name]
+        costs[name] = cost_of_terms(known)
+        predicted = sum(cost * last[term] for term, cost in costs[name].items())
+        errors[name] = predicted / last["seconds"] - 1
+    return errors, costs
+
+
+def cost_of_terms(rows):
+    """Return the seconds of a product and of a pair that explain two times."""
     terms = ("products", "pairs")
-    matrix = np.array([[row[term] for term in terms] for row in known], dtype=float)
-    costs = np.linalg.solve(matrix, [row["seconds"] for row in known])
-    predicted = costs @ [last[term] for term in terms]
-    errors["wide"] = predicted / last["seconds"] - 1
-    return errors, dict(zip(terms, costs.tolist(), strict=True))
+    matrix = np.array([[row[term] for term in terms] for row in rows], dtype=float)
+    costs, _ = nnls(matrix, [row["seconds"] for row in rows])
+    return dict(zip(terms, costs.tolist(), strict=True))
 
 
 def measure(sizes):
@@ -175,10 +187,9 @@ def measure(sizes):
     # All that is extrapolated to is larger than anything measured: by the largest.
     found["rates"] = {
         "FLOPs a second": found["step"][-1]["FLOPs a second"],
-        "products a second": found["moments"][-1]["products a second"],
         "pairs a second": found["solve"][-1]["pairs a second"],
-        "seconds a product, wide": max(0.0, costs["products"]),
-        "seconds a pair, wide": max(0.0, costs["pairs"]),
+        "seconds of moments": costs["moments"],
+        "seconds without a Gram matrix": costs["wide"],
         "bytes a second from disk": found["disk"]["bytes a second"],
     }
     found["numbers of a share of outputs"] = _SHARE

@@ -62,6 +62,7 @@ def unwrap(model, X, folder):
 
 
 def main():
+    """Search and unwrap with the engine that the command line names."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--engine", default="loky")
     parser.add_argument("--address")
