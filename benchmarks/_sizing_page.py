@@ -10,6 +10,8 @@ WEIGHT_BYTES, NUMBERS_A_WEIGHT = 4, 3
 MOMENT_BYTES = 8
 # Dense layers of moments up to this many numbers are held; beyond, shares of outputs.
 MOST_MOMENTS = 2**28
+# So many rows are added to the moments at a time, which goes through all of these.
+ROWS_A_PASS = 8192
 
 # Name, layers, d, m, k, rows, bytes of a value on disk, rows of the connector.
 CASES = [
@@ -61,10 +63,15 @@ def size_case(case, found):
     n_products = products(n_connector_rows, k, k)
     gram = MOMENT_BYTES * 2 * m**2
     holds_gram = 2 * m**2 <= MOST_MOMENTS
-    rule = "seconds of moments" if holds_gram else "seconds without a Gram matrix"
-    connector = n_products * rates[rule]["products"] + m**2 * rates[rule]["pairs"]
+    cost = rates[
+        "seconds of moments" if holds_gram else "seconds without a Gram matrix"
+    ]
+    connector = n_products * cost["products"]
     if holds_gram:
+        connector += n_connector_rows * m**2 / ROWS_A_PASS * cost["passes"]
         connector += m**2 / rates["pairs a second"]
+    else:
+        connector += m**2 * cost["pairs"]
     outputs = min(m, max(1, found["numbers of a share of outputs"] // m))
     row_bytes = value_bytes * d
     return {

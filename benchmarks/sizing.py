@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from _common import RECORDS, machine, write_record
-from _sizing_page import CASES, page, products, size_case, step_flops
+from _sizing_page import CASES, ROWS_A_PASS, page, products, size_case, step_flops
 from connector_wide import make_data
 from sae_speed import Skfeat
 from scipy.optimize import nnls
@@ -34,6 +34,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
 # Active features of a row of codes; the penalty, in their share of all features, is
 # that of connector_wide.py.
 N_ACTIVE, ALPHA, TOL = 32, 0.02, 1e-6
+
+# What the time of moments, and of a connector without them, is made of.
+RULES = {"moments": ("products", "passes"), "wide": ("products", "pairs")}
 
 # d, m, k, rows an epoch, epochs; then rows and width; the last of each is predicted.
 FULL = {
@@ -94,7 +97,7 @@ def measure_moments(n_rows, width):
     add = GramStatistics.zeros(width, width).update
     seconds, _ = seconds_of(add, X, Y, np.ones(n_rows))
     sizes = {"rows": n_rows, "m": width}
-    return {**sizes, "seconds": seconds, "products": n_products, "pairs": width**2}
+    return {**sizes, "seconds": seconds, "products": n_products}
 
 
 def measure_solve(n_rows, width):
@@ -149,17 +152,19 @@ def check_rules(found):
     first, last = found["solve"]
     errors["solve"] = last["pairs a second"] / first["pairs a second"] - 1
     costs = {}
-    for name in ("moments", "wide"):
-        *known, last = found[name]
-        costs[name] = cost_of_terms(known)
+    for name, terms in RULES.items():
+        *known, last = [
+            row | {"passes": row["rows"] * row["m"] ** 2 / ROWS_A_PASS}
+            for row in found[name]
+        ]
+        costs[name] = cost_of_terms(known, terms)
         predicted = sum(cost * last[term] for term, cost in costs[name].items())
         errors[name] = predicted / last["seconds"] - 1
     return errors, costs
 
 
-def cost_of_terms(rows):
-    """Return the seconds of a product and of a pair that explain two times."""
-    terms = ("products", "pairs")
+def cost_of_terms(rows, terms):
+    """Return the seconds of a unit of each term that explain as many times."""
     matrix = np.array([[row[term] for term in terms] for row in rows], dtype=float)
     costs, _ = nnls(matrix, [row["seconds"] for row in rows])
     return dict(zip(terms, costs.tolist(), strict=True))
@@ -182,6 +187,12 @@ def measure(sizes):
             print(name, found[name][-1], flush=True)
     found["disk"] = measure_disk(sizes["disk bytes"])
     print("disk", found["disk"])
+    found["numbers of a share of outputs"] = _SHARE
+    return conclude(found)
+
+
+def conclude(found):
+    """Add to what was measured what follows from it."""
     errors, costs = check_rules(found)
     found["predicted over measured, less one"] = errors
     # All that is extrapolated to is larger than anything measured: by the largest.
@@ -192,7 +203,6 @@ def measure(sizes):
         "seconds without a Gram matrix": costs["wide"],
         "bytes a second from disk": found["disk"]["bytes a second"],
     }
-    found["numbers of a share of outputs"] = _SHARE
     found["cases"] = [size_case(case, found) for case in CASES]
     return found
 
@@ -200,7 +210,7 @@ def measure(sizes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="tiny; writes nothing")
-    parser.add_argument("--page", action="store_true", help="write the page alone")
+    parser.add_argument("--page", action="store_true", help="write the page anew")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.smoke:
@@ -208,8 +218,9 @@ def main():
         return
     path = RECORDS / "sizing.json"
     if not arguments.page:
-        path = write_record("sizing", measure(FULL))
-    record = json.loads(path.read_text(encoding="utf-8"))
+        write_record("sizing", measure(FULL))
+    record = conclude(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     PAGE.write_text(page(record), encoding="utf-8")
 
 
