@@ -25,7 +25,7 @@ from skfeat.datasets import make_sparse_features
 
 BACKENDS = ("serial", "loky", "threading", "dask", "ray")
 # Rows, epochs.
-FULL, SMOKE = (16_384, 40), (600, 2)
+FULL, SMOKE = (16_384, 10), (600, 2)
 
 
 def search(X, n_epochs):
