@@ -21,19 +21,19 @@ N_ROWS, WIDTH, N_ACTIVE, N_INPUTS = 200_000, 24_000, 24, 3
 ALPHA = 2e-5
 
 
-def make_data():
+def make_data(n_rows=N_ROWS, width=WIDTH, n_active=N_ACTIVE):
     """Draw sparse inputs, planted weights and the outputs they make."""
     rng = np.random.default_rng(0)
-    n_entries, n_weights = N_ROWS * N_ACTIVE, WIDTH * N_INPUTS
-    rows = np.repeat(np.arange(N_ROWS), N_ACTIVE)
-    columns = rng.integers(0, WIDTH, n_entries)
+    n_entries, n_weights = n_rows * n_active, width * N_INPUTS
+    rows = np.repeat(np.arange(n_rows), n_active)
+    columns = rng.integers(0, width, n_entries)
     X = sparse.csr_array(
-        (rng.random(n_entries, dtype=np.float32), (rows, columns)), (N_ROWS, WIDTH)
+        (rng.random(n_entries, dtype=np.float32), (rows, columns)), (n_rows, width)
     )
-    outputs = np.repeat(np.arange(WIDTH), N_INPUTS)
-    inputs = rng.integers(0, WIDTH, n_weights)
+    outputs = np.repeat(np.arange(width), N_INPUTS)
+    inputs = rng.integers(0, width, n_weights)
     weights = rng.random(n_weights, dtype=np.float32) + np.float32(0.3)
-    planted = sparse.csr_array((weights, (outputs, inputs)), (WIDTH, WIDTH))
+    planted = sparse.csr_array((weights, (outputs, inputs)), (width, width))
     Y = (X @ planted.T).tocsr()
     Y.data += 0.05 * rng.standard_normal(Y.nnz, dtype=np.float32)
     # What is weak does not fire.

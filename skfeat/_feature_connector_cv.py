@@ -21,6 +21,7 @@ from skfeat.utils._sklearn import (
     StrOptions,
     _fit_context,
 )
+from skfeat.utils._workers import N_JOBS
 
 
 class FeatureConnectorCV(BaseConnector):
@@ -123,7 +124,7 @@ class FeatureConnectorCV(BaseConnector):
         "cv": ["cv_object"],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
     }
 
     def __init__(

@@ -40,6 +40,7 @@ from skfeat.utils._sklearn import (
     _fit_context,
     _VisualBlock,
 )
+from skfeat.utils._workers import N_JOBS
 
 # Fitted attributes that not every fit has.
 _DEPENDENT = (
@@ -216,7 +217,7 @@ class FeatureUnwrapper(
         "distill": ["boolean"],
         "faithfulness": [Interval(Real, 0, None, closed="left")],
         "task": [StrOptions({"auto", "classification", "regression"})],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": "no_validation",  # resolve_device knows what this machine has
         "random_state": ["random_state"],

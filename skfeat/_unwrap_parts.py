@@ -17,6 +17,7 @@ from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._sklearn import _align_api_if_sparse
+from skfeat.utils._workers import received_rows, rows_to_send
 
 # Weights an output that the default connector keeps on average: between features, and
 # where it reads the inputs or gives the outputs, which are no sparse features.
@@ -151,7 +152,9 @@ def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
                 one_thread(fit),
                 {"n_jobs": n_workers, "backend": "threading"},
             )
-    return Parallel(**options)(delayed(fit)(*task) for task in tasks)
+    return Parallel(**options)(
+        delayed(fit)(part, rows_to_send(X), context) for part, X, context in tasks
+    )
 
 
 def _is_small(autoencoder, n_features: int) -> bool:
@@ -166,6 +169,7 @@ def fit_part(part, X, context, y=None):
 
     A part that is interrupted keeps what it has; the whole shall stop there.
     """
+    X = received_rows(X)
     with context.propagate_callback_context(part):
         part = part.fit(X) if y is None else part.fit(X, y)
     if part._interrupted:

@@ -149,3 +149,23 @@ def test_unwrap_mnist(tmp_path):
     assert "times faster at 256" in done.stdout
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_many_fits(tmp_path):
+    pytest.importorskip("distributed")
+    pytest.importorskip("ray")
+    done = run("many_fits.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    names = ("serial", "loky", "threading", "dask", "ray")
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizing(tmp_path):
+    done = run("sizing.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("Gemma 2 9B, 3584 to 1,048,576", "connector, no Gram matrix, 11,700"):
+        assert part in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())

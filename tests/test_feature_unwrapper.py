@@ -209,6 +209,7 @@ def test_model_is_no_model(model):
         ({"faithfulness": float("nan")}, "'faithfulness' parameter"),
         ({"task": "cluster"}, "'task' parameter"),
         ({"n_jobs": 1.5}, "'n_jobs' parameter"),
+        ({"n_jobs": 0}, r"'n_jobs' parameter of Fea.*int in .*\[1, inf\).*Got 0"),
         ({"batch_size": 0}, "'batch_size' parameter"),
         ({"device": "gpu"}, "'device' parameter must be None or one of 'cpu', 'cuda'"),
         ({"random_state": np.random.default_rng(0)}, "'random_state' .*RandomState"),

@@ -4,13 +4,12 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from joblib import parallel_config
+from _backends import started
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from test_feature_unwrapper import X as ROWS
 from test_feature_unwrapper import unwrapper
@@ -46,21 +45,10 @@ def serial(X):
     return search(X)
 
 
-@contextmanager
 def backend(name):
-    if name == "dask":
-        distributed = pytest.importorskip("distributed")
-        with (
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, dashboard_address=None
-            ) as cluster,
-            distributed.Client(cluster),
-            parallel_config("dask"),
-        ):
-            yield
-    else:
-        with parallel_config(name, n_jobs=2):
-            yield
+    if name in ("dask", "ray"):
+        pytest.importorskip({"dask": "distributed", "ray": "ray"}[name])
+    return started(name)
 
 
 BACKENDS = pytest.mark.parametrize(
@@ -69,6 +57,7 @@ BACKENDS = pytest.mark.parametrize(
         "threading",
         pytest.param("loky", marks=pytest.mark.slow),
         pytest.param("dask", marks=pytest.mark.slow),
+        pytest.param("ray", marks=pytest.mark.slow),
     ],
 )
 

@@ -37,6 +37,7 @@ from skfeat.utils._sklearn import (
     _fit_context,
 )
 from skfeat.utils._torch import draw_seeds
+from skfeat.utils._workers import N_JOBS
 
 _CONNECTORS = {
     "sparse": "connector_",
@@ -167,7 +168,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         "n_nonzero_coefs": [Interval(Real, 0, None, closed="left"), None],
         "min_events": [Interval(Integral, 1, None, closed="left")],
         "ridge": [Interval(Real, 0, None, closed="left")],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

@@ -18,6 +18,9 @@ from skfeat.utils._torch import n_batches, shuffled_batches
 _RUN_BYTES = 2**20
 _RUNS = 32
 
+# Start of the names of the folders in which joblib keeps large arrays for its workers.
+_JOBLIB_FOLDER = "joblib_memmapping_folder_"
+
 
 class Batch(NamedTuple):
     """The rows of one batch: ``source[local]``, which are rows `ids` of the whole."""
@@ -38,6 +41,9 @@ def mapped_file(X: np.ndarray) -> mmap.mmap | None:
         if isinstance(base, np.memmap):
             # Copy-on-write pages hold what the user has written, and nothing else does.
             private = getattr(base, "mode", "c") == "c"
+            # Rows that joblib brings to a worker are in memory where they come from,
+            # and are shuffled as they are there: no fit depends on who computes it.
+            private |= _JOBLIB_FOLDER in str(getattr(base, "filename", ""))
             return None if private else getattr(base, "_mmap", None)
         base = base.base
     return None
