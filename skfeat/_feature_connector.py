@@ -28,6 +28,7 @@ from skfeat.solvers._connector import (
 from skfeat.solvers._path import Solution, check_budget
 from skfeat.solvers._rectified_minibatch import ConnectorSettings
 from skfeat.solvers._statistics import GramStatistics
+from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._distributed import agreed
 from skfeat.utils._sklearn import (
@@ -280,6 +281,7 @@ class FeatureConnector(BaseConnector):
             self.__dict__.pop("intercept_", None)
         warm = self.__sklearn_is_fitted__()
         rows = self._validate(X, y, sample_weight, reset=not warm)
+        self._agree(rows, warm)
         solver = self._choose_solver(rows)
         seed = agreed(draw_seed(self.random_state))
         # The weights of wide layers are never held as a dense matrix.
@@ -341,6 +343,7 @@ class FeatureConnector(BaseConnector):
         """
         first = not self.__sklearn_is_fitted__()
         rows = self._validate(X, y, sample_weight, reset=first)
+        self._agree(rows, not first)
         n_outputs = rows.Y.shape[1]
         if not first and n_outputs != self.coef_.shape[0]:
             raise ValueError(
@@ -483,6 +486,10 @@ class FeatureConnector(BaseConnector):
                 "weights without penalty: it needs refit=True, got refit=False."
             )
         return self.solver
+
+    def _agree(self, rows, warm):
+        data = {"X": rows.X, "y": rows.Y, "sample_weight": rows.sample_weight}
+        refuse_different_fits(self, "coef_" if warm else None, **data)
 
     def _target(self, rows) -> Target:
         budget = check_budget(self.n_nonzero_coefs, rows.Y.shape[1], rows.X.shape[1])

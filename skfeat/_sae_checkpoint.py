@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -159,6 +160,15 @@ def keep(sae, settings: SAESettings, X, sample_weight, *, warm: bool) -> Iterato
             f"rank would write it. Set checkpoint=None."
         )
     fit = _settings_of(sae, X, sample_weight, warm)
+    if os.path.isdir(sae.checkpoint) and not isinstance(sae.random_state, Integral):
+        # Fits of a folder are told apart by what they depend on.
+        if sae.random_state is None:
+            raise ValueError(
+                f"random_state=None is not possible with the folder "
+                f"checkpoint={sae.checkpoint!r}: a second fit could not be told from "
+                f"the first one that goes on. Set random_state to an int."
+            )
+        fit["random_state"] = settings.seed
     with CheckpointFile(sae.checkpoint, type(sae).__name__, fit) as file:
         kept = Kept(settings, X.shape[1], file)
         try:

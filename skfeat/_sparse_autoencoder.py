@@ -35,6 +35,7 @@ from skfeat.kernels._inference import encode
 from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
+from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._distributed import agreed
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
@@ -419,6 +420,7 @@ class SparseAutoencoder(
         # that scores is asked for, and lives where the fitted attributes will live.
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
+        self._agree(X, sample_weight, warm)
         settings = self._settings(X.shape[1])
         with keep(self, settings, X, sample_weight, warm=warm) as kept:
             settings, trainer = kept.settings, kept.trainer
@@ -518,6 +520,7 @@ class SparseAutoencoder(
             )
         first = not self.__sklearn_is_fitted__()
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
+        self._agree(X, sample_weight, not first)
         settings = self._settings(X.shape[1], planned=False)
         if first:
             trainer = self._start(settings, X, sample_weight)
@@ -667,6 +670,10 @@ class SparseAutoencoder(
         X = validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
         assert_finite_rows(X, self)
         return X
+
+    def _agree(self, X, sample_weight, warm):
+        data = {"X": X, "sample_weight": sample_weight}
+        refuse_different_fits(self, "components_" if warm else None, **data)
 
     def _settings(self, n_features, *, planned=True) -> SAESettings:
         m = int(self._width(n_features))

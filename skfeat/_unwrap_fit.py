@@ -26,6 +26,7 @@ from skfeat._unwrap_parts import (
     one_budget_each,
     one_each,
     pick_layers,
+    refuse_lost_checkpoints,
     with_decoder,
     with_weights,
 )
@@ -65,6 +66,7 @@ class Unwrapping:
         n_seeds = n_layers + n_connectors + 1
         seeds = agreed(draw_seeds(params.random_state, n_seeds))
         self.seed = seeds[-1]
+        refuse_lost_checkpoints(params.random_state, params.autoencoder)
         self.autoencoders = one_each(
             self._autoencoders() if params.autoencoder is None else params.autoencoder,
             seeds[:n_layers],

@@ -137,14 +137,30 @@ def one_each(parts, seeds, name: str, kind: type) -> list:
     return clones
 
 
+def refuse_lost_checkpoints(random_state, autoencoders) -> None:
+    """Raise ValueError where no later call could find the checkpoints of this one."""
+    if random_state is not None:
+        return
+    for part in autoencoders if isinstance(autoencoders, list) else [autoencoders]:
+        checkpoint = getattr(part, "checkpoint", None)
+        if checkpoint is not None and part.random_state is None:
+            raise ValueError(
+                f"random_state=None is not possible with an autoencoder of "
+                f"checkpoint={checkpoint!r}: each call draws other seeds, so that none "
+                f"goes on where the last one was stopped. Set random_state to an int."
+            )
+
+
 def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
     Unless the user asks for workers, small ones share the threads that torch may use.
     """
-    n_jobs = distributed.n_workers(n_jobs)
-    fit, options = fit_part, {"n_jobs": n_jobs}
     tasks = list(zip(autoencoders, rows, contexts, strict=True))
+    n_jobs = distributed.n_workers(n_jobs)
+    # A worker without a task would be started for nothing.
+    n_jobs = n_jobs if n_jobs is None else min(n_jobs, len(tasks))
+    fit, options = fit_part, {"n_jobs": n_jobs}
     if n_jobs is None and effective_n_jobs(None) == 1:
         n_workers = min(n_threads(), len(tasks))
         if n_workers > 1 and all(_is_small(part, X.shape[1]) for part, X, _ in tasks):

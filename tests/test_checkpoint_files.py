@@ -423,6 +423,37 @@ class TestRefused:
             fit(tmp_path / name)
         assert list(tmp_path.iterdir()) == []
 
+    def test_no_path(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match=r"checkpoint='' must end in"):
+            fit("")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+    def test_a_pipe(self, path):
+        os.mkfifo(path)
+        with pytest.raises(ValueError, match="neither a regular file nor a folder"):
+            fit(path)
+
+    def test_a_link_leads_to_the_file(self, path, tmp_path):
+        link = tmp_path / "link.safetensors"
+        link.symlink_to(path)
+        fit(link)
+        assert link.is_symlink()
+        first = path.read_bytes()
+        fit(path)
+        assert path.read_bytes() == first
+
+    def test_a_folder_tells_fits_apart(self, tmp_path):
+        with pytest.raises(ValueError, match="random_state=None is not possible"):
+            fit(tmp_path, random_state=None)
+        drawn = np.random.RandomState(0)
+        fits = [fit(tmp_path, random_state=drawn) for _ in range(2)]
+        assert not np.array_equal(fits[0].components_, fits[1].components_)
+        again = fit(tmp_path, random_state=np.random.RandomState(0))
+        np.testing.assert_array_equal(again.components_, fits[0].components_)
+        assert len(list(tmp_path.iterdir())) == 2
+
     def test_kind(self):
         with pytest.raises(ValueError, match="The 'checkpoint' parameter of Sparse"):
             fit(3)

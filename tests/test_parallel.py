@@ -94,6 +94,13 @@ def test_parallel_unwrapping_is_the_serial_one(name):
     )
 
 
+def test_checkpoints_of_a_call_that_cannot_be_made_again(tmp_path):
+    autoencoder = SparseAutoencoder(12, k=3, checkpoint=tmp_path)
+    whole = unwrapper(autoencoder=autoencoder, random_state=None)
+    with pytest.raises(ValueError, match="random_state=None is not possible with an"):
+        whole.fit(ROWS)
+
+
 class PeakMemory(threading.Thread):
     """Watches the largest private memory of this process and of each of its children.
 

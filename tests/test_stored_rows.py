@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,41 @@ class TestStore:
         with pytest.raises(ValueError, match="overwrite must be a bool"):
             store_rows(X, tmp_path / "rows.npy", overwrite=1)
         assert os.listdir(tmp_path) == []
+
+    def test_verbose_is_checked_first(self, tmp_path):
+        with pytest.raises(ValueError, match="verbose must be an int of at least 0"):
+            store_rows(np.ones((3, 2)), tmp_path / "rows.npy", verbose="x")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+    def test_what_is_no_file_stays(self, tmp_path):
+        pipe, link, file = (tmp_path / name for name in ("pipe", "link", "file"))
+        os.mkfifo(pipe)
+        with pytest.raises(ValueError, match="is no regular file"):
+            store_rows(np.ones((3, 2)), pipe, overwrite=True)
+        assert pipe.is_fifo()
+        link.symlink_to(file)
+        store_rows(np.ones((3, 2)), link)
+        assert link.is_symlink()
+        assert np.load(file).shape == (3, 2)
+
+    def test_calls_at_once_do_not_share_a_file(self, tmp_path):
+        path, barrier = tmp_path / "rows.npy", threading.Barrier(3)
+
+        def batches(value):
+            yield np.full((5, 2), value, np.float32)
+            barrier.wait()
+
+        def store(value):
+            try:
+                return store_rows(batches(value), path)[0, 0] == value
+            except FileExistsError:
+                return None
+
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(store, range(3)))
+        assert sorted(found, key=str) == [None, None, True]
+        assert [p.name for p in tmp_path.iterdir()] == ["rows.npy"]
 
     def test_verbose(self, tmp_path, capsys):
         store_rows(parts(50), tmp_path / "1.npy")

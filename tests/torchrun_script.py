@@ -4,8 +4,10 @@ import sys
 import warnings
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
+from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
@@ -150,6 +152,25 @@ SAETrainer.plan = lambda trainer, *args: (
 )
 compare(alone, fit_autoencoders(distribute="features"))
 assert max(held) < 0.7, "a rank holds more than its share"
+
+
+def refused(what, fit):
+    """Check that all ranks get the same sentence."""
+    with pytest.raises(ValueError, match=f"fit with different {what}[.]"):
+        fit()
+
+
+rank = dist.get_rank()
+sae = SparseAutoencoder(**MANY)
+refused("X, sample_weight", lambda: sae.fit(X[rank:]))
+refused("X", lambda: sae.partial_fit(X + rank))
+refused("k", lambda: SparseAutoencoder(k=2 + rank).fit(X))
+start = SparseAutoencoder(**MANY).fit(X)
+start.components_ = start.components_ * (1 + rank)
+refused("components_", lambda: start.partial_fit(X))
+refused("alpha", lambda: FeatureConnector(alpha=0.1 * (1 + rank)).fit(F, Y))
+refused("y", lambda: FeatureConnector(link="identity").partial_fit(F, Y + rank))
+refused("X", lambda: FeatureConnector().fit(sparse.csr_array(F * (1 + rank)), Y))
 
 # Seeds that each rank draws for itself have to be one.
 drawn = SparseAutoencoder(12, k=3, max_iter=2).fit(X).components_

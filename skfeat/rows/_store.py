@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -61,7 +62,8 @@ def store_rows(
     Raises
     ------
     FileExistsError
-        If there is such a file and `overwrite` is False.
+        If there is such a file and `overwrite` is False, also when another call has
+        written it meanwhile.
     OSError
         If the file cannot be written.
     ValueError, TypeError, FileNotFoundError, ImportError
@@ -85,6 +87,8 @@ def store_rows(
     >>> X.shape, X.dtype, codes.shape
     ((1000, 8), dtype('float32'), (1000, 16))
     """
+    if not os.fsdecode(path):
+        raise ValueError("path must name a file. Got '' instead.")
     if not isinstance(overwrite, bool | np.bool_):
         raise ValueError(f"overwrite must be a bool. Got {overwrite!r} instead.")
     target = Path(os.fsdecode(path))
@@ -95,11 +99,29 @@ def store_rows(
         raise FileNotFoundError(f"{where} lies in a folder that does not exist.")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{where} exists; set overwrite=True to replace it.")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{where} is no regular file.")
+    check_verbose(verbose)
     batches = read(source, columns, _ROWS_READ_AT_ONCE, dtype, "source")
-    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
-    with replacing(target, temporary) as file:
-        _write(_reported(batches, verbose), file, where)
-    return np.load(target, mmap_mode="r")
+    # A link stays, and leads to the file.
+    target = Path(os.path.realpath(target))
+    temporary = target.with_name(f".{uuid4().hex}.npy.tmp")
+    with replacing(target, temporary, exclusive=not overwrite) as file:
+        dtype, shape = _write(_reported(batches, verbose), file, where)
+        written = os.fstat(file.fileno())
+    with target.open("rb") as file:
+        # The same path may have been written by another process since.
+        if not os.path.samestat(os.fstat(file.fileno()), written):
+            raise FileExistsError(f"{where} was replaced by another call meanwhile.")
+        return np.memmap(file, dtype, "r", offset=NPY_HEADER_BYTES, shape=shape)
+
+
+def check_verbose(verbose: Any) -> None:
+    """Raise ValueError unless `verbose` is a count or a flag."""
+    if not isinstance(verbose, Integral | np.bool_) or verbose < 0:
+        raise ValueError(
+            f"verbose must be an int of at least 0. Got {verbose!r} instead."
+        )
 
 
 def spooled(X: Any, name: str = "X") -> Any:

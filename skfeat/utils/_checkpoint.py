@@ -66,14 +66,18 @@ class CheckpointFile:
         import_safetensors()
         settings = {"fit": kind, "skfeat": skfeat.__version__, **settings}
         self.settings = json.loads(json.dumps(settings))
-        self.path = Path(os.fsdecode(path))
-        if self.path.is_dir():
-            self.path /= f"{kind}-{digest_of(self.settings, size=8)}.safetensors"
-        self.name = f"checkpoint={str(self.path)!r}"
-        if self.path.suffix != ".safetensors":
+        given = Path(os.fsdecode(path))
+        if given.is_dir() and os.fsdecode(path):
+            given /= f"{kind}-{digest_of(self.settings, size=8)}.safetensors"
+        self.name = f"checkpoint={str(given) if os.fsdecode(path) else ''!r}"
+        if given.suffix != ".safetensors":
             raise ValueError(
                 f"{self.name} must end in .safetensors, or be an existing folder."
             )
+        # A link stays, and leads to the file.
+        self.path = Path(os.path.realpath(given))
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"{self.name} is neither a regular file nor a folder.")
         if not self.path.parent.is_dir():
             raise ValueError(f"{self.name} lies in a folder that does not exist.")
         self.last_write = time.monotonic()

@@ -76,6 +76,15 @@ def _sendable(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.cuda() if only_gpus else tensor
 
 
+def gather_objects(thing) -> list:
+    """Return what all ranks have, in their order; of any length."""
+    if not is_active():
+        return [thing]
+    things = [None] * dist.get_world_size()
+    dist.all_gather_object(things, thing)
+    return things
+
+
 def agreed(drawn):
     """Return what the first rank has drawn: others may have drawn something else."""
     if not is_active():

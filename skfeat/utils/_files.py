@@ -12,7 +12,9 @@ NPY_HEADER_BYTES = 128
 
 
 @contextmanager
-def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, temporary: Path, *, exclusive: bool = False
+) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once it is written whole.
 
     Until then, and if anything fails, `path` stays as it is. It is on the disk before
@@ -23,13 +25,18 @@ def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
     path : Path
     temporary : Path
         The name that it has until then, in the same folder.
+    exclusive : bool, default=False
+        Raise FileExistsError rather than take the place of a file.
     """
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if exclusive:
+            _give_name(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":
@@ -46,6 +53,21 @@ def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
     length = NPY_HEADER_BYTES - 10
     padded = text.ljust(length - 1).encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + padded
+
+
+def _give_name(temporary: Path, path: Path) -> None:
+    """Rename a file, but not over another one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise FileExistsError(
+            f"path={str(path)!r} was written by another call meanwhile."
+        ) from None
+    except OSError:
+        # This file system knows no links: nobody is kept from writing in between.
+        if path.exists():
+            raise
+        os.replace(temporary, path)
 
 
 def import_safetensors() -> Any:
