@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 
 from skfeat._torch_ops import unwrapped
 from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.utils._checks import check_flag, is_int
 
 _DTYPES = {
     "float16": torch.float16,
@@ -62,17 +62,13 @@ class ActivationReader:
         if what not in ("input", "output"):
             raise ValueError(f"what must be 'input' or 'output'. Got {what!r} instead.")
         self.what = what
-        if index is not None and not (_is_int(index) and index >= 0):
+        if index is not None and not (is_int(index) and index >= 0):
             raise ValueError(
                 f"index must be None or a non-negative int. Got {index!r} instead."
             )
         self.index = None if index is None else int(index)
         self.dtype = _check_dtype(dtype)
-        if not isinstance(keep_padding, bool | np.bool_):
-            raise ValueError(
-                f"keep_padding must be a bool. Got {keep_padding!r} instead."
-            )
-        self.keep_padding = bool(keep_padding)
+        self.keep_padding = check_flag("keep_padding", keep_padding)
         self.special_tokens = _check_special_tokens(self.model, special_tokens)
         self.must_have_tokens = bool(self.special_tokens) and not isinstance(
             special_tokens, str
@@ -354,13 +350,9 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
         if isinstance(special_tokens, Iterable) and not is_text
         else [None]
     )
-    if not all(_is_int(token) for token in tokens):
+    if not all(is_int(token) for token in tokens):
         raise ValueError(
             f"special_tokens must be 'auto', None or a sequence of ints. Got "
             f"{special_tokens!r} instead."
         )
     return sorted({int(token) for token in tokens})
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

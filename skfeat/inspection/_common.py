@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
+from skfeat.utils._checks import is_int
 from skfeat.utils._sklearn import _validate_style_kwargs, check_matplotlib_support
 
 # Of collections matplotlib takes both; scikit-learn's helper knows the singular.
@@ -34,8 +35,7 @@ def check_option(caller, name, value, options):
 
 def check_count(caller, name, value):
     """Check that `value` is an int of at least 1."""
-    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_int or value < 1:
+    if not is_int(value) or value < 1:
         raise param_error(caller, name, "an int of at least 1", value)
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from skfeat.capture._hooks import logits_of, put_tensor, run_hooked, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
-from skfeat.language._checks import check_int
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._checks import check_int
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from scipy import sparse
 
 from skfeat.utils._arrays import accept_tensor
-
-
-def check_int(name, value, least=0, most=None) -> int:
-    """Return `value` as an int, or say that it must be one."""
-    is_int = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
-    if not is_int or value < least or (most is not None and value > most):
-        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be an int {allowed}. Got {value!r} instead.")
-    return int(value)
 
 
 def check_column(name, value, n_rows=None, kind="iu") -> np.ndarray:

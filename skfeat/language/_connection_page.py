@@ -14,9 +14,10 @@ from sklearn.utils import Bunch
 
 from skfeat.inspection import TokenActivationsDisplay
 from skfeat.inspection._token_html import html_page
-from skfeat.language._checks import check_codes, check_column, check_int
+from skfeat.language._checks import check_codes, check_column
 from skfeat.language._contexts import activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
+from skfeat.utils._checks import check_int
 from skfeat.utils._sklearn import check_matplotlib_support
 
 _STYLE = """

@@ -8,7 +8,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat._connector_logic import read_logic
-from skfeat.language._checks import check_codes, check_int
+from skfeat.language._checks import check_codes
+from skfeat.utils._checks import check_int
 from skfeat.utils._formula import (
     check_count,
     check_names,

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from skfeat.language._checks import check_codes, check_column, check_int
+from skfeat.language._checks import check_codes, check_column
+from skfeat.utils._checks import check_int
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -7,7 +7,8 @@ from scipy import sparse
 from sklearn.utils import Bunch
 
 from skfeat.inspection._token_text import token_texts, visible
-from skfeat.language._checks import check_codes, check_column, check_int
+from skfeat.language._checks import check_codes, check_column
+from skfeat.utils._checks import check_int
 
 # Tokens that score less than this share of the best one do not name a feature.
 _LEAST_SHARE = 0.3
