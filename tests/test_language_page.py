@@ -169,5 +169,12 @@ def test_clear_errors(text):
     bare = Capture({}, capture.sequence, capture.position)
     with pytest.raises(ValueError, match="capture must hold token ids"):
         connection_page(found, X, Y, bare, WORDS)
-    with pytest.raises(ValueError, match="index must be"):
+    with pytest.raises(TypeError, match=r"capture must be a .*Capture. Got None"):
+        connection_page(found, X, Y, None, WORDS)
+    for connections in (3, [3], {"a": found}, "abc"):
+        with pytest.raises(TypeError, match="connections must be what find_connect"):
+            connection_page(connections, X, Y, capture, WORDS)
+    with pytest.raises(TypeError, match=r"path must be a path.* Got 3 instead"):
+        ConnectionPage([], "empty").save(3)
+    with pytest.raises(ValueError, match="there is no connection to draw"):
         ConnectionPage([], "empty").plot()

@@ -174,6 +174,16 @@ def test_predictions_are_those_of_the_formula(pair):
     )
 
 
+@pytest.mark.parametrize("fraction", [1e-3, 0.99])
+def test_two_rows_or_more_are_held_out(fraction):
+    X = np.arange(12.0).reshape(6, 2) ** 2
+    model = small_mlp(validation_fraction=fraction).fit(X, X)
+    assert model.validation_scores_[0] > 0.9
+    assert np.isnan(small_mlp().fit(X, np.ones(6)).validation_scores_).all()
+    with pytest.raises(ValueError, match="a minimum of 3 is required by MLPConnector"):
+        model.fit(X[:2], X[:2])
+
+
 def test_a_step_too_long_is_said():
     X, Y = rows()
     with pytest.raises(ValueError, match="lower 'learning_rate_init'"):

@@ -21,10 +21,15 @@ _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
+_NOWHERE = (
+    "model must have its weights in memory: those on the device 'meta' have no values."
+)
 _SPECIAL = ("bos", "eos", "pad", "sep", "cls")
 
-# Values of each weight that tell one model from another.
-_SAMPLED = 64
+# What modules raise when they are given what they do not take; whatever else a forward
+# raises, an interruption or want of memory, is not about the batch.
+_REFUSALS = (RuntimeError, IndexError, TypeError, ValueError, AttributeError)
+_REFUSALS += (NotImplementedError, AssertionError, KeyError)
 
 
 class Rows(NamedTuple):
@@ -85,10 +90,19 @@ class ActivationReader:
             "special_tokens": self.special_tokens,
         }
 
+    def tolerance(self) -> float:
+        """Return by how much rows may differ, relatively, if they are computed again.
+
+        Other devices and numbers of threads round otherwise, some to 10 bits.
+        """
+        dtypes = {weight.dtype for weight in self.model.parameters()}
+        floating = {_DTYPES[self.dtype], *(d for d in dtypes if d.is_floating_point)}
+        return max(1e-3, max(torch.finfo(dtype).eps for dtype in floating) ** 0.5)
+
     def read(self, batch: Any, number: int) -> Rows:
         """Run the model on a batch, the `number`-th, and return the rows to keep."""
         args, kwargs, tokens = self.prepare(batch, number)
-        found = self._run(args, kwargs)
+        found = self._run(args, kwargs, tokens)
         shape = tokens.shape_of_rows(found)
         keep = self.kept(tokens, shape)
         sequence, *positions = np.nonzero(keep)
@@ -158,15 +172,24 @@ class ActivationReader:
             )
         return args, kwargs
 
-    def _run(self, args: tuple, kwargs: dict) -> dict[str, torch.Tensor]:
+    def _run(self, args, kwargs, tokens) -> dict[str, torch.Tensor]:
         """Run the model with hooks that last as long as the call."""
         found: dict[str, list] = {name: [] for name in self.modules}
         hooks = [
             (name, self.what, self.hook(tensors.append))
             for name, tensors in found.items()
         ]
-        run_hooked(self.model, hooks, args, kwargs)
+        self.run(hooks, args, kwargs, tokens)
         return {name: self.only(name, tensors) for name, tensors in found.items()}
+
+    def run(self, hooks, args: tuple, kwargs: dict, tokens: Tokens) -> Any:
+        """Run the model with hooks; of a batch that it refuses, say which it is."""
+        try:
+            return run_hooked(self.model, hooks, args, kwargs)
+        except Exception as error:
+            if type(error) not in _REFUSALS:
+                raise
+            raise ValueError(tokens.refused(self.model, error)) from error
 
     def hook(self, take: Callable[[torch.Tensor | None], Any]) -> Callable:
         """Return a hook that hands over a copy of the tensor of a module."""
@@ -195,18 +218,21 @@ class ActivationReader:
                 f"or three dimensions. Got {tensors[0].dtype} of shape "
                 f"{tuple(tensors[0].shape)}."
             )
+        if tensors[0].is_meta:
+            raise ValueError(_NOWHERE)
         return tensors[0]
 
-    def rows_of(self, name, tensor, keep, number) -> np.ndarray:
-        """Return the rows of a tensor to keep."""
+    def rows_of(self, name, tensor, keep, number, dtype=None) -> np.ndarray:
+        """Return the rows of a tensor to keep, in a dtype or that of the reader."""
+        dtype = self.dtype if dtype is None else dtype
         rows = tensor.reshape(-1, tensor.shape[-1])
         if not keep.all():
             rows = rows[torch.from_numpy(keep.ravel()).to(rows.device)]
-        array = rows.to(_DTYPES[self.dtype]).cpu().numpy()
+        array = rows.to(_DTYPES[dtype]).cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(
                 f"the {self.what} of {name!r} for batch {number} has values that are "
-                f"not finite in dtype={self.dtype!r}."
+                f"not finite in dtype={dtype!r}."
             )
         return array
 
@@ -216,7 +242,7 @@ class Tokens:
 
     def __init__(self, model, args, kwargs, number):
         self.number = number
-        named = _named_arguments(model, args, kwargs)
+        self.named = named = _named_arguments(model, args, kwargs)
         ids, self.certain = named.get("input_ids"), True
         mask = named.get("attention_mask")
         if not isinstance(ids, torch.Tensor):
@@ -225,7 +251,9 @@ class Tokens:
             # Whole numbers may be columns of a table, too: the modules will tell.
             self.certain = isinstance(mask, torch.Tensor)
         self.ids = None if ids is None else ids.cpu().numpy()
-        self.mask = mask.cpu().numpy() != 0 if isinstance(mask, torch.Tensor) else None
+        self.mask = None
+        if isinstance(mask, torch.Tensor):
+            self.mask = (mask != 0).cpu().numpy()
         if self.mask is not None and (
             self.mask.ndim != 2
             or (self.ids is not None and self.ids.shape != self.mask.shape)
@@ -233,6 +261,12 @@ class Tokens:
             raise ValueError(
                 f"attention_mask of batch {number} must have the shape of input_ids, "
                 f"(n_sequences, length). Got {self.mask.shape} instead."
+            )
+        if self.mask is not None and not (mask == (mask != 0)).all():
+            raise ValueError(
+                f"attention_mask of batch {number} must hold 0 and 1, one for every "
+                f"token that is none of the padding. Got {mask.unique().tolist()[:5]} "
+                "in it instead."
             )
 
     def shape_of_rows(self, found: dict[str, torch.Tensor]) -> tuple[int, ...]:
@@ -255,18 +289,49 @@ class Tokens:
                 )
         return shape
 
+    def refused(self, model, error) -> str:
+        """Say that a model does not run on this batch, and what is odd about it."""
+        given = ", ".join(
+            f"{name}: {value.dtype} of shape {tuple(value.shape)}"
+            for name, value in self.named.items()
+            if isinstance(value, torch.Tensor)
+        )
+        weights = list(model.parameters())
+        if weights and all(weight.is_meta for weight in weights):
+            return _NOWHERE
+        size = _vocabulary(model)
+        if self.ids is not None and self.ids.size and size is not None:
+            low, high = int(self.ids.min()), int(self.ids.max())
+            if low < 0 or high >= size:
+                return (
+                    f"token ids of batch {self.number} must be from 0 to {size - 1}, "
+                    f"the vocabulary of the model. Got {low if low < 0 else high} "
+                    "instead."
+                )
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        return (
+            f"model does not run on batch {self.number} ({given}): "
+            f"{reason[0].rstrip('.')}."
+        )
+
 
 def fingerprint(model: nn.Module) -> str:
-    """Digest the class, the shapes and a sample of the weights of a model."""
+    """Digest the class, the parameters and the buffers of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
-            flat = tensor.detach().reshape(-1)
-            step = max(1, flat.numel() // _SAMPLED)
-            sample = flat[::step].cpu().contiguous().view(torch.uint8)
-            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(sample.numpy().tobytes())
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        if not tensor.is_meta and tensor.layout == torch.strided:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _vocabulary(model) -> int | None:
+    """Return how many tokens a model of transformers knows."""
+    try:
+        return len(model.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
 
 
 def _may_be_tokens(value: Any) -> bool:

@@ -329,7 +329,9 @@ class TokenActivationsDisplay:
         """
         # A package further out, which has pages that show this display.
         from skfeat.language import activating_contexts
+        from skfeat.language._checks import check_capture
 
+        check_capture(capture)
         caller = f"{cls.__name__}.from_estimator"
         modules = list(capture.activations)
         if module is None and len(modules) == 1:
@@ -337,11 +339,6 @@ class TokenActivationsDisplay:
         if module not in modules:
             expected = f"one of {', '.join(map(repr, modules))}"
             raise param_error(caller, "module", expected, module)
-        if capture.token_ids is None:
-            raise ValueError(
-                f"The 'capture' parameter of {caller} must hold token ids. Got a "
-                f"capture of a model that was given none instead."
-            )
         contexts = activating_contexts(
             transformer.transform(capture.activations[module]),
             capture.sequence,

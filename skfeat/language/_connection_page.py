@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,10 @@ from sklearn.utils import Bunch
 
 from skfeat.inspection import TokenActivationsDisplay
 from skfeat.inspection._token_html import html_page
-from skfeat.language._checks import check_codes, check_column
+from skfeat.language._checks import check_capture, check_codes, check_column
 from skfeat.language._contexts import activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
-from skfeat.utils._checks import check_int
+from skfeat.utils._checks import check_int, check_path
 from skfeat.utils._sklearn import check_matplotlib_support
 
 _STYLE = """
@@ -101,6 +99,8 @@ class ConnectionPage:
         check_matplotlib_support("ConnectionPage.plot")
         import matplotlib.pyplot as plt
 
+        if not self.sections:
+            raise ValueError("sections are empty: there is no connection to draw.")
         index = check_int("index", index, most=len(self.sections) - 1)
         section = self.sections[index]
         # Room for title and colour bars, then so much a passage.
@@ -143,7 +143,7 @@ class ConnectionPage:
             The file, overwritten if it exists.
         """
         page = html_page(self.to_html(), self.title)
-        Path(os.fsdecode(path)).write_text(page, encoding="utf-8")
+        check_path("path", path).write_text(page, encoding="utf-8")
 
     def _repr_html_(self):
         return self.to_html()
@@ -199,6 +199,8 @@ def connection_page(
 
     Raises
     ------
+    TypeError
+        If `connections`, `capture` or `decode` is none.
     ValueError
         If an argument is not as described.
 
@@ -219,10 +221,17 @@ def connection_page(
     >>> page.sections[0].labels
     ['old/former', 'old', 'former']
     """
-    connections = [connections] if isinstance(connections, Bunch) else list(connections)
+    if isinstance(connections, Bunch):
+        connections = [connections]
+    if not isinstance(connections, list | tuple) or not all(
+        isinstance(one, Bunch) and "logic" in one for one in connections
+    ):
+        raise TypeError(
+            "connections must be what find_connections or read_connection returns. Got "
+            f"{connections!r} instead."
+        )
     n_inputs = check_int("n_inputs", n_inputs)
-    if capture.token_ids is None:
-        raise ValueError("capture must hold token ids. Got one without them instead.")
+    check_capture(capture)
     token_ids = check_column("token_ids", capture.token_ids)
     codes = {
         "input": check_codes("X", X, len(token_ids)),
