@@ -191,7 +191,7 @@ def test_effects_of_tokens():
         ({"feature": 0}, "feature must be None where activations"),
         (
             {"activations": np.eye(2)},
-            "where activations are a matrix, an int from 0 to",
+            "where activations are a matrix, an int",
         ),
         (
             {"activations": np.eye(2), "feature": 1.0},
@@ -263,8 +263,11 @@ def test_labels():
         ({"n": 0}, ValueError, "n must be an int of at least 1"),
         ({"features": [1]}, ValueError, "features must be an int from 0 to 0"),
         ({"features": 0}, ValueError, "features must be None or a sequence of ints"),
-        ({"token_ids": [-1], "decode": ["a"]}, ValueError, "token_ids must be from 0 "),
-        ({"token_ids": [-1], "decode": str}, ValueError, "token_ids must be 0 or more"),
+        (
+            {"token_ids": [-1], "decode": ["a"]},
+            ValueError,
+            "token_ids must be an int of",
+        ),
         ({"token_ids": [3], "decode": ["a"]}, ValueError, "to 0, .* decode. Got 3"),
         ({"decode": 3}, TypeError, "decode must be a tokenizer"),
         ({"decode": lambda token: None}, TypeError, "decode must give the text"),

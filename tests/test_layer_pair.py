@@ -139,8 +139,8 @@ def test_predictions_go_through_the_decoder(pair, connector):
 
 def test_features_that_cannot_be_decoded(pair):
     n = len(pair.live_outputs_)
-    with pytest.raises(ValueError, match=f"features must have {n} columns.* Got 3 in"):
-        pair.decode_features(np.ones((3, 3)))
+    with pytest.raises(ValueError, match=f"must have {n} columns.* Got {n + 1} in"):
+        pair.decode_features(np.ones((3, n + 1)))
     with pytest.raises(ValueError, match="Input features contains NaN"):
         pair.decode_features(np.full((3, n), np.nan))
     codes = pair.output_features(rows()[1])

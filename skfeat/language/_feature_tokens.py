@@ -60,7 +60,7 @@ def feature_tokens(codes, token_ids, decode=None, *, features=None, n=3) -> Bunc
     ['old', 'the']
     """
     token_ids = check_column("token_ids", token_ids)
-    check_int("token_ids", token_ids.min(initial=0))
+    check_int("token_ids", int(token_ids.min(initial=0)))
     codes = check_codes("codes", codes, len(token_ids))
     n = check_int("n", n, 1)
     if features is not None:
