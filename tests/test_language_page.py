@@ -140,6 +140,10 @@ def test_figure(text):
     assert "AND NOT" in figure.get_suptitle()
     assert min(text.get_fontsize() for text in axes[0].texts) > 5
     figure.draw_without_rendering()
+    # What is drawn fills its axes, down to the labels of the colour bar.
+    for ax in axes:
+        bottom = ax.child_axes[0].get_tightbbox().y0 - ax.get_window_extent().y0
+        assert -6 < bottom * 72 / figure.dpi < 18
     plt.close(figure)
     assert plt.get_fignums() == []
     with pytest.raises(ValueError, match="index must be an int from 0 to 1"):

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skfeat.inspection import TokenActivationsDisplay
+from skfeat.inspection._common import closed_on_error
 from skfeat.inspection._token_html import html_page
 from skfeat.language._checks import check_capture, check_codes, check_column
 from skfeat.language._contexts import activating_contexts
@@ -103,24 +104,35 @@ class ConnectionPage:
             raise ValueError("sections are empty: there is no connection to draw.")
         index = check_int("index", index, most=len(self.sections) - 1)
         section = self.sections[index]
-        # Room for title and colour bars, then so much a passage.
-        heights = [6.5 + 3.4 * len(one.tokens) for one in section.displays]
-        if figure is None:
-            size = (width, (sum(heights) + 5) * font_size / 72)
-            figure = plt.figure(figsize=size, layout="constrained")
-        axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)
+        own = figure is None
+        if own:
+            figure = plt.figure(figsize=(width, width), layout="constrained")
+        with closed_on_error(figure if own else None):
+            self._draw(section, figure, own, font_size)
+        return figure
+
+    def _draw(self, section, figure, own, font_size):
         reading = _labelled(section.connection.logic.formula, _label_of(section))
         title = f"{section.connection.name} ({section.labels[0]}) = {reading}"
-        room = figure.bbox.width * 72 / axes[0, 0].get_figure(root=True).dpi
+        displays = section.displays
+        axes = figure.subplots(len(displays), squeeze=False)[:, 0]
+        room = figure.bbox.width * 72 / axes[0].get_figure(root=True).dpi
+        heights = [
+            one._wanted_height(axes[0], room - 20, font_size) for one in displays
+        ]
+        axes[0].get_gridspec().set_height_ratios(heights)
         lines = textwrap.wrap(title, int(room / (0.6 * font_size)))
         style = {"fontsize": 1.1 * font_size, "parse_math": False, "ha": "left"}
         figure.suptitle("\n".join(lines), x=0.01, **style)
-        for ax, display in zip(axes[:, 0], section.displays, strict=True):
+        if own:
+            # Titles, and the paddings of the layout.
+            above = 1.5 * font_size * len(lines) + len(axes) * (2 * font_size + 12)
+            figure.set_figheight((sum(heights) + above) / 72)
+        for ax, display in zip(axes, displays, strict=True):
             display.plot(ax=ax, font_size=font_size)
             ax.set_title(
                 display.title, fontsize=font_size, loc="left", parse_math=False
             )
-        return figure
 
     def to_html(self) -> str:
         """Return the page's content.
