@@ -72,7 +72,12 @@ BAD = {
     "float tokens": (
         {"batches": [torch.ones(2, 5)]},
         ValueError,
-        r"batch 0 \(input_ids: torch.float32 of shape \(2, 5\)\): Expected tensor for",
+        r"input_ids of batch 0 must be .* Got torch.float32 of shape \(2, 5\) instead",
+    ),
+    "small tokens": (
+        {"batches": [tokens(2, 5).to(torch.uint8)]},
+        ValueError,
+        r"input_ids of batch 0 must be .* Got torch.uint8 of shape \(2, 5\) instead",
     ),
     "labels": (
         {"batches": [(tokens(2, 5), tokens(2, 5, low=3))]},

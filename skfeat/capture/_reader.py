@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from torch import nn
 
 from skfeat._torch_ops import unwrapped
 from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.capture._tokens import NOWHERE, Tokens
 from skfeat.utils._checks import check_flag, is_int
 
 _DTYPES = {
@@ -21,15 +21,14 @@ _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-_NOWHERE = (
-    "model must have its weights in memory: those on the device 'meta' have no values."
-)
 _SPECIAL = ("bos", "eos", "pad", "sep", "cls")
 
 # What modules raise when they are given what they do not take; whatever else a forward
 # raises, an interruption or want of memory, is not about the batch.
-_REFUSALS = (RuntimeError, IndexError, TypeError, ValueError, AttributeError)
-_REFUSALS += (NotImplementedError, AssertionError, KeyError)
+_REFUSALS: tuple[type[Exception], ...] = (
+    *(RuntimeError, IndexError, TypeError, ValueError, AttributeError),
+    *(NotImplementedError, AssertionError, KeyError),
+)
 
 
 class Rows(NamedTuple):
@@ -219,7 +218,7 @@ class ActivationReader:
                 f"{tuple(tensors[0].shape)}."
             )
         if tensors[0].is_meta:
-            raise ValueError(_NOWHERE)
+            raise ValueError(NOWHERE)
         return tensors[0]
 
     def rows_of(self, name, tensor, keep, number, dtype=None) -> np.ndarray:
@@ -237,84 +236,6 @@ class ActivationReader:
         return array
 
 
-class Tokens:
-    """Token ids and attention mask of a batch, where it has them."""
-
-    def __init__(self, model, args, kwargs, number):
-        self.number = number
-        self.named = named = _named_arguments(model, args, kwargs)
-        ids, self.certain = named.get("input_ids"), True
-        mask = named.get("attention_mask")
-        if not isinstance(ids, torch.Tensor):
-            first = next(iter(named.values()), None)
-            ids = first if _may_be_tokens(first) else None
-            # Whole numbers may be columns of a table, too: the modules will tell.
-            self.certain = isinstance(mask, torch.Tensor)
-        self.ids = None if ids is None else ids.cpu().numpy()
-        self.mask = None
-        if isinstance(mask, torch.Tensor):
-            self.mask = (mask != 0).cpu().numpy()
-        if self.mask is not None and (
-            self.mask.ndim != 2
-            or (self.ids is not None and self.ids.shape != self.mask.shape)
-        ):
-            raise ValueError(
-                f"attention_mask of batch {number} must have the shape of input_ids, "
-                f"(n_sequences, length). Got {self.mask.shape} instead."
-            )
-        if self.mask is not None and not (mask == (mask != 0)).all():
-            raise ValueError(
-                f"attention_mask of batch {number} must hold 0 and 1, one for every "
-                f"token that is none of the padding. Got {mask.unique().tolist()[:5]} "
-                "in it instead."
-            )
-
-    def shape_of_rows(self, found: dict[str, torch.Tensor]) -> tuple[int, ...]:
-        """Return (n,) or (n_sequences, length), to which all modules must keep."""
-        shapes = {name: tuple(tensor.shape[:-1]) for name, tensor in found.items()}
-        shape = next(iter(shapes.values()))
-        tokens = self.ids if self.ids is not None else self.mask
-        if tokens is not None and (self.certain or shape != tokens.shape[:1]):
-            shape = tokens.shape
-        else:
-            self.ids = None
-        # Experts see the tokens of all sequences in one row of rows.
-        allowed = (shape, (int(np.prod(shape)),))
-        for name, own in shapes.items():
-            if len(shape) > 2 or own not in allowed:
-                raise ValueError(
-                    f"module {name!r} gives rows of shape {own} for batch "
-                    f"{self.number}, which must be (n,) or (n_sequences, length)"
-                    + (f" = {shape}." if len(shape) < 3 else ".")
-                )
-        return shape
-
-    def refused(self, model, error) -> str:
-        """Say that a model does not run on this batch, and what is odd about it."""
-        given = ", ".join(
-            f"{name}: {value.dtype} of shape {tuple(value.shape)}"
-            for name, value in self.named.items()
-            if isinstance(value, torch.Tensor)
-        )
-        weights = list(model.parameters())
-        if weights and all(weight.is_meta for weight in weights):
-            return _NOWHERE
-        size = _vocabulary(model)
-        if self.ids is not None and self.ids.size and size is not None:
-            low, high = int(self.ids.min()), int(self.ids.max())
-            if low < 0 or high >= size:
-                return (
-                    f"token ids of batch {self.number} must be from 0 to {size - 1}, "
-                    f"the vocabulary of the model. Got {low if low < 0 else high} "
-                    "instead."
-                )
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        return (
-            f"model does not run on batch {self.number} ({given}): "
-            f"{reason[0].rstrip('.')}."
-        )
-
-
 def fingerprint(model: nn.Module) -> str:
     """Digest the class, the parameters and the buffers of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
@@ -324,30 +245,6 @@ def fingerprint(model: nn.Module) -> str:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _vocabulary(model) -> int | None:
-    """Return how many tokens a model of transformers knows."""
-    try:
-        return len(model.get_input_embeddings().weight)
-    except (AttributeError, NotImplementedError, TypeError):
-        return None
-
-
-def _may_be_tokens(value: Any) -> bool:
-    return (
-        isinstance(value, torch.Tensor)
-        and value.dtype in (torch.int64, torch.int32)
-        and value.ndim == 2
-    )
-
-
-def _named_arguments(model, args, kwargs) -> dict:
-    try:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs)
-    except (TypeError, ValueError):  # the call itself will say what is wrong
-        return {**dict(enumerate(args)), **kwargs}
-    return {**bound.arguments, **kwargs}
 
 
 def check_batches(batches: Any) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skfeat.inspection import TokenActivationsDisplay
-from skfeat.inspection._common import closed_on_error
+from skfeat.inspection._common import check_level, closed_on_error
 from skfeat.inspection._token_html import html_page
+from skfeat.language._ablation import AblationEffect
 from skfeat.language._checks import check_capture, check_codes, check_column
 from skfeat.language._contexts import activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
@@ -104,6 +105,8 @@ class ConnectionPage:
             raise ValueError("sections are empty: there is no connection to draw.")
         index = check_int("index", index, most=len(self.sections) - 1)
         section = self.sections[index]
+        for name, value in (("width", width), ("font_size", font_size)):
+            check_level("ConnectionPage.plot", name, value, positive=True)
         own = figure is None
         if own:
             figure = plt.figure(figsize=(width, width), layout="constrained")
@@ -212,7 +215,7 @@ def connection_page(
     Raises
     ------
     TypeError
-        If `connections`, `capture` or `decode` is none.
+        If `connections`, `capture`, `decode`, `effects` or `title` is none.
     ValueError
         If an argument is not as described.
 
@@ -242,6 +245,10 @@ def connection_page(
             "connections must be what find_connections or read_connection returns. Got "
             f"{connections!r} instead."
         )
+    if effects is not None and not callable(effects):
+        raise TypeError(f"effects must be None or callable. Got {effects!r} instead.")
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a str. Got {title!r} instead.")
     n_inputs = check_int("n_inputs", n_inputs)
     check_capture(capture)
     token_ids = check_column("token_ids", capture.token_ids)
@@ -270,6 +277,11 @@ def connection_page(
             )
             if effects is not None and len(contexts):
                 effect = effects(side, feature, np.unique(contexts.sequence))
+                if not isinstance(effect, AblationEffect):
+                    raise TypeError(
+                        f"effects must return an AblationEffect. Got {effect!r} "
+                        "instead."
+                    )
                 contexts = contexts.with_effects(
                     effect.log_prob, effect.sequence, effect.position
                 )

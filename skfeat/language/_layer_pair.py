@@ -478,8 +478,8 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             If the feature is not live.
         """
         check_is_fitted(self)
-        row = np.flatnonzero(self.live_outputs_ == feature) if is_int(feature) else []
-        if not len(row):
+        row = np.flatnonzero(self.live_outputs_ == feature)
+        if not is_int(feature) or not len(row):
             raise ValueError(
                 f"feature must be one of the {len(self.live_outputs_)} live output "
                 f"features, see live_outputs_. Got {feature!r} instead."
