@@ -177,6 +177,6 @@ def r2(X, sample_weight, weights, activation) -> float:
     rounding = 64**2 * float(sample_weight.sum() * np.square(mean / scale).sum())
     if total <= rounding * np.finfo(np.float64).eps ** 2:
         # Constant rows have nothing to explain: as scikit-learn's r2_score.
-        eps = np.finfo(components.dtype).eps
+        eps = float(np.finfo(components.dtype).eps)
         return 1.0 if squared <= rounding * eps**2 else 0.0
     return 1.0 - squared / total

@@ -146,6 +146,7 @@ def test_padding_and_special_tokens():
     special=st.sampled_from([None, "auto", [5, 6, 7]]),
 )
 @settings(max_examples=30)
+@pytest.mark.filterwarnings("ignore:capture keeps no row")
 def test_any_batches(tmp_path_factory, shapes, seed, keep_padding, special):
     rng = np.random.default_rng(seed)
     model = TinyLM()

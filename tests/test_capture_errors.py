@@ -60,6 +60,39 @@ BAD = {
     "special 2": ({"special_tokens": [0.5]}, ValueError, r"Got \[0.5\] instead"),
     "special 3": ({"special_tokens": 5}, ValueError, "Got 5 instead"),
     "callback": ({"callback": 3}, TypeError, "callback must be None or callable"),
+    "verbose": ({"verbose": "yes"}, ValueError, "verbose must be .* Got 'yes' instead"),
+    "no verbose": ({"verbose": None}, ValueError, "verbose must be a bool or an int"),
+    "verbose -1": ({"verbose": -1}, ValueError, "verbose must be .* Got -1 instead"),
+    "index of a tensor": ({"index": 1}, ValueError, "'mlp' holds no tensor at index 1"),
+    "unknown token": (
+        {"batches": [tokens(2, 5), tokens(2, 5) + 20]},
+        ValueError,
+        r"model does not run on batch 1 \(input_ids: torch.int64 .*: index out of",
+    ),
+    "float tokens": (
+        {"batches": [torch.ones(2, 5)]},
+        ValueError,
+        r"input_ids of batch 0 must be .* Got torch.float32 of shape \(2, 5\) instead",
+    ),
+    "small tokens": (
+        {"batches": [tokens(2, 5).to(torch.uint8)]},
+        ValueError,
+        r"input_ids of batch 0 must be .* Got torch.uint8 of shape \(2, 5\) instead",
+    ),
+    "labels": (
+        {"batches": [(tokens(2, 5), tokens(2, 5, low=3))]},
+        ValueError,
+        r"attention_mask of batch 0 must hold 0 and 1.* Got \[3.* instead",
+    ),
+    **{
+        f"mask {value}": (
+            {"batches": [(tokens(2, 5), torch.full((2, 5), value))]},
+            ValueError,
+            rf"attention_mask of batch 0 must hold 0 and 1.* Got \[{value}.*\] in it",
+        )
+        for value in (2, -1, 0.5, float("nan"))
+    },
+    "nowhere": ({"model": TinyLM().to("meta")}, ValueError, "the device 'meta' have"),
     "not run": ({"modules": "unused"}, ValueError, "'unused' runs not at all"),
     "runs twice": ({"modules": "twice"}, ValueError, "'twice' runs 2 times"),
     "pooled": (
@@ -127,6 +160,31 @@ def test_bad_input_gets_one_sentence(tmp_path, change, error, match):
         with pytest.raises(error, match=match):
             capture(**{**usual, **change}, out=out)
         assert_untouched(usual["model"], before)
+
+
+def test_what_a_batch_is_refused_for_is_chained():
+    with pytest.raises(ValueError, match="does not run on batch 0") as info:
+        capture(TinyLM(), [tokens(2, 5) + 20], "mlp")
+    assert isinstance(info.value.__cause__, IndexError)
+
+
+def test_other_errors_are_their_own():
+    model = TinyLM()
+
+    class Memory(RuntimeError):
+        pass
+
+    def fail(*args):
+        raise Memory
+
+    model.mlp.register_forward_hook(fail)
+    with pytest.raises(Memory):
+        capture(model, [tokens(2, 5)], "mlp")
+
+
+def test_progress_is_asked_for_before_anything_runs():
+    with pytest.raises(ValueError, match="verbose must be a bool"):
+        capture(TinyLM(), iter(()), "mlp", verbose="yes")
 
 
 def test_special_tokens_need_tokens():

@@ -48,7 +48,8 @@ def test_files(tmp_path):
 def test_no_row_is_kept(tmp_path):
     batch = {"input_ids": tokens(2, 3), "attention_mask": torch.zeros(2, 3)}
     for out in (None, tmp_path / "rows"):
-        found = capture(TinyLM(), [batch], "mlp", out=out)
+        with pytest.warns(UserWarning, match="capture keeps no row: every token"):
+            found = capture(TinyLM(), [batch], "mlp", out=out)
         assert found.activations["mlp"].shape == (0, 6)
         assert found.n_rows == 0
 
@@ -83,7 +84,8 @@ def test_a_resumed_capture_equals_an_uninterrupted_one(tmp_path, after):
     handle = model.embed.register_forward_hook(lambda *args: calls.append(1))
     found = capture(model, iter(LM_BATCHES), names, out=tmp_path / "parts")
     handle.remove()
-    assert len(calls) == len(LM_BATCHES) - after[-1]
+    # The last batch of before is run again, to know the model.
+    assert len(calls) == len(LM_BATCHES) - after[-1] + (after[-1] > 0)
     assert found.complete
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
 
@@ -227,6 +229,40 @@ def test_a_model_with_other_weights_is_refused(tmp_path):
         capture(model, LM_BATCHES, "mlp", out=tmp_path / "rows")
 
 
+CHANGES = {
+    "one entry of a weight": lambda model: model.mlp[0].weight.data[3, 2].add_(1),
+    "a buffer": lambda model: model.scale.add_(1),
+    "an activation function": lambda model: model.mlp.__setitem__(1, nn.ReLU()),
+    "a hook": lambda model: model.embed.register_forward_hook(
+        lambda module, args, output: 1.01 * output
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_model_that_computes_otherwise_is_refused(tmp_path, change, more):
+    model = TinyLM()
+    model.register_buffer("scale", torch.ones(500), persistent=False)
+    capture(model, LM_BATCHES[:4], "mlp", out=tmp_path / "rows")
+    before = files_of(tmp_path / "rows")
+    change(model)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"rows of another model.* another folder"):
+            capture(model, LM_BATCHES[: 4 + more], "mlp", out=tmp_path / "rows")
+    assert files_of(tmp_path / "rows") == before
+
+
+def test_rounding_does_not_make_another_model(tmp_path):
+    model = TinyLM()
+    expected = capture(model, LM_BATCHES[:4], "mlp", out=tmp_path / "rows")
+    expected = np.array(expected.activations["mlp"])
+    with torch.no_grad():
+        model.mlp[0].register_forward_hook(lambda module, args, out: out * (1 + 1e-6))
+    found = capture(model, LM_BATCHES[:4], "mlp", out=tmp_path / "rows")
+    np.testing.assert_array_equal(found.activations["mlp"], expected)
+
+
 def test_a_capture_that_never_began_is_in_nobodys_way(tmp_path):
     model = TinyLM()
     with pytest.raises(Stop):
@@ -253,8 +289,16 @@ def test_other_folders_are_refused(tmp_path):
         capture(TinyLM(), LM_BATCHES, "mlp", out=tmp_path / "thesis")
     with pytest.raises(ValueError, match="must be a folder; it is a file"):
         capture(TinyLM(), LM_BATCHES, "mlp", out=tmp_path / "thesis/chapter.txt")
+    below = tmp_path / "thesis" / "chapter.txt" / "rows"
+    with pytest.raises(ValueError, match=r"out=.*rows' must be a .* below a file"):
+        capture(TinyLM(), LM_BATCHES, "mlp", out=below)
     with pytest.raises(FileNotFoundError, match="there is no capture in"):
         Capture.load(tmp_path / "thesis")
+    for path in (3, None, ["rows"]):
+        with pytest.raises(TypeError, match=r"folder must be a path.* Got .* instead"):
+            Capture.load(path)
+    with pytest.raises(TypeError, match=r"out must be a path.* Got 3 instead"):
+        capture(TinyLM(), LM_BATCHES, "mlp", out=3)
     with pytest.raises(FileNotFoundError, match="there is no capture in"):
         Capture.load(tmp_path / "nowhere")
 

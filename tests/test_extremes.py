@@ -115,3 +115,12 @@ def test_metrics_refuse_what_is_no_matrix_of_codes():
     ]:
         with pytest.raises(ValueError, match=message):
             l0(codes)
+
+
+def test_the_score_of_rows_that_do_not_vary_does_not_overflow():
+    X = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    sae = SparseAutoencoder(8, k=2, max_iter=3, random_state=0).fit(X)
+    # Their mean is rounded, of some so little that squares of the mean in units of
+    # the deviations do not fit into float32.
+    for row in 100 * np.random.default_rng(1).normal(size=(60, 1, 6)):
+        assert sae.score(np.repeat(row, 30, axis=0).astype(np.float32)) == 0

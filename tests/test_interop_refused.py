@@ -1,5 +1,6 @@
 """What a SparseAutoencoder cannot express is refused by name."""
 
+import inspect
 import json
 from collections import OrderedDict
 
@@ -12,6 +13,8 @@ pytest.importorskip("safetensors")
 from interop_formats import dictionary_learning  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from test_interop_hostile import D, M, edit, load, make, refused, save  # noqa: E402
+
+from skfeat import interop  # noqa: E402
 
 SAELENS = {
     **{
@@ -231,3 +234,23 @@ def test_other_endings(tmp_path):
     file, weights = make("tied", tmp_path)
     weights = weights.rename(tmp_path / "tied.bin")
     refused(file._replace(path=weights), "must end in .safetensors, .npz, .pt, .pth")
+
+
+READERS = [getattr(interop, name) for name in interop.__all__ if "read" in name]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_arguments_of_another_type(read, tmp_path):
+    name, *others = inspect.signature(read).parameters.values()
+    for path in (None, 3):
+        with pytest.raises(TypeError, match=f"{name.name} must be a path.* Got {path}"):
+            read(path)
+    for flag in (one.name for one in others if isinstance(one.default, bool)):
+        with pytest.raises(ValueError, match=f"{flag} must be a bool. Got 'no'"):
+            read(tmp_path, **{flag: "no"})
+
+
+@pytest.mark.parametrize("read", [interop.read_openai, interop.read_tied])
+def test_a_folder_is_no_file(read, tmp_path):
+    with pytest.raises(ValueError, match="is a folder, where a file is needed"):
+        read(tmp_path)

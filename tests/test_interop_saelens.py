@@ -105,6 +105,10 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(NotFittedError):
         write_saelens(SparseAutoencoder(), tmp_path)
     sae = SparseAutoencoder(12, k=2, random_state=0).partial_fit(rows(100))
+    with pytest.raises(TypeError, match=r"metadata must be .* Got \[1\] instead"):
+        write_saelens(sae, tmp_path / "to", metadata=[1])
+    with pytest.raises(TypeError, match=r"folder must be a path.* Got None instead"):
+        write_saelens(sae, None)
     for metadata in ({"x": object()}, {"x": float("nan")}):
         with pytest.raises(TypeError, match="metadata must hold plain JSON values"):
             write_saelens(sae, tmp_path / "to", metadata=metadata)

@@ -6,12 +6,13 @@ import torch
 from language_model import batches, tiny_model
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LinearRegression
 from test_torch_reader import assert_untouched, snapshot
 from torch import nn
 
 from skfeat import SparseAutoencoder
 from skfeat.capture import capture
-from skfeat.language import ablation_effect
+from skfeat.language import AblationEffect, ablation_effect
 
 pytest.importorskip("transformers")
 
@@ -208,14 +209,28 @@ def test_half_precision_and_double():
 def test_hooks_go_when_a_model_fails(model, autoencoders):
     before = snapshot(model)
     data = [{"input_ids": torch.full((1, 4), 1000)}]
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match=r"batch 0 must be from 0 to 59.* Got 1000"):
         ablation_effect(model, data, MLP, autoencoders[MLP], 3)
     assert_untouched(model, before)
 
 
-def wrong(model, autoencoders, **changed):
+def test_nothing_known_has_a_repr():
+    unknown = np.full(2, np.nan)
+    columns = dict.fromkeys(["activations", "sequence", "position", "token_ids"])
+    columns |= {"log_prob": unknown, "logit": unknown, "sequence": [0, 0]}
+    assert repr(AblationEffect(**columns)) == "AblationEffect(2 tokens)"
+
+
+def broken():
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_submodule(MLP).dense_4h_to_h.bias[0] = torch.nan
+    return model
+
+
+def wrong(usual, autoencoders, **changed):
     arguments = {
-        "model": model,
+        "model": usual,
         "batches": batches(1),
         "module": MLP,
         "autoencoder": autoencoders[MLP],
@@ -235,13 +250,18 @@ def wrong(model, autoencoders, **changed):
         ({"module": [MLP, LAYER]}, "module must be the name of one module"),
         ({"module": "gpt_neox.embed_in", "what": "input"}, "must be a tensor of real"),
         ({"batches": []}, "batches are empty"),
-        ({"sequences": [100]}, "batches of these sequences are empty"),
+        ({"sequences": [1, 100]}, "sequences must be numbers from 0 to 3 .* Got 100"),
+        ({"sequences": [-1]}, "sequences must be numbers from 0 to .* Got -1 instead"),
+        ({"sequences": np.zeros(0, int)}, "sequences must name one or more"),
+        ({"autoencoder": LinearRegression().fit([[1]], [1])}, "autoencoder must have"),
+        ({"model": tiny_model().to("meta")}, "on the device 'meta' have no values"),
+        ({"model": broken()}, "'gpt_neox.layers.1.mlp' for batch 0 has .* not finite"),
         ({"sequences": [0.5]}, "sequences must be None or"),
         ({"batches": [{"input_ids": torch.ones(2, 3)}]}, "batches must hold token ids"),
     ],
 )
 def test_clear_errors(model, autoencoders, changed, message):
-    with pytest.raises((ValueError, RuntimeError), match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         wrong(model, autoencoders, **changed)
 
 

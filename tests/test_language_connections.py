@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import sparse
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import f1_score, r2_score
 from sklearn.utils import Bunch
 
@@ -161,6 +162,8 @@ def test_rare_outputs_are_left_out(fitted):
     ("changed", "message"),
     [
         ({"kind": "xor"}, "kind must be one or several of 'or'"),
+        ({"kind": None}, "kind must be one or several of .* Got None instead"),
+        ({"kind": 3}, "kind must be one or several of .* Got 3 instead"),
         ({"kind": []}, "kind must be one or several of 'or'"),
         ({"n": 0}, "n must be an int of at least 1"),
         ({"min_firings": -1}, "min_firings must be an int of at least 0"),
@@ -180,3 +183,9 @@ def test_clear_errors(fitted, changed, message):
     connector, X, Y = fitted
     with pytest.raises(ValueError, match=message):
         find_connections(**({"connector": connector, "X": X, "Y": Y} | changed))
+
+
+def test_only_connectors_have_connections(fitted):
+    _, X, Y = fitted
+    with pytest.raises(TypeError, match="connector must be a FeatureConnector"):
+        find_connections(LinearRegression().fit(X, Y), X, Y)

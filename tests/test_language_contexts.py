@@ -54,8 +54,8 @@ def check(found, rows, before, after):
         assert_allclose(found.activations[i], values[window])
         assert window[found.focus[i]] == at
         assert values[at] > 0
-        assert at not in shown
-        key = (tuple(token_ids[window]), found.focus[i])
+        assert not shown & set(window)
+        key = tuple(token_ids[window])
         assert key not in seen
         shown |= set(window)
         seen.add(key)
@@ -88,8 +88,8 @@ def test_as_by_brute_force(seed, before, after, n_top, n_strata, n_tokens):
     expected, shown, seen = [], set(), set()
     for at in sorted(np.flatnonzero(values > 0), key=lambda i: (-values[i], i)):
         window = brute_window(rows, at, before, after)
-        key = (tuple(rows[3][window]), at - window[0])
-        if len(expected) < n_top and at not in shown and key not in seen:
+        key = tuple(rows[3][window])
+        if len(expected) < n_top and not shown & set(window) and key not in seen:
             expected.append(at)
             shown |= set(window)
             seen.add(key)
@@ -140,6 +140,28 @@ def test_equal_passages_are_shown_once():
     assert repr(found) == "Contexts(1 of 4 tokens, activations up to 1)"
 
 
+def test_no_token_is_shown_twice():
+    tokens = [10, 11, 12, 13, 14, 15]
+    where = ([0] * 6, range(6), tokens)
+    options = {"n_strata": 0, "before": 2, "after": 2}
+    found = activating_contexts([0.0, 3, 0, 0, 2, 0], *where, **options)
+    assert [passage.tolist() for passage in found.tokens] == [[10, 11, 12, 13]]
+    # The same two tokens, at the end of a sequence and at its start.
+    where = ([0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1])
+    found = activating_contexts([1.0, 3, 2, 0], *where, before=1, after=1)
+    assert len(found) == 1
+
+
+def test_each_token_has_a_place_of_its_own():
+    message = "a place of its own. Got position 1 of sequence 0 twice"
+    where = ([0, 1, 0, 0], [1, 1, 0, 1])
+    with pytest.raises(ValueError, match=message):
+        activating_contexts([1.0, 0.0, 0.0, 0.0], *where, [5, 6, 7, 8])
+    found = activating_contexts([1.0, 2.0], [0, 0], [0, 1], [5, 6])
+    with pytest.raises(ValueError, match=message):
+        found.with_effects([1.0, 2.0, 3.0, 4.0], *where)
+
+
 def test_effects_of_tokens():
     rows = text()
     _, sequence, position, _ = rows
@@ -167,7 +189,14 @@ def test_effects_of_tokens():
         ({"activations": [1.0]}, "activations must have 2 entries"),
         ({"activations": [1.0, np.nan]}, "activations must be finite"),
         ({"feature": 0}, "feature must be None where activations"),
-        ({"activations": np.eye(2)}, "feature must be an int from 0 to 1"),
+        (
+            {"activations": np.eye(2)},
+            "where activations are a matrix, an int",
+        ),
+        (
+            {"activations": np.eye(2), "feature": 1.0},
+            "feature must be an int from 0 to",
+        ),
         ({"activations": np.eye(2), "feature": 2}, "feature must be an int from 0 to"),
         ({"activations": np.eye(3), "feature": 2}, "activations must have 2 rows"),
     ],
@@ -233,6 +262,13 @@ def test_labels():
         ({"codes": [[1.0], [2.0]]}, ValueError, "codes must have 1 rows"),
         ({"n": 0}, ValueError, "n must be an int of at least 1"),
         ({"features": [1]}, ValueError, "features must be an int from 0 to 0"),
+        ({"features": 0}, ValueError, "features must be None or a sequence of ints"),
+        (
+            {"token_ids": [-1], "decode": ["a"]},
+            ValueError,
+            "token_ids must be an int of",
+        ),
+        ({"token_ids": [3], "decode": ["a"]}, ValueError, "to 0, .* decode. Got 3"),
         ({"decode": 3}, TypeError, "decode must be a tokenizer"),
         ({"decode": lambda token: None}, TypeError, "decode must give the text"),
     ],

@@ -126,11 +126,12 @@ def test_effects_are_asked_for_and_shown(text):
             assert (effect <= 0).all()
 
 
-def test_figure(text):
+@pytest.mark.parametrize("words", [WORDS, ["ab"] * len(WORDS)], ids=["long", "short"])
+def test_figure(text, words):
     connector, X, Y, capture = text
     found = [read_connection(connector, i, X, Y) for i in (0, 1)]
     sizes = {"n_top": 2, "n_strata": 1, "random_state": 0}
-    page = connection_page(found, X, Y, capture, WORDS, **sizes)
+    page = connection_page(found, X, Y, capture, words, **sizes)
     figure = page.plot(1, width=7, font_size=8)
     axes = [
         ax for ax in figure.axes if ax.get_title(loc="left").startswith(("in", "out"))
@@ -138,8 +139,13 @@ def test_figure(text):
     assert [ax.get_title(loc="left")[:5] for ax in axes] == ["outpu", "input", "input"]
     assert figure.get_figwidth() == 7
     assert "AND NOT" in figure.get_suptitle()
-    assert min(text.get_fontsize() for text in axes[0].texts) > 5
+    # High enough for all, at the size that was asked for.
+    assert min(text.get_fontsize() for text in axes[0].texts) == 8
     figure.draw_without_rendering()
+    # What is drawn fills its axes, down to the labels of the colour bar.
+    for ax in axes:
+        bottom = ax.child_axes[0].get_tightbbox().y0 - ax.get_window_extent().y0
+        assert 0 < bottom * 72 / figure.dpi < 16
     plt.close(figure)
     assert plt.get_fignums() == []
     with pytest.raises(ValueError, match="index must be an int from 0 to 1"):
@@ -169,5 +175,20 @@ def test_clear_errors(text):
     bare = Capture({}, capture.sequence, capture.position)
     with pytest.raises(ValueError, match="capture must hold token ids"):
         connection_page(found, X, Y, bare, WORDS)
-    with pytest.raises(ValueError, match="index must be"):
+    with pytest.raises(TypeError, match=r"capture must be a .*Capture. Got None"):
+        connection_page(found, X, Y, None, WORDS)
+    for connections in (3, [3], {"a": found}, "abc"):
+        with pytest.raises(TypeError, match="connections must be what find_connect"):
+            connection_page(connections, X, Y, capture, WORDS)
+    for option in ({"effects": 3}, {"title": 3}, {"effects": lambda *args: None}):
+        with pytest.raises(TypeError, match=f"{next(iter(option))} must .* Got"):
+            connection_page(found, X, Y, capture, WORDS, **option)
+    page = connection_page(found, X, Y, capture, WORDS, n_top=1, n_strata=0)
+    for option in ({"width": 0}, {"font_size": -1}):
+        with pytest.raises(ValueError, match=f"'{next(iter(option))}' parameter of"):
+            page.plot(**option)
+    assert plt.get_fignums() == []
+    with pytest.raises(TypeError, match=r"path must be a path.* Got 3 instead"):
+        ConnectionPage([], "empty").save(3)
+    with pytest.raises(ValueError, match="there is no connection to draw"):
         ConnectionPage([], "empty").plot()

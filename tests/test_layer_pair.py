@@ -137,6 +137,23 @@ def test_predictions_go_through_the_decoder(pair, connector):
     assert found.dtype == np.float32
 
 
+def test_features_that_cannot_be_decoded(pair):
+    n = len(pair.live_outputs_)
+    with pytest.raises(ValueError, match=f"must have {n} columns.* Got {n + 1} in"):
+        pair.decode_features(np.ones((3, n + 1)))
+    with pytest.raises(ValueError, match="Input features contains NaN"):
+        pair.decode_features(np.full((3, n), np.nan))
+    codes = pair.output_features(rows()[1])
+    dense = pair.decode_features(codes.toarray())
+    np.testing.assert_allclose(pair.decode_features(codes), dense, atol=1e-5)
+
+
+@pytest.mark.parametrize("feature", [True, 0.0, "0", None, [0], -1])
+def test_the_formula_of_no_feature(pair, feature):
+    with pytest.raises(ValueError, match="feature must be one of the"):
+        pair.formula(feature)
+
+
 def test_reconstruction_and_score(pair):
     X, Y = rows(seed=1)
     decoder = pair.output_autoencoder_

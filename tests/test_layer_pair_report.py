@@ -174,6 +174,16 @@ def test_predictions_are_those_of_the_formula(pair):
     )
 
 
+@pytest.mark.parametrize("fraction", [1e-3, 0.99])
+def test_two_rows_or_more_are_held_out(fraction):
+    X = np.arange(12.0).reshape(6, 2) ** 2
+    model = small_mlp(validation_fraction=fraction).fit(X, X)
+    assert model.validation_scores_[0] > 0.9
+    assert np.isnan(small_mlp().fit(X, np.ones(6)).validation_scores_).all()
+    with pytest.raises(ValueError, match="a minimum of 3 is required by MLPConnector"):
+        model.fit(X[:2], X[:2])
+
+
 def test_a_step_too_long_is_said():
     X, Y = rows()
     with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
@@ -187,3 +197,28 @@ def test_a_step_too_long_is_said():
 )
 def test_check_estimator(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 30, 2000])
+def test_rows_that_do_not_vary_have_no_r2(pair, n, dtype):
+    # Odd numbers of rows are multiplied by other kernels, which round otherwise.
+    X, Y = (np.repeat(part[:1], n, axis=0).astype(dtype) for part in rows(seed=1))
+    report = pair.report(X + 100, Y)
+    for name in ("sparse", "dense", "nonlinear"):
+        assert np.isnan(report[f"r2_{name}"]).all()
+        for total in ("r2", "mean_r2", "r2_rows"):
+            assert np.isnan(report.totals[f"{total}_{name}"])
+    assert np.isnan(report.totals.explained_variance_outputs)
+    assert "sparse: R2 nan of all features together, of one nan" in str(report)
+    assert "of the decoded rows nan" in str(report)
+
+
+def test_features_that_vary_a_little_have_an_r2(pair):
+    X, Y = rows(seed=1)
+    few = np.concatenate([np.repeat(Y[:1], 500, axis=0), Y[1:3]])
+    report = pair.report(X[: len(few)], few)
+    codes = pair.output_features(few).toarray().astype(np.float64)
+    spread = np.square(codes - codes.mean(axis=0)).sum(axis=0)
+    np.testing.assert_array_equal(np.isnan(report.r2_sparse), spread < 1e-9)
+    assert report.totals.mean_r2_sparse == report.r2_sparse[spread > 1e-9].mean()

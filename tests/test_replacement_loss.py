@@ -228,7 +228,7 @@ def test_the_model_is_left_alone_after_an_error(lm, monkeypatch):
     calls = []
     handle = model.head.register_forward_hook(refuse)
     before = snapshot(model)
-    with pytest.raises(RuntimeError, match="second pass"):
+    with pytest.raises(ValueError, match=r"does not run on batch 0.*second pass"):
         replacement_loss(model, token_batches(), "mlp", pair, source="stream")
     assert_untouched(model, before)
     handle.remove()
@@ -262,13 +262,42 @@ def test_bad_input_gets_one_sentence(lm):
     rows = [torch.ones(2, 6)]
     refused("has no token ids to predict", model.mlp, rows, "2", pair, source="0")
     refused(
-        "X has 12 features, but LayerPair is expecting 6",
-        model,
-        data,
-        "mlp.2",
-        pair,
+        "source='mlp.1' gives rows of 12 values, but the pair was fitted to rows of 6",
+        *(model, data, "mlp.2", pair),
         source="mlp.1",
     )
+    refused(
+        "module='mlp.0' gives rows of 12 values, but the pair was fitted to rows of 6",
+        *(model, data, "mlp.0", pair),
+    )
+    own = r"source='mlp' must run before module='mlp', .*; it is that output"
+    refused(own, model, data, "mlp", pair, source="mlp")
+    refused("'mlp' holds no tensor at index 1", model, data, "mlp", pair, index=1)
+    refused(
+        "'stream' holds no tensor at index 2",
+        *(model, data, "mlp", pair),
+        source_index=2,
+    )
+    part = CausalLM()
+    part.head = nn.Linear(6, 9)
+    refused(
+        "model gives logits of 9 tokens, but batch 0 holds token 18: pass the whole",
+        *(part, data, "mlp", pair),
+    )
+    refused("on the device 'meta'", CausalLM().to("meta"), data, "mlp", pair)
+
+
+def test_batches_without_kept_tokens_count_for_nothing(lm):
+    model, pair = lm
+    data = token_batches()
+    empty = {name: torch.zeros_like(values) for name, values in data[0].items()}
+    special = {**empty, "attention_mask": torch.ones_like(empty["input_ids"])}
+    options = {"source": "stream"}
+    expected = replacement_loss(model, data, "mlp", pair, **options)
+    more = [empty, *data[:2], special, *data[2:]]
+    assert replacement_loss(model, more, "mlp", pair, **options) == expected
+    with pytest.raises(ValueError, match="batches hold nothing to predict"):
+        replacement_loss(model, [empty, special], "mlp", pair, **options)
 
 
 def test_a_model_of_transformers():

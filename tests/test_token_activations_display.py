@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -357,6 +358,9 @@ def test_tokenizers():
         ({"effects": [[1.0, np.inf]]}, "'effects' parameter"),
         ({"effects": []}, "'effects' parameter"),
         ({"labels": "a"}, "'labels' parameter"),
+        ({"activations": [[1.0]]}, r"Got arrays of shapes \[\(1,\)\] for"),
+        ({"title": 3}, "'title' parameter .* must be a str or None. Got 3"),
+        ({"effect_name": None}, "'effect_name' parameter .* must be a str. Got"),
     ],
 )
 def test_clear_errors(changed, message):
@@ -368,11 +372,68 @@ def test_clear_errors(changed, message):
         wrong.plot()
 
 
+def test_a_figure_that_cannot_be_drawn_is_closed(monkeypatch):
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TokenActivationsDisplay, "_draw", fail)
+    with pytest.raises(KeyboardInterrupt):
+        display().plot()
+    assert plt.get_fignums() == []
+    _, ax = plt.subplots()
+    with pytest.raises(KeyboardInterrupt):
+        display().plot(ax=ax)
+    assert plt.get_fignums() == [ax.figure.number]
+    plt.close(ax.figure)
+
+
+def test_of_long_tokens_the_start_is_drawn():
+    tokens = [["-" * 120, "x" * 40, "y" * 41]]
+    shown = TokenActivationsDisplay(tokens=tokens, activations=[[1.0, 0.0, 2.0]])
+    texts = [text.get_text() for text in shown.plot().texts_]
+    assert texts == ["-" * 39 + "…", "x" * 40, "y" * 39 + "…"]
+    assert "-" * 120 in shown.to_html()
+    plt.close(shown.figure_)
+
+
+def test_ticks_of_small_colour_bars_do_not_touch():
+    figure, ax = plt.subplots(figsize=(2.5, 1.5), dpi=90)
+    tokens, values = [[" word"] * 30], [np.linspace(0, 1, 30)]
+    shown = TokenActivationsDisplay(
+        tokens=tokens, activations=values, effects=[2 * values[0] - 1]
+    ).plot(ax=ax)
+    figure.draw_without_rendering()
+    labels = [
+        label.get_window_extent()
+        for bar in shown.colorbars_
+        for label in bar.ax.get_xticklabels()
+        if bar.vmin <= label.get_position()[0] <= bar.vmax
+    ]
+    assert len(labels) >= 4
+    for left, right in pairwise(labels):
+        assert right.x0 - left.x1 > 0.4 * left.height
+    plt.close(figure)
+
+
 def test_clear_errors_of_plot_and_of_captures():
     for option in ({"vmax": 0}, {"effect_vmax": -1.0}, {"font_size": 0}):
         with pytest.raises(ValueError, match=f"'{next(iter(option))}' parameter"):
             display().plot(**option)
+    for option in (
+        {"ax": 3},
+        {"ax": [3]},
+        {"cmap": "nope"},
+        {"effect_cmap": 4},
+        *({name: value} for name in ("text_kw", "box_kw") for value in (3, {"no": 1})),
+    ):
+        with pytest.raises(ValueError, match=f"'{next(iter(option))}' parameter.* Got"):
+            display().plot(**option)
+    assert plt.get_fignums() == []
+    with pytest.raises(TypeError, match=r"path must be a path.* Got 3 instead"):
+        display().save(3)
     create = TokenActivationsDisplay.from_estimator
+    with pytest.raises(TypeError, match="capture must be a"):
+        create(Coder(), 3, 0, decode=str)
     with pytest.raises(ValueError, match=r"'module' parameter.*one of 'a', 'b'"):
         create(Coder(), rows(), 0, decode=str)
     capture = Capture({"a": np.eye(2)}, np.zeros(2, int), np.arange(2))

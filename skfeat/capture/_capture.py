@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from torch import nn
 
 from skfeat.capture._reader import ActivationReader, check_batches, fingerprint
 from skfeat.capture._store import FolderStore, MemoryStore, digest_of, load_columns
+from skfeat.utils._checks import check_path
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -110,7 +113,7 @@ class Capture:
         ValueError
             If the folder is damaged.
         """
-        path = Path(os.fsdecode(folder))
+        path = check_path("folder", folder)
         columns, state = load_columns(path)
         return cls(**columns, folder=path, complete=state["complete"])
 
@@ -167,7 +170,11 @@ def capture(
         A folder to write ``.npy`` files to. It goes on from where it stopped if it
         holds an interrupted capture of the same model, modules and batches, and takes
         up further batches after a finished one; the batches it already has are then
-        read, compared and not run. ``None`` keeps all rows in memory.
+        read, compared and not run but for the last. The model is the same if its
+        class and every value of its parameters and buffers are, and if it gives the
+        rows that are there for the last batch again, to a thousandth of their norm (or
+        half the digits of its weights). What is done is on the disk every ten seconds
+        and when the call ends, whatever ends it. ``None`` keeps all rows in memory.
     dtype : {"float32", "float16", "float64"}, default="float32"
         What to store rows in.
     keep_padding : bool, default=False
@@ -192,8 +199,13 @@ def capture(
         tensor.
     ValueError
         If a parameter is not valid, a module does not exist, does not run or gives what
-        is not a row a token, a row to keep is not finite, or `out` holds something else
-        than this capture.
+        is not a row a token, the model does not run on a batch, a row to keep is not
+        finite, or `out` holds something else than this capture.
+
+    Warns
+    -----
+    UserWarning
+        If every token is padding or special, so that no row is kept.
 
     Examples
     --------
@@ -226,6 +238,10 @@ def capture(
     check_batches(batches)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be None or callable. Got {callback!r} instead.")
+    if not isinstance(verbose, Integral | np.bool_) or verbose < 0:
+        raise ValueError(
+            f"verbose must be a bool or an int of at least 0. Got {verbose!r} instead."
+        )
     report = _Reporter(callback, verbose)
     if out is None:
         memory = MemoryStore(reader.modules)
@@ -234,9 +250,9 @@ def capture(
             report(memory)
         _refuse_nothing(memory.n_batches)
         report.end(memory)
-        return Capture(**memory.columns())
+        return _captured(Capture(**memory.columns()))
 
-    folder = Path(os.fsdecode(out))
+    folder = check_path("out", out)
     settings = {**reader.settings(), "model": fingerprint(reader.model)}
     with FolderStore(folder, settings) as store:
         digest, done = "", store.n_batches
@@ -247,6 +263,7 @@ def capture(
                 report(store)
             elif number == done - 1:
                 store.check_digest(digest)
+                store.check_rows(reader.read(batch, number), reader.tolerance())
         _refuse_nothing(store.n_batches)
         if digest != store.digest:
             raise ValueError(
@@ -255,7 +272,17 @@ def capture(
             )
         store.complete()
         report.end(store)
-    return Capture.load(folder)
+    return _captured(Capture.load(folder))
+
+
+def _captured(found: Capture) -> Capture:
+    if found.n_rows == 0:
+        warnings.warn(
+            "capture keeps no row: every token is padding or special; see "
+            "keep_padding and special_tokens.",
+            stacklevel=3,
+        )
+    return found
 
 
 def _refuse_nothing(n_batches: int) -> None:

@@ -47,7 +47,7 @@ def run_hooked(
 def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
     """Find the tensor of a module's output or inputs; None if there is none."""
     if isinstance(value, torch.Tensor):
-        return value
+        return value if index in (None, 0) else None
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if not isinstance(value, tuple | list):
@@ -72,14 +72,16 @@ def put_tensor(output, old, new):
     return output
 
 
-def logits_of(output, shape, number) -> torch.Tensor:
+def logits_of(output, ids, number) -> torch.Tensor:
     """Find the logits in what a model returns for the `number`-th batch.
 
     Raises
     ------
     ValueError
-        If there are none for each of the tokens of shape (n_sequences, length).
+        If there are none for each of the tokens `ids`, (n_sequences, length), or of a
+        token that occurs.
     """
+    shape = ids.shape
     logits = getattr(output, "logits", None)
     if logits is None and isinstance(output, Mapping):
         logits = output.get("logits")
@@ -90,5 +92,10 @@ def logits_of(output, shape, number) -> torch.Tensor:
         raise ValueError(
             f"model must return logits of shape {(*shape, 'vocabulary')} for batch "
             f"{number}, as a tensor or as .logits. Got {got} instead."
+        )
+    if ids.max(initial=0) >= logits.shape[-1]:
+        raise ValueError(
+            f"model gives logits of {logits.shape[-1]} tokens, but batch {number} "
+            f"holds token {ids.max()}: pass the whole language model, not a part of it."
         )
     return logits

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +13,8 @@ from torch import nn
 
 from skfeat._torch_ops import unwrapped
 from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.capture._tokens import NOWHERE, Tokens
+from skfeat.utils._checks import check_flag, is_int
 
 _DTYPES = {
     "float16": torch.float16,
@@ -23,8 +23,12 @@ _DTYPES = {
 }
 _SPECIAL = ("bos", "eos", "pad", "sep", "cls")
 
-# Values of each weight that tell one model from another.
-_SAMPLED = 64
+# What modules raise when they are given what they do not take; whatever else a forward
+# raises, an interruption or want of memory, is not about the batch.
+_REFUSALS: tuple[type[Exception], ...] = (
+    *(RuntimeError, IndexError, TypeError, ValueError, AttributeError),
+    *(NotImplementedError, AssertionError, KeyError),
+)
 
 
 class Rows(NamedTuple):
@@ -62,17 +66,13 @@ class ActivationReader:
         if what not in ("input", "output"):
             raise ValueError(f"what must be 'input' or 'output'. Got {what!r} instead.")
         self.what = what
-        if index is not None and not (_is_int(index) and index >= 0):
+        if index is not None and not (is_int(index) and index >= 0):
             raise ValueError(
                 f"index must be None or a non-negative int. Got {index!r} instead."
             )
         self.index = None if index is None else int(index)
         self.dtype = _check_dtype(dtype)
-        if not isinstance(keep_padding, bool | np.bool_):
-            raise ValueError(
-                f"keep_padding must be a bool. Got {keep_padding!r} instead."
-            )
-        self.keep_padding = bool(keep_padding)
+        self.keep_padding = check_flag("keep_padding", keep_padding)
         self.special_tokens = _check_special_tokens(self.model, special_tokens)
         self.must_have_tokens = bool(self.special_tokens) and not isinstance(
             special_tokens, str
@@ -89,10 +89,19 @@ class ActivationReader:
             "special_tokens": self.special_tokens,
         }
 
+    def tolerance(self) -> float:
+        """Return by how much rows may differ, relatively, if they are computed again.
+
+        Other devices and numbers of threads round otherwise, some to 10 bits.
+        """
+        dtypes = {weight.dtype for weight in self.model.parameters()}
+        floating = {_DTYPES[self.dtype], *(d for d in dtypes if d.is_floating_point)}
+        return max(1e-3, max(torch.finfo(dtype).eps for dtype in floating) ** 0.5)
+
     def read(self, batch: Any, number: int) -> Rows:
         """Run the model on a batch, the `number`-th, and return the rows to keep."""
         args, kwargs, tokens = self.prepare(batch, number)
-        found = self._run(args, kwargs)
+        found = self._run(args, kwargs, tokens)
         shape = tokens.shape_of_rows(found)
         keep = self.kept(tokens, shape)
         sequence, *positions = np.nonzero(keep)
@@ -162,15 +171,24 @@ class ActivationReader:
             )
         return args, kwargs
 
-    def _run(self, args: tuple, kwargs: dict) -> dict[str, torch.Tensor]:
+    def _run(self, args, kwargs, tokens) -> dict[str, torch.Tensor]:
         """Run the model with hooks that last as long as the call."""
         found: dict[str, list] = {name: [] for name in self.modules}
         hooks = [
             (name, self.what, self.hook(tensors.append))
             for name, tensors in found.items()
         ]
-        run_hooked(self.model, hooks, args, kwargs)
+        self.run(hooks, args, kwargs, tokens)
         return {name: self.only(name, tensors) for name, tensors in found.items()}
+
+    def run(self, hooks, args: tuple, kwargs: dict, tokens: Tokens) -> Any:
+        """Run the model with hooks; of a batch that it refuses, say which it is."""
+        try:
+            return run_hooked(self.model, hooks, args, kwargs)
+        except Exception as error:
+            if type(error) not in _REFUSALS:
+                raise
+            raise ValueError(tokens.refused(self.model, error)) from error
 
     def hook(self, take: Callable[[torch.Tensor | None], Any]) -> Callable:
         """Return a hook that hands over a copy of the tensor of a module."""
@@ -199,94 +217,34 @@ class ActivationReader:
                 f"or three dimensions. Got {tensors[0].dtype} of shape "
                 f"{tuple(tensors[0].shape)}."
             )
+        if tensors[0].is_meta:
+            raise ValueError(NOWHERE)
         return tensors[0]
 
-    def rows_of(self, name, tensor, keep, number) -> np.ndarray:
-        """Return the rows of a tensor to keep."""
+    def rows_of(self, name, tensor, keep, number, dtype=None) -> np.ndarray:
+        """Return the rows of a tensor to keep, in a dtype or that of the reader."""
+        dtype = self.dtype if dtype is None else dtype
         rows = tensor.reshape(-1, tensor.shape[-1])
         if not keep.all():
             rows = rows[torch.from_numpy(keep.ravel()).to(rows.device)]
-        array = rows.to(_DTYPES[self.dtype]).cpu().numpy()
+        array = rows.to(_DTYPES[dtype]).cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(
                 f"the {self.what} of {name!r} for batch {number} has values that are "
-                f"not finite in dtype={self.dtype!r}."
+                f"not finite in dtype={dtype!r}."
             )
         return array
 
 
-class Tokens:
-    """Token ids and attention mask of a batch, where it has them."""
-
-    def __init__(self, model, args, kwargs, number):
-        self.number = number
-        named = _named_arguments(model, args, kwargs)
-        ids, self.certain = named.get("input_ids"), True
-        mask = named.get("attention_mask")
-        if not isinstance(ids, torch.Tensor):
-            first = next(iter(named.values()), None)
-            ids = first if _may_be_tokens(first) else None
-            # Whole numbers may be columns of a table, too: the modules will tell.
-            self.certain = isinstance(mask, torch.Tensor)
-        self.ids = None if ids is None else ids.cpu().numpy()
-        self.mask = mask.cpu().numpy() != 0 if isinstance(mask, torch.Tensor) else None
-        if self.mask is not None and (
-            self.mask.ndim != 2
-            or (self.ids is not None and self.ids.shape != self.mask.shape)
-        ):
-            raise ValueError(
-                f"attention_mask of batch {number} must have the shape of input_ids, "
-                f"(n_sequences, length). Got {self.mask.shape} instead."
-            )
-
-    def shape_of_rows(self, found: dict[str, torch.Tensor]) -> tuple[int, ...]:
-        """Return (n,) or (n_sequences, length), to which all modules must keep."""
-        shapes = {name: tuple(tensor.shape[:-1]) for name, tensor in found.items()}
-        shape = next(iter(shapes.values()))
-        tokens = self.ids if self.ids is not None else self.mask
-        if tokens is not None and (self.certain or shape != tokens.shape[:1]):
-            shape = tokens.shape
-        else:
-            self.ids = None
-        # Experts see the tokens of all sequences in one row of rows.
-        allowed = (shape, (int(np.prod(shape)),))
-        for name, own in shapes.items():
-            if len(shape) > 2 or own not in allowed:
-                raise ValueError(
-                    f"module {name!r} gives rows of shape {own} for batch "
-                    f"{self.number}, which must be (n,) or (n_sequences, length)"
-                    + (f" = {shape}." if len(shape) < 3 else ".")
-                )
-        return shape
-
-
 def fingerprint(model: nn.Module) -> str:
-    """Digest the class, the shapes and a sample of the weights of a model."""
+    """Digest the class, the parameters and the buffers of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
-            flat = tensor.detach().reshape(-1)
-            step = max(1, flat.numel() // _SAMPLED)
-            sample = flat[::step].cpu().contiguous().view(torch.uint8)
-            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(sample.numpy().tobytes())
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        if not tensor.is_meta and tensor.layout == torch.strided:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _may_be_tokens(value: Any) -> bool:
-    return (
-        isinstance(value, torch.Tensor)
-        and value.dtype in (torch.int64, torch.int32)
-        and value.ndim == 2
-    )
-
-
-def _named_arguments(model, args, kwargs) -> dict:
-    try:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs)
-    except (TypeError, ValueError):  # the call itself will say what is wrong
-        return {**dict(enumerate(args)), **kwargs}
-    return {**bound.arguments, **kwargs}
 
 
 def check_batches(batches: Any) -> None:
@@ -354,13 +312,9 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
         if isinstance(special_tokens, Iterable) and not is_text
         else [None]
     )
-    if not all(_is_int(token) for token in tokens):
+    if not all(is_int(token) for token in tokens):
         raise ValueError(
             f"special_tokens must be 'auto', None or a sequence of ints. Got "
             f"{special_tokens!r} instead."
         )
     return sorted({int(token) for token in tokens})
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

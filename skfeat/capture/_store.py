@@ -87,7 +87,12 @@ class FolderStore:
         self.folder = folder
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"out={str(folder)!r} must be a folder; it is a file.")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError):
+            raise ValueError(
+                f"out={str(folder)!r} must be a folder, but lies below a file."
+            ) from None
         if (folder / _STATE).exists():
             self.state = _read_state(folder)
             if self.n_batches > 0:
@@ -159,6 +164,25 @@ class FolderStore:
                 f"out={str(self.folder)!r} holds a capture of other batches: its first "
                 f"{self.n_batches} are not the ones given now; name another folder."
             )
+
+    def check_rows(self, rows: Rows, tolerance: float) -> None:
+        """Refuse a model that gives other rows for the last batch than are held."""
+        n_rows = len(rows.sequence)
+        for name, array in _columns_of(rows).items():
+            dtype, shape = self.state["columns"].get(name, (None, None))
+            path = self.folder / _file_name(name)
+            same = dtype == array.dtype.str and shape == list(array.shape[1:])
+            if same and n_rows <= self.n_rows and "." in name:
+                offset = _n_bytes(dtype, (self.n_rows - n_rows, *shape))
+                held = np.fromfile(path, dtype, array.size, offset=offset)
+                error = np.linalg.norm(held - array.ravel().astype(np.float64))
+                same = error <= tolerance * np.linalg.norm(held)
+            if not same:
+                raise ValueError(
+                    f"out={str(self.folder)!r} holds the rows of another model: this "
+                    f"one gives others for batch {self.n_batches - 1}; name another "
+                    "folder."
+                )
 
     def complete(self) -> None:
         """Say that no batch is missing."""

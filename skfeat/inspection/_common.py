@@ -1,12 +1,14 @@
 """What the displays share: input checks, axes, colour limits and stems."""
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
+from skfeat.utils._checks import is_int
 from skfeat.utils._sklearn import _validate_style_kwargs, check_matplotlib_support
 
 # Of collections matplotlib takes both; scikit-learn's helper knows the singular.
@@ -34,8 +36,7 @@ def check_option(caller, name, value, options):
 
 def check_count(caller, name, value):
     """Check that `value` is an int of at least 1."""
-    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_int or value < 1:
+    if not is_int(value) or value < 1:
         raise param_error(caller, name, "an int of at least 1", value)
 
 
@@ -148,7 +149,25 @@ def single_axes(caller, ax, figsize=None):
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=figsize, layout="constrained")
+        return ax
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise param_error(caller, "ax", "matplotlib Axes or None", ax)
     return ax
+
+
+@contextmanager
+def closed_on_error(figure):
+    """Close a figure, if one is given, that cannot be drawn to its end."""
+    try:
+        yield
+    except BaseException:
+        if figure is not None:
+            import matplotlib.pyplot as plt
+
+            plt.close(figure)
+        raise
 
 
 def panel_axes(caller, ax, n_rows, n_cols, *, figsize, **grid_kw):
@@ -157,8 +176,9 @@ def panel_axes(caller, ax, n_rows, n_cols, *, figsize, **grid_kw):
     A single `ax` is split into panels, as scikit-learn's PartialDependenceDisplay
     does; an array of axes is taken as it is and has no bounding axes.
     """
-    ax = single_axes(caller, ax, figsize)
-    if isinstance(ax, (np.ndarray, Sequence)):
+    if not isinstance(ax, (np.ndarray, Sequence)):
+        ax = single_axes(caller, ax, figsize)
+    else:
         axes = np.asarray(ax, dtype=object)
         if axes.size != n_rows * n_cols:
             raise ValueError(

@@ -1,27 +1,29 @@
 """Tokens of passages, each coloured by how strongly a feature fires on it."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from skfeat.inspection._common import (
     check_level,
     check_names,
+    closed_on_error,
     color_limit,
     param_error,
     single_axes,
 )
 from skfeat.inspection._token_drawing import (
+    check_options,
     draw_passages,
     known_characters,
     label_width,
     make_scales,
     measured,
     size_for,
+    wanted_height,
 )
 from skfeat.inspection._token_html import html_page, html_table
 from skfeat.inspection._token_text import token_texts, visible
+from skfeat.utils._checks import check_path
+from skfeat.utils._sklearn import check_matplotlib_support
 
 
 class TokenActivationsDisplay:
@@ -138,11 +140,26 @@ class TokenActivationsDisplay:
         """
         caller = type(self).__name__
         check_level(caller, "font_size", font_size, positive=True)
-        passages, labels = self._checked()
-        limit, effect_limit = self._limits(passages, vmax, effect_vmax)
+        passages, _ = self._checked()
+        limits = self._limits(passages, vmax, effect_vmax)
+        check_matplotlib_support(f"{caller}.plot")
+        scales = make_scales(caller, cmap, effect_cmap, limits, self.effect_name)
+        text_kw, box_kw = check_options(caller, text_kw, box_kw)
         own = ax is None
         ax = single_axes(f"{caller}.plot", ax)
-        text_kw = {"usetex": False, **(text_kw or {})}
+        with closed_on_error(ax.figure if own else None):
+            found, left, n_bars = self._measured(ax, text_kw)
+            n_bars = n_bars if colorbar else 0
+            if own:
+                titled = self.title is not None
+                size = size_for(found, left, float(font_size), n_bars, titled)
+                ax.figure.set_size_inches(size)
+            self._draw(ax, found, scales, font_size, left, n_bars, box_kw, text_kw)
+        return self
+
+    def _measured(self, ax, text_kw):
+        """Return passages with their widths, that of labels, how many colour bars."""
+        passages, labels = self._checked()
         known = known_characters(ax, text_kw)
         found = [
             measured(
@@ -151,14 +168,15 @@ class TokenActivationsDisplay:
             )
             for (tokens, values, effects), label in zip(passages, labels, strict=True)
         ]
-        scales = make_scales(cmap, effect_cmap, limit, effect_limit, self.effect_name)
-        shown = scales[: 1 + any(p.effects is not None for p in found)]
-        left = label_width(ax, found)
-        n_bars = len(shown) if colorbar else 0
-        if own:
-            titled = self.title is not None
-            size = size_for(found, left, float(font_size), n_bars, titled)
-            ax.figure.set_size_inches(size)
+        n_bars = 1 + any(p.effects is not None for p in found)
+        return found, label_width(ax, found), n_bars
+
+    def _wanted_height(self, ax, width, font):
+        """Return the height of all at a width, both in points."""
+        found, left, n_bars = self._measured(ax, {"usetex": False})
+        return wanted_height(found, width - left * font, font, n_bars)
+
+    def _draw(self, ax, found, scales, font_size, left, n_bars, box_kw, text_kw):
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         ax.patch.set_visible(False)
@@ -171,7 +189,6 @@ class TokenActivationsDisplay:
         if not found:
             ax.text(0, 0.5, "never active", color="0.4", transform=ax.transAxes)
         self.ax_, self.figure_ = ax, ax.figure
-        return self
 
     def to_html(self) -> str:
         """Return a table for a page, with all it needs and safe whatever the tokens.
@@ -198,7 +215,7 @@ class TokenActivationsDisplay:
         """
         title = "Token activations" if self.title is None else self.title
         page = html_page(self.to_html(), title)
-        Path(os.fsdecode(path)).write_text(page, encoding="utf-8")
+        check_path("path", path).write_text(page, encoding="utf-8")
 
     def _repr_html_(self):
         return self.to_html()
@@ -329,7 +346,9 @@ class TokenActivationsDisplay:
         """
         # A package further out, which has pages that show this display.
         from skfeat.language import activating_contexts
+        from skfeat.language._checks import check_capture
 
+        check_capture(capture)
         caller = f"{cls.__name__}.from_estimator"
         modules = list(capture.activations)
         if module is None and len(modules) == 1:
@@ -337,11 +356,6 @@ class TokenActivationsDisplay:
         if module not in modules:
             expected = f"one of {', '.join(map(repr, modules))}"
             raise param_error(caller, "module", expected, module)
-        if capture.token_ids is None:
-            raise ValueError(
-                f"The 'capture' parameter of {caller} must hold token ids. Got a "
-                f"capture of a model that was given none instead."
-            )
         contexts = activating_contexts(
             transformer.transform(capture.activations[module]),
             capture.sequence,
@@ -366,6 +380,11 @@ class TokenActivationsDisplay:
         ):
             expected = "a sequence of sequences of str"
             raise param_error(caller, "tokens", expected, self.tokens)
+        for name in ("title", "effect_name"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name != "title"):
+                expected = "a str or None" if name == "title" else "a str"
+                raise param_error(caller, name, expected, value)
         activations = self._values("activations", self.activations, tokens)
         effects = [None] * len(tokens)
         if self.effects is not None:
@@ -378,9 +397,10 @@ class TokenActivationsDisplay:
         caller = type(self).__name__
         found = [np.asarray(passage) for passage in values]
         if [v.shape for v in found] != [(len(passage),) for passage in tokens]:
-            shapes = [v.shape for v in found]
-            raise param_error(
-                caller, name, "a number a token of each passage", f"shapes {shapes}"
+            raise ValueError(
+                f"The {name!r} parameter of {caller} must be a number a token of each "
+                f"passage. Got arrays of shapes {[v.shape for v in found]} for "
+                f"passages of {[len(passage) for passage in tokens]} tokens instead."
             )
         for passage in found:
             if passage.dtype.kind not in "biuf" or np.isinf(passage).any():

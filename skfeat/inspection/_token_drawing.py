@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from skfeat.inspection._common import extend_of, style
+from skfeat.inspection._common import extend_of, param_error, style
 from skfeat.inspection._drawn_text import put_text, room_of, shortened, text_width
 from skfeat.inspection._token_colors import (
     ACTIVATION_STOPS,
@@ -27,6 +28,9 @@ _BAR_WIDTH, _BAR_SPACE, _BAR_INDENT, _BAR_FONT = 16, 2, 0.7, 0.85
 _WIDEST = 730.0  # points of the text in a figure of our own
 _NARROWEST = 150.0
 _MISSING = "□"
+# Of longer tokens the start is drawn. Widths change with the resolution a figure is
+# saved in, those of long texts by more than the padding of a box.
+_MOST_LETTERS = 40
 
 
 @dataclass
@@ -64,26 +68,54 @@ class Scale:
         return [to_hex(color) for color in self.cmap(self.norm(values))]
 
 
-def make_scales(cmap, effect_cmap, limit, effect_limit, effect_name) -> list[Scale]:
+def make_scales(caller, cmap, effect_cmap, limits, effect_name) -> list[Scale]:
     """Return the scale of the activations and that of the effects."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    found = []
-    for given, stops, low, high, name in (
-        (cmap, ACTIVATION_STOPS, 0, limit, "activation"),
-        (effect_cmap, EFFECT_STOPS, -effect_limit, effect_limit, effect_name),
+    found, (limit, effect_limit) = [], limits
+    for parameter, given, stops, ends, name in (
+        ("cmap", cmap, ACTIVATION_STOPS, (0, limit), "activation"),
+        (
+            *("effect_cmap", effect_cmap, EFFECT_STOPS),
+            *((-effect_limit, effect_limit), effect_name),
+        ),
     ):
         if given is None:
             given = LinearSegmentedColormap.from_list(name, stops)
-        colors = colormaps.get_cmap(given).with_extremes(bad=UNKNOWN)
-        found.append(Scale(colors, Normalize(low, high), name))
+        try:
+            colors = colormaps.get_cmap(given).with_extremes(bad=UNKNOWN)
+        except (ValueError, TypeError):
+            expected = "None, a matplotlib Colormap or the name of one"
+            raise param_error(caller, parameter, expected, given) from None
+        found.append(Scale(colors, Normalize(*ends), name))
     return found
+
+
+def check_options(caller, text_kw, box_kw) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of texts and of boxes, which matplotlib must know."""
+    from matplotlib.collections import PolyCollection
+    from matplotlib.text import Text
+
+    for parameter, make, options in (
+        ("text_kw", partial(Text, 0, 0, ""), text_kw),
+        ("box_kw", partial(PolyCollection, []), box_kw),
+    ):
+        try:
+            make(**style({}, options))
+        except (AttributeError, TypeError, ValueError) as error:
+            expected = f"None or a dict of options of a {make.func.__name__}"
+            raise param_error(caller, parameter, expected, options) from error
+    return {"usetex": False, **(text_kw or {})}, box_kw or {}
 
 
 def measured(ax, tokens, activations, effects, label, text_kw, known) -> Passage:
     """Make the texts fit to be drawn, and find their widths."""
     texts = [_drawable(text, known) for text in tokens]
+    texts = [
+        text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
+        for text in texts
+    ]
     label = _drawable(label, known)
     widths = np.zeros(len(texts))
     passage = Passage(texts, widths, activations, effects, label, text_kw)
@@ -95,9 +127,14 @@ def size_for(passages, label_width, font, n_bars, titled):
     """Return inches for a figure that gives the passages the room they want."""
     natural = max((_box_widths(p, font).sum() for p in passages), default=0.0)
     width = float(np.clip(natural + 4, _NARROWEST, _WIDEST))
-    height = _height(_lines(passages, width, font), passages, font)
-    height += (_BAR_BAND if n_bars else 0) * font + (25 if titled else 0)
+    height = wanted_height(passages, width, font, n_bars) + (25 if titled else 0)
     return (width + label_width * font + 20) / 72, (max(height, 30) + 10) / 72
+
+
+def wanted_height(passages, width, font, n_bars) -> float:
+    """Return the height of passages in lines of a width and the bars below them."""
+    height = _height(_lines(passages, width, font), passages, font)
+    return height + (_BAR_BAND if n_bars else 0) * font
 
 
 def draw_passages(ax, passages, scales, font, label_width, n_bars, box_kw, text_kw):
@@ -183,11 +220,13 @@ def _color_bar(ax, scale, values, bounds, font):
     inset = ax.inset_axes(bounds, transform=ax.transData)
     inset.set_in_layout(False)
     size = _BAR_FONT * font
+    # So few that their labels, of some four letters, do not touch.
+    n_steps = int(np.clip(bounds[2] / (4 * size), 1, 4))
     bar = ax.get_figure(root=True).colorbar(
         ScalarMappable(scale.norm, scale.cmap),
         cax=inset,
         orientation="horizontal",
-        ticks=MaxNLocator(4),
+        ticks=MaxNLocator(n_steps),
         extend=extend_of(values, scale.norm.vmin, scale.norm.vmax),
     )
     inset.tick_params(labelsize=size, length=0.25 * size, pad=0.2 * size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -57,10 +58,20 @@ def token_texts(decode: Any, token_ids: Iterable[int]) -> dict[int, str]:
     ------
     TypeError
         If `decode` is none of these, or gives no text.
+    ValueError
+        If a token is negative, or is not in a sequence of texts.
     """
     text_of = _text_of(decode)
-    texts = {}
-    for token in sorted({int(token) for token in token_ids}):
+    texts: dict[int, str] = {}
+    tokens = sorted({int(token) for token in token_ids})
+    # A list would count from its end.
+    n_texts = len(decode) if isinstance(decode, list | tuple) else math.inf
+    if tokens and (tokens[0] < 0 or tokens[-1] >= n_texts):
+        most = "0 or more" if n_texts == math.inf else f"from 0 to {n_texts - 1}"
+        place = "" if n_texts == math.inf else ", places in the texts of decode"
+        got = tokens[0] if tokens[0] < 0 else tokens[-1]
+        raise ValueError(f"token_ids must be {most}{place}. Got {got} instead.")
+    for token in tokens:
         text = text_of(token)
         if not isinstance(text, str):
             raise TypeError(

@@ -7,6 +7,7 @@ import os
 from skfeat._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, read_json, reading
 from skfeat.interop._fitted import Weights, check_unit_norms
+from skfeat.utils._checks import check_path
 
 _LINEAR = {"encoder.weight": "md", "encoder.bias": "m", "decoder.weight": "dm"}
 _MATRICES = {"W_enc": "dm", "b_enc": "m", "W_dec": "md", "b_dec": "d"}
@@ -91,7 +92,7 @@ def read_dictionary_learning(
     >>> autoencoder.transform([[2.0, 0.5, 1.5]])
     array([[1. , 0. , 0.5, 0. , 0. ]])
     """
-    with reading("dictionary_learning", folder) as path:
+    with reading("dictionary_learning", folder, "folder", unit_norm=unit_norm) as path:
         config = read_json(path / "config.json")
         trainer = config.get("trainer")
         if not isinstance(trainer, dict) or "dict_class" not in trainer:
@@ -102,7 +103,7 @@ def read_dictionary_learning(
                 f"its dict_class {kind!r} is none of those that a SparseAutoencoder "
                 f"can express: {', '.join(_SHAPES)}"
             )
-        tensors = Tensors.read(path / weights)
+        tensors = Tensors.read(path / check_path("weights", weights))
         top_k = kind in ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
         arrays = tensors.arrays(
             _SHAPES[kind],

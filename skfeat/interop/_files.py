@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from skfeat._network_file import _read_array
+from skfeat.utils._checks import check_flag, check_path
 from skfeat.utils._files import import_safetensors
 
 _LARGEST_JSON = 2**24
@@ -27,7 +28,9 @@ _LARGEST_INFLATION = 16
 
 
 @contextmanager
-def reading(library: str, path: str | os.PathLike[str]) -> Iterator[Path]:
+def reading(
+    library: str, path: str | os.PathLike[str], name: str, **flags: bool
+) -> Iterator[Path]:
     """Turn whatever goes wrong with a file into one sentence that names it.
 
     Parameters
@@ -35,15 +38,23 @@ def reading(library: str, path: str | os.PathLike[str]) -> Iterator[Path]:
     library : str
         Whose file it is.
     path : str or path
+    name : str
+        The reader's name for it.
+    **flags : bool
+        What else the reader was given.
 
     Raises
     ------
     FileNotFoundError
         If a file is not there.
     ValueError
-        If it cannot be read.
+        If it cannot be read, or a flag is none.
+    TypeError
+        If the path is none.
     """
-    whole = Path(os.fsdecode(path))
+    whole = check_path(name, path)
+    for flag, value in flags.items():
+        check_flag(flag, value)
     start = f"Cannot read an autoencoder of {library} from {str(whole)!r}:"
     try:
         yield whole
@@ -80,6 +91,8 @@ class Tensors:
     @classmethod
     def read(cls, path: Path) -> Tensors:
         """Read a ``.safetensors``, ``.npz`` or ``.pt`` file, by its ending."""
+        if path.is_dir():
+            raise ValueError(f"{path.name!r} is a folder, where a file is needed")
         if not path.is_file():
             raise FileNotFoundError(None, None, str(path))
         readers = {

@@ -63,7 +63,7 @@ def read_gemma_scope(
     >>> autoencoder.transform([[2.0, 0.4, 1.0]])
     array([[2., 0., 1., 0., 0.]])
     """
-    with reading("Gemma Scope", path) as file:
+    with reading("Gemma Scope", path, "path", unit_norm=unit_norm) as file:
         if file.is_dir():
             named = file / "params.safetensors"
             file = named if named.is_file() else file / "params.npz"

@@ -69,7 +69,9 @@ def read_openai(
     >>> autoencoder.transform([[2.0, 0.5, 1.5]])
     array([[1. , 0. , 0.5, 0. , 0. ]])
     """
-    with reading("OpenAI", path) as file:
+    with reading(
+        "OpenAI", path, "path", normalized=normalized, unit_norm=unit_norm
+    ) as file:
         tensors = Tensors.read(file)
         activation = tensors.values.get("activation", "ReLU")
         if activation not in ("ReLU", "TopK"):

@@ -18,6 +18,7 @@ from skfeat._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, read_json, reading
 from skfeat.interop._fitted import Weights
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._checks import check_path
 from skfeat.utils._files import import_safetensors
 
 _CONFIG, _WEIGHTS, _SPARSITY = (
@@ -89,7 +90,9 @@ def read_saelens(
     --------
     write_saelens : The way back, with an example of both.
     """
-    with reading("SAELens", folder) as path:
+    with reading(
+        "SAELens", folder, "folder", normalized=normalized, unit_norm=unit_norm
+    ) as path:
         config = _modern(read_json(path / _CONFIG))
         architecture = config["architecture"]
         if architecture not in list(_SHAPES):
@@ -154,7 +157,8 @@ def write_saelens(
     Raises
     ------
     TypeError
-        If `autoencoder` is not a `SparseAutoencoder` or `metadata` is not JSON.
+        If `autoencoder` is not a `SparseAutoencoder`, `folder` is no path, or
+        `metadata` is not JSON.
     ImportError
         If safetensors is not installed.
 
@@ -180,6 +184,9 @@ def write_saelens(
     save_file = import_safetensors().numpy.save_file
     if metadata is None:
         metadata = getattr(autoencoder, "metadata_", {})
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be None or a dict. Got {metadata!r} instead.")
+    path = check_path("folder", folder)
     name, k = autoencoder._code
     components = as_numpy(autoencoder.components_)
     m, d = components.shape
@@ -212,7 +219,6 @@ def write_saelens(
     except (TypeError, ValueError) as error:
         raise TypeError(f"metadata must hold plain JSON values: {error}.") from None
 
-    path = Path(os.fsdecode(folder))
     path.mkdir(parents=True, exist_ok=True)
     files = {_WEIGHTS: tensors}
     if hasattr(autoencoder, "feature_density_"):

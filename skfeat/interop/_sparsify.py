@@ -59,7 +59,7 @@ def read_sparsify(
     >>> autoencoder.transform([[2.0, 3.0, 1.5]])
     array([[0., 2., 0., 0., 0.]])
     """
-    with reading("sparsify", folder) as path:
+    with reading("sparsify", folder, "folder", unit_norm=unit_norm) as path:
         config_path = path / "cfg.json"
         if not config_path.is_file():
             hookpoints = sorted(found.parent.name for found in path.glob("*/cfg.json"))

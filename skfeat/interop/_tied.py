@@ -70,7 +70,7 @@ def read_tied(
     >>> autoencoder.transform([[2.0, -3.0, 0.5]])
     array([[3. , 0. , 1.5, 1. , 1. ]])
     """
-    with reading("sparse_coding", path) as file:
+    with reading("sparse_coding", path, "path", norm_encoder=norm_encoder) as file:
         centring = ("center_trans", "center_rot", "center_scale")
         arrays = Tensors.read(file).arrays(_SHAPES, optional=centring)
         encoder = arrays["encoder"]

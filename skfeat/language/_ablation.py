@@ -13,10 +13,10 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skfeat.capture._hooks import logits_of, put_tensor, run_hooked, tensor_of
+from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
-from skfeat.language._checks import check_int
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._checks import check_int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,10 +60,10 @@ class AblationEffect:
 
     def __repr__(self) -> str:
         known = self.log_prob[~np.isnan(self.log_prob)]
-        span = f", log_prob from {known.min():.3g} to {known.max():.3g}"
-        return (
-            f"AblationEffect({len(self.sequence)} tokens{span if known.size else ''})"
-        )
+        span = ""
+        if known.size:
+            span = f", log_prob from {known.min():.3g} to {known.max():.3g}"
+        return f"AblationEffect({len(self.sequence)} tokens{span})"
 
 
 def ablation_effect(
@@ -121,10 +121,12 @@ def ablation_effect(
     Raises
     ------
     TypeError
-        If `model` is not a module, or a batch holds no tensor.
+        If `model` is not a module, `autoencoder` is none, or a batch holds no tensor.
     ValueError
         If an argument is not valid, the module does not run exactly once, its width is
-        not that of the autoencoder, or the model gives no logits for tokens.
+        not that of the autoencoder, its rows are not finite, or the model gives no
+        logits for tokens. That `sequences` names one which `batches` does not have
+        shows only once they have come to their end.
 
     Examples
     --------
@@ -177,9 +179,12 @@ def ablation_effect(
             part["sequence"] = first + here[part["sequence"]]
             parts.append(part)
         first += n_sequences
-    if not parts:
-        asked = "batches" if sequences is None else "batches of these sequences"
-        raise ValueError(f"{asked} are empty: there is nothing to measure.")
+    if first == 0:
+        raise ValueError("batches are empty: there is nothing to measure.")
+    if wanted is not None and not len(wanted):
+        raise ValueError("sequences must name one or more. Got none instead.")
+    if wanted is not None and (beyond := wanted[wanted >= first]).size:
+        raise ValueError(_allowed_sequences(beyond[0], first - 1))
     names = parts[0]
     return AblationEffect(
         **{name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -191,6 +196,11 @@ class _Removal:
 
     def __init__(self, reader: ActivationReader, autoencoder, feature):
         check_is_fitted(autoencoder)
+        if not all(hasattr(autoencoder, name) for name in ("transform", "components_")):
+            raise TypeError(
+                "autoencoder must have transform and components_, as a "
+                f"SparseAutoencoder. Got {autoencoder!r} instead."
+            )
         self.reader, self.autoencoder = reader, autoencoder
         components = np.asarray(as_numpy(autoencoder.components_, "components_"))
         self.single = np.ndim(feature) == 0
@@ -208,10 +218,10 @@ class _Removal:
         reader = self.reader
         keep = reader.kept(tokens, tokens.ids.shape)
         found: list[Any] = []
-        output = self._run(reader.hook(found.append), args, kwargs)
+        output = self._run(reader.hook(found.append), args, kwargs, tokens)
         rows = reader.only(reader.modules[0], found)
         tokens.shape_of_rows({reader.modules[0]: rows})
-        codes = self._codes(rows, keep)
+        codes = self._codes(rows, keep, number)
         own = _of_next_tokens(output, tokens, number)
         # Where no feature fires nothing changes, to the last bit.
         other = own
@@ -231,7 +241,7 @@ class _Removal:
                 named = zip(kwargs, given[len(args) :], strict=True)
                 return given[: len(args)], dict(named)
 
-            changed = self._run(subtract, args, kwargs)
+            changed = self._run(subtract, args, kwargs, tokens)
             other = _of_next_tokens(changed, tokens, number)
         sequence, position = np.nonzero(keep)
         log_prob, logit = ((b - a)[keep] for a, b in zip(own, other, strict=True))
@@ -244,27 +254,26 @@ class _Removal:
             "token_ids": tokens.ids[keep].astype(np.int32),
         }
 
-    def _run(self, hook, args, kwargs):
+    def _run(self, hook, args, kwargs, tokens):
         reader = self.reader
         # A model may write on what it is given.
         args, kwargs = copy.deepcopy((args, kwargs))
         hooks = [(reader.modules[0], reader.what, hook)]
-        return run_hooked(reader.model, hooks, args, kwargs)
+        return reader.run(hooks, args, kwargs, tokens)
 
-    def _codes(self, rows, keep) -> np.ndarray:
+    def _codes(self, rows, keep, number) -> np.ndarray:
         """Return the features' activations at the kept tokens."""
-        rows = rows.reshape(-1, rows.shape[-1])[torch.from_numpy(keep.ravel())]
-        width = self.directions.shape[1]
-        if rows.shape[1] != width:
+        width, name = self.directions.shape[1], self.reader.modules[0]
+        if rows.shape[-1] != width:
             raise ValueError(
                 f"autoencoder takes rows of {width} values, but those of module "
-                f"{self.reader.modules[0]!r} have {rows.shape[1]}."
+                f"{name!r} have {rows.shape[-1]}."
             )
+        dtype = "float64" if rows.dtype == torch.float64 else "float32"
+        rows = self.reader.rows_of(name, rows, keep, number, dtype)
         if not len(rows):
             return np.zeros((0, len(self.features)))
-        double = rows.dtype == torch.float64
-        rows = rows.to(torch.float64 if double else torch.float32)
-        codes = self.autoencoder.transform(rows.cpu().numpy())
+        codes = self.autoencoder.transform(rows)
         codes = sparse.csc_array(codes) if sparse.issparse(codes) else as_numpy(codes)
         codes = codes[:, self.features]
         codes = codes.toarray() if sparse.issparse(codes) else np.asarray(codes)
@@ -282,13 +291,8 @@ class _Removal:
 
 def _of_next_tokens(output, tokens, number) -> tuple[np.ndarray, np.ndarray]:
     """Return log-probability and logit of each token, nan where none precedes it."""
-    logits = logits_of(output, tokens.ids.shape, number)
+    logits = logits_of(output, tokens.ids, number)
     ids = torch.from_numpy(tokens.ids.astype(np.int64))
-    if int(ids.max()) >= logits.shape[2]:
-        raise ValueError(
-            f"model gives logits of {logits.shape[2]} tokens, but batch {number} holds "
-            f"token {int(ids.max())}: pass the whole language model, not a part of it."
-        )
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     precise, after = precise[:, :-1], ids[:, 1:, None].to(logits.device)
     logit = precise.gather(2, after)[..., 0].double()
@@ -324,4 +328,13 @@ def _check_sequences(sequences) -> np.ndarray:
         raise ValueError(
             f"sequences must be None or a sequence of ints. Got {sequences!r} instead."
         )
+    if found.min(initial=0) < 0:
+        raise ValueError(_allowed_sequences(found.min()))
     return found
+
+
+def _allowed_sequences(got, last="the last one") -> str:
+    return (
+        f"sequences must be numbers from 0 to {last} of the sequences of batches. "
+        f"Got {got} instead."
+    )

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from scipy import sparse
 
+from skfeat.capture import Capture
 from skfeat.utils._arrays import accept_tensor
-
-
-def check_int(name, value, least=0, most=None) -> int:
-    """Return `value` as an int, or say that it must be one."""
-    is_int = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
-    if not is_int or value < least or (most is not None and value > most):
-        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be an int {allowed}. Got {value!r} instead.")
-    return int(value)
 
 
 def check_column(name, value, n_rows=None, kind="iu") -> np.ndarray:
@@ -33,6 +23,35 @@ def check_column(name, value, n_rows=None, kind="iu") -> np.ndarray:
             f"{name} must have {n_rows} entries. Got {len(array)} instead."
         )
     return array
+
+
+def check_places(sequence, position) -> np.ndarray:
+    """Return the order of tokens in their sequences, in which each has its own place.
+
+    Raises
+    ------
+    ValueError
+        If two are in the same place.
+    """
+    order = np.lexsort((position, sequence))
+    sequence, position = sequence[order], position[order]
+    twice = np.flatnonzero((np.diff(sequence) == 0) & (np.diff(position) == 0))
+    if twice.size:
+        raise ValueError(
+            "sequence and position must give each token a place of its own. Got "
+            f"position {position[twice[0]]} of sequence {sequence[twice[0]]} twice."
+        )
+    return order
+
+
+def check_capture(value) -> None:
+    """Raise unless `value` is a capture with tokens."""
+    if not isinstance(value, Capture):
+        raise TypeError(
+            f"capture must be a skfeat.capture.Capture. Got {value!r} instead."
+        )
+    if value.token_ids is None:
+        raise ValueError("capture must hold token ids. Got one without them instead.")
 
 
 def check_codes(name, value, n_rows=None):

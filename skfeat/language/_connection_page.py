@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skfeat.inspection import TokenActivationsDisplay
+from skfeat.inspection._common import check_level, closed_on_error
 from skfeat.inspection._token_html import html_page
-from skfeat.language._checks import check_codes, check_column, check_int
+from skfeat.language._ablation import AblationEffect
+from skfeat.language._checks import check_capture, check_codes, check_column
 from skfeat.language._contexts import activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
+from skfeat.utils._checks import check_int, check_path
 from skfeat.utils._sklearn import check_matplotlib_support
 
 _STYLE = """
@@ -100,26 +101,41 @@ class ConnectionPage:
         check_matplotlib_support("ConnectionPage.plot")
         import matplotlib.pyplot as plt
 
+        if not self.sections:
+            raise ValueError("sections are empty: there is no connection to draw.")
         index = check_int("index", index, most=len(self.sections) - 1)
         section = self.sections[index]
-        # Room for title and colour bars, then so much a passage.
-        heights = [6.5 + 3.4 * len(one.tokens) for one in section.displays]
-        if figure is None:
-            size = (width, (sum(heights) + 5) * font_size / 72)
-            figure = plt.figure(figsize=size, layout="constrained")
-        axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)
+        for name, value in (("width", width), ("font_size", font_size)):
+            check_level("ConnectionPage.plot", name, value, positive=True)
+        own = figure is None
+        if own:
+            figure = plt.figure(figsize=(width, width), layout="constrained")
+        with closed_on_error(figure if own else None):
+            self._draw(section, figure, own, font_size)
+        return figure
+
+    def _draw(self, section, figure, own, font_size):
         reading = _labelled(section.connection.logic.formula, _label_of(section))
         title = f"{section.connection.name} ({section.labels[0]}) = {reading}"
-        room = figure.bbox.width * 72 / axes[0, 0].get_figure(root=True).dpi
+        displays = section.displays
+        axes = figure.subplots(len(displays), squeeze=False)[:, 0]
+        room = figure.bbox.width * 72 / axes[0].get_figure(root=True).dpi
+        heights = [
+            one._wanted_height(axes[0], room - 20, font_size) for one in displays
+        ]
+        axes[0].get_gridspec().set_height_ratios(heights)
         lines = textwrap.wrap(title, int(room / (0.6 * font_size)))
         style = {"fontsize": 1.1 * font_size, "parse_math": False, "ha": "left"}
         figure.suptitle("\n".join(lines), x=0.01, **style)
-        for ax, display in zip(axes[:, 0], section.displays, strict=True):
+        if own:
+            # Titles, and the paddings of the layout.
+            above = 1.5 * font_size * len(lines) + len(axes) * (2 * font_size + 12)
+            figure.set_figheight((sum(heights) + above) / 72)
+        for ax, display in zip(axes, displays, strict=True):
             display.plot(ax=ax, font_size=font_size)
             ax.set_title(
                 display.title, fontsize=font_size, loc="left", parse_math=False
             )
-        return figure
 
     def to_html(self) -> str:
         """Return the page's content.
@@ -142,7 +158,7 @@ class ConnectionPage:
             The file, overwritten if it exists.
         """
         page = html_page(self.to_html(), self.title)
-        Path(os.fsdecode(path)).write_text(page, encoding="utf-8")
+        check_path("path", path).write_text(page, encoding="utf-8")
 
     def _repr_html_(self):
         return self.to_html()
@@ -198,6 +214,8 @@ def connection_page(
 
     Raises
     ------
+    TypeError
+        If `connections`, `capture`, `decode`, `effects` or `title` is none.
     ValueError
         If an argument is not as described.
 
@@ -218,10 +236,21 @@ def connection_page(
     >>> page.sections[0].labels
     ['old/former', 'old', 'former']
     """
-    connections = [connections] if isinstance(connections, Bunch) else list(connections)
+    if isinstance(connections, Bunch):
+        connections = [connections]
+    if not isinstance(connections, list | tuple) or not all(
+        isinstance(one, Bunch) and "logic" in one for one in connections
+    ):
+        raise TypeError(
+            "connections must be what find_connections or read_connection returns. Got "
+            f"{connections!r} instead."
+        )
+    if effects is not None and not callable(effects):
+        raise TypeError(f"effects must be None or callable. Got {effects!r} instead.")
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a str. Got {title!r} instead.")
     n_inputs = check_int("n_inputs", n_inputs)
-    if capture.token_ids is None:
-        raise ValueError("capture must hold token ids. Got one without them instead.")
+    check_capture(capture)
     token_ids = check_column("token_ids", capture.token_ids)
     codes = {
         "input": check_codes("X", X, len(token_ids)),
@@ -248,6 +277,11 @@ def connection_page(
             )
             if effects is not None and len(contexts):
                 effect = effects(side, feature, np.unique(contexts.sequence))
+                if not isinstance(effect, AblationEffect):
+                    raise TypeError(
+                        f"effects must return an AblationEffect. Got {effect!r} "
+                        "instead."
+                    )
                 contexts = contexts.with_effects(
                     effect.log_prob, effect.sequence, effect.position
                 )

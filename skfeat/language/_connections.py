@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from skfeat._connector_base import BaseConnector
 from skfeat._connector_logic import read_logic
-from skfeat.language._checks import check_codes, check_int
+from skfeat.language._checks import check_codes
+from skfeat.utils._checks import check_int
 from skfeat.utils._formula import (
     check_count,
     check_names,
@@ -75,6 +79,8 @@ def find_connections(
 
     Raises
     ------
+    TypeError
+        If `connector` is none.
     ValueError
         If an argument is not as described.
 
@@ -91,7 +97,8 @@ def find_connections(
     or F2_0 = 1.00*F1_0 + 1.00*F1_1
     and-not F2_1 = 1.00*F1_2 - 1.00*F1_3
     """
-    kinds = [kind] if isinstance(kind, str) else list(kind)
+    listed = isinstance(kind, Iterable) and not isinstance(kind, str)
+    kinds = list(kind) if listed else [kind]
     if not kinds or not all(isinstance(k, str) and k in _KINDS for k in kinds):
         allowed = ", ".join(map(repr, _KINDS))
         raise ValueError(
@@ -142,6 +149,8 @@ def read_connection(
 
     Raises
     ------
+    TypeError
+        If `connector` is none.
     ValueError
         If an argument is not as described.
 
@@ -170,6 +179,10 @@ class _Reader:
         self, connector, X, Y, max_inputs, threshold, feature_names, output_names
     ):
         check_is_fitted(connector)
+        if not isinstance(connector, BaseConnector):
+            raise TypeError(
+                f"connector must be a FeatureConnector. Got {connector!r} instead."
+            )
         self.coef = sparse.csr_array(connector.coef_)
         self.intercept, self.link = connector.intercept_, connector.link
         n_outputs, n_inputs = self.coef.shape

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from skfeat.language._checks import check_codes, check_column, check_int
+from skfeat.language._checks import check_codes, check_column, check_places
+from skfeat.utils._checks import check_int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,11 +87,12 @@ class Contexts:
         Raises
         ------
         ValueError
-            If the arrays are not of one length.
+            If the arrays are not of one length, or two values belong to one token.
         """
         values = check_column("values", values, kind="iuf")
         sequence = check_column("sequence", sequence, len(values))
         position = check_column("position", position, len(values))
+        check_places(sequence, position)
         found = []
         for i, tokens in enumerate(self.tokens):
             start = int(self.position[i]) - int(self.focus[i])
@@ -157,13 +159,14 @@ def activating_contexts(
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is not as described, or two tokens have the same place.
 
     Notes
     -----
     A passage never leaves its sequence, and ends where a position is missing, such as
-    that of a special token that a capture has left out. A token that a passage shows is
-    not chosen for another one, and of passages of the same tokens there is one.
+    that of a special token that a capture has left out. No token is shown twice: what
+    would overlap with a passage that is chosen already is left out, and of passages of
+    the same tokens there is one.
 
     References
     ----------
@@ -195,7 +198,7 @@ def activating_contexts(
     before, after = check_int("before", before), check_int("after", after)
     random = check_random_state(random_state)
 
-    order = np.lexsort((position, sequence))
+    order = check_places(sequence, position)
     sequence, position, token_ids = sequence[order], position[order], token_ids[order]
     rows = _Passages(sequence, position, token_ids, before, after)
     values = values[order]
@@ -231,7 +234,7 @@ class _Passages:
         ends = np.flatnonzero(~joined) + 1
         self.bounds = np.concatenate([[0], ends, [len(sequence)]])
         self.shown = np.zeros(len(sequence), dtype=bool)
-        self.seen: set[tuple[int, bytes]] = set()
+        self.seen: set[bytes] = set()
 
     def span(self, row) -> tuple[int, int]:
         """Return where the passage around a row starts and where it has ended."""
@@ -248,8 +251,8 @@ class _Passages:
             if self.shown[row]:
                 continue
             start, end = self.span(row)
-            passage = (int(row) - start, self.token_ids[start:end].tobytes())
-            if passage not in self.seen:
+            passage = self.token_ids[start:end].tobytes()
+            if passage not in self.seen and not self.shown[start:end].any():
                 self.seen.add(passage)
                 self.shown[start:end] = True
                 chosen.append(int(row))
@@ -267,6 +270,11 @@ def _one_feature(activations, feature, n_rows) -> np.ndarray:
         column = check_column("activations", activations, n_rows, kind="biuf")
         activations, feature = column[:, None], 0
     codes = check_codes("activations", activations, n_rows)
+    if feature is None:
+        raise ValueError(
+            "feature must name a column where activations are a matrix, an int from 0 "
+            f"to {codes.shape[1] - 1}. Got None instead."
+        )
     feature = check_int("feature", feature, most=codes.shape[1] - 1)
     values = codes[:, [feature]]
     values = values.toarray() if sparse.issparse(values) else values

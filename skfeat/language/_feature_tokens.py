@@ -7,7 +7,8 @@ from scipy import sparse
 from sklearn.utils import Bunch
 
 from skfeat.inspection._token_text import token_texts, visible
-from skfeat.language._checks import check_codes, check_column, check_int
+from skfeat.language._checks import check_codes, check_column
+from skfeat.utils._checks import check_int
 
 # Tokens that score less than this share of the best one do not name a feature.
 _LEAST_SHARE = 0.3
@@ -59,9 +60,15 @@ def feature_tokens(codes, token_ids, decode=None, *, features=None, n=3) -> Bunc
     ['old', 'the']
     """
     token_ids = check_column("token_ids", token_ids)
+    check_int("token_ids", int(token_ids.min(initial=0)))
     codes = check_codes("codes", codes, len(token_ids))
     n = check_int("n", n, 1)
     if features is not None:
+        if np.ndim(features) != 1:
+            raise ValueError(
+                f"features must be None or a sequence of ints. Got {features!r} "
+                "instead."
+            )
         last = codes.shape[1] - 1
         chosen = [check_int("features", i, most=last) for i in features]
         codes = codes[:, np.array(chosen, dtype=np.int64)]

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
@@ -29,6 +29,8 @@ from skfeat.language._pair_parts import (
 )
 from skfeat.language._pair_report import make_report
 from skfeat.metrics._reconstruction import check_weights, fvu_in_blocks
+from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._checks import is_int
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._sklearn import (
     HasMethods,
@@ -355,14 +357,32 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
 
         Parameters
         ----------
-        features : ndarray of shape (n, n_live_outputs)
+        features : array-like or CSR matrix of shape (n, n_live_outputs)
             One column for each of `live_outputs_`; the other features are zero.
 
         Returns
         -------
         ndarray of shape (n, d_out)
+
+        Raises
+        ------
+        ValueError
+            If they are not finite or not so many.
         """
         check_is_fitted(self)
+        features = check_array(
+            accept_tensor(features, "features"),
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=0,
+            input_name="features",
+        )
+        n_live = len(self.live_outputs_)
+        if features.shape[1] != n_live:
+            raise ValueError(
+                f"features must have {n_live} columns, one for each of live_outputs_. "
+                f"Got {features.shape[1]} instead."
+            )
         decoder = self.output_autoencoder_
         return features @ decoder.components_[self.live_outputs_] + decoder.intercept_
 
@@ -459,7 +479,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         """
         check_is_fitted(self)
         row = np.flatnonzero(self.live_outputs_ == feature)
-        if not len(row):
+        if not is_int(feature) or not len(row):
             raise ValueError(
                 f"feature must be one of the {len(self.live_outputs_)} live output "
                 f"features, see live_outputs_. Got {feature!r} instead."

@@ -55,7 +55,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Number of epochs. "auto" plans as many as make 2,000 updates, and at least 5.
 
     validation_fraction : float, default=0.05
-        Share of the rows held out.
+        Share of the rows held out, at least two.
 
     ridge : float, default=1e-6
         Ridge of the linear map, for inputs of unit mean square.
@@ -88,7 +88,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
 
     validation_scores_ : list of float
         R2 over all outputs together on the rows held out: of the linear map, then
-        after each epoch.
+        after each epoch; nan if these do not vary.
 
     n_iter_ : int
         Number of epochs.
@@ -178,7 +178,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             dtype=[np.float64, np.float32],
             multi_output=True,
             y_numeric=True,
-            ensure_min_samples=2,
+            ensure_min_samples=3,
         )
         self._y_is_1d = y.ndim == 1
         dtype = X.dtype
@@ -187,7 +187,8 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         linear = fit_dense(X, y, fit_intercept=True, ridge=float(self.ridge))
         generator = make_generator(draw_seed(self.random_state))
         order = torch.randperm(X.shape[0], generator=generator).numpy()
-        n_held_out = max(1, int(self.validation_fraction * len(order)))
+        # Of a single row nothing varies, so that it has no R2.
+        n_held_out = max(2, int(self.validation_fraction * len(order)))
         n_held_out = min(n_held_out, len(order) - 1)
         held_out, kept = order[:n_held_out], order[n_held_out:]
         network = _Residual(linear, X, y, int(self.hidden_units), generator, device)
@@ -228,9 +229,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             if subcontext.call_on_fit_task_end(estimator=self, **data):
                 break
         self.n_iter_ = len(errors) - 1
-        scores = (
-            1 - np.asarray(errors) / spread if spread > 0 else np.zeros(len(errors))
-        )
+        scores = 1 - np.asarray(errors) / (spread or np.nan)
         self.validation_scores_ = scores.tolist()
         self._store(linear, network.unscaled(best), dtype)
         context.call_on_fit_task_end(estimator=self, **data)
@@ -343,7 +342,10 @@ class _Residual:
         """Return the squared deviation of all rows from their mean."""
         y = self.y[rows].astype(np.float64)
         means = np.asarray(y.mean(axis=0)).ravel()
-        deviation = y.power(2).sum() - len(rows) * np.square(means).sum()
+        total = y.power(2).sum()
+        deviation = total - len(rows) * np.square(means).sum()
+        if deviation <= len(rows) * np.finfo(np.float64).eps * total:
+            return 0.0
         return float(deviation) / self.scales[1] ** 2
 
     def unscaled(self, weights):

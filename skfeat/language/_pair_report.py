@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import Bunch
 
-from skfeat.language._pair_parts import count_events, predict_codes, sparse_codes
+from skfeat.language._pair_parts import (
+    count_events,
+    floating,
+    predict_codes,
+    sparse_codes,
+)
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._table import write_columns
 
@@ -15,6 +20,9 @@ _ROWS = 1024
 # The article of Riggs et al. calls a feature linear if a network lowers its mean
 # squared error by no more than this, where codes have the norm of its smallest layer.
 _LINEAR_GAP, _ARTICLE_NORM = 1e-3, 4.25
+
+# Codes that differ by less than so many roundings of their encoder are equal.
+_ROUNDINGS = 8
 
 _SHOWN = 20
 _TITLES = {
@@ -50,8 +58,8 @@ class PairReport(Bunch):
     n_weights : ndarray of int
         Its nonzero weights in the sparse map.
     r2_sparse, r2_dense, r2_nonlinear : ndarray of float
-        R2 of each map; nan for a feature that does not vary on these rows, and if the
-        pair has no such map.
+        R2 of each map; nan for a feature that does not vary on these rows, but for
+        rounding, and if the pair has no such map. Means leave it out.
     linear_gap : ndarray of float
         By how much the nonlinear map lowers the mean squared error of the dense linear
         one, where the codes of a row have a mean norm of 4.25. nan without such a map.
@@ -99,7 +107,7 @@ class PairReport(Bunch):
     def _lines_above(self):
         """Write the totals."""
         totals = self.totals
-        text = {name: _text(value) for name, value in totals.items()}
+        text = {name: _text(value) or "nan" for name, value in totals.items()}
         lines = [
             f"{side}: {text[f'n_live_{side}s']} live features, "
             f"{text[f'n_dropped_{side}s']} dropped, L0 {text[f'l0_{side}s']}, dead on "
@@ -138,6 +146,7 @@ def make_report(pair, X, y) -> PairReport:
     tally = _Tally(pair, y)
     for block, rows in row_blocks(X, _ROWS):
         tally.add(rows, y[block])
+    tally.finish(y)
     columns = tally.columns()
     totals = Bunch(n_rows=len(X))
     for side, rows in (("input", X), ("output", y)):
@@ -147,12 +156,13 @@ def make_report(pair, X, y) -> PairReport:
         totals[f"n_dropped_{side}s"] = len(events) - n_live
         totals[f"l0_{side}s"] = float(events.sum() / len(X))
         totals[f"dead_{side}s"] = float((events == 0).mean())
-        totals[f"explained_variance_{side}s"] = autoencoder.score(rows)
+        score = autoencoder.score(rows) if _varies(rows) else np.nan
+        totals[f"explained_variance_{side}s"] = score
     totals["weights_per_output"] = float(columns["n_weights"].mean())
     for name, (features, rows) in tally.errors.items():
         totals[f"r2_{name}"] = float(_r2(features.sum(), tally.spread.sum()))
-        found = columns[f"r2_{name}"]
-        totals[f"mean_r2_{name}"] = float(found[~np.isnan(found)].mean())
+        known = columns[f"r2_{name}"][tally.spread > 0]
+        totals[f"mean_r2_{name}"] = float(known.mean()) if known.size else np.nan
         totals[f"r2_rows_{name}"] = float(_r2(rows.sum(), tally.spread_of_rows.sum()))
     if "nonlinear" in tally.errors:
         totals["linear_share"] = float(columns["is_linear"].mean())
@@ -176,6 +186,8 @@ class _Tally:
             self.means += self._encode("output", rows)[1].sum(axis=0) / len(y)
             self.mean_row += rows.sum(axis=0, dtype=np.float64) / len(y)
         self.spread, self.spread_of_rows = np.zeros(sizes[0]), np.zeros(sizes[1])
+        # Squared sizes of what is added up to a code, over the rows where it fires.
+        self.sizes = np.zeros(sizes[0])
         self.errors = {name: [*map(np.zeros, sizes)] for name in self.connectors}
         self.norm = 0.0
 
@@ -195,11 +207,28 @@ class _Tally:
         self.norm += np.linalg.norm(true, axis=1).sum() / self.n_rows
         self.spread += np.square(true - self.means).sum(axis=0)
         self.spread_of_rows += np.square(targets - self.mean_row).sum(axis=0)
+        self.sizes += np.square(targets).sum(axis=1) @ (true != 0)
         for name, connector in self.connectors.items():
             found = predict_codes(connector, inputs)
             self.errors[name][0] += np.square(found - true).sum(axis=0)
             decoded = self.pair.decode_features(found)
             self.errors[name][1] += np.square(decoded - targets).sum(axis=0)
+
+    def finish(self, y):
+        """Take for no spread what rounding makes of features and rows that are equal.
+
+        Rows that are equal may be encoded by products of different shape, so that
+        their codes differ in the last digits.
+        """
+        live, part = self.pair.live_outputs_, self.pair.output_autoencoder_
+        n_firings = self.events["output"][live]
+        norms = np.square(part.encoder_coef_[live], dtype=np.float64).sum(axis=1)
+        sizes = self.sizes + n_firings * np.square(part.intercept_).sum()
+        sizes = sizes * norms + n_firings * np.square(part.encoder_intercept_[live])
+        eps = float(np.finfo(floating(y[:1]).dtype).eps)
+        self.spread[self.spread <= (_ROUNDINGS * eps) ** 2 * sizes] = 0
+        if not _varies(y):
+            self.spread_of_rows[:] = 0
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the columns of the report."""
@@ -226,6 +255,10 @@ def _r2(error, spread):
         return np.where(
             spread > 0, 1 - error / np.where(spread > 0, spread, 1), np.nan
         )[()]
+
+
+def _varies(X) -> bool:
+    return any((rows != X[0]).any() for _, rows in row_blocks(X))
 
 
 def _is_nan(values) -> np.ndarray:

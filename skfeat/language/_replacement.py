@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from skfeat.capture._hooks import logits_of, put_tensor, run_hooked, tensor_of
+from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
 from skfeat.language._layer_pair import LayerPair
 from skfeat.utils._table import write_columns
@@ -165,7 +165,7 @@ def replacement_loss(
         LayerPair.
     ValueError
         If a parameter is not valid, a module does not exist, does not run once or too
-        late, or the model gives no logits.
+        late, the pair was fitted to rows of other widths, or the model gives no logits.
 
     Examples
     --------
@@ -205,6 +205,9 @@ def replacement_loss(
     totals, n_predictions = dict.fromkeys(names, 0.0), 0
     for number, batch in enumerate(batches):
         run = _Run(reader, sources, batch, number)
+        run.check_widths(pair)
+        if not run.counted.any():
+            continue
         n_predictions += int(run.counted.sum())
         totals["original"] += run.loss()
         for name, replace in _replacements(pair).items():
@@ -239,21 +242,25 @@ class _Run:
     def __init__(self, reader, sources, batch, number):
         self.reader, self.number = reader, number
         self.args, self.kwargs, tokens = reader.prepare(batch, number)
+        self.tokens = tokens
         events: list = []
         hooks = [
             (part.modules[0], part.what, part.hook(partial(_note, events, key)))
             for key, part in (("source", sources), ("module", reader))
         ]
-        self.output = run_hooked(reader.model, hooks, self.args, self.kwargs)
-        (source_name,), (self.name,) = sources.modules, reader.modules
+        self.output = reader.run(hooks, self.args, self.kwargs, tokens)
+        (self.source,), (self.name,) = sources.modules, reader.modules
         tensors = {
             key: part.only(part.modules[0], [t for k, t in events if k == key])
             for key, part in (("source", sources), ("module", reader))
         }
-        if events[0][0] != "source":
+        module_of = reader.model.get_submodule
+        same = module_of(self.source) is module_of(self.name)
+        if events[0][0] != "source" or (same and sources.what == "output"):
             raise ValueError(
-                f"source={source_name!r} must run before module={self.name!r}, whose "
-                "output is predicted from it; it runs after."
+                f"source={self.source!r} must run before module={self.name!r}, whose "
+                f"output is predicted from it; it "
+                + ("is that output." if same else "runs after.")
             )
         shape = tokens.shape_of_rows(tensors)
         if tokens.ids is None or len(shape) != 2:
@@ -266,16 +273,28 @@ class _Run:
         # The row before a token predicts it.
         self.counted = torch.from_numpy(keep[:, 1:] & keep[:, :-1])
         self.targets = torch.from_numpy(tokens.ids[:, 1:])[self.counted].long()
-        self.source_rows = sources.rows_of(source_name, tensors["source"], keep, number)
+        self.source_rows = sources.rows_of(self.source, tensors["source"], keep, number)
         self.rows = reader.rows_of(self.name, tensors["module"], keep, number)
+
+    def check_widths(self, pair):
+        """Refuse rows of other widths than those that the pair was fitted to."""
+        for kind, name, rows, width in (
+            ("source", self.source, self.source_rows, pair.n_features_in_),
+            ("module", self.name, self.rows, len(pair.output_mean_)),
+        ):
+            if rows.shape[1] != width:
+                raise ValueError(
+                    f"{kind}={name!r} gives rows of {rows.shape[1]} values, but the "
+                    f"pair was fitted to rows of {width}."
+                )
 
     def loss(self, rows=None) -> float:
         """Return the summed loss, with new rows in place of those that are kept."""
         output = self.output
         if rows is not None and len(self.rows):
             hook = (self.name, "output", self._hook(torch.tensor(rows)))
-            output = run_hooked(self.reader.model, [hook], self.args, self.kwargs)
-        logits = logits_of(output, self.keep.shape, self.number)
+            output = self.reader.run([hook], self.args, self.kwargs, self.tokens)
+        logits = logits_of(output, self.tokens.ids, self.number)
         counted = self.counted.to(logits.device)
         logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
         total = 0.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Set
-from numbers import Integral, Real
+from numbers import Real
 from reprlib import repr as short_repr
 
 import numpy as np
+
+from skfeat.utils._checks import is_int
 
 _WIDTH = 88
 _TITLES = ["weight", "fires", "adds", "output", "alone", "rows"]
@@ -116,8 +118,7 @@ def name_inputs(inputs, feature_names=None) -> list[str]:
 
 def check_output(output, n_outputs):
     """Raise ValueError unless `output` is the index of an output."""
-    is_index = isinstance(output, Integral) and not isinstance(output, bool)
-    if not is_index or int(output) not in range(n_outputs):
+    if not is_int(output) or int(output) not in range(n_outputs):
         raise ValueError(
             f"output must be an int from 0 to {n_outputs - 1}, the index of an output. "
             f"Got {output!r} instead."
@@ -126,9 +127,7 @@ def check_output(output, n_outputs):
 
 def check_count(value, parameter):
     """Raise ValueError unless `value` is None or an int of at least 1."""
-    if value is not None and (
-        not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1
-    ):
+    if value is not None and (not is_int(value) or int(value) < 1):
         raise ValueError(
             f"{parameter} must be None or an int of at least 1. Got {value!r} instead."
         )
