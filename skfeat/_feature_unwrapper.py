@@ -6,7 +6,7 @@ from copy import copy, deepcopy
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
@@ -24,6 +24,7 @@ from skfeat._unwrap import (
     probabilities,
     to_logits,
 )
+from skfeat._unwrap_features import LayerFeatures
 from skfeat._unwrap_fit import Unwrapping
 from skfeat.adapters import (
     check_chain,
@@ -52,9 +53,7 @@ _DEPENDENT = (
 )
 
 
-class FeatureUnwrapper(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstimator
-):
+class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     """Turn a fitted network into a sparse network of interpretable features.
 
     The activations of each hidden layer are unwrapped into sparse features by a
@@ -354,38 +353,6 @@ class FeatureUnwrapper(
         if logits.shape[1] == 2:
             return logits[:, 1] - logits[:, 0]
         return logits.ravel() if logits.shape[1] == 1 else logits
-
-    def transform(self, X, layer=-1):
-        """Compute the features of one layer as the network computes them.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-            Inputs of the model.
-        layer : int or str, default=-1
-            Index among the unwrapped layers, or a name in `layer_names_`.
-
-        Returns
-        -------
-        ndarray of shape (n, m)
-
-        Raises
-        ------
-        ValueError
-            If there is no such layer.
-        """
-        X = self._validate(X)
-        names = self.layer_names_
-        if isinstance(layer, str) and layer in names:
-            layer = names.index(layer)
-        if not isinstance(layer, Integral) or int(layer) not in range(
-            -len(names), len(names)
-        ):
-            raise ValueError(
-                f"layer must be an index of the {len(names)} unwrapped layers or one "
-                f"of their names, {names}. Got {layer!r} instead."
-            )
-        return self._network.features(X)[layer]
 
     def score(self, X, y=None):
         """Score the network on rows: against labels, or against the model itself.
