@@ -103,6 +103,7 @@ def run_epochs(
     hooks: EpochHooks | None = None,
     verbose: int = 0,
     remedy: str = "lower 'learning_rate_init' or rescale X",
+    may_end_falling: bool = False,
     history: History | None = None,
 ) -> History:
     """Run epochs until the loss no longer falls, or the epochs are used up.
@@ -127,6 +128,9 @@ def run_epochs(
         Print a line an epoch.
     remedy : str
         What to do should the loss diverge.
+    may_end_falling : bool, default=False
+        Whether nobody is to be told that the loss was still falling at the end: where
+        no parameter makes the run longer.
     history : History, optional
         What a run that goes on has behind it; the epochs to come are added to it.
 
@@ -186,7 +190,7 @@ def run_epochs(
         del history.validation_scores[history.n_epochs :]
         history.stopped = history.interrupted = True
         return history
-    if progress.falling and not is_over():
+    if progress.falling and not may_end_falling and not is_over():
         warnings.warn(
             f"{name} used its max_iter={stopping.max_iter} epochs while the loss was "
             f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
