@@ -43,13 +43,23 @@ from skfeat.utils._sklearn import (
 )
 from skfeat.utils._workers import N_JOBS
 
-# Fitted attributes that not every fit has.
-_DEPENDENT = (
-    "_network",
-    "classes_",
-    "heads_",
+# All that a fit sets; not every one sets all.
+_FITTED = (
+    "autoencoders_",
+    "connectors_",
     "input_connector_",
     "output_connector_",
+    "layer_names_",
+    "classes_",
+    "heads_",
+    "n_iter_",
+    "loss_curve_",
+    "n_features_in_",
+    "feature_names_in_",
+    "_chain",
+    "_means",
+    "_undistilled",
+    "_network",
 )
 
 
@@ -281,13 +291,39 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         TypeError
             If the model is not one that can be unwrapped.
         ValueError
-            If a parameter or X does not fit the model.
+            If a parameter or X does not fit the model. A fit that is refused before it
+            trains leaves the one before as it was; one that fails later, nothing.
         """
         data = {"X": X, "y": y, "metadata": None}
+        before = self._without_fit()
+        try:
+            X, job = self._checked(X, y)
+        except BaseException:
+            self._without_fit()
+            vars(self).update(before)
+            raise
+        del before  # it would hold its memory
+        try:
+            context = self._init_callback_context(max_subtasks=job.n_tasks)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            job.run(X, context, data)
+            for name, value in job.fitted().items():
+                setattr(self, name, value)
+        except BaseException:
+            self._without_fit()
+            raise
+        context.call_on_fit_task_end(estimator=self, **data)
+        return self
+
+    def _without_fit(self) -> dict:
+        """Take the fitted attributes off, and return them."""
+        own = vars(self)
+        return {name: own.pop(name) for name in _FITTED if name in own}
+
+    def _checked(self, X, y):
+        """Return the rows and the fit to be run on them, or say what is wrong."""
         X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
         check_consistent_length(X, y)
-        for name in _DEPENDENT:
-            self.__dict__.pop(name, None)
         chain = read_chain(self.model, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
         check_chain(chain, self.model, X)
@@ -296,14 +332,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
-        job = Unwrapping(self, chain, classes)
-        context = self._init_callback_context(max_subtasks=job.n_tasks)
-        context.call_on_fit_task_begin(estimator=self, **data)
-        job.run(X, context, data)
-        for name, value in job.fitted().items():
-            setattr(self, name, value)
-        context.call_on_fit_task_end(estimator=self, **data)
-        return self
+        return X, Unwrapping(self, chain, classes)
 
     def predict(self, X):
         """Predict with the network of features.
