@@ -19,6 +19,7 @@ from skfeat._unwrap import (
 )
 from skfeat._unwrap_parts import (
     Ends,
+    check_budget_is_used,
     default_budget,
     fit_autoencoders,
     fit_part,
@@ -58,7 +59,12 @@ class Unwrapping:
         self.params = params
         self.chain = chain
         self.classes = classes
-        self.layers = pick_layers(chain, params.layers)
+        lists = [
+            name
+            for name in ("autoencoder", "connector", "n_nonzero_coefs")
+            if isinstance(getattr(params, name), list | tuple | np.ndarray)
+        ]
+        self.layers = pick_layers(chain, params.layers, lists)
         self.ends = Ends(bool(params.connect_input), bool(params.connect_output))
         n_layers = len(self.layers)
         n_connectors = n_layers - 1 + sum(self.ends)
@@ -79,6 +85,7 @@ class Unwrapping:
         )
         self.ends.prepare(self.connectors)
         self.budgets = one_budget_each(params.n_nonzero_coefs, n_connectors)
+        check_budget_is_used(params, n_connectors)
         self.device = resolve_device(params.device)
         self.losses: list[float] = []
 

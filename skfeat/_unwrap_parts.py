@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 from math import prod
 from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
 from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import clone
@@ -61,13 +63,14 @@ def default_budget(n_outputs: int, at_end: bool) -> int:
     return (_WEIGHTS_AT_ENDS if at_end else _WEIGHTS_PER_FEATURE) * n_outputs
 
 
-def pick_layers(chain, names) -> list:
+def pick_layers(chain, names, lists=()) -> list:
     """Return the hidden layers of a chain that are named, first to last; all for None.
 
     Raises
     ------
     ValueError
-        If there is no layer of a name.
+        If there is no layer of a name, or if names are not in the order of the model,
+        or one twice, beside one of the `lists`: parameters with an entry a layer.
     """
     if names is None:
         return list(chain.hidden)
@@ -82,8 +85,15 @@ def pick_layers(chain, names) -> list:
             f"The 'layers' parameter must name hidden layers of the model: "
             f"{[layer.name for layer in chain.hidden]}. Got {list(names)} instead.{why}"
         )
-    chosen = {named[name] for name in names}
-    return [layer for layer in chain.hidden if layer in chosen]
+    asked = [named[name] for name in names]
+    chosen = [layer for layer in chain.hidden if layer in asked]
+    if lists and asked != chosen:
+        raise ValueError(
+            f"The 'layers' parameter must name each layer once, in the order of the "
+            f"model, where {lists[0]!r} is a list that goes with them: "
+            f"{[layer.name for layer in chosen]}. Got {list(names)} instead."
+        )
+    return chosen
 
 
 def one_budget_each(budget, n_connectors: int) -> list[int | None]:
@@ -94,21 +104,48 @@ def one_budget_each(budget, n_connectors: int) -> list[int | None]:
     ValueError
         If a list has not one entry for each.
     """
-    if budget is None or isinstance(budget, Integral):
+    is_bool = isinstance(budget, bool)
+    if budget is None or (isinstance(budget, Integral) and not is_bool):
         return [None if budget is None else int(budget)] * n_connectors
-    valid = all(
+    valid = not is_bool and all(
         part is None
         or (
             isinstance(part, Integral) and not isinstance(part, bool) and int(part) >= 0
         )
         for part in budget
     )
-    if len(budget) != n_connectors or not valid:
+    if not valid or len(budget) != n_connectors:
         raise ValueError(
             f"The 'n_nonzero_coefs' parameter must be an int of at least 0 or a list "
             f"of one for each of the {n_connectors} connectors. Got {budget!r} instead."
         )
     return [None if part is None else int(part) for part in budget]
+
+
+def check_budget_is_used(params, n_connectors: int) -> None:
+    """Refuse a shared budget that nothing shares; warn of one without a connector.
+
+    Raises
+    ------
+    ValueError
+        If a budget is to be shared without distillation.
+    """
+    if params.shared_budget and not params.distill:
+        raise ValueError(
+            "shared_budget=True needs distill=True: it is distillation that shares the "
+            "budget among the connectors."
+        )
+    if n_connectors:
+        return
+    given = params.n_nonzero_coefs is not None and np.size(params.n_nonzero_coefs) > 0
+    asked = [f"n_nonzero_coefs={params.n_nonzero_coefs!r}"] * given
+    asked += ["shared_budget=True"] * bool(params.shared_budget)
+    if asked:
+        warnings.warn(
+            f"{' and '.join(asked)} changes nothing: a single unwrapped layer has no "
+            f"connector, unless connect_input or connect_output adds one.",
+            stacklevel=6,
+        )
 
 
 def one_each(parts, seeds, name: str, kind: type) -> list:
