@@ -93,19 +93,21 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         default connector with a budget of four weights an output feature.
 
     layers : list of str or None, default=None
-        Names of the hidden layers to unwrap, in any order: the names of the model's
-        linear modules, or of the activation modules after them; of a residual block,
-        the name of its module is that of the sum at its end. ``None`` means all. A
+        Names of the hidden layers to unwrap: the names of the model's linear modules,
+        or of the activation modules after them; of a residual block, the name of its
+        module is that of the sum at its end. ``None`` means all. In any order, unless
+        another parameter is a list that goes with them: then in the model's. A
         layer can be unwrapped only if everything after it depends on the input through
         it alone, which is not so inside a residual block or one of several heads.
 
     n_nonzero_coefs : int, list of int or None, default=None
         Budget of nonzero weights for each connector, a list with those of the ends
         first and last where these are connected. ``None`` leaves it to the connectors.
+        A single unwrapped layer has none but at connected ends.
 
     shared_budget : bool, default=False
-        Take the sum of the budgets as that of the whole network: distillation shares
-        it among the connectors where it helps most.
+        Take the sum of the budgets as that of the whole network: distillation, which
+        it needs, shares it among the connectors where it helps most.
 
     connect_input : bool, default=False
         Compute the first features from the model's inputs by a connector, in place of
@@ -155,7 +157,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     ----------
     autoencoders_ : list of SparseAutoencoder
         Fitted, one for each unwrapped layer. The last has the decoder that
-        distillation has trained; its codes are those of its fit.
+        distillation has trained; its codes are those of its fit. As it was fitted it
+        is that of the same unwrapper with ``distill=False`` and the same
+        `random_state`, an int.
 
     connectors_ : list of FeatureConnector
         Fitted, one for each pair of consecutive unwrapped layers.
@@ -420,7 +424,10 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         -------
         Report
             A Bunch of columns that ``pandas.DataFrame`` takes and that prints as a
-            table; see :class:`skfeat.unwrap_report.Report` for its columns.
+            table; see :class:`skfeat.unwrap_report.Report` for its columns. The row of
+            the last layer is of its autoencoder as fitted, before distillation moved
+            the decoder: ``distill=False`` with the same `random_state`, an int, gives
+            it.
         """
         rows = self._validate(X)
         model = self._model_outputs(X)
