@@ -107,6 +107,11 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
             )
         check_classification_targets(y)
     if model_classes is not None:
+        if len(model_classes) == 1:
+            raise ValueError(
+                f"model was fitted on rows of a single class, {np.asarray(model_classes).tolist()[0]!r}, "
+                f"and tells nothing apart; fit it on rows of two classes or more."
+            )
         if len(model_classes) != n_classes:
             raise ValueError(
                 f"model has classes_ of {len(model_classes)} labels, but {n_outputs} "

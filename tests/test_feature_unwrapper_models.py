@@ -224,7 +224,7 @@ def test_models_that_cannot_be_unwrapped():
         "Conv1d": nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU(), nn.Linear(7, 3)),
         "MultiheadAttention": nn.TransformerEncoderLayer(7, 1, 6, batch_first=True),
         "GRU": nn.Sequential(nn.GRU(7, 6), nn.Linear(6, 3)),
-        "control flow": Fork(),
+        "branches on the data": Fork(),
     }
     for name, model in unknown.items():
         with pytest.raises(TypeError, match=f"{name}.*; supported: chains and resid"):
