@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skfeat._network_checks import layer_index
 from skfeat.utils._sklearn import _check_feature_names_in, _get_container_adapter
 
 
@@ -79,12 +79,10 @@ class LayerFeatures:
 
     def _layer_index(self, layer) -> int:
         names = self.layer_names_
-        if isinstance(layer, str) and layer in names:
-            return names.index(layer)
-        is_index = isinstance(layer, Integral) and not isinstance(layer, bool)
-        if not is_index or int(layer) not in range(-len(names), len(names)):
+        at = layer_index(names, layer)
+        if at is None:
             raise ValueError(
                 f"layer must be an index of the {len(names)} unwrapped layers or one "
                 f"of their names, {names}. Got {layer!r} instead."
             )
-        return int(layer)
+        return at

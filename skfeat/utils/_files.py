@@ -23,6 +23,11 @@ def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
     path : Path
     temporary : Path
         The name that it has until then, in the same folder.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it names `path`.
     """
     try:
         with open(temporary, "wb") as file:
@@ -30,8 +35,14 @@ def replacing(path: Path, temporary: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # Nobody knows the other name.
+        if error.errno is None or error.filename != os.fspath(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
     if os.name == "posix":
         # The new name, too; some file systems do not know how.
         folder = os.open(path.parent, os.O_RDONLY)
