@@ -310,7 +310,8 @@ class SparseFeatureNetwork:
         X : array-like of shape (n, n_features_in)
             Everything is computed in its precision.
         output : int or array-like of int of shape (n,), default=None
-            Which output, of all rows or of each. ``None``: the largest of each row.
+            Which output, of all rows or of each. ``None``: the largest of each row,
+            whatever heads the outputs are of.
         inputs : bool, default=False
             Go on through `front`, to the inputs.
 
