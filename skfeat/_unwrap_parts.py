@@ -19,6 +19,7 @@ from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._sklearn import _align_api_if_sparse
+from skfeat.utils._warnings import warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -174,10 +175,11 @@ def one_each(parts, seeds, name: str, kind: type) -> list:
     return clones
 
 
-def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
+def fit_autoencoders(autoencoders, rows, contexts, n_jobs, names=None) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
-    Unless the user asks for workers, small ones share the threads that torch may use.
+    Warnings begin with the `names` of the autoencoders, if there are any. Unless the
+    user asks for workers, small ones share the threads that torch may use.
     """
     n_jobs = distributed.n_workers(n_jobs)
     fit, options = fit_part, {"n_jobs": n_jobs}
@@ -189,8 +191,10 @@ def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
                 one_thread(fit),
                 {"n_jobs": n_workers, "backend": "threading"},
             )
+    names = names or [""] * len(tasks)
     return Parallel(**options)(
-        delayed(fit)(part, rows_to_send(X), context) for part, X, context in tasks
+        delayed(fit)(part, rows_to_send(X), context, name=name)
+        for (part, X, context), name in zip(tasks, names, strict=True)
     )
 
 
@@ -201,13 +205,14 @@ def _is_small(autoencoder, n_features: int) -> bool:
     return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
 
 
-def fit_part(part, X, context, y=None):
+def fit_part(part, X, context, y=None, name=""):
     """Fit an estimator under a context of the unwrapper's callbacks.
 
-    A part that is interrupted keeps what it has; the whole shall stop there.
+    Its warnings begin with the `name` of the part. One that is interrupted keeps what
+    it has; the whole shall stop there.
     """
     X = received_rows(X)
-    with context.propagate_callback_context(part):
+    with context.propagate_callback_context(part), warnings_of(name):
         part = part.fit(X) if y is None else part.fit(X, y)
     if part._interrupted:
         raise KeyboardInterrupt

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING
 
 from sklearn.exceptions import ConvergenceWarning
+
+from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +183,7 @@ def run_epochs(
             history.losses.append(loss)
             history.stopped = bool(hooks.end(state))
     except KeyboardInterrupt:
-        warnings.warn(
+        warn(
             f"{name} was interrupted after {history.n_epochs} epochs; the weights "
             f"reached so far are kept.",
             stacklevel=4,
@@ -191,7 +192,7 @@ def run_epochs(
         history.stopped = history.interrupted = True
         return history
     if progress.falling and not may_end_falling and not is_over():
-        warnings.warn(
+        warn(
             f"{name} used its max_iter={stopping.max_iter} epochs while the loss was "
             f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
             f"max_iter will fit better.",
