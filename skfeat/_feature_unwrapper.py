@@ -6,7 +6,7 @@ from copy import copy, deepcopy
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
@@ -24,6 +24,7 @@ from skfeat._unwrap import (
     probabilities,
     to_logits,
 )
+from skfeat._unwrap_features import LayerFeatures
 from skfeat._unwrap_fit import Unwrapping
 from skfeat.adapters import (
     check_chain,
@@ -42,19 +43,27 @@ from skfeat.utils._sklearn import (
 )
 from skfeat.utils._workers import N_JOBS
 
-# Fitted attributes that not every fit has.
-_DEPENDENT = (
-    "_network",
-    "classes_",
-    "heads_",
+# All that a fit sets; not every one sets all.
+_FITTED = (
+    "autoencoders_",
+    "connectors_",
     "input_connector_",
     "output_connector_",
+    "layer_names_",
+    "classes_",
+    "heads_",
+    "n_iter_",
+    "loss_curve_",
+    "n_features_in_",
+    "feature_names_in_",
+    "_chain",
+    "_means",
+    "_undistilled",
+    "_network",
 )
 
 
-class FeatureUnwrapper(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstimator
-):
+class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     """Turn a fitted network into a sparse network of interpretable features.
 
     The activations of each hidden layer are unwrapped into sparse features by a
@@ -84,19 +93,21 @@ class FeatureUnwrapper(
         default connector with a budget of four weights an output feature.
 
     layers : list of str or None, default=None
-        Names of the hidden layers to unwrap, in any order: the names of the model's
-        linear modules, or of the activation modules after them; of a residual block,
-        the name of its module is that of the sum at its end. ``None`` means all. A
+        Names of the hidden layers to unwrap: the names of the model's linear modules,
+        or of the activation modules after them; of a residual block, the name of its
+        module is that of the sum at its end. ``None`` means all. In any order, unless
+        another parameter is a list that goes with them: then in the model's. A
         layer can be unwrapped only if everything after it depends on the input through
         it alone, which is not so inside a residual block or one of several heads.
 
     n_nonzero_coefs : int, list of int or None, default=None
         Budget of nonzero weights for each connector, a list with those of the ends
         first and last where these are connected. ``None`` leaves it to the connectors.
+        A single unwrapped layer has none but at connected ends.
 
     shared_budget : bool, default=False
-        Take the sum of the budgets as that of the whole network: distillation shares
-        it among the connectors where it helps most.
+        Take the sum of the budgets as that of the whole network: distillation, which
+        it needs, shares it among the connectors where it helps most.
 
     connect_input : bool, default=False
         Compute the first features from the model's inputs by a connector, in place of
@@ -146,7 +157,9 @@ class FeatureUnwrapper(
     ----------
     autoencoders_ : list of SparseAutoencoder
         Fitted, one for each unwrapped layer. The last has the decoder that
-        distillation has trained; its codes are those of its fit.
+        distillation has trained; its codes are those of its fit. As it was fitted it
+        is that of the same unwrapper with ``distill=False`` and the same
+        `random_state`, an int.
 
     connectors_ : list of FeatureConnector
         Fitted, one for each pair of consecutive unwrapped layers.
@@ -282,13 +295,39 @@ class FeatureUnwrapper(
         TypeError
             If the model is not one that can be unwrapped.
         ValueError
-            If a parameter or X does not fit the model.
+            If a parameter or X does not fit the model. A fit that is refused before it
+            trains leaves the one before as it was; one that fails later, nothing.
         """
         data = {"X": X, "y": y, "metadata": None}
+        before = self._without_fit()
+        try:
+            X, job = self._checked(X, y)
+        except BaseException:
+            self._without_fit()
+            self.__dict__.update(before)
+            raise
+        del before  # it would hold its memory
+        try:
+            context = self._init_callback_context(max_subtasks=job.n_tasks)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            job.run(X, context, data)
+            for name, value in job.fitted().items():
+                setattr(self, name, value)
+        except BaseException:
+            self._without_fit()
+            raise
+        context.call_on_fit_task_end(estimator=self, **data)
+        return self
+
+    def _without_fit(self) -> dict:
+        """Take the fitted attributes off, and return them."""
+        own = self.__dict__
+        return {name: own.pop(name) for name in _FITTED if name in own}
+
+    def _checked(self, X, y):
+        """Return the rows and the fit to be run on them, or say what is wrong."""
         X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
         check_consistent_length(X, y)
-        for name in _DEPENDENT:
-            self.__dict__.pop(name, None)
         chain = read_chain(self.model, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
         check_chain(chain, self.model, X)
@@ -297,14 +336,7 @@ class FeatureUnwrapper(
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
-        job = Unwrapping(self, chain, classes)
-        context = self._init_callback_context(max_subtasks=job.n_tasks)
-        context.call_on_fit_task_begin(estimator=self, **data)
-        job.run(X, context, data)
-        for name, value in job.fitted().items():
-            setattr(self, name, value)
-        context.call_on_fit_task_end(estimator=self, **data)
-        return self
+        return X, Unwrapping(self, chain, classes)
 
     def predict(self, X):
         """Predict with the network of features.
@@ -355,38 +387,6 @@ class FeatureUnwrapper(
             return logits[:, 1] - logits[:, 0]
         return logits.ravel() if logits.shape[1] == 1 else logits
 
-    def transform(self, X, layer=-1):
-        """Compute the features of one layer as the network computes them.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-            Inputs of the model.
-        layer : int or str, default=-1
-            Index among the unwrapped layers, or a name in `layer_names_`.
-
-        Returns
-        -------
-        ndarray of shape (n, m)
-
-        Raises
-        ------
-        ValueError
-            If there is no such layer.
-        """
-        X = self._validate(X)
-        names = self.layer_names_
-        if isinstance(layer, str) and layer in names:
-            layer = names.index(layer)
-        if not isinstance(layer, Integral) or int(layer) not in range(
-            -len(names), len(names)
-        ):
-            raise ValueError(
-                f"layer must be an index of the {len(names)} unwrapped layers or one "
-                f"of their names, {names}. Got {layer!r} instead."
-            )
-        return self._network.features(X)[layer]
-
     def score(self, X, y=None):
         """Score the network on rows: against labels, or against the model itself.
 
@@ -424,7 +424,10 @@ class FeatureUnwrapper(
         -------
         Report
             A Bunch of columns that ``pandas.DataFrame`` takes and that prints as a
-            table; see :class:`skfeat.unwrap_report.Report` for its columns.
+            table; see :class:`skfeat.unwrap_report.Report` for its columns. The row of
+            the last layer is of its autoencoder as fitted, before distillation moved
+            the decoder: ``distill=False`` with the same `random_state`, an int, gives
+            it.
         """
         rows = self._validate(X)
         model = self._model_outputs(X)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skfeat import _network_run
-from skfeat._network_checks import as_rows
+from skfeat._network_checks import as_rows, layer_index
 
 if TYPE_CHECKING:
     from skfeat.network import SparseFeatureNetwork
@@ -117,21 +117,21 @@ def _entries(features: Any) -> list:
 
 def _layer(network: SparseFeatureNetwork, layer: Any) -> int:
     names = network.layer_names_
-    if isinstance(layer, str) and layer in names:
-        return names.index(layer)
-    if isinstance(layer, Integral) and int(layer) in range(-len(names), len(names)):
-        return range(len(names))[int(layer)]
-    raise ValueError(
-        f"features must be of the layers {names}, by name or position. Got the layer "
-        f"{layer!r} instead."
-    )
+    at = layer_index(names, layer)
+    if at is None:
+        raise ValueError(
+            f"features must be of the layers {names}, by name or position. Got the "
+            f"layer {layer!r} instead."
+        )
+    return at
 
 
 def _index(network: SparseFeatureNetwork, layer: int, feature: Any) -> int:
     names, m = network.feature_names_[layer], network.n_components_[layer]
     if isinstance(feature, str) and names.count(feature) == 1:
         return names.index(feature)
-    if isinstance(feature, Integral) and 0 <= int(feature) < m:
+    is_index = isinstance(feature, Integral) and not isinstance(feature, bool)
+    if is_index and 0 <= int(feature) < m:
         return int(feature)
     raise ValueError(
         f"features of the layer {network.layer_names_[layer]!r} must be indices from 0 "

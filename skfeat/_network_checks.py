@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,16 @@ def as_names(what: str, names: Any) -> list[str]:
     if not is_list or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{what} must be a list of strings, got {names!r}.")
     return [str(name) for name in names]
+
+
+def layer_index(names: list[str], layer: Any) -> int | None:
+    """Find a layer by its name or its position, from the end if negative."""
+    if isinstance(layer, str):
+        return names.index(layer) if layer in names else None
+    is_index = isinstance(layer, Integral) and not isinstance(layer, bool)
+    if not is_index or int(layer) not in range(-len(names), len(names)):
+        return None
+    return range(len(names))[int(layer)]
 
 
 def as_links(links: Any) -> list[str]:

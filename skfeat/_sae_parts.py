@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 from numbers import Integral
 
@@ -14,6 +13,7 @@ from skfeat.solvers._sae import NOTHING_LEFT, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._rows import row_blocks, rows_at
 from skfeat.utils._sklearn import _check_sample_weight
+from skfeat.utils._warnings import warn
 
 ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
 # The last one written is the one that says "fitted".
@@ -82,14 +82,14 @@ def warn_of_a_poor_fit(sae) -> None:
     """Warn of what a fit has left behind that its user did not ask for."""
     m = sae.feature_density_.shape[0]
     if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > NOTHING_LEFT:
-        warnings.warn(
+        warn(
             f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
             f"last epoch. Fewer n_components, a larger k, more epochs (max_iter) or a "
             f"lower learning_rate_init leave fewer.",
             stacklevel=4,
         )
     if sae.l0 is not None and abs(sae.l0_ / sae.l0 - 1) > 0.2:
-        warnings.warn(
+        warn(
             f"{sae.l0_:.3g} features are active a row, not l0={sae.l0:g}; more epochs "
             f"(max_iter) or another alpha to start from come nearer.",
             ConvergenceWarning,
@@ -102,7 +102,7 @@ def warn_of_a_long_mean(X, sample_weight) -> None:
     unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
     ratio = np.linalg.norm(unit.mean) / (unit.scale * np.sqrt(X.shape[1]))
     if ratio > 1:
-        warnings.warn(
+        warn(
             f"The mean of X is {ratio:.1f} times as long as rows deviate from it; "
             f"without centring most features will end up dead. Set center=True.",
             stacklevel=5,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from inspect import signature
 from math import ceil
 from numbers import Integral, Real
@@ -48,6 +47,7 @@ from skfeat.utils._sklearn import (
     check_same_namespace,
 )
 from skfeat.utils._torch import draw_seed, n_batches, resolve_device
+from skfeat.utils._warnings import warn
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2000
@@ -752,7 +752,7 @@ class SparseAutoencoder(
         if top_k and self.k > settings.n_components:
             default_k = signature(type(self)).parameters["k"].default
             if self.k != default_k:
-                warnings.warn(
+                warn(
                     f"k={self.k} is larger than n_components={settings.n_components} "
                     f"and is clipped to it: every feature may be active at once.",
                     stacklevel=4,

@@ -146,6 +146,13 @@ def refusal(what: str) -> TypeError:
     return TypeError(f"FeatureUnwrapper cannot unwrap {what}; {SUPPORTED}.")
 
 
+def refuse_convolutions(root: nn.Module) -> None:
+    """Raise the error that names the first convolution of a model, if it has any."""
+    for name, module in root.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            raise refusal(f"layer {name!r} ({type(module).__name__})")
+
+
 def uninitialised(name: str) -> ValueError:
     """Make the error that says that a lazy layer has no weights yet."""
     return ValueError(
@@ -332,4 +339,6 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
             return Op("", width=1 if one else None)
         case "squeeze" if arguments.get("dim") in (None, 1, -1):
             return Op("")
+        case "softmax" | "log_softmax" | "glu":
+            raise refusal(f"{what} with dim={arguments.get('dim')}")
     raise refusal(what)

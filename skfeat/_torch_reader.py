@@ -12,7 +12,15 @@ from torch import nn
 
 from skfeat._chain_steps import Step, map_arrays, output_width
 from skfeat._torch_graph import read_graph
-from skfeat._torch_ops import Op, known, leaves, module_op, refusal, uninitialised
+from skfeat._torch_ops import (
+    Op,
+    known,
+    leaves,
+    module_op,
+    refusal,
+    refuse_convolutions,
+    uninitialised,
+)
 from skfeat._torch_trace import trace
 from skfeat.chain import Chain, merge_scales
 
@@ -23,7 +31,12 @@ def read_operations(root: nn.Module) -> tuple[list[Op], list[str]]:
     # forwards.
     found = list(leaves(root))
     if not all(map(known, found)):
-        return read_graph(root, *trace(root))
+        try:
+            return read_graph(root, *trace(root))
+        except TypeError:
+            # They stand behind reshapes, which would be what is refused.
+            refuse_convolutions(root)
+            raise
     paths = {module: path for path, module in root.named_modules()}
     return [module_op(leaf, paths[leaf]) for leaf in found], []
 

@@ -84,11 +84,19 @@ def trace(root: nn.Module) -> tuple[torch.fx.Graph, dict[torch.fx.Node, torch.Te
     try:
         with kept_attributes(root), kept_buffers(root):
             return tracer.trace(root), tracer.tensors
+    except torch.fx.proxy.TraceError as error:
+        if "control flow" not in str(error):
+            raise _untraceable(root, str(error)) from error
+        raise _untraceable(root, "its forward branches on the data") from error
     except Exception as error:  # a user's forward may raise anything
-        raise TypeError(
-            f"FeatureUnwrapper cannot follow the forward of {type(root).__name__} "
-            f"({str(error).partition(chr(10))[0]}); {SUPPORTED}."
-        ) from error
+        raise _untraceable(root, str(error)) from error
+
+
+def _untraceable(root: nn.Module, why: str) -> TypeError:
+    return TypeError(
+        f"FeatureUnwrapper cannot follow the forward of {type(root).__name__} "
+        f"({why.partition(chr(10))[0]}); {SUPPORTED}."
+    )
 
 
 @contextmanager

@@ -107,6 +107,12 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
             )
         check_classification_targets(y)
     if model_classes is not None:
+        if len(model_classes) == 1:
+            (label,) = np.asarray(model_classes).tolist()
+            raise ValueError(
+                f"model was fitted on rows of a single class, {label!r}, and tells "
+                f"nothing apart; fit it on rows of two classes or more."
+            )
         if len(model_classes) != n_classes:
             raise ValueError(
                 f"model has classes_ of {len(model_classes)} labels, but {n_outputs} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -19,6 +20,7 @@ from skfeat._unwrap import (
 )
 from skfeat._unwrap_parts import (
     Ends,
+    check_budget_is_used,
     default_budget,
     fit_autoencoders,
     fit_part,
@@ -59,7 +61,12 @@ class Unwrapping:
         self.params = params
         self.chain = chain
         self.classes = classes
-        self.layers = pick_layers(chain, params.layers)
+        lists = [
+            name
+            for name in ("autoencoder", "connector", "n_nonzero_coefs")
+            if isinstance(getattr(params, name), list | tuple | np.ndarray)
+        ]
+        self.layers = pick_layers(chain, params.layers, lists)
         self.ends = Ends(bool(params.connect_input), bool(params.connect_output))
         n_layers = len(self.layers)
         n_connectors = n_layers - 1 + sum(self.ends)
@@ -81,6 +88,7 @@ class Unwrapping:
         )
         self.ends.prepare(self.connectors)
         self.budgets = one_budget_each(params.n_nonzero_coefs, n_connectors)
+        check_budget_is_used(params, n_connectors)
         self.device = resolve_device(params.device)
         self.losses: list[float] = []
 
@@ -153,9 +161,19 @@ class Unwrapping:
             for layer in self.layers
         ]
 
-    def _say(self, kind, index, text) -> None:
+    def _say(self, name, text) -> None:
         if self.params.verbose:
-            print(f"[FeatureUnwrapper] {kind} {index}: {text}")
+            print(f"[FeatureUnwrapper] {name}: {text}")
+
+    def _names(self) -> tuple[list[str], list[str]]:
+        """Return what to call each autoencoder, and each connector."""
+        layers = [layer.name for layer in self.layers]
+        ends = ["the inputs"] * self.ends.input, ["the outputs"] * self.ends.output
+        between = pairwise([*ends[0], *map(repr, layers), *ends[1]])
+        return (
+            [f"autoencoder of {name!r}" for name in layers],
+            [f"connector from {before} to {after}" for before, after in between],
+        )
 
     def _open(self, name, **kwargs):
         """Open a task that callbacks see."""
@@ -167,16 +185,17 @@ class Unwrapping:
         context.call_on_fit_task_end(estimator=self.params, **self.data)
 
     def _fit_autoencoders(self, activations) -> None:
+        names, _ = self._names()
         contexts = [self._open("autoencoder") for _ in self.autoencoders]
         # Workers get the activations of their layer and nothing of the model.
         self.autoencoders = fit_autoencoders(
-            self.autoencoders, activations, contexts, self.params.n_jobs
+            self.autoencoders, activations, contexts, self.params.n_jobs, names
         )
         for index, context in enumerate(contexts):
             self._close(context)
             if self.params.verbose:
                 score = self.autoencoders[index].score(activations[index])
-                self._say("autoencoder", index, f"R2 {score:.6g}")
+                self._say(names[index], f"R2 {score:.6g}")
 
     def _fit_connectors(self, features) -> None:
         """Fit each connector on the features that the ones before it compute.
@@ -188,6 +207,7 @@ class Unwrapping:
         """
         params, budgets = self.params, self.budgets
         starts = params.connector is None and params.distill
+        _, names = self._names()
         inputs = features[0]
         ends = self.ends.mark(len(self.connectors))
         for index, (connector, targets, at_end) in enumerate(
@@ -207,14 +227,14 @@ class Unwrapping:
             link = connector.link
             if starts:
                 connector.set_params(link="identity")
-            connector = fit_part(connector, inputs, context, targets)
+            connector = fit_part(connector, inputs, context, targets, name=names[index])
             connector.set_params(link=link)
             self._close(context)
             inputs = connector.predict(inputs).reshape(len(inputs), -1)
             if params.verbose:
                 score = 1 - fvu(targets, inputs)
                 weights = f"{connector.coef_.nnz} nonzero weights"
-                self._say("connector", index, f"{weights}, R2 {score:.6g}")
+                self._say(names[index], f"{weights}, R2 {score:.6g}")
 
     def _distill(self, features, hidden, outputs) -> None:
         """Train the connectors together, and with them the last decoder."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 from math import prod
 from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
 from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import clone
@@ -17,6 +19,7 @@ from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._sklearn import _align_api_if_sparse
+from skfeat.utils._warnings import warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -61,13 +64,14 @@ def default_budget(n_outputs: int, at_end: bool) -> int:
     return (_WEIGHTS_AT_ENDS if at_end else _WEIGHTS_PER_FEATURE) * n_outputs
 
 
-def pick_layers(chain, names) -> list:
+def pick_layers(chain, names, lists=()) -> list:
     """Return the hidden layers of a chain that are named, first to last; all for None.
 
     Raises
     ------
     ValueError
-        If there is no layer of a name.
+        If there is no layer of a name, or if names are not in the order of the model,
+        or one twice, beside one of the `lists`: parameters with an entry a layer.
     """
     if names is None:
         return list(chain.hidden)
@@ -82,8 +86,15 @@ def pick_layers(chain, names) -> list:
             f"The 'layers' parameter must name hidden layers of the model: "
             f"{[layer.name for layer in chain.hidden]}. Got {list(names)} instead.{why}"
         )
-    chosen = {named[name] for name in names}
-    return [layer for layer in chain.hidden if layer in chosen]
+    asked = [named[name] for name in names]
+    chosen = [layer for layer in chain.hidden if layer in asked]
+    if lists and asked != chosen:
+        raise ValueError(
+            f"The 'layers' parameter must name each layer once, in the order of the "
+            f"model, where {lists[0]!r} is a list that goes with them: "
+            f"{[layer.name for layer in chosen]}. Got {list(names)} instead."
+        )
+    return chosen
 
 
 def one_budget_each(budget, n_connectors: int) -> list[int | None]:
@@ -94,21 +105,48 @@ def one_budget_each(budget, n_connectors: int) -> list[int | None]:
     ValueError
         If a list has not one entry for each.
     """
-    if budget is None or isinstance(budget, Integral):
+    is_bool = isinstance(budget, bool)
+    if budget is None or (isinstance(budget, Integral) and not is_bool):
         return [None if budget is None else int(budget)] * n_connectors
-    valid = all(
+    valid = not is_bool and all(
         part is None
         or (
             isinstance(part, Integral) and not isinstance(part, bool) and int(part) >= 0
         )
         for part in budget
     )
-    if len(budget) != n_connectors or not valid:
+    if not valid or len(budget) != n_connectors:
         raise ValueError(
             f"The 'n_nonzero_coefs' parameter must be an int of at least 0 or a list "
             f"of one for each of the {n_connectors} connectors. Got {budget!r} instead."
         )
     return [None if part is None else int(part) for part in budget]
+
+
+def check_budget_is_used(params, n_connectors: int) -> None:
+    """Refuse a shared budget that nothing shares; warn of one without a connector.
+
+    Raises
+    ------
+    ValueError
+        If a budget is to be shared without distillation.
+    """
+    if params.shared_budget and not params.distill:
+        raise ValueError(
+            "shared_budget=True needs distill=True: it is distillation that shares the "
+            "budget among the connectors."
+        )
+    if n_connectors:
+        return
+    given = params.n_nonzero_coefs is not None and np.size(params.n_nonzero_coefs) > 0
+    asked = [f"n_nonzero_coefs={params.n_nonzero_coefs!r}"] * given
+    asked += ["shared_budget=True"] * bool(params.shared_budget)
+    if asked:
+        warnings.warn(
+            f"{' and '.join(asked)} changes nothing: a single unwrapped layer has no "
+            f"connector, unless connect_input or connect_output adds one.",
+            stacklevel=6,
+        )
 
 
 def one_each(parts, seeds, name: str, kind: type) -> list:
@@ -151,10 +189,11 @@ def refuse_lost_checkpoints(random_state, autoencoders) -> None:
             )
 
 
-def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
+def fit_autoencoders(autoencoders, rows, contexts, n_jobs, names=None) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
-    Unless the user asks for workers, small ones share the threads that torch may use.
+    Warnings begin with the `names` of the autoencoders, if there are any. Unless the
+    user asks for workers, small ones share the threads that torch may use.
     """
     tasks = list(zip(autoencoders, rows, contexts, strict=True))
     n_jobs = distributed.n_workers(n_jobs)
@@ -168,8 +207,10 @@ def fit_autoencoders(autoencoders, rows, contexts, n_jobs) -> list:
                 one_thread(fit),
                 {"n_jobs": n_workers, "backend": "threading"},
             )
+    names = names or [""] * len(tasks)
     return Parallel(**options)(
-        delayed(fit)(part, rows_to_send(X), context) for part, X, context in tasks
+        delayed(fit)(part, rows_to_send(X), context, name=name)
+        for (part, X, context), name in zip(tasks, names, strict=True)
     )
 
 
@@ -180,13 +221,14 @@ def _is_small(autoencoder, n_features: int) -> bool:
     return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
 
 
-def fit_part(part, X, context, y=None):
+def fit_part(part, X, context, y=None, name=""):
     """Fit an estimator under a context of the unwrapper's callbacks.
 
-    A part that is interrupted keeps what it has; the whole shall stop there.
+    Its warnings begin with the `name` of the part. One that is interrupted keeps what
+    it has; the whole shall stop there.
     """
     X = received_rows(X)
-    with context.propagate_callback_context(part):
+    with context.propagate_callback_context(part), warnings_of(name):
         part = part.fit(X) if y is None else part.fit(X, y)
     if part._interrupted:
         raise KeyboardInterrupt

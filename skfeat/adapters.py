@@ -15,6 +15,7 @@ import torch
 from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -75,9 +76,10 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
             chain = module_chain(module, n_features)
     if not chain.hidden:
         raise ValueError(
-            f"{type(model).__name__} has no hidden layer to unwrap: a hidden layer is "
-            "a Linear followed by an activation, or a residual block, before the last "
-            f"Linear or block{f'; {WHY_NOT_INNER}' if chain.inner_names else ''}."
+            f"{type(model).__name__} has no hidden layer to unwrap; it needs at least "
+            "one: a Linear followed by an activation, or a residual block, before the "
+            "last Linear or block (hidden_layer_sizes=(n,) of a scikit-learn MLP)"
+            f"{f'; {WHY_NOT_INNER}' if chain.inner_names else ''}."
         )
     if n_features not in (None, chain.n_features_in):
         raise ValueError(
@@ -285,6 +287,11 @@ def _thawed(model: Any) -> Any:
 
 
 def _module_of(model: Any) -> nn.Module:
+    if isinstance(model, Pipeline):
+        raise TypeError(
+            "model is a Pipeline; unwrap its last step and put the unwrapper in its "
+            "place: Pipeline([..., FeatureUnwrapper(pipe[-1])])."
+        )
     if not isinstance(model, nn.Module):
         module = getattr(model, "module_", None)
         if module is None and hasattr(model, "module") and hasattr(model, "initialize"):

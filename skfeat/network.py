@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from skfeat._network_checks import (
     as_links,
     as_names,
     as_rows,
+    layer_index,
 )
 from skfeat._network_compact import compacted, n_decoder_multiply_adds
 from skfeat._network_graph import make_graph
@@ -268,34 +268,32 @@ class SparseFeatureNetwork:
                 whole[rows] = part
         return features
 
-    def raw_from_features(self, F: Any, layer: int = 0) -> np.ndarray:
+    def raw_from_features(self, F: Any, layer: int | str = 0) -> np.ndarray:
         """Continue from the features of one layer, changed at will, to the outputs.
 
         Parameters
         ----------
         F : array-like or sparse array of shape (n, m_layer)
-        layer : int, default=0
-            Position of the layer; -1 is the last.
+        layer : int or str, default=0
+            Position of the layer, -1 is the last; or a name in `layer_names_`.
 
         Returns
         -------
         outputs : ndarray of shape (n, n_outputs)
         """
-        n_layers = len(self.layer_names_)
-        if not isinstance(layer, Integral) or int(layer) not in range(
-            -n_layers, n_layers
-        ):
+        names = self.layer_names_
+        at = layer_index(names, layer)
+        if at is None:
             raise ValueError(
-                f"layer must be an int from {-n_layers} to {n_layers - 1}. Got "
-                f"{layer!r} instead."
+                f"layer must be an int from {-len(names)} to {len(names) - 1} or one "
+                f"of the names {names}. Got {layer!r} instead."
             )
-        layer = range(n_layers)[layer]
-        whose = f"layer {self.layer_names_[layer]!r} of {type(self).__name__}"
-        F = as_rows("F", F, self.n_components_[layer], whose, accept_sparse=True)
+        whose = f"layer {names[at]!r} of {type(self).__name__}"
+        F = as_rows("F", F, self.n_components_[at], whose, accept_sparse=True)
         outputs = np.empty((F.shape[0], self.n_outputs_), F.dtype)
         for rows in _network_run.blocks(self, F.shape[0]):
             block = F[rows].toarray() if sparse.issparse(F) else F[rows]
-            last = _network_run.connect(self, block, layer)[-1]
+            last = _network_run.connect(self, block, at)[-1]
             outputs[rows] = _network_run.finish(self, last)
         return outputs
 
@@ -312,7 +310,8 @@ class SparseFeatureNetwork:
         X : array-like of shape (n, n_features_in)
             Everything is computed in its precision.
         output : int or array-like of int of shape (n,), default=None
-            Which output, of all rows or of each. ``None``: the largest of each row.
+            Which output, of all rows or of each. ``None``: the largest of each row,
+            whatever heads the outputs are of.
         inputs : bool, default=False
             Go on through `front`, to the inputs.
 

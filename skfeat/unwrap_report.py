@@ -25,7 +25,7 @@ _TITLES = {
     "agreement": "agree",
     "kl": "KL",
 }
-_COLUMNS = [*_TITLES, "score_model", "score_floor"]
+_COLUMNS = [*_TITLES, "decoder", "score_model", "score_floor"]
 _COLUMNS += ["multiply_adds", "multiply_adds_model"]
 
 
@@ -76,6 +76,13 @@ class Report(Bunch):
     kl : list of float
         With what `score` is of: mean divergence from the model's distribution, in
         nats; of classifiers only.
+    decoder : list of {"fitted", "distilled"}
+        Whose decoder `fvu` and, in the rows of layers, `score`, `agreement` and `kl`
+        are of: the one that the autoencoder was fitted with, or the one that
+        distillation has made of it, as the network and ``autoencoders_[-1]`` have it.
+        The row of the last layer is of the fitted one, which is the
+        ``autoencoders_[-1]`` of the same unwrapper with ``distill=False`` and the same
+        `random_state`, an int.
     score_model, score_floor : list of float
         Of the model itself, and of the model with its last unwrapped layer replaced by
         its mean over the rows that were fitted (mean ablation).
@@ -123,7 +130,14 @@ class Report(Bunch):
             f"multiply-adds a row {text['multiply_adds']}, of the model "
             f"{text['multiply_adds_model']}"
         )
-        return [scores, costs]
+        if whole["decoder"] == "fitted":
+            return [scores, costs]
+        layer = self["layer"][-2]
+        decoder = (
+            f"row {layer}: the autoencoder as fitted; distillation has moved the "
+            f"decoder of autoencoders_[-1]"
+        )
+        return [scores, costs, decoder]
 
 
 def make_report(unwrapper, X, model_logits, labels) -> Report:
@@ -178,6 +192,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             "l0": metrics.l0(codes),
             "n_dead": metrics.n_dead(codes),
             "fvu": metrics.fvu(activations[index], decoded),
+            "decoder": "fitted",
             "score": score_of(logits),
             "score_up_to": score_of(chain.forward(own_decoded, layer.stop, stop)),
             **fidelity_of(logits),
@@ -210,6 +225,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             "l0": sum(metrics.l0(features) for features in own_features),
             "n_dead": sum(metrics.n_dead(features) for features in own_features),
             "fvu": metrics.fvu(activations[-1], own_decoded),
+            "decoder": "distilled" if _moved(unwrapper) else "fitted",
             "n_weights": sum(network.n_weights_)
             + (network.n_weights_in_ or 0)
             + (network.n_weights_out_ or 0),
@@ -224,6 +240,12 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     return Report(
         **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS}
     )
+
+
+def _moved(unwrapper) -> bool:
+    """Tell whether distillation has trained the last decoder."""
+    fitted, own = unwrapper._undistilled[-1], unwrapper.autoencoders_[-1]
+    return own.components_ is not fitted.components_
 
 
 def _is_nan(value) -> bool:

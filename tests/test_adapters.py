@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from test_torch_reader import (
     MODELS,
     SEQUENTIAL,
@@ -18,6 +20,7 @@ from test_torch_reader import (
 )
 from torch import nn
 
+from skfeat import FeatureUnwrapper
 from skfeat.adapters import (
     check_chain,
     frozen_model,
@@ -27,6 +30,32 @@ from skfeat.adapters import (
     read_chain,
 )
 from skfeat.chain import Chain
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_pipeline_is_told_where_the_unwrapper_belongs():
+    pipe = Pipeline([("scale", StandardScaler()), ("mlp", MLPClassifier((3,)))])
+    place = (
+        r"put the unwrapper in its place: Pipeline\(\[\.\.\., FeatureUnw.*\(pipe\[-1\]"
+    )
+    with pytest.raises(TypeError, match=place):
+        read_chain(pipe)
+    rows = np.random.default_rng(0).normal(size=(9, 2))
+    with pytest.raises(TypeError, match=place):
+        FeatureUnwrapper(pipe.fit(rows, np.arange(9) % 3)).fit(rows)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_models_with_nothing_to_unwrap_say_why():
+    rows = np.random.default_rng(0).normal(size=(9, 2))
+    flat = MLPClassifier((), max_iter=2).fit(rows, np.arange(9) % 3)
+    with pytest.raises(
+        ValueError, match=r"it needs at least one: .*hidden_layer_sizes="
+    ):
+        read_chain(flat)
+    single = MLPClassifier((3,), max_iter=2).fit(rows, np.full(9, "a"))
+    with pytest.raises(ValueError, match="fitted on rows of a single class, 'a', and"):
+        FeatureUnwrapper(single).fit(rows)
 
 
 @pytest.mark.parametrize("name", ["relu", "blocks"])

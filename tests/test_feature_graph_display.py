@@ -338,6 +338,35 @@ def test_from_estimator_takes_names_from_the_model():
     assert display.node_names[-1] == ["no", "maybe", "yes", "never"]
 
 
+@pytest.mark.parametrize(
+    ("heads", "names"),
+    [
+        ({"cls": 3, "value": 1}, ["cls[0]", "cls[1]", "cls[2]", "value"]),
+        ({"0": 1, "1.a": 3}, ["head 0", "1.a[0]", "1.a[1]", "1.a[2]"]),
+    ],
+)
+def test_outputs_of_heads_have_their_names(heads, names):
+    class Unwrapper(BaseEstimator):
+        def fit(self):
+            stops = np.cumsum([*heads.values()]).tolist()
+            starts = [0, *stops[:-1]]
+            slices = map(slice, starts, stops)
+            self.heads_ = dict(zip(heads, slices, strict=True))
+            return self
+
+        def network(self):
+            return NETWORK
+
+    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(), X)
+    assert display.node_names[-1] == names
+    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(), X[0], output=2)
+    assert display.value_name == f"contribution to {names[2]}"
+    display = FeatureGraphDisplay.from_estimator(
+        Unwrapper().fit(), X, output_names=list("abcd")
+    )
+    assert display.node_names[-1] == list("abcd")
+
+
 def test_one_logit_is_that_of_the_second_class():
     class Unwrapper(BaseEstimator):
         def fit(self):

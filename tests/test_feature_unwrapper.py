@@ -1,6 +1,7 @@
 """The contract of FeatureUnwrapper: parameters, attributes, validation, methods."""
 
 import time
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -291,7 +292,35 @@ def test_says_nothing_unless_asked(capsys):
     assert capsys.readouterr() == ("", "")
     unwrapper(verbose=1).fit(X)
     lines = capsys.readouterr().out.splitlines()
-    assert sum(" autoencoder " in line for line in lines) == 3
-    assert sum(" connector " in line for line in lines) == 2
+    parts = [f"autoencoder of '{name}'" for name in "024"]
+    parts += ["connector from '0' to '2'", "connector from '2' to '4'"]
+    found = [line.removeprefix("[FeatureUnwrapper] ") for line in lines[:5]]
+    assert [line.partition(": ")[0] for line in found] == parts
     assert sum(" epoch " in line for line in lines) == 6
     assert len(lines) == 11
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1])
+def test_warnings_name_the_part(n_jobs):
+    few = {"connect_input": True, "connect_output": True, "n_jobs": n_jobs}
+    est = unwrapper(
+        mlp(7, 6, 5, 3),
+        autoencoder=SparseAutoencoder(8, k=20, max_iter=1),
+        connector=FeatureConnector(solver="full_batch", max_iter=2, tol=0.0),
+        n_nonzero_coefs=None,
+        **few,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        est.fit(X)
+    parts = {str(w.message).partition(": ")[0] for w in caught}
+    assert {"autoencoder of '0'", "autoencoder of '2'"} <= parts
+    connectors = {
+        "connector from the inputs to '0'",
+        "connector from '0' to '2'",
+        "connector from '2' to the outputs",
+    }
+    assert parts & connectors
+    assert parts <= {"autoencoder of '0'", "autoencoder of '2'", *connectors}
+    with pytest.warns(UserWarning, match=r"^k=20 is larger than n_components=8"):
+        SparseAutoencoder(8, k=20, max_iter=2).fit(X)

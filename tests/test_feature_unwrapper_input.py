@@ -16,6 +16,7 @@ from test_feature_unwrapper import (
 )
 
 from skfeat import SparseAutoencoder
+from skfeat._feature_unwrapper import _FITTED
 
 pytestmark = [
     pytest.mark.usefixtures("few_updates"),
@@ -79,6 +80,7 @@ def test_failed_fit_leaves_it_unfitted():
     est.set_params(autoencoder__learning_rate_init=1e300)
     with pytest.raises(ValueError, match="non-finite"):
         est.fit(X)
+    assert not [name for name in vars(est) if name in _FITTED]
     with pytest.raises(NotFittedError):
         est.predict(X)
 
@@ -181,3 +183,41 @@ def test_budgets_may_be_an_array():
     assert est.network().n_weights_ == [20, 30]
     with pytest.raises(ValueError, match="'n_nonzero_coefs' parameter must be an int"):
         unwrapper(n_nonzero_coefs=[True, 20]).fit(X)
+
+
+def _refused_fits():
+    pd = pytest.importorskip("pandas")
+    wide = pd.DataFrame(np.ones((60, 9)), columns=list("abcdefghi"))
+    other = pd.DataFrame(X, columns=list("tuvwxyz"))
+    yield {"X": wide}, {}
+    yield {"X": np.ones((60, 9))}, {}
+    yield {"X": other, "y": np.full(60, "nope")}, {}
+    yield {"X": other}, {"layers": ["nope"]}
+    yield {"X": other}, {"device": "nope"}
+    yield {"X": other}, {"faithfulness": -1}
+
+
+def test_a_refused_fit_leaves_the_one_before():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcdefg"))
+    est = unwrapper().fit(frame, np.arange(60) % 3)
+    before = {k: v for k, v in vars(est).items() if k not in est.get_params()}
+    expected = est.predict_proba(frame)
+    params = est.get_params(deep=False)
+    for data, changes in _refused_fits():
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
+            est.set_params(**changes).fit(**data)
+        est.set_params(**params)
+        after = {k: v for k, v in vars(est).items() if k not in params}
+        assert after.keys() == before.keys()
+        assert all(after[name] is before[name] for name in before)
+        np.testing.assert_array_equal(est.predict_proba(frame), expected)
+
+
+def test_a_first_fit_that_fails_leaves_nothing():
+    part = SparseAutoencoder(8, k=3, learning_rate_init=1e300)
+    for data, changes in [*_refused_fits(), ({"X": X}, {"autoencoder": part})]:
+        est = unwrapper(**changes)
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
+            est.fit(**data)
+        assert not [name for name in vars(est) if name in _FITTED]

@@ -74,7 +74,9 @@ def test_two_outputs_decide_by_their_difference():
 def test_regression_keeps_the_head(head):
     n_outputs = 1 if isinstance(head, nn.Sigmoid) else 3
     model = mlp(7, 12, n_outputs, head=[head])
-    est = unwrapper(model, task="regression", autoencoder=EXACT).fit(X)
+    est = unwrapper(
+        model, task="regression", autoencoder=EXACT, n_nonzero_coefs=None
+    ).fit(X)
     expected = model_outputs(model)
     values = est.predict(X).reshape(60, -1)
     assert ((values >= 0) & (values <= 1)).all()
@@ -114,7 +116,7 @@ def test_mlp_regressor(n_outputs):
 def test_several_labels_at_once_are_refused():
     y = (X[:, :3] > 0).astype(int)
     model = MLPClassifier((6, 5), max_iter=20, random_state=0).fit(X, y)
-    for several in (model, mlp(7, 6, 3, head=[nn.Sigmoid()])):
+    for several in (model, mlp(7, 6, 5, 3, head=[nn.Sigmoid()])):
         with pytest.raises(ValueError, match=r"several labels at once \(3 outputs"):
             unwrapper(several).fit(X)
         est = unwrapper(several, task="regression").fit(X)
@@ -222,7 +224,7 @@ def test_models_that_cannot_be_unwrapped():
         "Conv1d": nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU(), nn.Linear(7, 3)),
         "MultiheadAttention": nn.TransformerEncoderLayer(7, 1, 6, batch_first=True),
         "GRU": nn.Sequential(nn.GRU(7, 6), nn.Linear(6, 3)),
-        "control flow": Fork(),
+        "branches on the data": Fork(),
     }
     for name, model in unknown.items():
         with pytest.raises(TypeError, match=f"{name}.*; supported: chains and resid"):
@@ -242,7 +244,7 @@ def test_layers_by_any_name():
         found = unwrapper(layers=names).fit(X)
         assert found.layer_names_ == ["0", "4"]
         np.testing.assert_array_equal(found.predict(X), expected.predict(X))
-    one = unwrapper(layers=["2"]).fit(X)
+    one = unwrapper(layers=["2"], n_nonzero_coefs=None).fit(X)
     assert (one.connectors_, one.n_iter_, one.loss_curve_) == ([], 0, [])
     assert one.network().n_weights_ == []
     assert 0 <= one.score(X) <= 1
@@ -288,7 +290,44 @@ def test_budgets_of_the_connectors(distill):
     assert [part.coef_.nnz for part in est.connectors_] == [15, 9]
 
 
-@pytest.mark.parametrize("budget", [[20], [20, 20, 20], [20, -1], [20, 2.5], []])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"autoencoder": [SparseAutoencoder(8, k=3, max_iter=5)] * 2},
+        {"connector": [FeatureConnector(solver="minibatch", max_iter=5)]},
+        {"n_nonzero_coefs": (5,)},
+        {"n_nonzero_coefs": np.array([5])},
+    ],
+)
+def test_lists_go_with_layers_in_order(change):
+    for layers in (["4", "0"], ["1", "0", "4"], np.array(["5", "1"])):
+        (name,) = change
+        match = rf"once, in the order of the model, where '{name}'.*\['0', '4'\]\. Got"
+        with pytest.raises(ValueError, match=match):
+            unwrapper(layers=layers, **change).fit(X)
+    est = unwrapper(layers=["1", "4"], **change).fit(X)
+    assert est.layer_names_ == ["0", "4"]
+
+
+def test_budgets_that_change_nothing():
+    pattern = "%s changes nothing: a single unwrapped layer .*connect_input or"
+    for asked, text in [
+        ({}, "n_nonzero_coefs=20"),
+        ({"n_nonzero_coefs": None, "shared_budget": True}, "shared_budget=True"),
+        ({"shared_budget": True}, "n_nonzero_coefs=20 and shared_budget=True"),
+    ]:
+        with pytest.warns(UserWarning, match=pattern % text) as record:
+            unwrapper(layers=["2"], **asked).fit(X)
+        assert [str(w.filename) for w in record] == [__file__]
+    for asked in ({"n_nonzero_coefs": []}, {"connect_input": True}):
+        unwrapper(layers=["2"], **asked).fit(X)
+    with pytest.raises(ValueError, match="shared_budget=True needs distill=True"):
+        unwrapper(shared_budget=True, distill=False).fit(X)
+
+
+@pytest.mark.parametrize(
+    "budget", [[20], [20, 20, 20], [20, -1], [20, 2.5], [], True, False, [True, 3]]
+)
 def test_wrong_budgets(budget):
     with pytest.raises(ValueError, match=r"one for each of the 2 connectors\. Got"):
         unwrapper(n_nonzero_coefs=budget).fit(X)

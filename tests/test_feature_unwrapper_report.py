@@ -36,7 +36,7 @@ Y[::7] = (Y[::7] + 1) % 3
 COLUMNS = [
     *("layer", "n_features", "l0", "n_dead", "fvu", "r2_true", "r2_network"),
     *("n_weights", "score", "score_up_to", "agreement", "kl"),
-    *("score_model", "score_floor", "multiply_adds", "multiply_adds_model"),
+    *("decoder", "score_model", "score_floor", "multiply_adds", "multiply_adds_model"),
 ]
 
 
@@ -61,7 +61,9 @@ def test_columns_and_shape():
     assert list(report) == COLUMNS
     assert report["layer"] == ["0", "2", "4", "network"]
     assert all(len(column) == 4 for column in report.values())
-    nan = {name: np.isnan(report[name]).tolist() for name in COLUMNS[1:]}
+    assert report["decoder"] == ["fitted"] * 3 + ["distilled"]
+    numbers = [name for name in COLUMNS if name not in ("layer", "decoder")]
+    nan = {name: np.isnan(report[name]).tolist() for name in numbers}
     of_network = [True, True, True, False]
     of_connectors = [True, False, False, True]
     every = [False] * 4
@@ -74,6 +76,25 @@ def test_columns_and_shape():
         **dict.fromkeys(["score_model", "score_floor"], of_network),
         **dict.fromkeys(["multiply_adds", "multiply_adds_model"], of_network),
     }
+
+
+def test_the_row_of_the_last_layer_can_be_had_again():
+    est, fitted = unwrapper().fit(X), unwrapper(distill=False).fit(X)
+    report, line = est.report(X, Y), "row 4: the autoencoder as fitted; distillation"
+    assert line in str(report)
+    assert line not in str(fitted.report(X, Y))
+    hidden = hidden_layers()[-1]
+    part, own = fitted.autoencoders_[-1], est.autoencoders_[-1]
+    codes = part.transform(hidden)
+    np.testing.assert_allclose(own.transform(hidden), codes, rtol=1e-3, atol=1e-5)
+    fvus = [metrics.fvu(hidden, sae.inverse_transform(codes)) for sae in (part, own)]
+    assert report["fvu"][2] == pytest.approx(fvus[0], rel=1e-5)
+    assert report["fvu"][2] != pytest.approx(fvus[1], rel=1e-3)
+    for name in ("fvu", "score", "agreement", "kl"):
+        assert report[name][:3] == fitted.report(X, Y)[name][:3]
+    without = unwrapper(connect_output=True).fit(X).report(X, Y)
+    assert without["decoder"] == ["fitted"] * 4
+    assert line not in str(without)
 
 
 def test_values_of_the_layers():
@@ -153,10 +174,10 @@ def test_without_labels_the_model_is_the_measure():
 def test_as_a_data_frame():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(unwrapper().fit(X).report(X, Y))
-    assert frame.shape == (4, 16)
+    assert frame.shape == (4, 17)
     assert list(frame.columns) == COLUMNS
     assert frame.loc[3, "layer"] == "network"
-    numbers = frame.drop(columns="layer")
+    numbers = frame.drop(columns=["layer", "decoder"])
     assert all(kind in "fi" for kind in (dtype.kind for dtype in numbers.dtypes))
 
 
@@ -164,7 +185,7 @@ def test_as_a_table():
     est = unwrapper().fit(X)
     report = est.report(X, Y)
     lines = str(report).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert lines[0].split()[:3] == ["layer", "features", "L0"]
     assert [line.split()[0] for line in lines[1:5]] == ["0", "2", "4", "network"]
     assert "nan" not in "".join(lines)
@@ -182,7 +203,8 @@ def test_as_a_table():
 
 
 def test_the_table_of_a_large_model_fits_a_page():
-    row = {"layer": "layers.12", "n_features": 4096, "l0": 999.9, "n_dead": 1234}
+    row = {"layer": "layers.12", "decoder": "distilled"}
+    row |= {"n_features": 4096, "l0": 999.9, "n_dead": 1234}
     row |= dict.fromkeys(["fvu", "r2_true", "r2_network", "score"], 0.12345)
     row |= dict.fromkeys(["score_up_to", "agreement", "kl"], 0.98765)
     row |= {"n_weights": 1_234_567, "score_model": 0.98, "score_floor": 0.1}
@@ -192,7 +214,7 @@ def test_the_table_of_a_large_model_fits_a_page():
 
 
 def test_a_layer_without_a_connector():
-    report = unwrapper(layers=["2"]).fit(X).report(X, Y)
+    report = unwrapper(layers=["2"], n_nonzero_coefs=None).fit(X).report(X, Y)
     assert report["layer"] == ["2", "network"]
     assert np.isnan(report["r2_true"]).all()
     assert report["n_weights"][-1] == 0
@@ -258,7 +280,7 @@ def test_stored(store, tmp_path):
 
 
 def test_stored_by_another_version(monkeypatch):
-    text = pickle.dumps(unwrapper(layers=["2"]).fit(X))
+    text = pickle.dumps(unwrapper(layers=["2"], n_nonzero_coefs=None).fit(X))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(text)

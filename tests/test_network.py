@@ -166,7 +166,15 @@ def test_raw_from_features(layer, container):
     X = rows(network)
     F = container(network.features(X)[layer])
     found = network.raw_from_features(F, layer)
+    by_name = network.raw_from_features(F, network.layer_names_[layer])
+    np.testing.assert_array_equal(by_name, found)
     np.testing.assert_allclose(found, network.predict_raw(X), atol=1e-13)
+
+
+@pytest.mark.parametrize("layer", [True, False, "nope", 1.0, None])
+def test_raw_from_no_layer(layer):
+    with pytest.raises(ValueError, match=rf"names \['fc0', 'fc1'.* Got {layer!r} inst"):
+        SparseFeatureNetwork(**parameters()).raw_from_features(np.ones((2, 9)), layer)
 
 
 def test_data_is_checked_as_scikit_learn_does():
@@ -192,7 +200,9 @@ def test_data_is_checked_as_scikit_learn_does():
     F = sparse.csr_array([[np.nan] * network.n_components_[2]])
     with pytest.raises(ValueError, match="Input F contains NaN"):
         network.raw_from_features(F, layer=2)
-    with pytest.raises(ValueError, match=r"layer must be an int from -3 to 2\. Got 3"):
+    with pytest.raises(
+        ValueError, match=r"an int from -3 to 2 or one .*'fc2'\]. Got 3"
+    ):
         network.raw_from_features(np.ones((2, 2)), layer=3)
 
 

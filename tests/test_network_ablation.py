@@ -112,6 +112,9 @@ def test_nothing_is_changed_and_the_dtype_is_kept():
     [
         ({"fc9": 0}, r"of the layers \['fc0', 'fc1', 'fc2'\].* the layer 'fc9'"),
         ({3: 0}, "Got the layer 3 instead"),
+        ({True: 0}, "of the layers .* the layer True"),
+        ((0, True), "layer 'fc0' must be indices from 0 to .* Got True instead"),
+        ({"fc0": [False]}, "layer 'fc0' must be indices .* Got False instead"),
         ({"fc0": 99}, "layer 'fc0' must be indices from 0 to .* Got 99 instead"),
         ({"fc0": -1}, "Got -1 instead"),
         ({"fc0": "F9"}, "names of a single feature, such as 'F1_0'. Got 'F9' instead"),

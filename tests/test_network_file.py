@@ -1,6 +1,7 @@
 import io
 import json
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -84,6 +85,16 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert_same(SparseFeatureNetwork.load(path), old)
     with pytest.raises(FileNotFoundError):
         SparseFeatureNetwork.load(tmp_path / "absent")
+
+
+def test_a_path_that_cannot_be_written_is_told(tmp_path):
+    network = SparseFeatureNetwork(**parameters(0))
+    (tmp_path / "file").write_bytes(b"")
+    errors = {"nonexist": FileNotFoundError, "file": NotADirectoryError}
+    for folder, error in errors.items():
+        path = tmp_path / folder / "x"
+        with pytest.raises(error, match=rf"directory: '{re.escape(str(path))}'$"):
+            network.save(path)
 
 
 class Bomb:

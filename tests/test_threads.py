@@ -148,13 +148,3 @@ def test_the_last_thread_to_leave_takes_the_limit_back(set_threads):
     worker.join()
     assert set(found[0]) <= {1}
     assert blas_threads() == before
-
-
-def test_names_of_the_features_are_those_of_the_last_layer():
-    pandas = pytest.importorskip("pandas")
-    est = unwrapper(distill=False).fit(ROWS)
-    names = [f"featureunwrapper{i}" for i in range(8)]
-    assert est.get_feature_names_out().tolist() == names
-    frame = est.set_output(transform="pandas").transform(ROWS)
-    assert isinstance(frame, pandas.DataFrame)
-    assert frame.columns.tolist() == names

@@ -391,7 +391,22 @@ def unsupported(forward, match, **modules):
         unsupported(lambda s, x: x.split(2)[0], "'split' of anything but columns"),
         unsupported(lambda s, x: s.fc1(x) + torch.ones(3), "3 entries for 6 values"),
         unsupported(lambda s, x: {"out": x}["out"].sum(0), "'sum'"),
-        unsupported(lambda s, x: s.fc1(x) if x.sum() > 0 else x, "control flow"),
+        unsupported(
+            lambda s, x: s.fc1(x) if x.sum() > 0 else x,
+            r"of Custom \(its forward branches on the data\); supported",
+        ),
+        unsupported(
+            lambda s, x: s.conv(x.view(-1, 1, 8, 8)).flatten(1),
+            r"layer 'conv' \(Conv2d\); supported",
+            conv=nn.Conv2d(1, 1, 1),
+        ),
+        unsupported(
+            lambda s, x: s.conv(x[:, None]).flatten(1),
+            r"layer 'conv' \(Conv1d\); supported",
+            conv=nn.Conv1d(1, 1, 1),
+        ),
+        (lambda: SEQUENTIAL(nn.Softmax(0)), r"'0' \(Softmax\) with dim=0; supported"),
+        unsupported(lambda s, x: torch.softmax(x, 0), r"'softmax' with dim=0; supp"),
         unsupported(lambda s, x: F.dropout(s.fc1(x), 0.5), "operation 'dropout'"),
         unsupported(lambda s, x: F.softmax(s.fc1(x), dim=0), "operation 'softmax'"),
         unsupported(lambda s, x: s.fc1(x).view(-1, 2), "6 values a row to 2"),

@@ -231,11 +231,14 @@ class FeatureGraphDisplay:
         unwrapper : FeatureUnwrapper
             Fitted; of a pipeline the last step counts, and X is what that step gets.
         X, output, inputs
-            As in :meth:`from_network`.
+            As in :meth:`from_network`. The default `output`, each row's largest, is
+            over the columns of all heads: of a model with several, which may be of
+            unrelated things, give a column, as ``unwrapper.heads_["cls"].start + 2``.
         input_names : sequence of str, default=None
             Names of the inputs; None: the names of the columns that it was fitted on.
         output_names : sequence of str, default=None
-            Names of the outputs; None: the classes.
+            Names of the outputs; None: the classes, or of a model with several heads
+            their names, as "value" or, of one with several columns, "cls[2]".
         ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
             As in :meth:`plot`.
 
@@ -270,6 +273,8 @@ class FeatureGraphDisplay:
         if output_names is None and hasattr(unwrapper, "classes_"):
             classes = unwrapper.classes_[-network.n_outputs_ :]
             output_names = [str(label) for label in classes]
+        elif output_names is None and hasattr(unwrapper, "heads_"):
+            output_names = _head_names(unwrapper.heads_)
         if input_names is None:
             input_names = getattr(unwrapper, "feature_names_in_", None)
         return cls.from_network(
@@ -316,7 +321,8 @@ class FeatureGraphDisplay:
             One row: what each feature and each edge contributes to an output, exactly,
             with its sign. Several rows: the mean magnitudes of that. None: weights.
         output : int or array-like of int of shape (n,), default=None
-            Which output contributions are to; None: each row's largest.
+            Which output contributions are to; None: each row's largest, whatever
+            heads the outputs are of.
         inputs : bool, default=False
             Whether to show the inputs too, on the left.
         input_names : sequence of str, default=None
@@ -357,6 +363,18 @@ class FeatureGraphDisplay:
             font_size=font_size,
             edge_kw=edge_kw,
         )
+
+
+def _head_names(heads):
+    """Return a name for each column of the heads, which are slices by name."""
+    names: list[str] = []
+    for name, head in heads.items():
+        # Those of a tuple are called "0", "1": that alone tells nothing.
+        name = f"head {name}" if name.isdigit() else name
+        n_columns = head.stop - head.start
+        several = [f"{name}[{column}]" for column in range(n_columns)]
+        names += [name] if n_columns == 1 else several
+    return names
 
 
 def _largest(gaps, columns, values):

@@ -157,6 +157,8 @@ def distill(
             hooks=hooks,
             verbose=verbose,
             remedy="set distill=False, or rescale the activations of the model",
+            # Its length is planned, and its rate has come down to zero by the end.
+            may_end_falling=True,
         )
     return learner.finish(), history
 

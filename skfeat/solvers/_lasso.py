@@ -6,7 +6,6 @@ when an input becomes active: then nothing of size inputs times inputs is ever h
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skfeat.kernels._moments import compiled
 from skfeat.kernels._threads import Team
 from skfeat.solvers._loop import EpochHooks
+from skfeat.utils._warnings import warn
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
 _N_SHARES = 8
@@ -114,7 +114,7 @@ def solve_share(team, moments, part, alpha, allowed, max_iter, found) -> None:
 
 def warn_of_gap(gap: np.ndarray, tol: float, max_iter: int) -> None:
     """Warn that `max_iter` ended a solution."""
-    warnings.warn(
+    warn(
         f"FeatureConnector stopped at max_iter={max_iter} sweeps with a duality gap of "
         f"{gap.max():.3g}, above tol={tol:g} relative to y'y / n.",
         ConvergenceWarning,

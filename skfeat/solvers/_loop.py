@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING
 
 from sklearn.exceptions import ConvergenceWarning
+
+from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,7 @@ def run_epochs(
     hooks: EpochHooks | None = None,
     verbose: int = 0,
     remedy: str = "lower 'learning_rate_init' or rescale X",
+    may_end_falling: bool = False,
     history: History | None = None,
 ) -> History:
     """Run epochs until the loss no longer falls, or the epochs are used up.
@@ -127,6 +129,9 @@ def run_epochs(
         Print a line an epoch.
     remedy : str
         What to do should the loss diverge.
+    may_end_falling : bool, default=False
+        Whether nobody is to be told that the loss was still falling at the end: where
+        no parameter makes the run longer.
     history : History, optional
         What a run that goes on has behind it; the epochs to come are added to it.
 
@@ -178,7 +183,7 @@ def run_epochs(
             history.losses.append(loss)
             history.stopped = bool(hooks.end(state))
     except KeyboardInterrupt:
-        warnings.warn(
+        warn(
             f"{name} was interrupted after {history.n_epochs} epochs; the weights "
             f"reached so far are kept.",
             stacklevel=4,
@@ -186,8 +191,8 @@ def run_epochs(
         del history.validation_scores[history.n_epochs :]
         history.stopped = history.interrupted = True
         return history
-    if progress.falling and not is_over():
-        warnings.warn(
+    if progress.falling and not may_end_falling and not is_over():
+        warn(
             f"{name} used its max_iter={stopping.max_iter} epochs while the loss was "
             f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
             f"max_iter will fit better.",

@@ -21,7 +21,6 @@ References
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +31,7 @@ from skfeat.penalties import L1
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers._newton import refit_rectified
 from skfeat.solvers._path import Solution, count, pruned_to, trim
+from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
     from skfeat.solvers._statistics import GramStatistics
@@ -141,7 +141,7 @@ class RectifiedProblem:
     def check(self, solution: Solution) -> None:
         """Warn if `max_iter` ended a solution."""
         if solution.stopping_value > self.tol and not self.stopped:
-            warnings.warn(
+            warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} iterations; over"
                 f" the last {_WINDOW} the objective still fell by"
                 f" {solution.stopping_value:.3g} of its value, above tol={self.tol:g}.",

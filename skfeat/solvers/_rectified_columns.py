@@ -6,7 +6,6 @@ input is nonzero; `skfeat.kernels._compiled_rectified` has the loops.
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import numpy as np
@@ -17,6 +16,7 @@ from skfeat.kernels._threads import Team
 from skfeat.losses import rectified_convex
 from skfeat.solvers._path import Solution, count, pruned_to, trim
 from skfeat.solvers._rectified import RectifiedProblem
+from skfeat.utils._warnings import warn
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
 _N_SHARES = 8
@@ -60,7 +60,7 @@ class SparseRectifiedProblem(RectifiedProblem):
     def check(self, solution: Solution) -> None:
         """Warn if `max_iter` ended a solution."""
         if solution.stopping_value > self.tol and not self.stopped:
-            warnings.warn(
+            warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} sweeps; one more"
                 f" promised to lower the objective by {solution.stopping_value:.3g} of "
                 f"the mean square of an output, above tol={self.tol:g}.",

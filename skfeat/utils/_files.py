@@ -27,6 +27,11 @@ def replacing(
         The name that it has until then, in the same folder.
     exclusive : bool, default=False
         Raise FileExistsError rather than take the place of a file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it names `path`.
     """
     try:
         with open(temporary, "wb") as file:
@@ -37,8 +42,14 @@ def replacing(
             _give_name(temporary, path)
         else:
             os.replace(temporary, path)
+    except OSError as error:
+        # Nobody knows the other name.
+        if error.errno is None or error.filename != os.fspath(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
     if os.name == "posix":
         # The new name, too; some file systems do not know how.
         folder = os.open(path.parent, os.O_RDONLY)

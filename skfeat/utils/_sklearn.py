@@ -25,9 +25,13 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._plotting import _validate_style_kwargs
 from sklearn.utils._repr_html.estimator import _VisualBlock
-from sklearn.utils._set_output import _get_output_config
+from sklearn.utils._set_output import _get_container_adapter, _get_output_config
 from sklearn.utils.parallel import _get_threadpool_controller
-from sklearn.utils.validation import _check_sample_weight, _num_samples
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _num_samples,
+)
 
 __all__ = [
     "HasMethods",
@@ -36,10 +40,12 @@ __all__ = [
     "StrOptions",
     "_VisualBlock",
     "_align_api_if_sparse",
+    "_check_feature_names_in",
     "_check_sample_weight",
     "_clone_parametrized",
     "_convert_to_numpy",
     "_fit_context",
+    "_get_container_adapter",
     "_get_output_config",
     "_get_threadpool_controller",
     "_num_samples",
