@@ -131,50 +131,64 @@ def all_fits():
     return fit_autoencoders() | fit_connectors() | fit_whole()
 
 
-if int(sys.argv[1]) > 2:
-    # What more processes can change are shares of different lengths.
-    for name in set(AUTOENCODERS) - {"topk", "batch_topk", "prefixes", "dead", "few"}:
-        del AUTOENCODERS[name]
-
-alone = all_fits()
-dist.init_process_group("gloo")
-assert dist.get_world_size() == int(sys.argv[1])
-# That ranks share the work is seen in the calls; the results could not tell.
-calls, reduce = [], dist.all_reduce
-dist.all_reduce = lambda tensor, **kwargs: (calls.append(1), reduce(tensor, **kwargs))
-compare(alone, all_fits())
-assert len(calls) > 1000, "nothing was reduced"
-
-held, plan = [], SAETrainer.plan
-SAETrainer.plan = lambda trainer, *args: (
-    held.append(len(trainer.params["decoder"]) / trainer.settings.n_components),
-    plan(trainer, *args),
-)
-compare(alone, fit_autoencoders(distribute="features"))
-assert max(held) < 0.7, "a rank holds more than its share"
-
-
 def refused(what, fit):
     """Check that all ranks get the same sentence."""
     with pytest.raises(ValueError, match=f"fit with different {what}[.]"):
         fit()
 
 
-rank = dist.get_rank()
-sae = SparseAutoencoder(**MANY)
-refused("X, sample_weight", lambda: sae.fit(X[rank:]))
-refused("X", lambda: sae.partial_fit(X + rank))
-refused("k", lambda: SparseAutoencoder(k=2 + rank).fit(X))
-start = SparseAutoencoder(**MANY).fit(X)
-start.components_ = start.components_ * (1 + rank)
-refused("components_", lambda: start.partial_fit(X))
-refused("alpha", lambda: FeatureConnector(alpha=0.1 * (1 + rank)).fit(F, Y))
-refused("y", lambda: FeatureConnector(link="identity").partial_fit(F, Y + rank))
-refused("X", lambda: FeatureConnector().fit(sparse.csr_array(F * (1 + rank)), Y))
+def main(n_processes):
+    """Compare what one process computes with what the group does."""
+    if n_processes > 2:
+        # What more processes can change are shares of different lengths.
+        for name in set(AUTOENCODERS) - {
+            "topk",
+            "batch_topk",
+            "prefixes",
+            "dead",
+            "few",
+        }:
+            del AUTOENCODERS[name]
 
-# Seeds that each rank draws for itself have to be one.
-drawn = SparseAutoencoder(12, k=3, max_iter=2).fit(X).components_
-first = [drawn]
-dist.broadcast_object_list(first, src=0)
-np.testing.assert_array_equal(drawn, first[0])
-dist.destroy_process_group()
+    alone = all_fits()
+    dist.init_process_group("gloo")
+    assert dist.get_world_size() == n_processes
+    # That ranks share the work is seen in the calls; the results could not tell.
+    calls, reduce = [], dist.all_reduce
+    dist.all_reduce = lambda tensor, **kwargs: (
+        calls.append(1),
+        reduce(tensor, **kwargs),
+    )
+    compare(alone, all_fits())
+    assert len(calls) > 1000, "nothing was reduced"
+
+    held, plan = [], SAETrainer.plan
+    SAETrainer.plan = lambda trainer, *args: (
+        held.append(len(trainer.params["decoder"]) / trainer.settings.n_components),
+        plan(trainer, *args),
+    )
+    compare(alone, fit_autoencoders(distribute="features"))
+    assert max(held) < 0.7, "a rank holds more than its share"
+
+    rank = dist.get_rank()
+    sae = SparseAutoencoder(**MANY)
+    refused("X, sample_weight", lambda: sae.fit(X[rank:]))
+    refused("X", lambda: sae.partial_fit(X + rank))
+    refused("k", lambda: SparseAutoencoder(k=2 + rank).fit(X))
+    start = SparseAutoencoder(**MANY).fit(X)
+    start.components_ = start.components_ * (1 + rank)
+    refused("components_", lambda: start.partial_fit(X))
+    refused("alpha", lambda: FeatureConnector(alpha=0.1 * (1 + rank)).fit(F, Y))
+    refused("y", lambda: FeatureConnector(link="identity").partial_fit(F, Y + rank))
+    refused("X", lambda: FeatureConnector().fit(sparse.csr_array(F * (1 + rank)), Y))
+
+    # Seeds that each rank draws for itself have to be one.
+    drawn = SparseAutoencoder(12, k=3, max_iter=2).fit(X).components_
+    first = [drawn]
+    dist.broadcast_object_list(first, src=0)
+    np.testing.assert_array_equal(drawn, first[0])
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
