@@ -304,7 +304,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             X, job = self._checked(X, y)
         except BaseException:
             self._without_fit()
-            vars(self).update(before)
+            self.__dict__.update(before)
             raise
         del before  # it would hold its memory
         try:
@@ -321,7 +321,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     def _without_fit(self) -> dict:
         """Take the fitted attributes off, and return them."""
-        own = vars(self)
+        own = self.__dict__
         return {name: own.pop(name) for name in _FITTED if name in own}
 
     def _checked(self, X, y):

@@ -367,7 +367,7 @@ class FeatureGraphDisplay:
 
 def _head_names(heads):
     """Return a name for each column of the heads, which are slices by name."""
-    names = []
+    names: list[str] = []
     for name, head in heads.items():
         # Those of a tuple are called "0", "1": that alone tells nothing.
         name = f"head {name}" if name.isdigit() else name
