@@ -382,7 +382,15 @@ class FeatureConnector(BaseConnector):
         return self
 
     def connector_path(
-        self, X, y, *, alphas=None, n_alphas=100, eps=1e-3, sample_weight=None
+        self,
+        X,
+        y,
+        *,
+        alphas=None,
+        n_alphas=100,
+        eps=1e-3,
+        sample_weight=None,
+        sparse_output=False,
     ):
         """Compute the penalised weights along decreasing alphas, warm-started.
 
@@ -405,12 +413,16 @@ class FeatureConnector(BaseConnector):
             Ratio of the smallest alpha to the largest.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error.
+        sparse_output : bool, default=False
+            Return the weights as sparse matrices: of wide layers they take a small
+            share of the memory, and of the time to fill it.
 
         Returns
         -------
         alphas : ndarray of shape (n_alphas,)
-        coefs : ndarray of shape (n_outputs, n_inputs, n_alphas)
+        coefs : ndarray of shape (n_outputs, n_inputs, n_alphas) or list of csr_array
             For a one-dimensional y of shape (n_inputs, n_alphas), as `lasso_path`.
+            With `sparse_output` a list of n_alphas matrices (n_outputs, n_inputs).
         dual_gaps : ndarray of shape (n_alphas,)
             Stopping value of the solver at each alpha, see `dual_gap_`.
         """
@@ -430,11 +442,20 @@ class FeatureConnector(BaseConnector):
         rows = other._validate(X, y, sample_weight, reset=True)
         run = linear_path if self.link == "identity" else rectified_path
         alphas, solutions = run(
-            rows, other._target(rows), alphas, int(n_alphas), float(eps)
+            rows,
+            other._target(rows),
+            alphas,
+            int(n_alphas),
+            float(eps),
+            sparse_output=bool(sparse_output),
         )
-        coefs = np.stack([solution.coef for solution in solutions], axis=-1)
+        coefs = [solution.coef for solution in solutions]
         gaps = np.array([solution.stopping_value for solution in solutions])
-        return alphas, coefs[0] if other._y_is_1d else coefs, gaps
+        if not sparse_output:
+            # Written one after the other, as they are in memory.
+            coefs = np.moveaxis(np.stack(coefs), 0, -1)
+            coefs = coefs[0] if other._y_is_1d else coefs
+        return alphas, coefs, gaps
 
     def _validate(self, X, y, sample_weight, *, reset) -> Rows:
         resolve_device(self.device)  # nonsense is refused whichever solver runs

@@ -287,6 +287,32 @@ def test_path_of_the_relu_link():
     assert_allclose(coefs[..., 3], fitted.coef_.toarray(), atol=1e-3)
 
 
+@pytest.mark.parametrize("link", ["identity", "relu"])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_sparse_path_is_the_dense_one(monkeypatch, link, compiled):
+    if compiled:
+        pytest.importorskip("numba")
+        monkeypatch.setattr("skfeat.solvers._gram.WORTH_COMPILING", 0)
+    else:
+        monkeypatch.setattr("skfeat.kernels._moments.compiled", lambda: None)
+        monkeypatch.setattr("skfeat.solvers._gram.compiled", lambda: None)
+    X, Y = rectified()
+    model = FeatureConnector(link=link)
+    alphas, coefs, gaps = model.connector_path(X, Y, n_alphas=6)
+    found = model.connector_path(X, Y, n_alphas=6, sparse_output=True)
+    assert_array_equal(found[0], alphas)
+    assert_array_equal(found[2], gaps)
+    matrices = found[1]
+    assert len(matrices) == 6
+    for i, matrix in enumerate(matrices):
+        assert matrix.format == "csr"
+        assert matrix.dtype == np.float64
+        assert_array_equal(matrix.toarray(), coefs[..., i])
+        assert matrix.has_canonical_format
+    single = model.connector_path(X, Y[:, 0], n_alphas=3, sparse_output=True)[1]
+    assert [matrix.shape for matrix in single] == [(1, X.shape[1])] * 3
+
+
 def test_path_along_given_alphas():
     X, Y = linear()
     model = FeatureConnector(link="identity").fit(X, Y)

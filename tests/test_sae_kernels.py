@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from skfeat.kernels import _sparse
 from skfeat.kernels._activations import make_training_activation
+from skfeat.kernels._loops import load
 from skfeat.kernels._reference import loss_reference
 from skfeat.kernels._sae import AUX_WEIGHT, DenseKernel, n_auxiliary
 from skfeat.kernels._sparse import SparseKernel
@@ -205,7 +206,7 @@ class TestSparse:
         count = np.empty(n, dtype=np.int64)
         indices, values = np.full(n * k, -1, np.int32), np.empty(n * k, np.float32)
         bias = np.zeros(m, np.float32)
-        _sparse.compiled().select_topk(
+        load("_compiled_select").select_topk(
             *(0, n, pre, bias, k, max(k, n_groups), start, count, indices, values)
         )
         for i in range(n):

@@ -1,9 +1,7 @@
-"""The loops that numba compiles: selection, sparse products, the optimiser's update.
+"""The loops that numba compiles: sparse products, the optimiser's update.
 
-They run on numpy arrays, release the GIL and work on a range ``first`` to ``last`` of
-rows or features, so that the caller divides work among threads; no result depends on
-how it is divided. An *entry* is a (row, feature) pair whose code may be nonzero: row i
-has the entries ``start[i]`` to ``start[i] + count[i]``.
+An *entry* is a (row, feature) pair whose code may be nonzero: row i has the entries
+``start[i]`` to ``start[i] + count[i]``.
 
 This module imports numba; see `skfeat.kernels._sparse` for who calls it.
 """
@@ -11,180 +9,21 @@ This module imports numba; see `skfeat.kernels._sparse` for who calls it.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-# Sums may be reassociated, which vectorises them; NaN and infinity keep their meaning,
-# because divergence is recognised by them.
-compile_loop = njit(
-    nogil=True,
-    cache=True,
-    boundscheck=False,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz", "arcp"},
-)
-
-
-@compile_loop
-def kth_largest(values, n, k):
-    """Return the `k`-th largest of ``values[:n]``, which is reordered (quickselect)."""
-    low, high, rank = 0, n - 1, k - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if rank <= j:
-            high = j
-        elif rank >= i:
-            low = i
-        else:
-            break
-    return values[rank]
-
-
-@compile_loop
-def cut(values, n, k, low, high):
-    """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
-
-    Counting is vectorised, so this beats sorting. Returns the number and True; where
-    ties or outliers defeat it, a number that at least `k` exceed (`low`, if fewer do)
-    and False.
-    """
-    real = values.dtype.type
-    none, one, half, wanted = real(0), real(1), real(0.5), real(k)
-    for _ in range(24):
-        middle = half * (low + high)
-        above = none
-        for j in range(n):
-            above += one if values[j] > middle else none
-        if above == wanted:
-            return middle, True
-        if above > wanted:
-            low = middle
-        else:
-            high = middle
-    return low, False
-
-
-@compile_loop
-def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, values):
-    """Keep the `k` largest positive ``pre + bias`` of each row.
-
-    A bound that `k` of the maxima of `n_groups` groups of columns exceed bounds the
-    k-th largest entry from below, so only those groups are looked into.
-    """
-    m = pre.shape[1]
-    n_full = m // n_groups
-    none = pre.dtype.type(0)
-    row = np.empty(m, pre.dtype)
-    group_max = np.empty(n_groups, pre.dtype)
-    work = np.empty(m, pre.dtype)
-    candidate = np.empty(m, np.int32)
-    for i in range(first, last):
-        for j in range(n_groups):
-            row[j] = pre[i, j] + bias[j]
-            group_max[j] = row[j]
-        for t in range(1, n_full):
-            offset = t * n_groups
-            for j in range(n_groups):
-                u = pre[i, offset + j] + bias[offset + j]
-                row[offset + j] = u
-                group_max[j] = max(group_max[j], u)
-        for j in range(n_full * n_groups, m):
-            row[j] = pre[i, j] + bias[j]
-            g = j - n_full * n_groups
-            group_max[g] = max(group_max[g], row[j])
-        high = none
-        for g in range(n_groups):
-            high = max(high, group_max[g])
-        bound, _ = cut(group_max, n_groups, k, none, high)
-        # Written always, counted when it is a candidate: no branch to guess wrong.
-        n = 0
-        if n_groups == m:
-            for j in range(m):
-                candidate[n] = j
-                work[n] = row[j]
-                n += row[j] > bound
-        else:
-            for g in range(n_groups):
-                if group_max[g] > bound:
-                    for j in range(g, m, n_groups):
-                        candidate[n] = j
-                        work[n] = row[j]
-                        n += row[j] > bound
-        begin = start[i]
-        if n <= k:
-            for t in range(n):
-                indices[begin + t] = candidate[t]
-                values[begin + t] = work[t]
-            count[i] = n
-            continue
-        bound, exact = cut(work, n, k, bound, high)
-        ties = 0
-        if not exact:
-            bound = kth_largest(work, n, k)
-            ties = k
-            for t in range(n):
-                ties -= row[candidate[t]] > bound
-        kept = 0
-        for t in range(n):
-            u = row[candidate[t]]
-            if u > bound or (u == bound and ties > 0):
-                ties -= u == bound
-                indices[begin + kept] = candidate[t]
-                values[begin + kept] = u
-                kept += 1
-        count[i] = kept
-
-
-@compile_loop
-def count_above(first, last, pre, bias, bound, count):
-    """Count each row's entries ``pre + bias > bound``; `bound` has one a column."""
-    one, none = pre.dtype.type(1), pre.dtype.type(0)
-    for i in range(first, last):
-        n = none
-        for j in range(pre.shape[1]):
-            n += one if pre[i, j] + bias[j] > bound[j] else none
-        count[i] = int(n)
-
-
-@compile_loop
-def select_above(first, last, pre, bias, bound, start, indices, values):
-    """Write the entries that `count_above` counted."""
-    m = pre.shape[1]
-    candidate, work = np.empty(m, np.int32), np.empty(m, pre.dtype)
-    for i in range(first, last):
-        # Written always, counted when it is an entry: no branch to guess wrong.
-        n = 0
-        for j in range(m):
-            u = pre[i, j] + bias[j]
-            candidate[n] = j
-            work[n] = u
-            n += u > bound[j]
-        begin = start[i]
-        for t in range(n):
-            indices[begin + t] = candidate[t]
-            values[begin + t] = work[t]
+from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._vectors import add_dots, add_rows
 
 
 @compile_loop
 def multiply(first, last, start, count, indices, x, encoder, bias, values):
     """Write the pre-activation of each entry, ``x[i] . encoder[f] + bias[f]``."""
     d = x.shape[1]
+    rows, features = x.reshape(-1), encoder.reshape(-1)
     for i in range(first, last):
-        for t in range(start[i], start[i] + count[i]):
-            f = indices[t]
-            dot = x[i, 0] * encoder[f, 0]
-            for j in range(1, d):
-                dot += x[i, j] * encoder[f, j]
-            values[t] = dot + bias[f]
+        begin, end = start[i], start[i] + count[i]
+        for t in range(begin, end):
+            values[t] = bias[indices[t]]
+        add_dots(values, begin, end, rows, i * d, d, indices, features, d)
 
 
 @compile_loop
@@ -217,13 +56,14 @@ def decode(
     """
     d = decoder.shape[1]
     n_prefixes = residual.shape[1]
+    errors, features = residual.reshape(-1), decoder.reshape(-1)
+    of_group = np.empty(decoder.shape[0] if n_prefixes > 1 else 0, values.dtype)
     for i in range(first, last):
         begin, end = start[i], start[i] + count[i]
-        # Four at a time: the error is read and written a quarter as often.
-        fours = begin + (end - begin) // 4 * 4 if n_prefixes == 1 else begin
         total = 0.0
         for p in range(n_prefixes):
             error = residual[i, p]
+            at = (i * n_prefixes + p) * d
             if p == 0:
                 s = sign[i]
                 for j in range(d):
@@ -232,18 +72,13 @@ def decode(
                 before = residual[i, p - 1]
                 for j in range(d):
                     error[j] = before[j]
-            for t in range(begin, fours, 4):
-                v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
-                d0, d1 = decoder[indices[t]], decoder[indices[t + 1]]
-                d2, d3 = decoder[indices[t + 2]], decoder[indices[t + 3]]
-                for j in range(d):
-                    error[j] += v0 * d0[j] + v1 * d1[j] + v2 * d2[j] + v3 * d3[j]
-            for t in range(fours, end):
-                feature = indices[t]
-                if group[feature] == p:
-                    v0, d0 = values[t], decoder[feature]
-                    for j in range(d):
-                        error[j] += v0 * d0[j]
+            if n_prefixes == 1:
+                add_rows(errors, at, d, values, indices, begin, end, features, d, 0)
+            else:
+                read = indices[begin:end]
+                for t in range(len(read)):
+                    of_group[t] = values[begin + t] if group[read[t]] == p else 0
+                add_rows(errors, at, d, of_group, read, 0, len(read), features, d, 0)
             squares = error[0] * error[0]
             for j in range(1, d):
                 squares += error[j] * error[j]
@@ -257,25 +92,14 @@ def decode(
             error, later = residual[i, p], residual[i, p + 1]
             for j in range(d):
                 error[j] = scale * error[j] + later[j]
-        error = residual[i, 0]
-        for t in range(begin, fours, 4):
-            d0, d1 = decoder[indices[t]], decoder[indices[t + 1]]
-            d2, d3 = decoder[indices[t + 2]], decoder[indices[t + 3]]
-            v0, v1 = error[0] * d0[0], error[0] * d1[0]
-            v2, v3 = error[0] * d2[0], error[0] * d3[0]
-            for j in range(1, d):
-                v0 += error[j] * d0[j]
-                v1 += error[j] * d1[j]
-                v2 += error[j] * d2[j]
-                v3 += error[j] * d3[j]
-            dots[t], dots[t + 1], dots[t + 2], dots[t + 3] = v0, v1, v2, v3
-        for t in range(fours, end):
-            feature = indices[t]
-            error, d0 = residual[i, group[feature]], decoder[feature]
-            v0 = error[0] * d0[0]
-            for j in range(1, d):
-                v0 += error[j] * d0[j]
-            dots[t] = v0
+        at = i * n_prefixes * d
+        dots[begin:end] = 0
+        if n_prefixes == 1:
+            add_dots(dots, begin, end, errors, at, d, indices, features, d)
+        else:
+            for t in range(begin, end):
+                own = at + group[indices[t]] * d
+                add_dots(dots, t, t + 1, errors, own, d, indices, features, d)
 
 
 @compile_loop
@@ -334,42 +158,30 @@ def accumulate(
     With `fresh` they are written, not added to. The two may be one array (tied).
     """
     d = x.shape[1]
+    n_groups, rows, errors = residual.shape[1], x.reshape(-1), residual.reshape(-1)
+    decoders, encoders = grad_decoder.reshape(-1), grad_encoder.reshape(-1)
+    most = 0
     for f in range(first, last):
-        decoder, encoder = grad_decoder[target[f]], grad_encoder[target[f]]
+        most = max(most, pointer[f + 1] - pointer[f])
+    codes, pulls = np.empty(most, values.dtype), np.empty(most, values.dtype)
+    for f in range(first, last):
+        at = target[f] * d
         if fresh:
-            for j in range(d):
-                decoder[j] = 0
-                encoder[j] = 0
+            decoders[at : at + d] = 0
+            encoders[at : at + d] = 0
             grad_bias[target[f]] = 0
-        g = group[f]
         begin, end = pointer[f], pointer[f + 1]
-        fours = begin + (end - begin) // 4 * 4
         slope, n = 0.0, 0
         for q in range(begin, end):
-            slope += slopes[entry[q]]
-            n += values[entry[q]] > 0
+            codes[q - begin], pulls[q - begin] = values[entry[q]], slopes[entry[q]]
+            slope += pulls[q - begin]
+            n += codes[q - begin] > 0
         grad_bias[target[f]] += slope
         n_active[f] = n
-        # Four at a time: the sum is read and written a quarter as often.
-        for q in range(begin, fours, 4):
-            v0, v1 = values[entry[q]], values[entry[q + 1]]
-            v2, v3 = values[entry[q + 2]], values[entry[q + 3]]
-            r0, r1 = residual[row[q], g], residual[row[q + 1], g]
-            r2, r3 = residual[row[q + 2], g], residual[row[q + 3], g]
-            for j in range(d):
-                decoder[j] += v0 * r0[j] + v1 * r1[j] + v2 * r2[j] + v3 * r3[j]
-            v0, v1 = slopes[entry[q]], slopes[entry[q + 1]]
-            v2, v3 = slopes[entry[q + 2]], slopes[entry[q + 3]]
-            r0, r1, r2, r3 = x[row[q]], x[row[q + 1]], x[row[q + 2]], x[row[q + 3]]
-            for j in range(d):
-                encoder[j] += v0 * r0[j] + v1 * r1[j] + v2 * r2[j] + v3 * r3[j]
-        for q in range(fours, end):
-            v0, r0 = values[entry[q]], residual[row[q], g]
-            for j in range(d):
-                decoder[j] += v0 * r0[j]
-            v0, r0 = slopes[entry[q]], x[row[q]]
-            for j in range(d):
-                encoder[j] += v0 * r0[j]
+        read, n = row[begin:end], end - begin
+        stride, own = n_groups * d, group[f] * d
+        add_rows(decoders, at, d, codes, read, 0, n, errors, stride, own)
+        add_rows(encoders, at, d, pulls, read, 0, n, rows, d, 0)
 
 
 @compile_loop

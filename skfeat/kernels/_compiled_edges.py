@@ -7,7 +7,7 @@ by side in memory. No result depends on how a range is divided.
 
 from __future__ import annotations
 
-from skfeat.kernels._compiled import compile_loop
+from skfeat.kernels._compile import compile_loop
 
 
 @compile_loop

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compiled import compile_loop
+from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._vectors import prefetch
 
 # Inner sweeps over the active inputs, and after how many of them an output jumps to
 # the optimum on its support: sweeps settle slowly where inputs are correlated.
@@ -16,6 +17,9 @@ _SWEEPS, _JUMP_EVERY, _JUMPS = 200, 5, 10
 
 # A support larger than this is left to the sweeps: a jump costs its cube.
 _LARGEST_JUMP = 512
+
+# Rows of the right matrix lie anywhere: the one so many entries ahead is asked for.
+_AHEAD = 4
 
 
 @compile_loop
@@ -60,6 +64,12 @@ def add_products(first, last, pointer, left, start, indices, right, total):
         sums = total[j]
         for t in range(pointer[j], pointer[j + 1]):
             value = left[t]
+            if t + _AHEAD < pointer[last]:
+                begin, end = start[t + _AHEAD]
+                for s in range(begin, end, 8):
+                    prefetch(right, s)
+                for s in range(begin, end, 16):
+                    prefetch(indices, s)
             for s in range(start[t, 0], start[t, 1]):
                 sums[indices[s]] += value * right[s]
 

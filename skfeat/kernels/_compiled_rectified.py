@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compiled import compile_loop
+from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_gram import factorise, substitute
 
 # Sweeps over the active inputs before a jump, and before all inputs are looked at.

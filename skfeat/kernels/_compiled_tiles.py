@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compiled import compile_loop, kth_largest
+from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compiled_select import kth_largest
 from skfeat.kernels._vectors import (
     TILE,
     any_nonzero,

@@ -78,7 +78,7 @@ class DenseReLUKernel:
 
         work = n * m * (4 + d // 8)
         self._team.run(pass_rows, n, n_elements=work, tile=TILE)
-        self._team.run(pass_features, m, n_elements=work, tile=TILE)
+        self._team.run(pass_features, m, n_elements=work, tile=TILE // 4)
         if "encoder" not in grads:
             grads["decoder"] += grad_encoder
         grads["bias"][:] = ones @ error - grads["encoder_bias"] @ encoder

@@ -95,6 +95,14 @@ def compress(rows, team: Team) -> sparse.csr_array:
     return sparse.csr_array((values, indices, start), shape=rows.shape)
 
 
+def to_csr(matrix: np.ndarray) -> sparse.csr_array:
+    """Return a matrix that is mostly zeros as CSR of float64."""
+    if compiled() is None:
+        return sparse.csr_array(matrix, dtype=np.float64)
+    with Team() as team:
+        return compress(matrix, team)
+
+
 def add_products(X, Y, w: np.ndarray, xx: np.ndarray, xy: np.ndarray, team: Team):
     """Add the weighted ``X^T X`` to `xx` and ``X^T Y`` to `xy`, over nonzeros alone.
 

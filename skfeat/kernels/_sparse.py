@@ -113,7 +113,7 @@ class SparseKernel:
         self._params = params
         self._activation = activation
         self._team = team
-        self._loops = compiled()
+        self._loops, self._selection = compiled(), load("_compiled_select")
         prefixes = self._dense.prefixes
         features = np.arange(len(params["decoder"]))
         # The group of a feature is the first prefix that holds it.
@@ -283,7 +283,7 @@ class SparseKernel:
     def _select_topk(self, first, last, pre, bias, k, entries):
         m = pre.shape[1]
         n_groups = m if m <= _UNGROUPED else min(m, max(_N_GROUPS, 4 * k))
-        self._loops.select_topk(first, last, pre, bias, k, n_groups, *entries)
+        self._selection.select_topk(first, last, pre, bias, k, n_groups, *entries)
 
     def _above_scalar(self, pre, bias, bound):
         bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
@@ -293,14 +293,14 @@ class SparseKernel:
         n, count = len(pre), np.empty(len(pre), dtype=np.int64)
         args = pre, bias, bounds
         self._team.run(
-            self._loops.count_above, n, *args, count, n_elements=4 * pre.size
+            self._selection.count_above, n, *args, count, n_elements=4 * pre.size
         )
         if count.sum() > limit * pre.size:
             return None
         entries = Entries.empty(count, pre.dtype)
         places = entries.start, entries.indices, entries.u
         self._team.run(
-            self._loops.select_above, n, *args, *places, n_elements=4 * pre.size
+            self._selection.select_above, n, *args, *places, n_elements=4 * pre.size
         )
         return entries
 

@@ -1,9 +1,11 @@
-"""Operations on `TILE` values at once, for compiled loops.
+"""Operations on many values at once, for compiled loops.
 
-The compiler would do them one value at a time: it cannot tell that two arrays do not
-overlap. Here the code says that all values are read before any is written.
+The compiler would do them one value at a time, or ask each time whether two arrays
+overlap. Here the code says that all values are read before any is written, and sums
+stay in the processor's registers until they are complete.
 
-Arrays are flat; `at` and `source_at` count their elements. This module imports numba.
+Arrays are flat; `at` and `source_at` count their elements. Where no width is named,
+`TILE` values are meant. This module imports numba.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from skfeat.kernels._compile import compile_loop
+
 TILE = 64
+
+# Bytes that a sum takes of the registers: as many as hide that an addition takes time.
+WIDE, NARROW = 256, 32
 
 _MAY_FUSE = ("contract",)  # as the compiled loops may: one rounding instead of two
 
@@ -28,12 +35,12 @@ def _operation(function: Any) -> Any:
 
 
 class _Values:
-    """The `TILE` values of a flat array from an index on."""
+    """The values of a flat array from an index on, `n` of them."""
 
-    def __init__(self, context, builder, array_type, array, index):
+    def __init__(self, context, builder, array_type, array, index, n=TILE):
         element = context.get_value_type(array_type.dtype)
-        self.builder = builder
-        self.vector = ir.VectorType(element, TILE)
+        self.builder, self.n = builder, n
+        self.vector = ir.VectorType(element, n)
         self.align = context.get_abi_sizeof(element)
         data = make_array(array_type)(context, builder, array).data
         place = builder.gep(data, [index])
@@ -49,11 +56,38 @@ class _Values:
         """Return a vector of one value."""
         nothing = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.IntType(32)(0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), TILE), [0] * TILE)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), self.n), [0] * self.n)
         return self.builder.shuffle_vector(first, nothing, everywhere)
 
     def constant(self, value):
-        return ir.Constant(self.vector, [value] * TILE)
+        return ir.Constant(self.vector, [value] * self.n)
+
+    def larger(self, values, others):
+        """Return the larger of each two; where `values` has NaN, the other."""
+        return self.builder.select(
+            self.builder.fcmp_ordered(">", values, others), values, others
+        )
+
+    def bits(self, values, bounds):
+        """Return an integer whose bit i says whether value i is above its bound."""
+        above = self.builder.fcmp_ordered(">", values, bounds)
+        return self.builder.bitcast(above, ir.IntType(self.n))
+
+    def reduce(self, values, operation):
+        """Join the values, halves first: in the same order on any machine."""
+        n = self.n
+        while n > 1:
+            n //= 2
+            low, high = (
+                self.builder.shuffle_vector(
+                    values,
+                    values,
+                    ir.Constant(ir.VectorType(ir.IntType(32), n), list(half)),
+                )
+                for half in (range(n), range(n, 2 * n))
+            )
+            values = operation(low, high)
+        return self.builder.extract_element(values, ir.IntType(32)(0))
 
     def any_nonzero(self, values):
         nonzero = self.builder.fcmp_unordered("!=", values, self.constant(0.0))
@@ -62,8 +96,17 @@ class _Values:
 
 
 def _item(context, builder, array_type, array, index):
-    data = make_array(array_type)(context, builder, array).data
-    return builder.load(builder.gep(data, [index]))
+    return builder.load(_place(context, builder, array_type, array, index))
+
+
+def _place(context, builder, array_type, array, index):
+    return builder.gep(make_array(array_type)(context, builder, array).data, [index])
+
+
+def _index(context, builder, array_type, array, index):
+    """Read an index of any integer type."""
+    value = _item(context, builder, array_type, array, index)
+    return context.cast(builder, value, array_type.dtype, types.intp)
 
 
 def _check(*arrays):
@@ -215,3 +258,227 @@ def any_nonzero(typingctx, source, at):
         return own.any_nonzero(own.load())
 
     return signature, generate
+
+
+@_operation
+def add(typingctx, out, at, source, source_at, other, other_at):
+    """``out = source + other``, at their places."""
+    _check(out, source, other)
+    signature = types.void(out, types.intp, source, types.intp, other, types.intp)
+
+    def generate(context, builder, signature, args):
+        own, first, second = (
+            _Values(context, builder, signature.args[i], args[i], args[i + 1])
+            for i in (0, 2, 4)
+        )
+        own.store(builder.fadd(first.load(), second.load()))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_operation
+def keep_larger(typingctx, out, at, source, source_at):
+    """``out = max(out, source)``, at their places; NaN of `source` is passed over."""
+    _check(out, source)
+    signature = types.void(out, types.intp, source, types.intp)
+
+    def generate(context, builder, signature, args):
+        own, other = (
+            _Values(context, builder, signature.args[i], args[i], args[i + 1])
+            for i in (0, 2)
+        )
+        own.store(own.larger(other.load(), own.load()))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_operation
+def largest(typingctx, source, at, least):
+    """Return the largest of the values and `least`; NaN is passed over."""
+    _check(source)
+    signature = source.dtype(source, types.intp, source.dtype)
+
+    def generate(context, builder, signature, args):
+        own = _Values(context, builder, signature.args[0], args[0], args[1])
+        return own.reduce(own.larger(own.load(), own.spread(args[2])), own.larger)
+
+    return signature, generate
+
+
+@_operation
+def bits_above(typingctx, source, at, bound):
+    """Return an integer whose bit i says whether ``source[at + i] > bound``."""
+    _check(source)
+    signature = types.int64(source, types.intp, source.dtype)
+
+    def generate(context, builder, signature, args):
+        own = _Values(context, builder, signature.args[0], args[0], args[1])
+        return own.bits(own.load(), own.spread(args[2]))
+
+    return signature, generate
+
+
+@_operation
+def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
+    """Return the bits of ``source + other > bounds``, the latter two both at `at`."""
+    _check(source, other, bounds)
+    signature = types.int64(source, types.intp, other, bounds, types.intp)
+
+    def generate(context, builder, signature, args):
+        own, second, bound = (
+            _Values(context, builder, signature.args[i], args[i], args[j])
+            for i, j in ((0, 1), (2, 4), (3, 4))
+        )
+        return own.bits(builder.fadd(own.load(), second.load()), bound.load())
+
+    return signature, generate
+
+
+@_operation
+def lowest_bit(typingctx, bits):
+    """Return the place of the lowest bit that is set; one must be."""
+    signature = types.int64(types.int64)
+
+    def generate(context, builder, signature, args):
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return signature, generate
+
+
+@_operation
+def prefetch(typingctx, source, at):
+    """Ask for the part of memory that holds ``source[at]``; any `at` will do."""
+    _check(source)
+    signature = types.void(source, types.intp)
+
+    def generate(context, builder, signature, args):
+        place = _place(context, builder, signature.args[0], args[0], args[1])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.bitcast(place, byte)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [byte],
+            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+        )
+        # To read, to stay in all caches, data.
+        builder.call(function, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _make_add_rows(n_bytes):
+    """Make the operation of :func:`add_rows` for so many bytes of each row."""
+
+    @_operation
+    def function(
+        typingctx, out, at, weight, index, first, last, source, stride, offset
+    ):
+        _check(out, weight, index, source)
+        signature = types.void(
+            *(out, types.intp, weight, index, types.intp, types.intp),
+            *(source, types.intp, types.intp),
+        )
+
+        def generate(context, builder, signature, args):
+            n = max(1, n_bytes * 8 // signature.args[0].dtype.bitwidth)
+            own = _Values(context, builder, signature.args[0], args[0], args[1], n)
+            # The compiler keeps it in registers all along.
+            total = cgutils.alloca_once_value(builder, own.load())
+            with cgutils.for_range_slice(
+                builder, args[4], args[5], context.get_constant(types.intp, 1)
+            ) as (position, _):
+                row = _index(context, builder, signature.args[3], args[3], position)
+                weight = _item(context, builder, signature.args[2], args[2], position)
+                place = builder.add(builder.mul(row, args[7]), args[8])
+                other = _Values(
+                    context, builder, signature.args[6], args[6], place, n
+                ).load()
+                product = builder.fmul(other, own.spread(weight), flags=_MAY_FUSE)
+                new = builder.fadd(builder.load(total), product, flags=_MAY_FUSE)
+                builder.store(new, total)
+            own.store(builder.load(total))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return function
+
+
+def _make_add_dots(n_bytes):
+    """Make the operation of :func:`add_dots` for so many bytes of each row."""
+
+    @_operation
+    def function(
+        typingctx, out, first, last, row, row_at, index, source, stride, offset
+    ):
+        _check(out, row, index, source)
+        signature = types.void(
+            *(out, types.intp, types.intp, row, types.intp, index),
+            *(source, types.intp, types.intp),
+        )
+
+        def generate(context, builder, signature, args):
+            n = max(1, n_bytes * 8 // signature.args[3].dtype.bitwidth)
+            own = _Values(context, builder, signature.args[3], args[3], args[4], n)
+            values = own.load()
+            with cgutils.for_range_slice(
+                builder, args[1], args[2], context.get_constant(types.intp, 1)
+            ) as (position, _):
+                row = _index(context, builder, signature.args[5], args[5], position)
+                place = builder.add(builder.mul(row, args[7]), args[8])
+                other = _Values(context, builder, signature.args[6], args[6], place, n)
+                dot = own.reduce(builder.fmul(values, other.load()), builder.fadd)
+                target = _place(context, builder, signature.args[0], args[0], position)
+                builder.store(builder.fadd(builder.load(target), dot), target)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return function
+
+
+_add_wide, _add_narrow, _add_one = map(_make_add_rows, (WIDE, NARROW, 1))
+_dot_wide, _dot_narrow, _dot_one = map(_make_add_dots, (WIDE, NARROW, 1))
+
+
+@compile_loop
+def add_rows(out, at, length, weight, index, first, last, source, stride, offset):
+    """Add ``weight[t]`` times a row of `source` for each t from `first` to `last`.
+
+    Row i of `source` starts at ``index[t] * stride + offset`` and has `length`
+    elements, as `out` has from `at` on. They do not overlap.
+    """
+    wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
+    rest = weight, index, first, last, source, stride
+    j = 0
+    while j + wide <= length:
+        _add_wide(out, at + j, *rest, offset + j)
+        j += wide
+    while j + narrow <= length:
+        _add_narrow(out, at + j, *rest, offset + j)
+        j += narrow
+    while j < length:
+        _add_one(out, at + j, *rest, offset + j)
+        j += 1
+
+
+@compile_loop
+def add_dots(out, first, last, row, row_at, length, index, source, stride):
+    """Add to ``out[t]`` the product of a row and row ``index[t]`` of `source`.
+
+    For each t from `first` to `last`; rows are as in :func:`add_rows`.
+    """
+    wide, narrow = WIDE // row.itemsize, NARROW // row.itemsize
+    j = 0
+    while j + wide <= length:
+        _dot_wide(out, first, last, row, row_at + j, index, source, stride, j)
+        j += wide
+    while j + narrow <= length:
+        _dot_narrow(out, first, last, row, row_at + j, index, source, stride, j)
+        j += narrow
+    while j < length:
+        _dot_one(out, first, last, row, row_at + j, index, source, stride, j)
+        j += 1

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
-from skfeat.kernels._moments import compiled, mostly_zeros
+from skfeat.kernels._moments import compiled, mostly_zeros, to_csr
 from skfeat.losses import rectified
 from skfeat.solvers._eliminate import eliminate
 from skfeat.solvers._lasso_columns import ColumnProblem
@@ -338,24 +338,39 @@ def update_minibatch(
 
 
 def linear_path(
-    rows: Rows, target: Target, alphas, n_alphas: int, eps: float
+    rows: Rows,
+    target: Target,
+    alphas,
+    n_alphas: int,
+    eps: float,
+    *,
+    sparse_output: bool = False,
 ) -> tuple[np.ndarray, list[Solution]]:
     """Solve the linear connector along decreasing alphas."""
     problem = rows.statistics().problem(target.fit_intercept)
-    solve, null = _linear_solver(problem, target)
-    return _path(solve, null, alphas, problem.alpha_max, n_alphas, eps)
+    # Fresh memory for every solution would cost as much as solving it.
+    solve, null = _linear_solver(problem, target, in_place=sparse_output)
+    grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)
+    return grid, _path(solve, null, grid, sparse_output)
 
 
 def rectified_path(
-    rows: Rows, target: Target, alphas, n_alphas: int, eps: float
+    rows: Rows,
+    target: Target,
+    alphas,
+    n_alphas: int,
+    eps: float,
+    *,
+    sparse_output: bool = False,
 ) -> tuple[np.ndarray, list[Solution]]:
     """Solve the rectified connector along decreasing alphas."""
     problem = _rectified_problem(rows, target)
     alpha_max, null = problem.null()
-    return _path(problem.solve, null, alphas, alpha_max, n_alphas, eps)
+    grid = _alphas(alphas, alpha_max, n_alphas, eps)
+    return grid, _path(problem.solve, null, grid, sparse_output)
 
 
-def _linear_solver(problem, target):
+def _linear_solver(problem, target, *, in_place=False):
     def solve(alpha, before, hooks=None):
         coef, n_iter, gap = problem.solve(
             alpha,
@@ -363,13 +378,14 @@ def _linear_solver(problem, target):
             tol=target.tol,
             max_iter=target.max_iter or 1000,
             hooks=hooks,
+            in_place=in_place,
         )
         return Solution(coef, problem.intercept(coef), n_iter, gap)
 
     return solve, Solution(np.zeros_like(problem.yx), problem.y_mean, 0, 0.0)
 
 
-def _path(solve, solution, alphas, alpha_max, n_alphas, eps):
+def _alphas(alphas, alpha_max, n_alphas, eps):
     if alphas is None:
         alphas = geometric_alphas(alpha_max, n_alphas, eps)
     alphas = np.sort(np.asarray(alphas, dtype=np.float64))[::-1]
@@ -377,11 +393,18 @@ def _path(solve, solution, alphas, alpha_max, n_alphas, eps):
         raise ValueError(
             f"alphas must be one or more numbers of at least 0. Got {alphas!r} instead."
         )
+    return alphas
+
+
+def _path(solve, solution, alphas, sparse_output):
     solutions = []
     for alpha in alphas:
         solution = solve(float(alpha), solution)
-        solutions.append(solution)
-    return alphas, solutions
+        kept = solution
+        if sparse_output:
+            kept = solution._replace(coef=to_csr(solution.coef))
+        solutions.append(kept)
+    return solutions
 
 
 def _rectified_problem(rows, target, hooks=None) -> RectifiedProblem:

@@ -75,6 +75,7 @@ class GramProblem:
         tol: float,
         max_iter: int,
         hooks: EpochHooks | None = None,
+        in_place: bool = False,
     ) -> tuple[np.ndarray, int, float]:
         """Minimise by coordinate descent from a start.
 
@@ -82,13 +83,15 @@ class GramProblem:
         ----------
         alpha : float
         coef : ndarray of shape (q, p)
-            Start; not modified.
+            Start; not modified unless `in_place`.
         tol : float
             Largest duality gap, relative to the mean square of the outputs.
         max_iter : int
             Largest number of sweeps over all coordinates, or of rounds of an output.
         hooks : EpochHooks, optional
             Called round every sweep, or every share of the outputs, with the weights.
+        in_place : bool, default=False
+            Whether the start, of float64, may be written over.
 
         Returns
         -------
@@ -104,6 +107,8 @@ class GramProblem:
         if compiled() and self.yx.size * self.yx.shape[1] >= WORTH_COMPILING:
             moments = Moments.stored(self.xx, self.yx, self.yy)
             state = self._state
+            if not in_place:
+                coef = np.array(coef, dtype=np.float64, order="C")
             return solve_outputs(moments, alpha, coef, tol, max_iter, hooks, state)
         return self._solve_blocks(alpha, coef, tol, max_iter, hooks)
 

@@ -63,7 +63,7 @@ def solve_outputs(
     hooks: EpochHooks,
     state: Callable[[np.ndarray], tuple],
 ) -> tuple[np.ndarray, int, float]:
-    """Minimise from a start; see `GramProblem.solve`.
+    """Minimise from a start, which is written over; see `GramProblem.solve`.
 
     Parameters
     ----------
@@ -71,7 +71,6 @@ def solve_outputs(
         Maps weights to what the hooks are shown.
     """
     q = len(moments.yy)
-    coef = np.array(coef, dtype=np.float64, order="C")
     gap, n_iter = np.zeros(q), np.zeros(q, dtype=np.int64)
     found = coef, gap, n_iter
     allowed = allowed_gaps(tol, moments.yy)
