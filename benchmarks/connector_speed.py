@@ -171,12 +171,13 @@ def _identity_adam(size, X, Y, alpha, excess):
 
 
 def measure_path(size, ours, alpha_max, tol):
-    """Time a path beside a solution at its smallest alpha."""
+    """Time a path, as sparse matrices, beside a solution at its smallest alpha."""
     alphas = alpha_max * np.geomspace(1, ALPHA_SHARE, N_ALPHAS)
     connector = FeatureConnector(link="identity", tol=tol)
+    options = {"alphas": alphas, "sparse_output": True}
     times = []
     for _ in range(size.n_rounds):
-        path, _ = clock(lambda: connector.connector_path(ours.X, ours.Y, alphas=alphas))
+        path, _ = clock(lambda: connector.connector_path(ours.X, ours.Y, **options))
         one, _ = clock(ours.solve, alphas[-1], tol)
         times.append((path, one))
     path, one = (statistics.median(seconds) for seconds in zip(*times, strict=True))

@@ -449,13 +449,13 @@ class FeatureConnector(BaseConnector):
             float(eps),
             sparse_output=bool(sparse_output),
         )
-        coefs = [solution.coef for solution in solutions]
+        matrices = [solution.coef for solution in solutions]
         gaps = np.array([solution.stopping_value for solution in solutions])
-        if not sparse_output:
-            # Written one after the other, as they are in memory.
-            coefs = np.moveaxis(np.stack(coefs), 0, -1)
-            coefs = coefs[0] if other._y_is_1d else coefs
-        return alphas, coefs, gaps
+        if sparse_output:
+            return alphas, matrices, gaps
+        # Written one after the other, as they are in memory.
+        coefs = np.moveaxis(np.stack(matrices), 0, -1)
+        return alphas, coefs[0] if other._y_is_1d else coefs, gaps
 
     def _validate(self, X, y, sample_weight, *, reset) -> Rows:
         resolve_device(self.device)  # nonsense is refused whichever solver runs

@@ -183,6 +183,32 @@ class TestSparse:
         # Products of parts of a matrix may round differently.
         assert_grads_close(grads[0], grads[1], rtol=1e-12)
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize(("d", "m"), [(75, 130), (64, 64), (9, 1500)])
+    def test_long_rows_and_many_columns(self, name, d, m, dtype):
+        """Blocks of every width, and groups of columns, have something to do."""
+        rng = np.random.RandomState(d)
+        activation = make_training_activation(name, 7, d)
+        params = {
+            "decoder": torch.tensor(rng.randn(m, d) / d**0.5),
+            "encoder": torch.tensor(rng.randn(m, d) / d**0.5),
+            "encoder_bias": torch.tensor(rng.randn(m) - 1.5),
+            "bias": torch.tensor(rng.randn(d)),
+            **activation.extra_params(m, d),
+        }
+        x, weights = torch.tensor(rng.randn(33, d)), torch.full((33,), 1 / 33)
+        prefixes = (m // 3, m) if "topk" in name else None
+        dead = None if activation.penalised else torch.arange(0, m, 3)
+        grads = []
+        for kind, real in (("sparse", dtype), ("dense", torch.float64)):
+            mine = {key: p.to(real, copy=True) for key, p in params.items()}
+            kernel = make_kernel(kind, mine, activation, prefixes)
+            kernel.gradients(x.to(real), weights.to(real), 0.1, dead)
+            grads.append({key: p.grad.double() for key, p in mine.items()})
+        rtol = 1e-10 if dtype == torch.float64 else 3e-4
+        assert_grads_close(*grads, rtol=rtol)
+
     def test_dense_batches_go_to_the_dense_kernel(self, monkeypatch):
         monkeypatch.setattr(_sparse, "_MAX_DENSITY", 0.05)
         for name in NAMES:

@@ -119,13 +119,15 @@ def test_one_thread_limits_nobody_else(set_threads):
 
 @pytest.mark.parametrize("n_threads", [1, 4])
 @pytest.mark.parametrize("n", [1, 511, 512, 5000])
-def test_tiles_are_cut_the_same_way(set_threads, n_threads, n):
+def test_ranges_begin_at_multiples(set_threads, n_threads, n):
     set_threads(n_threads)
     ranges = []
     with Team() as team:
-        team.run(lambda *range: ranges.append(range), n, n_elements=2**30, tile=TILE)
-    starts = range(0, n, TILE)
-    assert sorted(ranges) == [(start, min(n, start + TILE)) for start in starts]
+        team.run(lambda *r: ranges.append(r), n, n_elements=2**30, multiple=TILE)
+    ranges = sorted(part for part in ranges if part[0] < part[1])
+    assert all(first % TILE == 0 for first, _ in ranges)
+    assert [first for first, _ in ranges[1:]] == [last for _, last in ranges[:-1]]
+    assert (ranges[0][0], ranges[-1][1]) == (0, n)
 
 
 def test_the_last_thread_to_leave_takes_the_limit_back(set_threads):

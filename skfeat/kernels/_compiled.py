@@ -11,7 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._vectors import add_dots, add_rows
+from skfeat.kernels._compiled_select import select_topk
+from skfeat.kernels._vectors import add_dots, add_rows, prefetch
+
+# Rows that are read in any order are asked for so many ahead.
+_AHEAD = 8
 
 
 @compile_loop
@@ -100,6 +104,39 @@ def decode(
             for t in range(begin, end):
                 own = at + group[indices[t]] * d
                 add_dots(dots, t, t + 1, errors, own, d, indices, features, d)
+
+
+@compile_loop
+def encode(first, last, rows, shift, encoder, centred, pre):
+    """Write ``rows - shift`` and its product with the encoder."""
+    for i in range(first, last):
+        for j in range(rows.shape[1]):
+            centred[i, j] = rows[i, j] - shift[j]
+    np.dot(centred[first:last], encoder.T, pre[first:last])
+
+
+@compile_loop
+def encode_tiles(first, last, tile, *args):
+    """Do the same, `tile` rows at a time."""
+    for begin in range(first, last, tile):
+        encode(begin, min(last, begin + tile), *args)
+
+
+@compile_loop
+def code_topk(
+    first, last, tile, rows, shift, encoder, bias, k, n_groups, pre, *decoding
+):
+    """Encode rows, keep the `k` largest codes of each and decode them.
+
+    A tile goes through everything while it is in the cache. `decoding` is what
+    `decode` is given.
+    """
+    entries, target = decoding[:4], decoding[5]
+    for begin in range(first, last, tile):
+        end = min(last, begin + tile)
+        encode(begin, end, rows, shift, encoder, target, pre)
+        select_topk(begin, end, pre, bias, k, n_groups, *entries)
+        decode(begin, end, *decoding)
 
 
 @compile_loop
@@ -222,6 +259,37 @@ def mask(first, last, slopes, codes, weight):
 
 
 @compile_loop
+def code_relu(
+    first,
+    last,
+    tile,
+    rows,
+    shift,
+    encoder,
+    bias,
+    decoder,
+    factor,
+    weight,
+    centred,
+    codes,
+    error,
+    slopes,
+    square,
+    total,
+    count,
+):
+    """Pass rows through a dense ReLU autoencoder and back to the codes' slopes."""
+    for begin in range(first, last, tile):
+        end = min(last, begin + tile)
+        encode(begin, end, rows, shift, encoder, centred, codes)
+        rectify(begin, end, codes, bias, total, count)
+        np.dot(codes[begin:end], decoder, error[begin:end])
+        subtract_and_scale(begin, end, error, centred, factor, square)
+        np.dot(error[begin:end], decoder.T, slopes[begin:end])
+        mask(begin, end, slopes, codes, weight)
+
+
+@compile_loop
 def adam(first, last, p, grad, mean, square, rate, beta1, beta2, correction, eps, unit):
     """Update rows of parameters as Adam does; rows of `unit` parameters keep norm one.
 
@@ -254,7 +322,13 @@ def adam(first, last, p, grad, mean, square, rate, beta1, beta2, correction, eps
 @compile_loop
 def gather(first, last, X, rows, mean, inverse_scale, out):
     """Write ``(X[rows] - mean) * inverse_scale`` in the dtype of `out`."""
+    d = X.shape[1]
+    flat, line = X.reshape(-1), max(1, 64 // X.itemsize)
     for i in range(first, last):
+        if i + _AHEAD < last:
+            at = rows[i + _AHEAD] * d
+            for j in range(at, at + d, line):
+                prefetch(flat, j)
         source = X[rows[i]]
         for j in range(X.shape[1]):
             out[i, j] = (source[j] - mean[j]) * inverse_scale

@@ -15,6 +15,9 @@ import torch
 from skfeat.kernels._sae import BatchResult
 from skfeat.kernels._threads import TILE, Team, Workspace
 
+# Features that a thread takes at a time: few, so that there are some for each thread.
+_FEATURES = TILE // 4
+
 
 class DenseReLUKernel:
     """Gradients of `loss_reference` for "relu".
@@ -56,29 +59,27 @@ class DenseReLUKernel:
         error, slopes = room("error", n, d, real), room("slopes", n, m, real)
         square, total, count = np.empty((3, n), dtype=real)
 
-        def pass_rows(first, last):
-            part = slice(first, last)
-            np.subtract(rows[part], arrays["bias"], out=centred[part])
-            np.matmul(centred[part], encoder.T, out=codes[part])
-            loops.rectify(first, last, codes, bias, total, count)
-            np.matmul(codes[part], decoder, out=error[part])
-            loops.subtract_and_scale(first, last, error, centred, factor, square)
-            np.matmul(error[part], decoder.T, out=slopes[part])
-            loops.mask(first, last, slopes, codes, weight)
-
         fired, ones = np.empty(m, dtype=bool), np.ones(n, dtype=real)
         grad_encoder = grads.get("encoder", np.empty_like(decoder))
 
         def pass_features(first, last):
-            part = slice(first, last)
-            np.matmul(codes[:, part].T, error, out=grads["decoder"][part])
-            np.matmul(slopes[:, part].T, centred, out=grad_encoder[part])
-            np.matmul(ones, slopes[:, part], out=grads["encoder_bias"][part])
-            fired[part] = ones @ codes[:, part] > 0
+            for start in range(first, last, _FEATURES):
+                part = slice(start, min(last, start + _FEATURES))
+                np.matmul(codes[:, part].T, error, out=grads["decoder"][part])
+                np.matmul(slopes[:, part].T, centred, out=grad_encoder[part])
+                np.matmul(ones, slopes[:, part], out=grads["encoder_bias"][part])
+                fired[part] = ones @ codes[:, part] > 0
 
         work = n * m * (4 + d // 8)
-        self._team.run(pass_rows, n, n_elements=work, tile=TILE)
-        self._team.run(pass_features, m, n_elements=work, tile=TILE // 4)
+        self._team.run(
+            loops.code_relu,
+            n,
+            *(TILE, rows, arrays["bias"], encoder, bias, decoder, factor, weight),
+            *(centred, codes, error, slopes, square, total, count),
+            n_elements=work,
+            multiple=TILE,
+        )
+        self._team.run(pass_features, m, n_elements=work, multiple=_FEATURES)
         if "encoder" not in grads:
             grads["decoder"] += grad_encoder
         grads["bias"][:] = ones @ error - grads["encoder_bias"] @ encoder

@@ -10,7 +10,7 @@ It needs numba, which stays optional: `compiled` returns None where it is missin
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,24 +61,17 @@ class Entries(NamedTuple):
     indices: np.ndarray
     u: np.ndarray
 
-    @classmethod
-    def empty(cls, count: np.ndarray, dtype) -> Entries:
-        """Make room for ``count[i]`` entries a row.
-
-        A row with fewer may leave places unused; they are zeros of feature 0, which
-        add nothing to any sum.
-        """
-        n_entries = int(count.sum())
-        start = np.cumsum(count) - count
-        indices = np.zeros(n_entries, dtype=np.int32)
-        return cls(start, count, indices, np.zeros(n_entries, dtype=dtype))
-
     def keep(self, mask: np.ndarray) -> Entries:
         """Return the entries of `mask`."""
         before = np.concatenate([[0], np.cumsum(mask)])
         count = before[self.start + self.counts] - before[self.start]
         start = np.cumsum(count) - count
         return Entries(start, count, self.indices[mask], self.u[mask])
+
+
+def _n_groups(m: int, k: int) -> int:
+    """Return in how many groups to look for the k largest of m columns."""
+    return m if m <= _UNGROUPED else min(m, max(_N_GROUPS, 4 * k))
 
 
 class SparseKernel:
@@ -113,7 +106,8 @@ class SparseKernel:
         self._params = params
         self._activation = activation
         self._team = team
-        self._loops, self._selection = compiled(), load("_compiled_select")
+        self._loops: Any = compiled()
+        self._selection: Any = load("_compiled_select")
         prefixes = self._dense.prefixes
         features = np.arange(len(params["decoder"]))
         # The group of a feature is the first prefix that holds it.
@@ -155,18 +149,18 @@ class SparseKernel:
         arrays, grads, d = self._arrays, self._grads, x.shape[1]
         for name, param in self._params.items():
             param.grad = torch.from_numpy(grads[name])
+        factor = (2 / d * weights).numpy()
         entries = None
         if self._density <= _MAX_DENSITY:
-            centred, pre, entries = self._encode(x)
+            centred, pre, entries, decoded = self._encode(x, factor)
         if entries is None:
             return self._dense_gradients(x, weights, penalty_weight, dead)
         self._density = len(entries.u) / max(1, pre.size)
 
         decoder, encoder = arrays["decoder"], arrays.get("encoder", arrays["decoder"])
-        factor = (2 / d * weights).numpy()
         codes = self._codes(entries)
-        residual, square, slopes = self._decode(
-            entries, codes, decoder, centred, factor, self._group
+        residual, square, slopes = decoded or self._decode(
+            "code", entries, codes, decoder, centred, factor, self._group
         )
         loss = float(square @ factor) / 2
         grad_u, extra, penalty = self._pull_back(
@@ -174,8 +168,9 @@ class SparseKernel:
         )
         loss += penalty
         if self._activation.two_decodes:
+            whole = np.zeros_like(self._group)
             _, square, slopes = self._decode(
-                entries, entries.u, decoder, centred, factor, np.zeros_like(self._group)
+                "second", entries, entries.u, decoder, centred, factor, whole
             )
             loss += float(square @ factor) / 2
             grad_u = grad_u + slopes
@@ -208,8 +203,11 @@ class SparseKernel:
         self._density = float(result.n_active) / size
         return result
 
-    def _encode(self, x):
-        """Return x - b, E (x - b) and the entries, or None for those if too many."""
+    def _encode(self, x, factor):
+        """Return x - b, E (x - b), the entries, and perhaps what `_decode` returns.
+
+        The entries are None if there are too many.
+        """
         arrays, (n, d), rows = self._arrays, x.shape, x.numpy()
         encoder, bias = arrays.get("encoder", arrays["decoder"]), arrays["encoder_bias"]
         m, dtype = len(encoder), rows.dtype
@@ -218,29 +216,30 @@ class SparseKernel:
         exact = self._dense.product is float_product
         k = min(self._activation.k, m) if self._activation.selects == "by row" else 0
         if k > _MAX_DENSITY * m:
-            return centred, pre, None
-        topk = Entries.empty(np.full(n, k), dtype)
-
-        # One thread takes its rows through everything while they are in its cache.
-        def encode(first, last):
-            part = slice(first, last)
-            np.subtract(rows[part], arrays["bias"], out=centred[part])
-            if exact:
-                np.matmul(centred[part], encoder.T, out=pre[part])
-                if k:
-                    self._select_topk(first, last, pre, bias, k, topk)
-
-        self._team.run(encode, n, n_elements=n * m * (4 + d // 16), tile=TILE)
-        if not exact:
-            factors = torch.from_numpy(centred), torch.from_numpy(encoder).T
-            pre[:] = self._dense.product(*factors).numpy()
-        if not k:
-            entries = self._select(pre, bias)
-        else:
-            entries = topk if exact else self._topk(pre, bias, k)
-        if not exact and entries is not None:
-            self._compute_again(entries, centred, bias)
-        return centred, pre, entries
+            return centred, pre, None, None
+        shared = TILE, rows, arrays["bias"], encoder
+        work = {"n_elements": n * m * (4 + d // 16), "multiple": TILE}
+        if exact and k:
+            entries = self._room_for(np.full(n, k), dtype, "entry")
+            options, decoded = self._decoding("code", n, d, k * n, factor, self._group)
+            self._team.run(
+                self._loops.code_topk,
+                n,
+                *(*shared, bias, k, _n_groups(m, k), pre),
+                *(*entries, arrays["decoder"], centred, *options, *decoded),
+                **work,
+            )
+            return centred, pre, entries, decoded
+        if exact:
+            self._team.run(self._loops.encode_tiles, n, *shared, centred, pre, **work)
+            return centred, pre, self._select(pre, bias), None
+        np.subtract(rows, arrays["bias"], out=centred)
+        factors = torch.from_numpy(centred), torch.from_numpy(encoder).T
+        pre[:] = self._dense.product(*factors).numpy()
+        found = self._topk(pre, bias, k, "entry") if k else self._select(pre, bias)
+        if found is not None:
+            self._compute_again(found, centred, bias)
+        return centred, pre, found, None
 
     def _compute_again(self, entries, centred, bias):
         """Write what a rounded product was good enough to find in full precision."""
@@ -273,17 +272,30 @@ class SparseKernel:
         self._guess = _MARGIN * float(entries.u.min(initial=np.inf))
         return entries
 
-    def _topk(self, pre, bias, k) -> Entries:
-        n, k = len(pre), min(k, pre.shape[1])
-        entries = Entries.empty(np.full(n, k), pre.dtype)
-        rest = pre, bias, k, entries
-        self._team.run(self._select_topk, n, *rest, n_elements=4 * pre.size)
+    def _topk(self, pre, bias, k, name) -> Entries:
+        n, m = pre.shape
+        k = min(k, m)
+        entries = self._room_for(np.full(n, k), pre.dtype, name)
+        self._team.run(
+            self._selection.select_topk,
+            n,
+            *(pre, bias, k, _n_groups(m, k), *entries),
+            n_elements=4 * pre.size,
+        )
         return entries
 
-    def _select_topk(self, first, last, pre, bias, k, entries):
-        m = pre.shape[1]
-        n_groups = m if m <= _UNGROUPED else min(m, max(_N_GROUPS, 4 * k))
-        self._selection.select_topk(first, last, pre, bias, k, n_groups, *entries)
+    def _room_for(self, count: np.ndarray, dtype, name: str) -> Entries:
+        """Make room for ``count[i]`` entries a row.
+
+        A row with fewer may leave places unused; they are zeros of feature 0, which
+        add nothing to any sum.
+        """
+        ends = np.cumsum(count)
+        n_entries = int(ends[-1]) if len(ends) else 0
+        indices = self._space.line(f"{name} indices", n_entries, np.int32)
+        u = self._space.line(f"{name} u", n_entries, dtype)
+        indices[:], u[:] = 0, 0
+        return Entries(ends - count, count, indices, u)
 
     def _above_scalar(self, pre, bias, bound):
         bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
@@ -297,7 +309,7 @@ class SparseKernel:
         )
         if count.sum() > limit * pre.size:
             return None
-        entries = Entries.empty(count, pre.dtype)
+        entries = self._room_for(count, pre.dtype, "entry")
         places = entries.start, entries.indices, entries.u
         self._team.run(
             self._selection.select_above, n, *args, *places, n_elements=4 * pre.size
@@ -327,23 +339,30 @@ class SparseKernel:
         penalty = float(weight @ self._activation.penalty(u, z))
         return grad_u.numpy(), extra, penalty
 
-    def _decode(self, entries, codes, decoder, target, factor, group, sign=None):
+    def _decode(self, name, entries, codes, decoder, target, factor, group, sign=None):
         """Return what each prefix's error pulls at, its square, and codes' slopes."""
         n, d = target.shape
-        sign = np.full(n, -1, dtype=target.dtype) if sign is None else sign
-        n_prefixes = 1 + int(group.max(initial=0))
-        factor = factor / factor.dtype.type(n_prefixes)
-        residual = np.empty((n, n_prefixes, d), dtype=target.dtype)
-        square, slopes = np.empty(n, dtype=target.dtype), np.zeros_like(codes)
-        places = entries.start, entries.counts, entries.indices
+        options, decoded = self._decoding(name, n, d, len(codes), factor, group, sign)
         self._team.run(
             self._loops.decode,
             n,
-            *(*places, codes, decoder, target, sign, factor, group),
-            *(residual, square, slopes),
+            *(*entries[:3], codes, decoder, target, *options, *decoded),
             n_elements=2 * d * len(codes),
         )
-        return residual, square, slopes
+        return decoded
+
+    def _decoding(self, name, n, d, n_codes, factor, group, sign=None):
+        """Return what `decode` is told beside the codes, and what it writes."""
+        dtype, space = factor.dtype, self._space
+        n_prefixes = self._dense.n_prefixes if group is self._group else 1
+        sign = np.full(n, -1, dtype=dtype) if sign is None else sign
+        residual = space.room(f"{name} residual", n, n_prefixes * d, dtype)
+        residual = residual.reshape(n, n_prefixes, d)
+        slopes = space.line(f"{name} slopes", n_codes, dtype)
+        slopes[:] = 0
+        square = np.empty(n, dtype=dtype)
+        options = sign, factor / dtype.type(n_prefixes), group
+        return options, (residual, square, slopes)
 
     def _accumulate(
         self, entries, codes, grad_u, residual, group, x, features, *, fresh=True
@@ -352,7 +371,7 @@ class SparseKernel:
         n_entries, d = len(codes), x.shape[1]
         pointer = np.empty(len(features) + 1, dtype=np.int64)
         n_active = np.empty(len(features), dtype=np.int64)
-        entry, row = np.empty((2, n_entries), dtype=np.int64)
+        entry, row = self._space.room("places", 2, n_entries, np.int64)
         places = entries.start, entries.counts, entries.indices
         self._loops.sort_by_feature(*places, pointer, entry, row)
         grads = self._grads
@@ -389,11 +408,13 @@ class SparseKernel:
         )
         bias = self._arrays["encoder_bias"][dead]
         k = n_auxiliary(len(dead), self._activation.k)
-        entries = self._topk(np.take(pre, dead, axis=1), bias, k)
+        u = self._space.room("dead", len(pre), len(dead), pre.dtype)
+        np.take(pre, dead, axis=1, out=u, mode="clip")  # the mode that needs no copy
+        entries = self._topk(u, bias, k, "dead")
         group = np.zeros(len(dead), dtype=np.int64)
         decoder = self._arrays["decoder"][dead]
         residual, _, slopes = self._decode(
-            entries, entries.u, decoder, pull, factor, group, sign=back
+            "dead", entries, entries.u, decoder, pull, factor, group, sign=back
         )
         self._accumulate(
             entries,

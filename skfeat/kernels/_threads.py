@@ -136,7 +136,7 @@ class Team:
         *args,
         n_elements: int,
         cumulative: np.ndarray | None = None,
-        tile: int | None = None,
+        multiple: int = 1,
     ) -> None:
         """Call ``function(first, last, *args)`` on ranges that cover 0 to `n`.
 
@@ -148,23 +148,17 @@ class Team:
             How much there is to do.
         cumulative : ndarray of shape (n + 1,), optional
             Work before each index, where equal ranges would not be equal work.
-        tile : int, optional
-            Length of the ranges, whatever the number of threads.
+        multiple : int, default=1
+            What the ranges begin at a multiple of. A function that goes through its
+            range by so many computes the same whatever the number of threads.
         """
-        if tile is not None:
-
-            def each(first, last):
-                for start in range(first * tile, min(n, last * tile), tile):
-                    function(start, min(n, start + tile), *args)
-
-            self.run(each, -(-n // tile), n_elements=n_elements)
-            return
         if self._pool is None or n_elements < _MIN_ELEMENTS:
             function(0, n, *args)
             return
         shares = [i / self._n_threads for i in range(self._n_threads + 1)]
         if cumulative is None:
-            cuts = [int(n * share) for share in shares]
+            n_parts = -(-n // multiple)
+            cuts = [min(n, int(n_parts * share) * multiple) for share in shares]
         else:
             goals = [cumulative[-1] * share for share in shares[1:-1]]
             cuts = [0, *map(int, cumulative.searchsorted(goals)), n]
@@ -178,14 +172,21 @@ class Team:
 
 
 class Workspace:
-    """Matrices that are used again: fresh memory costs as much as a pass over it."""
+    """Arrays that are used again: fresh memory costs as much as a pass over it.
+
+    An array holds anything, until the next of its name is asked for.
+    """
 
     def __init__(self):
         self._rooms: dict[str, np.ndarray] = {}
 
     def room(self, name: str, n: int, width: int, dtype) -> np.ndarray:
-        """Return a matrix (n, width) that holds anything."""
+        """Return a matrix (n, width)."""
+        return self.line(name, n * width, dtype).reshape(n, width)
+
+    def line(self, name: str, n: int, dtype) -> np.ndarray:
+        """Return an array of n elements."""
         room = self._rooms.get(name)
-        if room is None or len(room) < n:
-            room = self._rooms[name] = np.empty((n, width), dtype=dtype)
+        if room is None or len(room) < n or room.dtype != dtype:
+            room = self._rooms[name] = np.empty(n, dtype=dtype)
         return room[:n]

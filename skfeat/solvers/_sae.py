@@ -22,7 +22,7 @@ from skfeat.kernels._reference import loss_reference
 from skfeat.kernels._sae import BatchResult, DenseKernel, bfloat16_product, product
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._sparse import SparseKernel, compiled
-from skfeat.kernels._threads import Team
+from skfeat.kernels._threads import Team, Workspace
 from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
 from skfeat.utils._interrupts import InterruptsWait
@@ -183,7 +183,7 @@ class SAETrainer:
         self.standardizer = standardizer
         self.generator = make_generator(settings.seed)
         self.dtype = DTYPES[settings.precision]
-        self.team = Team()
+        self.team, self._space = Team(), Workspace()
         self.shards = Shards(settings.distribute)
         self.features = self.shards.features(settings.n_components)
         self.n_steps = 0
@@ -363,9 +363,8 @@ class SAETrainer:
         )
         result = self.shards.combine(result, self.params)
         loss, n_active = result.loss, result.n_active
-        silent = (~result.fired).to(torch.int64)
         self.rows_since_fired += len(batch.ids)
-        self.rows_since_fired *= silent
+        self.rows_since_fired.masked_fill_(result.fired, 0)
         self._adapt(result, float(n_active) / len(batch.ids))
 
         self.n_steps += 1
@@ -383,7 +382,7 @@ class SAETrainer:
             return float(loss)
         # Where nothing is left to explain silence is right.
         if settings.dead_features == "auxk" and loss > NOTHING_LEFT:
-            self.params["encoder_bias"][dead] += self._nudge
+            self.params["encoder_bias"].add_(dead.to(self.dtype), alpha=self._nudge)
         elif self._time_to_resample():
             # Of the whole batch, so that all processes draw the same.
             x = self._rows(batch.source, batch.local)
@@ -396,15 +395,15 @@ class SAETrainer:
         if self.loops is None or not simple:
             x = torch.from_numpy(self.standardizer.apply(source[local]))
             return x.to(self.settings.device, self.dtype)
-        x = torch.empty(len(local), source.shape[1], dtype=self.dtype)
+        n, d = len(local), source.shape[1]
+        rows = self._space.room("rows", n, d, self.params["bias"].numpy().dtype)
         self.team.run(
             self.loops.gather,
-            len(local),
-            *(source, local, self.standardizer.mean, 1 / self.standardizer.scale),
-            x.numpy(),
-            n_elements=4 * x.numel(),
+            n,
+            *(source, local, self.standardizer.mean, 1 / self.standardizer.scale, rows),
+            n_elements=4 * rows.size,
         )
-        return x
+        return torch.from_numpy(rows)
 
     def _adapt(self, result: BatchResult, l0: float) -> None:
         """Let the bound of batch top-k and a penalty with a target follow the batch."""
