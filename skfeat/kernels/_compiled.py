@@ -12,7 +12,8 @@ import numpy as np
 
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_select import select_topk
-from skfeat.kernels._vectors import add_dots, add_rows, prefetch
+from skfeat.kernels._vector_rows import add_dots, add_rows
+from skfeat.kernels._vectors import prefetch
 
 # Rows that are read in any order are asked for so many ahead.
 _AHEAD = 8

@@ -19,22 +19,17 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from skfeat.kernels._compile import compile_loop
-
 TILE = 64
 
-# Bytes that a sum takes of the registers: as many as hide that an addition takes time.
-WIDE, NARROW = 256, 32
-
-_MAY_FUSE = ("contract",)  # as the compiled loops may: one rounding instead of two
+MAY_FUSE = ("contract",)  # as the compiled loops may: one rounding instead of two
 
 
-def _operation(function: Any) -> Any:
+def operation(function: Any) -> Any:
     # Who calls one gives no typing context, which type checkers cannot know.
     return intrinsic(function)
 
 
-class _Values:
+class Values:
     """The values of a flat array from an index on, `n` of them."""
 
     def __init__(self, context, builder, array_type, array, index, n=TILE):
@@ -95,36 +90,36 @@ class _Values:
         return self.builder.icmp_unsigned("!=", bits, ir.IntType(TILE)(0))
 
 
-def _item(context, builder, array_type, array, index):
-    return builder.load(_place(context, builder, array_type, array, index))
+def read_item(context, builder, array_type, array, index):
+    return builder.load(place_of(context, builder, array_type, array, index))
 
 
-def _place(context, builder, array_type, array, index):
+def place_of(context, builder, array_type, array, index):
     return builder.gep(make_array(array_type)(context, builder, array).data, [index])
 
 
-def _index(context, builder, array_type, array, index):
+def read_index(context, builder, array_type, array, index):
     """Read an index of any integer type."""
-    value = _item(context, builder, array_type, array, index)
+    value = read_item(context, builder, array_type, array, index)
     return context.cast(builder, value, array_type.dtype, types.intp)
 
 
-def _check(*arrays):
+def check_flat(*arrays):
     for array in arrays:
         if not isinstance(array, types.Array) or (array.ndim, array.layout) != (1, "C"):
             raise TypingError(f"needs a flat, contiguous array, not {array}")
 
 
-@_operation
+@operation
 def copy_plus(typingctx, out, at, source, source_at, value):
     """``out[at : at + TILE] = source[source_at : source_at + TILE] + value``."""
-    _check(out, source)
+    check_flat(out, source)
     signature = types.void(out, types.intp, source, types.intp, out.dtype)
 
     def generate(context, builder, signature, args):
         out_type, _, source_type, _, _ = signature.args
-        own = _Values(context, builder, out_type, args[0], args[1])
-        other = _Values(context, builder, source_type, args[2], args[3])
+        own = Values(context, builder, out_type, args[0], args[1])
+        other = Values(context, builder, source_type, args[2], args[3])
         own.store(builder.fadd(other.load(), own.spread(args[4])))
         return context.get_dummy_value()
 
@@ -134,7 +129,7 @@ def copy_plus(typingctx, out, at, source, source_at, value):
 def _make_weighted_sum(skips):
     """Make :func:`weighted_sum`, or the one that skips what is not active."""
 
-    @_operation
+    @operation
     def function(
         typingctx,
         out,
@@ -154,36 +149,40 @@ def _make_weighted_sum(skips):
         times the features `index` of `source`, negative sums set to zero if
         `rectified`. Returns whether one of the values is not zero.
         """
-        _check(out, weight, index, source, active)
+        check_flat(out, weight, index, source, active)
         signature = types.boolean(
             *(out, types.intp, out.dtype, weight, index, types.intp, types.intp),
             *(source, types.boolean, active),
         )
 
         def generate(context, builder, signature, args):
-            own = _Values(context, builder, signature.args[0], args[0], args[1])
+            own = Values(context, builder, signature.args[0], args[0], args[1])
             # The compiler keeps it in registers all along.
             total = cgutils.alloca_once_value(builder, own.spread(args[2]))
             with cgutils.for_range_slice(
                 builder, args[5], args[6], context.get_constant(types.intp, 1)
             ) as (position, _):
-                feature = _item(context, builder, signature.args[4], args[4], position)
+                feature = read_item(
+                    context, builder, signature.args[4], args[4], position
+                )
                 feature = builder.sext(feature, position.type)
 
                 def add():
-                    weight = _item(
+                    weight = read_item(
                         context, builder, signature.args[3], args[3], position
                     )
                     place = builder.mul(feature, position.type(TILE))
-                    other = _Values(context, builder, signature.args[7], args[7], place)
+                    other = Values(context, builder, signature.args[7], args[7], place)
                     product = builder.fmul(
-                        other.load(), own.spread(weight), flags=_MAY_FUSE
+                        other.load(), own.spread(weight), flags=MAY_FUSE
                     )
-                    new = builder.fadd(builder.load(total), product, flags=_MAY_FUSE)
+                    new = builder.fadd(builder.load(total), product, flags=MAY_FUSE)
                     builder.store(new, total)
 
                 if skips:
-                    flag = _item(context, builder, signature.args[9], args[9], feature)
+                    flag = read_item(
+                        context, builder, signature.args[9], args[9], feature
+                    )
                     with builder.if_then(
                         builder.icmp_unsigned("!=", flag, flag.type(0))
                     ):
@@ -208,18 +207,18 @@ weighted_sum = _make_weighted_sum(skips=False)
 weighted_sum_of_active = _make_weighted_sum(skips=True)
 
 
-@_operation
+@operation
 def count_above(typingctx, counts, source, source_at, bounds):
     """Add one to each of the counts whose value is above its bound, or NaN."""
-    _check(counts, source, bounds)
+    check_flat(counts, source, bounds)
     signature = types.void(counts, source, types.intp, bounds)
 
     def generate(context, builder, signature, args):
         counts_type, source_type, _, bounds_type = signature.args
         at = context.get_constant(types.intp, 0)
-        own = _Values(context, builder, counts_type, args[0], at)
-        values = _Values(context, builder, source_type, args[1], args[2]).load()
-        bound = _Values(context, builder, bounds_type, args[3], at).load()
+        own = Values(context, builder, counts_type, args[0], at)
+        values = Values(context, builder, source_type, args[1], args[2]).load()
+        bound = Values(context, builder, bounds_type, args[3], at).load()
         above = builder.fcmp_unordered(">", values, bound)
         one = builder.select(above, own.constant(1.0), own.constant(0.0))
         own.store(builder.fadd(own.load(), one))
@@ -228,17 +227,17 @@ def count_above(typingctx, counts, source, source_at, bounds):
     return signature, generate
 
 
-@_operation
+@operation
 def keep_above(typingctx, values, at, bounds):
     """Set to zero which of the values are not above their bounds; NaN stays."""
-    _check(values, bounds)
+    check_flat(values, bounds)
     signature = types.void(values, types.intp, bounds)
 
     def generate(context, builder, signature, args):
         values_type, _, bounds_type = signature.args
-        own = _Values(context, builder, values_type, args[0], args[1])
+        own = Values(context, builder, values_type, args[0], args[1])
         first = context.get_constant(types.intp, 0)
-        bound = _Values(context, builder, bounds_type, args[2], first).load()
+        bound = Values(context, builder, bounds_type, args[2], first).load()
         loaded = own.load()
         above = builder.fcmp_unordered(">", loaded, bound)
         own.store(builder.select(above, loaded, own.constant(0.0)))
@@ -247,28 +246,28 @@ def keep_above(typingctx, values, at, bounds):
     return signature, generate
 
 
-@_operation
+@operation
 def any_nonzero(typingctx, source, at):
     """Tell whether one of ``source[at : at + TILE]`` is not zero."""
-    _check(source)
+    check_flat(source)
     signature = types.boolean(source, types.intp)
 
     def generate(context, builder, signature, args):
-        own = _Values(context, builder, signature.args[0], args[0], args[1])
+        own = Values(context, builder, signature.args[0], args[0], args[1])
         return own.any_nonzero(own.load())
 
     return signature, generate
 
 
-@_operation
+@operation
 def add(typingctx, out, at, source, source_at, other, other_at):
     """``out = source + other``, at their places."""
-    _check(out, source, other)
+    check_flat(out, source, other)
     signature = types.void(out, types.intp, source, types.intp, other, types.intp)
 
     def generate(context, builder, signature, args):
         own, first, second = (
-            _Values(context, builder, signature.args[i], args[i], args[i + 1])
+            Values(context, builder, signature.args[i], args[i], args[i + 1])
             for i in (0, 2, 4)
         )
         own.store(builder.fadd(first.load(), second.load()))
@@ -277,15 +276,15 @@ def add(typingctx, out, at, source, source_at, other, other_at):
     return signature, generate
 
 
-@_operation
+@operation
 def keep_larger(typingctx, out, at, source, source_at):
     """``out = max(out, source)``, at their places; NaN of `source` is passed over."""
-    _check(out, source)
+    check_flat(out, source)
     signature = types.void(out, types.intp, source, types.intp)
 
     def generate(context, builder, signature, args):
         own, other = (
-            _Values(context, builder, signature.args[i], args[i], args[i + 1])
+            Values(context, builder, signature.args[i], args[i], args[i + 1])
             for i in (0, 2)
         )
         own.store(own.larger(other.load(), own.load()))
@@ -294,41 +293,41 @@ def keep_larger(typingctx, out, at, source, source_at):
     return signature, generate
 
 
-@_operation
+@operation
 def largest(typingctx, source, at, least):
     """Return the largest of the values and `least`; NaN is passed over."""
-    _check(source)
+    check_flat(source)
     signature = source.dtype(source, types.intp, source.dtype)
 
     def generate(context, builder, signature, args):
-        own = _Values(context, builder, signature.args[0], args[0], args[1])
+        own = Values(context, builder, signature.args[0], args[0], args[1])
         return own.reduce(own.larger(own.load(), own.spread(args[2])), own.larger)
 
     return signature, generate
 
 
-@_operation
+@operation
 def bits_above(typingctx, source, at, bound):
     """Return an integer whose bit i says whether ``source[at + i] > bound``."""
-    _check(source)
+    check_flat(source)
     signature = types.int64(source, types.intp, source.dtype)
 
     def generate(context, builder, signature, args):
-        own = _Values(context, builder, signature.args[0], args[0], args[1])
+        own = Values(context, builder, signature.args[0], args[0], args[1])
         return own.bits(own.load(), own.spread(args[2]))
 
     return signature, generate
 
 
-@_operation
+@operation
 def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
     """Return the bits of ``source + other > bounds``, the latter two both at `at`."""
-    _check(source, other, bounds)
+    check_flat(source, other, bounds)
     signature = types.int64(source, types.intp, other, bounds, types.intp)
 
     def generate(context, builder, signature, args):
         own, second, bound = (
-            _Values(context, builder, signature.args[i], args[i], args[j])
+            Values(context, builder, signature.args[i], args[i], args[j])
             for i, j in ((0, 1), (2, 4), (3, 4))
         )
         return own.bits(builder.fadd(own.load(), second.load()), bound.load())
@@ -336,7 +335,7 @@ def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
     return signature, generate
 
 
-@_operation
+@operation
 def lowest_bit(typingctx, bits):
     """Return the place of the lowest bit that is set; one must be."""
     signature = types.int64(types.int64)
@@ -347,14 +346,14 @@ def lowest_bit(typingctx, bits):
     return signature, generate
 
 
-@_operation
+@operation
 def prefetch(typingctx, source, at):
     """Ask for the part of memory that holds ``source[at]``; any `at` will do."""
-    _check(source)
+    check_flat(source)
     signature = types.void(source, types.intp)
 
     def generate(context, builder, signature, args):
-        place = _place(context, builder, signature.args[0], args[0], args[1])
+        place = place_of(context, builder, signature.args[0], args[0], args[1])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         place = builder.bitcast(place, byte)
         function = builder.module.declare_intrinsic(
@@ -367,118 +366,3 @@ def prefetch(typingctx, source, at):
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _make_add_rows(n_bytes):
-    """Make the operation of :func:`add_rows` for so many bytes of each row."""
-
-    @_operation
-    def function(
-        typingctx, out, at, weight, index, first, last, source, stride, offset
-    ):
-        _check(out, weight, index, source)
-        signature = types.void(
-            *(out, types.intp, weight, index, types.intp, types.intp),
-            *(source, types.intp, types.intp),
-        )
-
-        def generate(context, builder, signature, args):
-            n = max(1, n_bytes * 8 // signature.args[0].dtype.bitwidth)
-            own = _Values(context, builder, signature.args[0], args[0], args[1], n)
-            # The compiler keeps it in registers all along.
-            total = cgutils.alloca_once_value(builder, own.load())
-            with cgutils.for_range_slice(
-                builder, args[4], args[5], context.get_constant(types.intp, 1)
-            ) as (position, _):
-                row = _index(context, builder, signature.args[3], args[3], position)
-                weight = _item(context, builder, signature.args[2], args[2], position)
-                place = builder.add(builder.mul(row, args[7]), args[8])
-                other = _Values(
-                    context, builder, signature.args[6], args[6], place, n
-                ).load()
-                product = builder.fmul(other, own.spread(weight), flags=_MAY_FUSE)
-                new = builder.fadd(builder.load(total), product, flags=_MAY_FUSE)
-                builder.store(new, total)
-            own.store(builder.load(total))
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return function
-
-
-def _make_add_dots(n_bytes):
-    """Make the operation of :func:`add_dots` for so many bytes of each row."""
-
-    @_operation
-    def function(
-        typingctx, out, first, last, row, row_at, index, source, stride, offset
-    ):
-        _check(out, row, index, source)
-        signature = types.void(
-            *(out, types.intp, types.intp, row, types.intp, index),
-            *(source, types.intp, types.intp),
-        )
-
-        def generate(context, builder, signature, args):
-            n = max(1, n_bytes * 8 // signature.args[3].dtype.bitwidth)
-            own = _Values(context, builder, signature.args[3], args[3], args[4], n)
-            values = own.load()
-            with cgutils.for_range_slice(
-                builder, args[1], args[2], context.get_constant(types.intp, 1)
-            ) as (position, _):
-                row = _index(context, builder, signature.args[5], args[5], position)
-                place = builder.add(builder.mul(row, args[7]), args[8])
-                other = _Values(context, builder, signature.args[6], args[6], place, n)
-                dot = own.reduce(builder.fmul(values, other.load()), builder.fadd)
-                target = _place(context, builder, signature.args[0], args[0], position)
-                builder.store(builder.fadd(builder.load(target), dot), target)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return function
-
-
-_add_wide, _add_narrow, _add_one = map(_make_add_rows, (WIDE, NARROW, 1))
-_dot_wide, _dot_narrow, _dot_one = map(_make_add_dots, (WIDE, NARROW, 1))
-
-
-@compile_loop
-def add_rows(out, at, length, weight, index, first, last, source, stride, offset):
-    """Add ``weight[t]`` times a row of `source` for each t from `first` to `last`.
-
-    Row i of `source` starts at ``index[t] * stride + offset`` and has `length`
-    elements, as `out` has from `at` on. They do not overlap.
-    """
-    wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
-    rest = weight, index, first, last, source, stride
-    j = 0
-    while j + wide <= length:
-        _add_wide(out, at + j, *rest, offset + j)
-        j += wide
-    while j + narrow <= length:
-        _add_narrow(out, at + j, *rest, offset + j)
-        j += narrow
-    while j < length:
-        _add_one(out, at + j, *rest, offset + j)
-        j += 1
-
-
-@compile_loop
-def add_dots(out, first, last, row, row_at, length, index, source, stride):
-    """Add to ``out[t]`` the product of a row and row ``index[t]`` of `source`.
-
-    For each t from `first` to `last`; rows are as in :func:`add_rows`.
-    """
-    wide, narrow = WIDE // row.itemsize, NARROW // row.itemsize
-    j = 0
-    while j + wide <= length:
-        _dot_wide(out, first, last, row, row_at + j, index, source, stride, j)
-        j += wide
-    while j + narrow <= length:
-        _dot_narrow(out, first, last, row, row_at + j, index, source, stride, j)
-        j += narrow
-    while j < length:
-        _dot_one(out, first, last, row, row_at + j, index, source, stride, j)
-        j += 1
