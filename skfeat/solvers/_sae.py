@@ -394,7 +394,8 @@ class SAETrainer:
         simple = source.dtype in (np.float32, np.float64) and source.flags.c_contiguous
         if self.loops is None or not simple:
             x = torch.from_numpy(self.standardizer.apply(source[local]))
-            return x.to(self.settings.device, self.dtype)
+            # Loops are compiled for rows that lie one after the other.
+            return x.to(self.settings.device, self.dtype).contiguous()
         n, d = len(local), source.shape[1]
         rows = self._space.room("rows", n, d, self.params["bias"].numpy().dtype)
         self.team.run(
