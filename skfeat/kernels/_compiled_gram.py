@@ -1,6 +1,6 @@
 """Compiled loops of the linear connector: second moments, and descent on them.
 
-As in `skfeat.kernels._compiled`, every loop works on a range ``first`` to ``last``,
+As `skfeat.kernels._compile` says, every loop works on a range ``first`` to ``last``,
 releases the GIL, and gives the same result however the range is divided.
 """
 

@@ -1,6 +1,6 @@
 """Compiled coordinate descent of the rectified connector, one output at a time.
 
-As in `skfeat.kernels._compiled`, every loop works on a range ``first`` to ``last``,
+As `skfeat.kernels._compile` says, every loop works on a range ``first`` to ``last``,
 releases the GIL, and gives the same result however the range is divided.
 
 The pre-activations u of an output are kept for all rows. A step of one weight touches

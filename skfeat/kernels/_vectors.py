@@ -1,8 +1,7 @@
 """Operations on many values at once, for compiled loops.
 
 The compiler would do them one value at a time, or ask each time whether two arrays
-overlap. Here the code says that all values are read before any is written, and sums
-stay in the processor's registers until they are complete.
+overlap. Here the code says that all values are read before any is written.
 
 Arrays are flat; `at` and `source_at` count their elements. Where no width is named,
 `TILE` values are meant. This module imports numba.
@@ -37,8 +36,7 @@ class Values:
         self.builder, self.n = builder, n
         self.vector = ir.VectorType(element, n)
         self.align = context.get_abi_sizeof(element)
-        data = make_array(array_type)(context, builder, array).data
-        place = builder.gep(data, [index])
+        place = place_of(context, builder, array_type, array, index)
         self.place = builder.bitcast(place, self.vector.as_pointer())
 
     def load(self):
@@ -86,8 +84,8 @@ class Values:
 
     def any_nonzero(self, values):
         nonzero = self.builder.fcmp_unordered("!=", values, self.constant(0.0))
-        bits = self.builder.bitcast(nonzero, ir.IntType(TILE))
-        return self.builder.icmp_unsigned("!=", bits, ir.IntType(TILE)(0))
+        bits = self.builder.bitcast(nonzero, ir.IntType(self.n))
+        return self.builder.icmp_unsigned("!=", bits, ir.IntType(self.n)(0))
 
 
 def read_item(context, builder, array_type, array, index):
@@ -162,10 +160,9 @@ def _make_weighted_sum(skips):
             with cgutils.for_range_slice(
                 builder, args[5], args[6], context.get_constant(types.intp, 1)
             ) as (position, _):
-                feature = read_item(
+                feature = read_index(
                     context, builder, signature.args[4], args[4], position
                 )
-                feature = builder.sext(feature, position.type)
 
                 def add():
                     weight = read_item(
