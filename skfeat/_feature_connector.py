@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from skfeat._base import CallbackEpochs
 from skfeat._connector_base import BaseConnector
+from skfeat.kernels._moments import to_csr
 from skfeat.solvers._connector import (
     Fit,
     Rows,
@@ -301,7 +302,9 @@ class FeatureConnector(BaseConnector):
         if start is None:
             fit = fit_wide(rows, target, hooks)
         elif solver == "gram":
-            fit = fit_linear(rows.statistics(), target, start.coef, hooks)
+            fit = fit_linear(
+                rows.problem(target.fit_intercept), target, start.coef, hooks
+            )
         elif solver == "full_batch":
             fit = fit_rectified(rows, target, start, hooks)
         else:
@@ -366,7 +369,7 @@ class FeatureConnector(BaseConnector):
                     )
             statistics.update(rows.X, rows.Y, rows.sample_weight)
             zero = np.zeros((n_outputs, rows.X.shape[1]))
-            fit = fit_linear(statistics, target, zero)
+            fit = fit_linear(statistics.problem(target.fit_intercept), target, zero)
             fit.state = statistics
         else:
             seed = agreed(draw_seed(self.random_state))
@@ -583,7 +586,7 @@ class FeatureConnector(BaseConnector):
 
     def _attributes(self, coef, intercept, dtype) -> dict:
         if not sparse.issparse(coef):
-            coef = np.asarray(coef)
+            coef = to_csr(np.asarray(coef))
         coef = sparse.csr_array(coef, dtype=dtype)
         return {
             "coef_": _align_api_if_sparse(coef),

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
-from skfeat.kernels import _moments
+from skfeat.kernels import _moments, _threads
 from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
 from skfeat.solvers import _gram, _statistics
@@ -278,21 +278,43 @@ def test_compiled_solver_finds_the_optimum_of_the_blocks(seed, share, centred):
 
 
 @pytest.mark.skipif(_moments.compiled() is None, reason="needs numba")
-@given(SEEDS, st.booleans(), st.booleans())
-def test_sparse_moments_are_the_dense_ones(seed, x_sparse, y_sparse):
+@pytest.mark.parametrize("few", [True, False])
+@given(SEEDS, st.booleans(), st.booleans(), st.sampled_from([np.float32, np.float64]))
+def test_sparse_moments_are_the_dense_ones(few, seed, x_sparse, y_sparse, dtype):
     rng = np.random.RandomState(seed)
     n, p, q = rng.randint(1, 300), rng.randint(1, 40), rng.randint(1, 40)
-    X, Y = (rng.randn(n, m) * (rng.rand(n, m) < 0.08) for m in (p, q))
+    X, Y = ((rng.randn(n, m) * (rng.rand(n, m) < 0.08)).astype(dtype) for m in (p, q))
     weights = rng.rand(n) * (rng.rand(n) < 0.8) + 1e-3
     dense = _statistics._dense_moments(X, Y, weights)
-    X = sparse.csr_array(X) if x_sparse else X
-    Y = sparse.csr_array(Y) if y_sparse else Y
-    for ours, theirs in zip(
-        vars(_statistics._sparse_moments(X, Y, weights)).values(),
-        vars(dense).values(),
-        strict=True,
-    ):
-        assert_allclose(ours, theirs, atol=1e-11)
+    X = in_any_order(X, rng) if x_sparse else X
+    Y = in_any_order(Y, rng) if y_sparse else Y
+    with pytest.MonkeyPatch.context() as patch:
+        if not few:
+            # As if there were too many for the cache, in blocks, on three threads.
+            patch.setattr(_moments, "_CACHED", 0)
+            patch.setattr(_moments, "_N_PER_COLUMN", 2)
+            patch.setattr(_statistics, "_ROWS", 100)
+            patch.setattr(_statistics, "_STRIP", 7)
+            patch.setattr(_statistics, "_TILE", 9)
+            patch.setattr(_threads, "n_threads", lambda: 3)
+            patch.setattr(_threads, "_MIN_ELEMENTS", 0)
+        ours = _statistics._sparse_moments(X, Y, weights)
+    for name, expected in vars(dense).items():
+        assert_allclose(getattr(ours, name), expected, atol=1e-11, err_msg=name)
+        assert getattr(ours, name).dtype == np.float64
+
+
+def in_any_order(matrix, rng):
+    """Return a matrix as CSR, the columns of a row shuffled, some numbers in parts."""
+    parts = sparse.coo_array(matrix)
+    twice = rng.rand(parts.nnz) < 0.3
+    halves = np.where(twice, parts.data / 2, parts.data)
+    data = np.r_[halves, halves[twice]].astype(matrix.dtype)
+    rows, columns = (np.r_[part, part[twice]] for part in (parts.row, parts.col))
+    order = rng.permutation(len(data))
+    order = order[np.argsort(rows[order], kind="stable")]
+    start = np.searchsorted(rows[order], np.arange(len(matrix) + 1))
+    return sparse.csr_array((data[order], columns[order], start), shape=matrix.shape)
 
 
 @given(SEEDS)

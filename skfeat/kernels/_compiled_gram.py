@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._vectors import prefetch
 
 # Inner sweeps over the active inputs, and after how many of them an output jumps to
 # the optimum on its support: sweeps settle slowly where inputs are correlated.
@@ -17,9 +16,6 @@ _SWEEPS, _JUMP_EVERY, _JUMPS = 200, 5, 10
 
 # A support larger than this is left to the sweeps: a jump costs its cube.
 _LARGEST_JUMP = 512
-
-# Rows of the right matrix lie anywhere: the one so many entries ahead is asked for.
-_AHEAD = 4
 
 
 @compile_loop
@@ -45,6 +41,38 @@ def compress(first, last, rows, start, indices, values):
 
 
 @compile_loop
+def is_canonical(start, indices):
+    """Tell whether the columns of each row increase."""
+    for i in range(start.shape[0] - 1):
+        for t in range(start[i] + 1, start[i + 1]):
+            if indices[t] <= indices[t - 1]:
+                return False
+    return True
+
+
+@compile_loop
+def sum_columns(rows, weight, count, total, squares):
+    """Count each column's nonzero numbers; add up their weighted sum and squares.
+
+    Parameters
+    ----------
+    rows : tuple (start, indices, values)
+        A matrix by rows.
+    weight : ndarray of shape (n,)
+    count, total, squares : ndarrays of shape (p,)
+        Added to.
+    """
+    start, indices, values = rows
+    for i in range(weight.shape[0]):
+        for t in range(start[i], start[i + 1]):
+            # Unsigned: no index counts from the end.
+            j, value = np.uint64(indices[t]), np.float64(values[t])
+            count[j] += 1
+            total[j] += weight[i] * value
+            squares[j] += weight[i] * value * value
+
+
+@compile_loop
 def add_products(first, last, pointer, left, start, indices, right, total):
     """Add ``left^T right`` of two sparse matrices to rows `first` to `last` of `total`.
 
@@ -64,14 +92,55 @@ def add_products(first, last, pointer, left, start, indices, right, total):
         sums = total[j]
         for t in range(pointer[j], pointer[j + 1]):
             value = left[t]
-            if t + _AHEAD < pointer[last]:
-                begin, end = start[t + _AHEAD]
-                for s in range(begin, end, 8):
-                    prefetch(right, s)
-                for s in range(begin, end, 16):
-                    prefetch(indices, s)
             for s in range(start[t, 0], start[t, 1]):
-                sums[indices[s]] += value * right[s]
+                sums[np.uint64(indices[s])] += value * right[s]
+
+
+@compile_loop
+def add_products_of_rows(
+    first, last, begin, end, weight, left, right, own, values, reads, total
+):
+    """Add ``left^T W right`` of rows `begin` to `end` to rows of `total`.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n,)
+    left, right : tuples (start, indices, values)
+        Matrices by rows, the columns of each row in order.
+    own : bool
+        The right matrix is the left one, and the upper triangle of `total` is enough.
+    values, reads : ndarrays of shapes (n_entries,) and (n_entries, 2)
+        Written over: the rows' entries by column, see `left` and `start` of
+        `add_products`.
+    total : ndarray of shape (p, q)
+    """
+    row_start, columns, numbers = left
+    right_start, right_columns, right_numbers = right
+    # The entries of column j come to ``pointer[j - first]`` and on, at last.
+    pointer = np.zeros(last - first + 2, np.int64)
+    for i in range(begin, end):
+        for t in range(row_start[i], row_start[i + 1]):
+            j = columns[t]
+            if j < first:
+                pointer[0] += 1
+            elif j < last:
+                pointer[j - first + 2] += 1
+    pointer[1] = pointer[0]
+    for j in range(2, last - first + 2):
+        pointer[j] += pointer[j - 1]
+    for i in range(begin, end):
+        for t in range(row_start[i], row_start[i + 1]):
+            j = columns[t]
+            if j < first or j >= last:
+                continue
+            at = pointer[j - first + 1]
+            pointer[j - first + 1] += 1
+            values[at] = weight[i] * numbers[t]
+            reads[at, 0] = t if own else right_start[i]
+            reads[at, 1] = right_start[i + 1]
+    part = total[first:last]
+    entries = pointer, values, reads
+    add_products(0, last - first, *entries, right_columns, right_numbers, part)
 
 
 @compile_loop
@@ -90,16 +159,17 @@ def add_products_by_row(first, last, x, weight, y, xx, xy):
     x_start, x_index, x_value = x
     y_start, y_index, y_value = y
     for i in range(weight.shape[0]):
-        end = x_start[i + 1]
-        for t in range(x_start[i], end):
-            j = x_index[t]
-            if j < first or j >= last:
-                continue
-            value = weight[i] * x_value[t]
+        t, end = x_start[i], x_start[i + 1]
+        while t < end and x_index[t] < first:
+            t += 1
+        while t < end and x_index[t] < last:
+            value, sums = weight[i] * x_value[t], xx[x_index[t]]
             for s in range(t, end):
-                xx[j, x_index[s]] += value * x_value[s]
+                sums[np.uint64(x_index[s])] += value * x_value[s]
+            sums = xy[x_index[t]]
             for s in range(y_start[i], y_start[i + 1]):
-                xy[j, y_index[s]] += value * y_value[s]
+                sums[np.uint64(y_index[s])] += value * y_value[s]
+            t += 1
 
 
 @compile_loop

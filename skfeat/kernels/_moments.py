@@ -8,17 +8,24 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.kernels._loops import load
-from skfeat.kernels._threads import Team
+from skfeat.kernels._threads import Team, Workspace
 
 # A product of dense matrices is faster above this share of nonzero numbers.
 _MAX_DENSITY = 0.1
+
+# Scipy is as fast for matrices of fewer numbers, and has nothing to compile.
+_LARGE = 2**18
 
 # The density of dense rows is judged by one row in so many.
 _SAMPLE_EVERY = 64
 
 # So many second moments stay in the cache whatever the order in which they are added
-# to; of more, one input's at a time do.
-CACHED_MOMENTS = 2**18
+# to; of more, one column's at a time do.
+_CACHED = 2**18
+
+# Rows are then multiplied so many at a time that a column has this many entries: few,
+# for all these rows are to stay in a cache, but worth going back to its sums for.
+_N_PER_COLUMN = 256
 
 
 def compiled():
@@ -77,65 +84,118 @@ def mostly_zeros(rows) -> bool:
 
 
 def compress(rows, team: Team) -> sparse.csr_array:
-    """Return rows as CSR with sorted indices and float64 values."""
+    """Return rows as CSR with sorted indices, which may be the rows themselves."""
+    loops = compiled()
     if sparse.issparse(rows):
-        rows = sparse.csr_array(rows, dtype=np.float64)
-        if not rows.has_canonical_format:
+        rows = sparse.csr_array(rows)
+        # Scipy's own check takes several times as long.
+        if not loops.is_canonical(rows.indptr, rows.indices):
             rows = rows.copy()
             rows.sum_duplicates()
         return rows
-    loops = compiled()
     count = np.empty(len(rows), dtype=np.int64)
     team.run(loops.count_nonzero, len(rows), rows, count, n_elements=rows.size)
     start = np.concatenate([[0], np.cumsum(count)])
-    indices, values = np.empty(start[-1], dtype=np.int32), np.empty(start[-1])
+    indices = np.empty(start[-1], dtype=np.int32)
+    values = np.empty(start[-1], dtype=rows.dtype)
     team.run(
         loops.compress, len(rows), rows, start, indices, values, n_elements=rows.size
     )
     return sparse.csr_array((values, indices, start), shape=rows.shape)
 
 
+def compress_to_float64(rows, team: Team) -> sparse.csr_array:
+    """Return the same with values of float64."""
+    return compress(rows, team).astype(np.float64, copy=False)
+
+
 def to_csr(matrix: np.ndarray) -> sparse.csr_array:
     """Return a matrix that is mostly zeros as CSR of float64."""
-    if compiled() is None:
+    if matrix.size < _LARGE or compiled() is None:
         return sparse.csr_array(matrix, dtype=np.float64)
     with Team() as team:
-        return compress(matrix, team)
+        return compress_to_float64(matrix, team)
 
 
-def add_products(X, Y, w: np.ndarray, xx: np.ndarray, xy: np.ndarray, team: Team):
-    """Add the weighted ``X^T X`` to `xx` and ``X^T Y`` to `xy`, over nonzeros alone.
+class Sums(NamedTuple):
+    """Sums over rows that are mostly zeros, weighted.
+
+    Attributes
+    ----------
+    total, squares : ndarrays of shape (p,)
+        Of each column.
+    work : ndarray of int64, shape (p + 1,)
+        Numbers in the columns before each.
+    """
+
+    total: np.ndarray
+    squares: np.ndarray
+    work: np.ndarray
+
+    @classmethod
+    def of(cls, X: sparse.csr_array, w: np.ndarray) -> Sums:
+        """Sum the rows of X (n, p) with weights w (n,)."""
+        p = X.shape[1]
+        count, total, squares = np.zeros(p, np.int64), np.zeros(p), np.zeros(p)
+        compiled().sum_columns((X.indptr, X.indices, X.data), w, count, total, squares)
+        return cls(total, squares, np.concatenate([[0], np.cumsum(count)]))
+
+
+def add_products(X, Y, w: np.ndarray, xx: np.ndarray, yx: np.ndarray, team: Team):
+    """Add the weighted ``X^T X`` to `xx` and ``Y^T X`` to `yx`, over nonzeros alone.
 
     Parameters
     ----------
     X : csr_array of shape (n, p)
+        As `compress` returns it; so is Y.
     Y : csr_array of shape (n, q)
     w : ndarray of shape (n,)
     xx : ndarray of shape (p, p)
         Its upper triangle alone is added to.
-    xy : ndarray of shape (p, q)
+    yx : ndarray of shape (q, p)
     team : Team
+
+    Returns
+    -------
+    Sums, Sums
+        Those of X and Y.
     """
-    if xx.size + xy.size <= CACHED_MOMENTS:
-        parts = [(part.indptr, part.indices, part.data) for part in (X, Y)]
-        count = np.bincount(X.indices, minlength=len(xx))
-        work = np.concatenate([[0], np.cumsum(count)])
+    sums = Sums.of(X, w), Sums.of(Y, w)
+    x, y = ((part.indptr, part.indices, part.data) for part in (X, Y))
+    n = X.shape[0]
+    if xx.size + yx.size <= _CACHED:
+        xy = np.zeros(yx.shape[::-1])
         team.run(
             compiled().add_products_by_row,
             len(xx),
-            *(parts[0], w, parts[1], xx, xy),
-            n_elements=int(work[-1]) * (X.nnz + Y.nnz) // max(1, len(w)),
-            cumulative=work,
+            *(x, w, y, xx, xy),
+            n_elements=X.nnz * (X.nnz + Y.nnz) // n,
+            cumulative=sums[0].work,
         )
-        return
-    columns = Columns.of(X)
-    left = columns.value * w[columns.row]
-    for right, total in ((X, xx), (Y, xy)):
-        ends = right.indptr.astype(np.int64)
-        begin = columns.position if right is X else ends[columns.row]
-        start = np.column_stack([begin, ends[columns.row + 1]])
-        entries = right.indices, right.data
-        add_products_of(columns.pointer, left, start, entries, total, team)
+        yx += xy.T
+        return sums
+    share = max(X.nnz / X.shape[1], Y.nnz / Y.shape[1], 1) / n
+    n_rows = int(_N_PER_COLUMN / share)
+    space = Workspace()
+    for begin in range(0, n, n_rows):
+        end = min(n, begin + n_rows)
+        for left, total, work in ((x, xx, sums[0].work), (y, yx, sums[1].work)):
+            own = left is x
+            n_entries = int(left[0][end]) - int(left[0][begin])
+            if own:
+                # The further a column is to the right, the fewer are right of it.
+                work = 1 - np.square(1 - work / work[-1])
+            team.run(
+                compiled().add_products_of_rows,
+                len(total),
+                *(begin, end, w, left, x, own),
+                space.line("values", n_entries, np.float64),
+                space.room("reads", n_entries, 2, np.int64),
+                total,
+                n_elements=n_entries * X.nnz // n,
+                cumulative=work,
+            )
+    return sums
 
 
 def add_products_of(pointer, left, start, right, total: np.ndarray, team: Team) -> None:

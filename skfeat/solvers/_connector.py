@@ -11,6 +11,7 @@ from scipy import sparse
 from skfeat.kernels._moments import compiled, mostly_zeros, to_csr
 from skfeat.losses import rectified
 from skfeat.solvers._eliminate import eliminate
+from skfeat.solvers._gram import GramProblem
 from skfeat.solvers._lasso_columns import ColumnProblem
 from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
 from skfeat.solvers._path import Solution, find_alpha, geometric_alphas, trim
@@ -76,6 +77,10 @@ class Rows:
         empty = GramStatistics.zeros(self.X.shape[1], self.Y.shape[1])
         return empty.update(self.X, self.Y, self.sample_weight)
 
+    def problem(self, fit_intercept: bool) -> GramProblem:
+        """Return the linear connector's problem."""
+        return self.statistics().problem(fit_intercept, in_place=True)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -119,13 +124,12 @@ class Fit:
 
 
 def fit_linear(
-    statistics: GramStatistics,
+    problem: GramProblem,
     target: Target,
     start: np.ndarray,
     hooks: EpochHooks | None = None,
 ) -> Fit:
-    """Solve the linear connector on its second moments."""
-    problem = statistics.problem(target.fit_intercept)
+    """Solve the linear connector on its second moments; the start is written over."""
     if isinstance(target.budget, np.ndarray):
         fits = [
             _fit_problem(problem.output(o), replace(target, budget=int(left)), None)
@@ -138,7 +142,7 @@ def fit_linear(
             max(fit.n_iter for fit in fits),
             max(fit.stopping_value for fit in fits),
         )
-    return _fit_problem(problem, target, start, hooks)
+    return _fit_problem(problem, target, start, hooks, in_place=True)
 
 
 def fit_wide(rows: Rows, target: Target, hooks: EpochHooks | None = None) -> Fit:
@@ -168,8 +172,10 @@ def fit_wide(rows: Rows, target: Target, hooks: EpochHooks | None = None) -> Fit
     return Fit(coef, problem.intercept(coef), alpha, *solution[2:])
 
 
-def _fit_problem(problem, target, start, hooks=None) -> Fit:
-    solve, null = _linear_solver(problem, target)
+def _fit_problem(problem, target, start, hooks=None, *, in_place=False) -> Fit:
+    solve, null = _linear_solver(
+        problem, target, in_place=in_place and target.budget is None
+    )
     if target.budget is None:
         alpha = target.alpha
         solution = solve(alpha, null._replace(coef=start), hooks)
@@ -210,7 +216,7 @@ def fit_candidates(rows: Rows, target: Target, targets: list[Target], *, linear:
     """
     coef = np.zeros((rows.Y.shape[1], rows.X.shape[1]))
     if linear:
-        problem = rows.statistics().problem(target.fit_intercept)
+        problem = rows.problem(target.fit_intercept)
         for each in targets:
             fit = _fit_problem(problem, each, coef)
             coef = fit.coef
@@ -227,7 +233,7 @@ def fit_candidates(rows: Rows, target: Target, targets: list[Target], *, linear:
 def largest_alpha(rows: Rows, target: Target, *, linear: bool) -> float:
     """Return the smallest alpha at which all weights are zero."""
     if linear:
-        return rows.statistics().problem(target.fit_intercept).alpha_max
+        return rows.problem(target.fit_intercept).alpha_max
     return _rectified_problem(rows, target).null()[0]
 
 
@@ -347,7 +353,7 @@ def linear_path(
     sparse_output: bool = False,
 ) -> tuple[np.ndarray, list[Solution]]:
     """Solve the linear connector along decreasing alphas."""
-    problem = rows.statistics().problem(target.fit_intercept)
+    problem = rows.problem(target.fit_intercept)
     # Fresh memory for every solution would cost as much as solving it.
     solve, null = _linear_solver(problem, target, in_place=sparse_output)
     grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from skfeat.kernels._moments import Columns, add_products_of, compress
+from skfeat.kernels._moments import Columns, add_products_of, compress_to_float64
 from skfeat.kernels._threads import Team
 from skfeat.solvers._gram import solve_normal
 from skfeat.solvers._lasso import Moments, allowed_gaps, solve_share, warn_of_gap
@@ -36,7 +36,7 @@ class ColumnProblem:
 
     def __init__(self, X, Y, sample_weight: np.ndarray, *, fit_intercept: bool):
         with Team() as team:
-            X, Y = compress(X, team), compress(Y, team)
+            X, Y = compress_to_float64(X, team), compress_to_float64(Y, team)
         weights = sample_weight / sample_weight.sum()
         share = weights if fit_intercept else np.zeros(len(weights))
         self.x_mean, self.y_mean = share @ X, share @ Y

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skfeat.kernels._moments import Columns, compress
+from skfeat.kernels._moments import Columns, compress_to_float64
 from skfeat.kernels._threads import Team
 from skfeat.losses import rectified_convex
 from skfeat.solvers._path import Solution, count, pruned_to, trim
@@ -42,7 +42,7 @@ class SparseRectifiedProblem(RectifiedProblem):
 
     def __init__(self, X, Y, sample_weight, **options):
         with Team() as team:
-            X, targets = compress(X, team), compress(Y, team)
+            X, targets = compress_to_float64(X, team), compress_to_float64(Y, team)
         super().__init__(X, Y, sample_weight, **options)
         columns, targets = Columns.of(X), Columns.of(targets)
         self._data = (

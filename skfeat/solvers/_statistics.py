@@ -8,19 +8,17 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from skfeat.kernels._moments import (
-    CACHED_MOMENTS,
-    add_products,
-    compiled,
-    compress,
-    mostly_zeros,
-)
+from skfeat.kernels._moments import add_products, compiled, compress, mostly_zeros
 from skfeat.kernels._threads import Team
 from skfeat.solvers._gram import GramProblem
 from skfeat.utils import _distributed as distributed
 
+# Rows that are copied at a time.
 _ROWS = 8192
-_MANY_ROWS = 2**16
+
+# Rows of a matrix that are changed at a time, and rows and columns: fresh memory for
+# as large a matrix would take longer than the sums.
+_STRIP, _TILE = 64, 256
 
 # Fewer products of rows and pairs of inputs than this are not worth compiling loops.
 WORTH_COMPILING = 2**28
@@ -81,7 +79,8 @@ class GramStatistics:
                     self._merge(part)
             else:
                 self._add(X, Y, sample_weight)
-        if not all(np.isfinite(part).all() for part in (self.xx, self.yx, self.yy)):
+        # No product of two columns is larger than their squares.
+        if not np.isfinite(np.concatenate([np.diag(self.xx), self.yy])).all():
             raise ValueError(
                 "The second moments of X and y are non-finite; rescale them."
             )
@@ -110,32 +109,49 @@ class GramStatistics:
         self.x_mean, self.y_mean = x_mean / self.weight, y_mean / self.weight
         # Deviations from the common means.
         shift_x, shift_y = own_x - self.x_mean, own_y - self.y_mean
-        self.xx += own_weight * np.outer(shift_x, shift_x)
-        self.yx += own_weight * np.outer(shift_y, shift_x)
+        _add_outer(self.xx, own_weight * shift_x, shift_x)
+        _add_outer(self.yx, own_weight * shift_y, shift_x)
         self.yy += own_weight * np.square(shift_y)
         distributed.all_reduce(*map(torch.from_numpy, (self.xx, self.yx, self.yy)))
 
     def _merge(self, more: GramStatistics) -> None:
-        """Add the statistics of other rows."""
+        """Add the statistics of other rows, which are used up."""
+        if self.weight == 0:
+            self.__dict__.update(vars(more))
+            return
         weight = more.weight
         shift_x, shift_y = more.x_mean - self.x_mean, more.y_mean - self.y_mean
         total = self.weight + weight
         mixed = self.weight * weight / total
-        self.xx += more.xx + mixed * np.outer(shift_x, shift_x)
-        self.yx += more.yx + mixed * np.outer(shift_y, shift_x)
+        self.xx += more.xx
+        self.yx += more.yx
+        _add_outer(self.xx, mixed * shift_x, shift_x)
+        _add_outer(self.yx, mixed * shift_y, shift_x)
         self.yy += more.yy + mixed * np.square(shift_y)
         self.x_mean = self.x_mean + weight / total * shift_x
         self.y_mean = self.y_mean + weight / total * shift_y
         self.weight = total
 
-    def problem(self, fit_intercept: bool) -> GramProblem:
-        """Return the regression problem, centred if there is an intercept."""
-        xx, yx, yy = (part / self.weight for part in (self.xx, self.yx, self.yy))
+    def problem(self, fit_intercept: bool, *, in_place: bool = False) -> GramProblem:
+        """Return the regression problem, centred if there is an intercept.
+
+        Parameters
+        ----------
+        fit_intercept : bool
+        in_place : bool, default=False
+            Whether the problem may take the statistics' memory, which are used up.
+        """
+        parts = self.xx, self.yx, self.yy
+        outs = parts if in_place else (None, None, None)
+        xx, yx, yy = (
+            np.divide(part, self.weight, out=out)
+            for part, out in zip(parts, outs, strict=True)
+        )
         x_mean, y_mean = self.x_mean, self.y_mean
         if not fit_intercept:
-            xx = xx + np.outer(x_mean, x_mean)
-            yx = yx + np.outer(y_mean, x_mean)
-            yy = yy + np.square(y_mean)
+            _add_outer(xx, x_mean, x_mean)
+            _add_outer(yx, y_mean, x_mean)
+            yy += np.square(y_mean)
             x_mean, y_mean = np.zeros_like(x_mean), np.zeros_like(y_mean)
         # What is left of a constant input are rounding errors of its mean.
         constant = np.diag(xx) <= 1e-26 * np.square(x_mean)
@@ -150,10 +166,28 @@ class GramStatistics:
         )
 
 
-def _blocks(X, n_rows=_ROWS):
-    """Yield slices of rows: few enough for the cache, or for copies in float64."""
-    for start in range(0, X.shape[0], n_rows):
-        yield slice(start, start + n_rows)
+def _blocks(X):
+    """Yield slices of rows, few enough for copies in float64."""
+    for start in range(0, X.shape[0], _ROWS):
+        yield slice(start, start + _ROWS)
+
+
+def _add_outer(matrix: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+    """Add the outer product of two vectors to a matrix."""
+    for start in range(0, len(left), _STRIP):
+        strip = slice(start, start + _STRIP)
+        matrix[strip] += np.outer(left[strip], right)
+
+
+def _mirror(matrix: np.ndarray) -> None:
+    """Copy the upper triangle of a matrix to the lower one."""
+    for start in range(0, len(matrix), _TILE):
+        tile = slice(start, start + _TILE)
+        corner = matrix[tile, tile]
+        corner += np.triu(corner, 1).T
+        for end in range(start + _TILE, len(matrix), _TILE):
+            rest = slice(end, end + _TILE)
+            matrix[rest, tile] = matrix[tile, rest].T
 
 
 def _dense_moments(X, Y, w) -> GramStatistics:
@@ -180,19 +214,21 @@ def _dense_moments(X, Y, w) -> GramStatistics:
 def _sparse_moments(X, Y, w) -> GramStatistics:
     # Of numbers that are mostly zero the mean is no larger than the spread, so
     # products of deviations are those of the numbers less those of the means.
-    weight, p, q = w.sum(), X.shape[1], Y.shape[1]
-    xx, xy = np.zeros((p, p)), np.zeros((p, q))
-    x_mean, y_mean, yy = np.zeros(p), np.zeros(q), np.zeros(q)
-    in_cache = xx.size + xy.size <= CACHED_MOMENTS
+    result = GramStatistics.zeros(X.shape[1], Y.shape[1])
+    result.weight = weight = w.sum()
+    whole = sparse.issparse(X) and sparse.issparse(Y)
     with Team() as team:
-        for rows in _blocks(X, _MANY_ROWS if in_cache else _ROWS):
-            x, y, shares = compress(X[rows], team), compress(Y[rows], team), w[rows]
-            add_products(x, y, shares, xx, xy, team)
-            x_mean += shares @ x / weight
-            y_mean += shares @ y / weight
-            yy += shares @ y.power(2)
-    xx += np.triu(xx, 1).T
-    xx -= weight * np.outer(x_mean, x_mean)
-    xy -= weight * np.outer(x_mean, y_mean)
-    yy -= weight * np.square(y_mean)
-    return GramStatistics(weight, x_mean, y_mean, xx, xy.T, yy)
+        for rows in [slice(None)] if whole else _blocks(X):
+            x, y, shares = X, Y, w
+            if not whole:
+                x, y, shares = X[rows], Y[rows], w[rows]
+            x, y = compress(x, team), compress(y, team)
+            sums_x, sums_y = add_products(x, y, shares, result.xx, result.yx, team)
+            result.x_mean += sums_x.total / weight
+            result.y_mean += sums_y.total / weight
+            result.yy += sums_y.squares
+    _mirror(result.xx)
+    _add_outer(result.xx, -weight * result.x_mean, result.x_mean)
+    _add_outer(result.yx, -weight * result.y_mean, result.x_mean)
+    result.yy -= weight * np.square(result.y_mean)
+    return result
