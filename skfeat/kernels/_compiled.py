@@ -141,37 +141,61 @@ def code_topk(
 
 
 @compile_loop
-def sort_by_feature(start, count, indices, pointer, entry, row):
-    """List the entries of each feature: those at ``pointer[f]`` to ``pointer[f + 1]``.
+def code_dead(first, last, tile, pre, dead, bias, k, n_groups, u, *decoding):
+    """Write the columns `dead` of `pre` to `u`, keep the `k` largest and decode them.
 
-    `pointer` has one element more than there are features; entries of a feature stay
-    in the order of their rows.
+    `decoding` is what `decode` is given.
     """
-    n_features = pointer.shape[0] - 1
-    pointer[:] = 0
-    for i in range(start.shape[0]):
+    entries = decoding[:4]
+    for begin in range(first, last, tile):
+        end = min(last, begin + tile)
+        for i in range(begin, end):
+            for j in range(dead.shape[0]):
+                u[i, j] = pre[i, dead[j]]
+        select_topk(begin, end, u, bias, k, n_groups, *entries)
+        decode(begin, end, *decoding)
+
+
+@compile_loop
+def sort_by_feature(
+    first, last, begin, end, start, count, indices, values, slopes, row, codes, pulls
+):
+    """List the entries of rows `begin` to `end` feature by feature.
+
+    Those of feature f are at ``pointer[f - first]`` to ``pointer[f - first + 1]`` of
+    `row`, `codes` and `pulls`, in the order of their rows; pointer is returned.
+    """
+    pointer = np.zeros(last - first + 2, np.int64)
+    for i in range(begin, end):
         for t in range(start[i], start[i] + count[i]):
-            pointer[indices[t] + 1] += 1
-    for f in range(n_features):
-        pointer[f + 1] += pointer[f]
-    for i in range(start.shape[0]):
+            f = indices[t]
+            if f < first:
+                pointer[0] += 1
+            elif f < last:
+                pointer[f - first + 2] += 1
+    # Places of earlier rows and of earlier features are another thread's.
+    pointer[0] += start[begin]
+    pointer[1] = pointer[0]
+    for f in range(2, last - first + 2):
+        pointer[f] += pointer[f - 1]
+    for i in range(begin, end):
         for t in range(start[i], start[i] + count[i]):
-            position = pointer[indices[t]]
-            entry[position] = t
-            row[position] = i
-            pointer[indices[t]] = position + 1
-    for f in range(n_features, 0, -1):
-        pointer[f] = pointer[f - 1]
-    pointer[0] = 0
+            f = indices[t]
+            if f >= first and f < last:
+                at = pointer[f - first + 1]
+                row[at], codes[at], pulls[at] = i, values[t], slopes[t]
+                pointer[f - first + 1] = at + 1
+    return pointer
 
 
 @compile_loop
 def accumulate(
     first,
     last,
-    pointer,
-    entry,
-    row,
+    tile,
+    start,
+    count,
+    indices,
     values,
     slopes,
     residual,
@@ -179,6 +203,9 @@ def accumulate(
     x,
     target,
     fresh,
+    row,
+    codes,
+    pulls,
     grad_decoder,
     grad_encoder,
     grad_bias,
@@ -194,32 +221,36 @@ def accumulate(
         n_active[f] = number of positive values
 
     With `fresh` they are written, not added to. The two may be one array (tied).
+    `tile` rows at a time, which stay in a cache; `row`, `codes` and `pulls` have room
+    for all entries.
     """
     d = x.shape[1]
     n_groups, rows, errors = residual.shape[1], x.reshape(-1), residual.reshape(-1)
     decoders, encoders = grad_decoder.reshape(-1), grad_encoder.reshape(-1)
-    most = 0
     for f in range(first, last):
-        most = max(most, pointer[f + 1] - pointer[f])
-    codes, pulls = np.empty(most, values.dtype), np.empty(most, values.dtype)
-    for f in range(first, last):
-        at = target[f] * d
+        n_active[f] = 0
         if fresh:
+            at = target[f] * d
             decoders[at : at + d] = 0
             encoders[at : at + d] = 0
             grad_bias[target[f]] = 0
-        begin, end = pointer[f], pointer[f + 1]
-        slope, n = 0.0, 0
-        for q in range(begin, end):
-            codes[q - begin], pulls[q - begin] = values[entry[q]], slopes[entry[q]]
-            slope += pulls[q - begin]
-            n += codes[q - begin] > 0
-        grad_bias[target[f]] += slope
-        n_active[f] = n
-        read, n = row[begin:end], end - begin
-        stride, own = n_groups * d, group[f] * d
-        add_rows(decoders, at, d, codes, read, 0, n, errors, stride, own)
-        add_rows(encoders, at, d, pulls, read, 0, n, rows, d, 0)
+    for begin in range(0, start.shape[0], tile):
+        end = min(start.shape[0], begin + tile)
+        entries = start, count, indices, values, slopes, row, codes, pulls
+        pointer = sort_by_feature(first, last, begin, end, *entries)
+        for f in range(first, last):
+            here, there = pointer[f - first], pointer[f - first + 1]
+            if here == there:
+                continue
+            slope, n = 0.0, 0
+            for q in range(here, there):
+                slope += pulls[q]
+                n += codes[q] > 0
+            grad_bias[target[f]] += slope
+            n_active[f] += n
+            at, stride, own = target[f] * d, n_groups * d, group[f] * d
+            add_rows(decoders, at, d, codes, row, here, there, errors, stride, own)
+            add_rows(encoders, at, d, pulls, row, here, there, rows, d, 0)
 
 
 @compile_loop
@@ -291,33 +322,48 @@ def code_relu(
 
 
 @compile_loop
-def adam(first, last, p, grad, mean, square, rate, beta1, beta2, correction, eps, unit):
-    """Update rows of parameters as Adam does; rows of `unit` parameters keep norm one.
+def adam(first, last, parts, rates, unit, beta1, beta2, correction, eps):
+    """Update rows of parameters as Adam does.
 
-    For those only the gradient along the sphere counts. `rate` is the learning rate
-    over the bias correction of the mean, `correction` that of the root mean square.
+    Rows are counted through all parameters. Those of parameter `unit` keep norm one:
+    for them only the gradient along the sphere counts.
+
+    Parameters
+    ----------
+    parts : tuple of tuples (p, grad, mean, square)
+        Matrices: the parameter, its gradient and the moments.
+    rates : ndarray of shape (n_parts,)
+        Learning rates, over the bias correction of the mean.
+    unit : int
+    beta1, beta2, correction, eps : floating
+        `correction` is the bias correction of the root mean square.
     """
-    d = p.shape[1]
-    one = p.dtype.type(1)
-    for f in range(first, last):
-        if unit:
-            along = p[f, 0] * grad[f, 0]
-            for j in range(1, d):
-                along += p[f, j] * grad[f, j]
+    before = 0
+    for i in range(len(parts)):
+        p, grad, mean, square = parts[i]
+        n, d = p.shape
+        rate, one = rates[i], p.dtype.type(1)
+        for f in range(max(first - before, 0), min(last - before, n)):
+            if i == unit:
+                along = p[f, 0] * grad[f, 0]
+                for j in range(1, d):
+                    along += p[f, j] * grad[f, j]
+                for j in range(d):
+                    grad[f, j] -= along * p[f, j]
             for j in range(d):
-                grad[f, j] -= along * p[f, j]
-        for j in range(d):
-            g = grad[f, j]
-            mean[f, j] = beta1 * mean[f, j] + (one - beta1) * g
-            square[f, j] = beta2 * square[f, j] + (one - beta2) * g * g
-            p[f, j] -= rate * mean[f, j] / (np.sqrt(square[f, j]) * correction + eps)
-        if unit:
-            norm = p[f, 0] * p[f, 0]
-            for j in range(1, d):
-                norm += p[f, j] * p[f, j]
-            shrink = one / max(np.sqrt(norm), p.dtype.type(1e-12))
-            for j in range(d):
-                p[f, j] *= shrink
+                g = grad[f, j]
+                mean[f, j] = beta1 * mean[f, j] + (one - beta1) * g
+                square[f, j] = beta2 * square[f, j] + (one - beta2) * g * g
+                root = np.sqrt(square[f, j]) * correction + eps
+                p[f, j] -= rate * mean[f, j] / root
+            if i == unit:
+                norm = p[f, 0] * p[f, 0]
+                for j in range(1, d):
+                    norm += p[f, j] * p[f, j]
+                shrink = one / max(np.sqrt(norm), p.dtype.type(1e-12))
+                for j in range(d):
+                    p[f, j] *= shrink
+        before += n
 
 
 @compile_loop

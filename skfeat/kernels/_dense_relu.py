@@ -84,9 +84,4 @@ class DenseReLUKernel:
             grads["decoder"] += grad_encoder
         grads["bias"][:] = ones @ error - grads["encoder_bias"] @ encoder
         loss = float(square @ factor) / 2 + float(weight @ total)
-        return BatchResult(
-            torch.tensor(loss, dtype=x.dtype),
-            torch.from_numpy(fired),
-            torch.tensor(int(count.sum())),
-            torch.tensor(float("inf"), dtype=x.dtype),
-        )
+        return BatchResult(loss, torch.from_numpy(fired), int(count.sum()), np.inf)

@@ -28,19 +28,19 @@ class BatchResult(NamedTuple):
 
     Attributes
     ----------
-    loss : Tensor, a scalar
+    loss : float, or Tensor of a number
         Without the auxiliary term, so that it compares across epochs.
     fired : bool Tensor of shape (m,)
-    n_active : Tensor, a scalar
+    n_active : int, or Tensor of a number
         Number of nonzero codes.
-    lowest : Tensor, a scalar
+    lowest : float, or Tensor of a number
         Smallest nonzero code, for batch top-k.
     """
 
-    loss: torch.Tensor
+    loss: float | torch.Tensor
     fired: torch.Tensor
-    n_active: torch.Tensor
-    lowest: torch.Tensor
+    n_active: int | torch.Tensor
+    lowest: float | torch.Tensor
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -56,10 +56,12 @@ def bfloat16_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def n_auxiliary(n_dead: int, k: int) -> int:
     """Return how many dead features a row asks for help.
 
-    As many as it has of the live ones: half the number of columns, which the paper
-    advises, costs more and gained nothing on MNIST layers and known dictionaries.
+    Half as many as it has of the live ones: as many cost more and gained nothing on
+    MNIST layers and known dictionaries, nor did half the number of columns, which the
+    paper advises; a quarter missed some of the known directions, and so did as many
+    asked by a quarter of the rows or in every fourth batch.
     """
-    return min(n_dead, k)
+    return min(n_dead, (k + 1) // 2)
 
 
 class DenseKernel:

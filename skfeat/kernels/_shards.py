@@ -86,14 +86,20 @@ class Shards:
         """Return the result of the whole batch; complete the gradients in place."""
         if self.by is None:
             return result
-        distributed.all_reduce_min(result.lowest)
-        distributed.all_reduce(result.n_active)
+        n_active = torch.as_tensor(result.n_active)
+        loss, lowest = (
+            torch.as_tensor(number, dtype=torch.float64)
+            for number in (result.loss, result.lowest)
+        )
+        result = result._replace(loss=loss, n_active=n_active, lowest=lowest)
+        distributed.all_reduce_min(lowest)
+        distributed.all_reduce(n_active)
         if self.by == "features":
             return result
         # Silent on every rank: none of them has fired.
         n_fired = result.fired.to(torch.int64)
         grads = [p.grad for p in params.values() if p.grad is not None]
-        distributed.all_reduce(result.loss, n_fired, *grads)
+        distributed.all_reduce(loss, n_fired, *grads)
         return result._replace(fired=n_fired > 0)
 
 

@@ -35,6 +35,10 @@ _MAX_DENSITY = 0.15
 # Columns are looked through in groups where there are more than this many.
 _UNGROUPED, _N_GROUPS = 1024, 512
 
+# Bytes of rows that gradients are summed over at a time, and how many entries a feature
+# should have in them.
+_CACHE, _WORTH_A_TILE = 2**18, 4
+
 # How far below the last batch's bound batch top-k looks for entries first.
 _MARGIN = 0.8
 
@@ -116,6 +120,7 @@ class SparseKernel:
         # Views of the parameters' memory and of the gradients', made once.
         self._arrays = {name: param.numpy() for name, param in params.items()}
         self._grads = {name: np.zeros_like(a) for name, a in self._arrays.items()}
+        self._grad_tensors = {n: torch.from_numpy(a) for n, a in self._grads.items()}
         self._space = Workspace()
         self._dense_relu = None
         if activation.name == "relu" and product is float_product:
@@ -124,6 +129,8 @@ class SparseKernel:
             )
         self._density = 0.0
         self._guess = 0.0
+        # Where to divide the features among threads; no sum depends on it.
+        self._work: np.ndarray | None = None
 
     @property
     def memory(self) -> tuple[float, ...]:
@@ -148,7 +155,7 @@ class SparseKernel:
         """Write the gradients of one batch; see `DenseKernel.gradients`."""
         arrays, grads, d = self._arrays, self._grads, x.shape[1]
         for name, param in self._params.items():
-            param.grad = torch.from_numpy(grads[name])
+            param.grad = self._grad_tensors[name]
         factor = (2 / d * weights).numpy()
         entries = None
         if self._density <= _MAX_DENSITY:
@@ -179,7 +186,8 @@ class SparseKernel:
             entries, codes, grad_u, residual, self._group, centred, self._features
         )
         if dead is not None and len(dead):
-            self._auxiliary(dead.numpy(), pre, residual[:, -1], centred, factor)
+            pull = np.ascontiguousarray(residual[:, -1])
+            self._auxiliary(dead.numpy(), pre, pull, square, centred, factor)
         ones = np.ones(len(residual), dtype=residual.dtype)
         grads["bias"][:] = ones @ residual[:, 0] - grads["encoder_bias"] @ encoder
         for name, value in extra.items():
@@ -187,12 +195,8 @@ class SparseKernel:
         lowest = np.inf
         if self._activation.selects == "by batch":
             lowest = codes.min(initial=np.inf)
-        return BatchResult(
-            torch.tensor(loss, dtype=x.dtype),
-            torch.from_numpy(n_active > 0),
-            torch.tensor(int(n_active.sum())),
-            torch.tensor(lowest, dtype=x.dtype),
-        )
+        fired = torch.from_numpy(n_active > 0)
+        return BatchResult(loss, fired, int(n_active.sum()), float(lowest))
 
     def _dense_gradients(self, x, weights, penalty_weight, dead):
         if self._dense_relu is not None:
@@ -220,7 +224,7 @@ class SparseKernel:
         shared = TILE, rows, arrays["bias"], encoder
         work = {"n_elements": n * m * (4 + d // 16), "multiple": TILE}
         if exact and k:
-            entries = self._room_for(np.full(n, k), dtype, "entry")
+            entries = self._room_for_topk(n, k, dtype, "entry")
             options, decoded = self._decoding("code", n, d, k * n, factor, self._group)
             self._team.run(
                 self._loops.code_topk,
@@ -274,8 +278,7 @@ class SparseKernel:
 
     def _topk(self, pre, bias, k, name) -> Entries:
         n, m = pre.shape
-        k = min(k, m)
-        entries = self._room_for(np.full(n, k), pre.dtype, name)
+        entries = self._room_for_topk(n, k, pre.dtype, name)
         self._team.run(
             self._selection.select_topk,
             n,
@@ -284,18 +287,21 @@ class SparseKernel:
         )
         return entries
 
-    def _room_for(self, count: np.ndarray, dtype, name: str) -> Entries:
-        """Make room for ``count[i]`` entries a row.
+    def _room_for_topk(self, n: int, k: int, dtype, name: str) -> Entries:
+        """Make room for `k` entries a row, of which some may stay unused."""
+        start, count = self._space.room(f"{name} places", 2, n, np.int64)
+        start[:], count[:] = np.arange(0, n * k, k), k
+        return self._room_for(start, count, n * k, dtype, name)
 
-        A row with fewer may leave places unused; they are zeros of feature 0, which
-        add nothing to any sum.
+    def _room_for(self, start, count, n_entries, dtype, name: str) -> Entries:
+        """Make room for ``count[i]`` entries of row i, from ``start[i]`` on.
+
+        Places that stay unused are zeros of feature 0, which add nothing to any sum.
         """
-        ends = np.cumsum(count)
-        n_entries = int(ends[-1]) if len(ends) else 0
         indices = self._space.line(f"{name} indices", n_entries, np.int32)
         u = self._space.line(f"{name} u", n_entries, dtype)
         indices[:], u[:] = 0, 0
-        return Entries(ends - count, count, indices, u)
+        return Entries(start, count, indices, u)
 
     def _above_scalar(self, pre, bias, bound):
         bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
@@ -309,7 +315,8 @@ class SparseKernel:
         )
         if count.sum() > limit * pre.size:
             return None
-        entries = self._room_for(count, pre.dtype, "entry")
+        start, n_entries = np.cumsum(count) - count, int(count.sum())
+        entries = self._room_for(start, count, n_entries, pre.dtype, "entry")
         places = entries.start, entries.indices, entries.u
         self._team.run(
             self._selection.select_above, n, *args, *places, n_elements=4 * pre.size
@@ -368,54 +375,63 @@ class SparseKernel:
         self, entries, codes, grad_u, residual, group, x, features, *, fresh=True
     ):
         """Sum the gradients of these features; return how often each is active."""
-        n_entries, d = len(codes), x.shape[1]
-        pointer = np.empty(len(features) + 1, dtype=np.int64)
-        n_active = np.empty(len(features), dtype=np.int64)
-        entry, row = self._space.room("places", 2, n_entries, np.int64)
-        places = entries.start, entries.counts, entries.indices
-        self._loops.sort_by_feature(*places, pointer, entry, row)
-        grads = self._grads
+        n_entries, (n, d), m = len(codes), x.shape, len(features)
+        n_active = np.empty(m, dtype=np.int64)
+        # Rows that an L2 cache holds, unless a feature has next to none in so many.
+        tile = max(1, _CACHE // (residual[:1].nbytes + x[:1].nbytes))
+        if n_entries * tile < _WORTH_A_TILE * m * n:
+            tile = max(1, n)
+        space, dtype, grads = self._space, codes.dtype, self._grads
         self._team.run(
             self._loops.accumulate,
-            len(features),
-            *(pointer, entry, row, codes, grad_u, residual, group, x, features, fresh),
+            m,
+            *(tile, *entries[:3], codes, grad_u, residual, group, x, features, fresh),
+            space.line("rows of entries", n_entries, np.int32),
+            space.line("codes of entries", n_entries, dtype),
+            space.line("pulls of entries", n_entries, dtype),
             *(grads["decoder"], grads.get("encoder", grads["decoder"])),
             *(grads["encoder_bias"], n_active),
             n_elements=2 * d * n_entries,
-            cumulative=pointer,
+            cumulative=self._work if fresh else None,
         )
+        if fresh:
+            # The next batch is much like this one.
+            self._work = np.concatenate([[0], np.cumsum(n_active + 1)])
         return n_active
 
     def _sum_by_feature(self, entries, values):
         return np.bincount(entries.indices, values, minlength=len(self._features))
 
-    def _auxiliary(self, dead, pre, pull, centred, factor):
+    def _auxiliary(self, dead, pre, pull, square, centred, factor):
         """Add the gradients of the dead features' loss; see `DenseKernel`.
 
         `pull` (n, d) is the error of the whole reconstruction times what the loss
-        multiplies it by, which is taken back here.
+        multiplies it by, which is taken back here; `square` (n,) is the squared error,
+        averaged over prefixes.
         """
-        d = centred.shape[1]
-        pull = np.ascontiguousarray(pull)
+        (n, d), dtype = centred.shape, pre.dtype
         with np.errstate(divide="ignore"):
             back = np.where(factor > 0, self._dense.n_prefixes / factor, 0)
-        back = back.astype(pre.dtype)
-        squares = np.einsum("ij,ij->i", pull, pull) * back**2
-        mean_square = torch.tensor(float(squares @ factor) * d / 2, dtype=torch.float64)
+        back = back.astype(dtype, copy=False)
+        if self._dense.n_prefixes > 1:
+            square = np.einsum("ij,ij->i", pull, pull) * back**2
+        mean_square = torch.tensor(float(square @ factor) * d / 2, dtype=torch.float64)
         self._dense.shards.sum_rows(mean_square)
-        factor = factor * pre.dtype.type(
-            d * AUX_WEIGHT / max(float(mean_square), 1e-12)
+        factor = factor * dtype.type(d * AUX_WEIGHT / max(float(mean_square), 1e-12))
+        k, n_dead = n_auxiliary(len(dead), self._activation.k), len(dead)
+        entries = self._room_for_topk(n, k, dtype, "dead")
+        group = np.zeros(n_dead, dtype=np.int64)
+        options, decoded = self._decoding("dead", n, d, n * k, factor, group, back)
+        self._team.run(
+            self._loops.code_dead,
+            n,
+            *(TILE, pre, dead, self._arrays["encoder_bias"][dead], k),
+            *(_n_groups(n_dead, k), self._space.room("dead", n, n_dead, dtype)),
+            *(*entries, self._arrays["decoder"][dead], pull),
+            *(*options, *decoded),
+            n_elements=4 * n * n_dead + 4 * d * k * n,
         )
-        bias = self._arrays["encoder_bias"][dead]
-        k = n_auxiliary(len(dead), self._activation.k)
-        u = self._space.room("dead", len(pre), len(dead), pre.dtype)
-        np.take(pre, dead, axis=1, out=u, mode="clip")  # the mode that needs no copy
-        entries = self._topk(u, bias, k, "dead")
-        group = np.zeros(len(dead), dtype=np.int64)
-        decoder = self._arrays["decoder"][dead]
-        residual, _, slopes = self._decode(
-            "dead", entries, entries.u, decoder, pull, factor, group, sign=back
-        )
+        residual, _, slopes = decoded
         self._accumulate(
             entries,
             *(entries.u, slopes, residual, group, centred, dead),

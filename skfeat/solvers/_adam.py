@@ -90,26 +90,32 @@ class Adam:
             step.fill_(n_steps)
         rate = self.learning_rate / (1 - _BETAS[0] ** n_steps)
         correction = 1 / math.sqrt(1 - _BETAS[1] ** n_steps)
+        parts = tuple(
+            (p, _rows(_gradient(self._params[name])), mean, square)
+            for name, (p, mean, square) in self._views.items()
+        )
+        real = parts[0][0].dtype.type
         # A rate too large for the dtype makes weights that are not finite, which the
         # trainer reports.
-        real = next(iter(self._views.values()))[0].dtype.type
         with np.errstate(over="ignore"):
             numbers = [real(x) for x in (*_BETAS, correction, _EPS)]
-            rates = {name: real(share * rate) for name, share in self._shares.items()}
-        for name, (p, mean, square) in self._views.items():
-            grad = self._params[name].grad
-            assert grad is not None
-            team.run(
-                compiled().adam,
-                len(p),
-                *(p, _rows(grad), mean, square, rates[name], *numbers),
-                name == "decoder",
-                n_elements=4 * p.size,
-            )
+            shares = (self._shares[name] for name in self._views)
+            rates = np.array([share * rate for share in shares], dtype=real)
+        team.run(
+            compiled().adam,
+            sum(len(p) for p, *_ in parts),
+            *(parts, rates, list(self._views).index("decoder"), *numbers),
+            n_elements=sum(4 * p.size for p, *_ in parts),
+        )
 
     def _moments(self, param):
         state = self.optimizer.state[param]
         return state["exp_avg"], state["exp_avg_sq"]
+
+
+def _gradient(param: torch.Tensor) -> torch.Tensor:
+    assert param.grad is not None
+    return param.grad
 
 
 def _rows(tensor: torch.Tensor) -> np.ndarray:
