@@ -22,8 +22,7 @@ from skfeat.solvers._connector import (
     fit_minibatch,
     fit_rectified,
     fit_wide,
-    linear_path,
-    rectified_path,
+    solution_path,
     update_minibatch,
 )
 from skfeat.solvers._path import Solution, check_budget
@@ -443,13 +442,13 @@ class FeatureConnector(BaseConnector):
         other = type(self)(**self.get_params(deep=False))
         other._validate_params()
         rows = other._validate(X, y, sample_weight, reset=True)
-        run = linear_path if self.link == "identity" else rectified_path
-        alphas, solutions = run(
+        alphas, solutions = solution_path(
             rows,
             other._target(rows),
             alphas,
             int(n_alphas),
             float(eps),
+            linear=self.link == "identity",
             sparse_output=bool(sparse_output),
         )
         matrices = [solution.coef for solution in solutions]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch.testing import assert_close
 
-from skfeat.kernels import _sparse
+from skfeat.kernels import _entries, _sparse, _tiled_topk
 from skfeat.kernels._activations import make_training_activation
 from skfeat.kernels._loops import load
 from skfeat.kernels._reference import loss_reference
@@ -21,6 +21,9 @@ NAMES = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 KERNELS = ["dense"]
 if _sparse.compiled() is not None:
     KERNELS.append("sparse")
+CASES = [(kind, name) for kind in KERNELS for name in NAMES]
+if "sparse" in KERNELS:
+    CASES.append(("tiled", "topk"))
 
 needs_numba = pytest.mark.skipif("sparse" not in KERNELS, reason="needs numba")
 
@@ -28,13 +31,26 @@ needs_numba = pytest.mark.skipif("sparse" not in KERNELS, reason="needs numba")
 @pytest.fixture(autouse=True)
 def never_too_dense(monkeypatch):
     """Let the sparse kernel keep batches that it would hand over to the dense one."""
-    monkeypatch.setattr(_sparse, "_MAX_DENSITY", 1.0)
+    allow_density(monkeypatch, 1.0)
+    # Tiles and chunks of few rows: more than one of each.
+    monkeypatch.setattr(_tiled_topk, "_TILE", 2)
+    monkeypatch.setattr(_tiled_topk, "_MOST_CHUNKS", 3)
 
 
-def make_kernel(kind, params, activation, prefixes=None):
+def allow_density(monkeypatch, most):
+    for module in (_sparse, _entries):
+        monkeypatch.setattr(module, "MAX_DENSITY", most)
+
+
+def make_kernel(kind, params, activation, prefixes=None, team=None):
     if kind == "dense":
         return DenseKernel(params, activation, prefixes)
-    return SparseKernel(params, activation, prefixes, team=Team())
+    kernel = SparseKernel(params, activation, prefixes, team=team or Team())
+    if kind == "sparse":
+        kernel._tiled = None
+    elif activation.name == "topk":
+        assert (kernel._tiled is None) == (len(prefixes or (1,)) > 1)
+    return kernel
 
 
 class Problem:
@@ -105,8 +121,7 @@ def assert_grads_close(actual, expected, rtol=1e-9):
         assert_close(actual[key], value, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("kind", KERNELS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("kind", "name"), CASES)
 class TestKernels:
     @given(seed=st.integers(0, 2**31 - 1))
     def test_gradients_are_those_of_the_reference(self, kind, name, seed):
@@ -168,8 +183,8 @@ class TestKernels:
 
 @needs_numba
 class TestSparse:
-    @pytest.mark.parametrize("name", NAMES)
-    def test_threads_share_the_work(self, monkeypatch, name):
+    @pytest.mark.parametrize(("kind", "name"), CASES[len(NAMES) :])
+    def test_threads_share_the_work(self, monkeypatch, kind, name):
         monkeypatch.setattr("skfeat.kernels._threads._MIN_ELEMENTS", 0)
         grads = []
         for n_threads in (1, 3):
@@ -177,17 +192,18 @@ class TestSparse:
             problem = Problem(5, name, n=40, m=50)
             params = {key: p.detach().clone() for key, p in problem.params.items()}
             with Team() as team:
-                kernel = SparseKernel(params, problem.activation, team=team)
-                kernel.gradients(problem.x, problem.weights, 0.1)
+                kernel = make_kernel(kind, params, problem.activation, team=team)
+                kernel.gradients(problem.x, problem.weights, 0.1, problem.dead)
             grads.append({key: p.grad for key, p in params.items()})
         # Products of parts of a matrix may round differently.
         assert_grads_close(grads[0], grads[1], rtol=1e-12)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize(("kind", "name"), CASES[len(NAMES) :])
     @pytest.mark.parametrize(("d", "m"), [(75, 130), (64, 64), (9, 1500)])
-    def test_long_rows_and_many_columns(self, name, d, m, dtype):
+    def test_long_rows_and_many_columns(self, monkeypatch, kind, name, d, m, dtype):
         """Blocks of every width, and groups of columns, have something to do."""
+        monkeypatch.setattr(_tiled_topk, "_TILE", 8)
         rng = np.random.RandomState(d)
         activation = make_training_activation(name, 7, d)
         params = {
@@ -198,19 +214,19 @@ class TestSparse:
             **activation.extra_params(m, d),
         }
         x, weights = torch.tensor(rng.randn(33, d)), torch.full((33,), 1 / 33)
-        prefixes = (m // 3, m) if "topk" in name else None
+        prefixes = (m // 3, m) if name == "batch_topk" else None
         dead = None if activation.penalised else torch.arange(0, m, 3)
         grads = []
-        for kind, real in (("sparse", dtype), ("dense", torch.float64)):
+        for each, real in ((kind, dtype), ("dense", torch.float64)):
             mine = {key: p.to(real, copy=True) for key, p in params.items()}
-            kernel = make_kernel(kind, mine, activation, prefixes)
+            kernel = make_kernel(each, mine, activation, prefixes)
             kernel.gradients(x.to(real), weights.to(real), 0.1, dead)
             grads.append({key: p.grad.double() for key, p in mine.items()})
         rtol = 1e-10 if dtype == torch.float64 else 3e-4
         assert_grads_close(*grads, rtol=rtol)
 
     def test_dense_batches_go_to_the_dense_kernel(self, monkeypatch):
-        monkeypatch.setattr(_sparse, "_MAX_DENSITY", 0.05)
+        allow_density(monkeypatch, 0.05)
         for name in NAMES:
             problem = Problem(2, name, n=8, m=12)
             problem.activation.k = 6

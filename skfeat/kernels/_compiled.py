@@ -218,17 +218,16 @@ def accumulate(
         grad_decoder[target[f]] += sum_t values[t] residual[row of t, group[f]]
         grad_encoder[target[f]] += sum_t slopes[t] x[row of t]
         grad_bias[target[f]] += sum_t slopes[t]
-        n_active[f] = number of positive values
+        n_active[f] += number of positive values
 
-    With `fresh` they are written, not added to. The two may be one array (tied).
-    `tile` rows at a time, which stay in a cache; `row`, `codes` and `pulls` have room
-    for all entries.
+    With `fresh` the gradients are written, not added to. Those of decoder and encoder
+    may be one array (tied). `tile` rows at a time, which stay in a cache; `row`,
+    `codes` and `pulls` have room for all entries.
     """
     d = x.shape[1]
     n_groups, rows, errors = residual.shape[1], x.reshape(-1), residual.reshape(-1)
     decoders, encoders = grad_decoder.reshape(-1), grad_encoder.reshape(-1)
     for f in range(first, last):
-        n_active[f] = 0
         if fresh:
             at = target[f] * d
             decoders[at : at + d] = 0

@@ -173,11 +173,8 @@ def add_products_by_row(first, last, x, weight, y, xx, xy):
 
 
 @compile_loop
-def fill_gram_row(j, out, xx, columns, rows):
-    """Write row j of the Gram matrix: of a stored one, or from the sparse rows."""
-    if xx.shape[0] > 0:
-        out[:] = xx[j]
-        return
+def fill_gram_row(j, out, columns, rows):
+    """Write row j of the Gram matrix from the sparse rows."""
     pointer, row, left, mean = columns
     start, indices, values = rows
     for k in range(out.shape[0]):
@@ -319,8 +316,8 @@ def solve_lasso(
     """Solve outputs `first` to `last` of the L1 regression on second moments.
 
     Only *active* inputs are descended on: those with a weight and those whose
-    gradient exceeds the penalty. Their rows of the Gram matrix are fetched when they
-    become active; all others are looked at once a round.
+    gradient exceeds the penalty. Their rows of the Gram matrix are made when they
+    become active, if it is not stored; all others are looked at once a round.
 
     Parameters
     ----------
@@ -340,8 +337,9 @@ def solve_lasso(
         Written: duality gap and rounds.
     """
     p = yx.shape[1]
+    stored = xx.shape[0] > 0
     room = min(p, 32)
-    fetched = np.empty((room, p))
+    made = np.empty((0 if stored else room, p))
     gram, factor = np.empty((room, room)), np.empty((room, room))
     active, place = np.empty(p, np.int64), np.full(p, -1, np.int64)
     index, step = np.empty(p, np.int64), np.empty(p)
@@ -359,18 +357,21 @@ def solve_lasso(
             # Take what is wanted into the active set.
             if n + wanted > room:
                 room = min(p, max(2 * room, n + wanted))
-                larger = np.empty((room, p))
-                larger[:n] = fetched[:n]
-                fetched = larger
+                if not stored:
+                    larger = np.empty((room, p))
+                    larger[:n] = made[:n]
+                    made = larger
                 gram, factor = np.empty((room, room)), np.empty((room, room))
             for t in range(wanted):
                 j = above[t]
-                fill_gram_row(j, fetched[n], xx, columns, rows)
+                if not stored:
+                    fill_gram_row(j, made[n], columns, rows)
                 active[n], place[j], weights[n] = j, n, coef[o, j]
                 n += 1
             for s in range(n):
+                gram_row = xx[active[s]] if stored else made[s]
                 for t in range(n):
-                    gram[s, t] = fetched[s, active[t]]
+                    gram[s, t] = gram_row[active[t]]
             if iteration > 0:
                 for s in range(n):
                     pull[s] = residual[active[s]]
@@ -382,7 +383,7 @@ def solve_lasso(
             residual[:] = yx[o]
             for s in range(n):
                 if weights[s] != 0:
-                    w, gram_row = weights[s], fetched[s]
+                    w, gram_row = weights[s], xx[active[s]] if stored else made[s]
                     for j in range(p):
                         residual[j] -= w * gram_row[j]
             fitted, explained, size = 0.0, 0.0, 0.0

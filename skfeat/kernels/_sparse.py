@@ -10,13 +10,14 @@ It needs numba, which stays optional: `compiled` returns None where it is missin
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
 from skfeat.kernels._dense_relu import DenseReLUKernel
+from skfeat.kernels._entries import MAX_DENSITY, EntryFinder, n_groups
 from skfeat.kernels._loops import load
 from skfeat.kernels._sae import (
     AUX_WEIGHT,
@@ -28,54 +29,16 @@ from skfeat.kernels._sae import (
 from skfeat.kernels._sae import product as float_product
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._threads import TILE, Team, Workspace
-
-# Share of active entries above which dense products are faster.
-_MAX_DENSITY = 0.15
-
-# Columns are looked through in groups where there are more than this many.
-_UNGROUPED, _N_GROUPS = 1024, 512
+from skfeat.kernels._tiled_topk import TiledTopK, suits_tiles
 
 # Bytes of rows that gradients are summed over at a time, and how many entries a feature
 # should have in them.
 _CACHE, _WORTH_A_TILE = 2**18, 4
 
-# How far below the last batch's bound batch top-k looks for entries first.
-_MARGIN = 0.8
-
 
 def compiled():
     """Return the module of compiled loops, or None where numba is not installed."""
     return load("_compiled")
-
-
-class Entries(NamedTuple):
-    """The entries of a batch: row i has ``start[i]`` to ``start[i] + counts[i]``.
-
-    Attributes
-    ----------
-    start, counts : ndarray of int64, shape (n,)
-    indices : ndarray of int32, shape (n_entries,)
-        Feature of each entry.
-    u : ndarray of shape (n_entries,)
-        Pre-activation of each entry.
-    """
-
-    start: np.ndarray
-    counts: np.ndarray
-    indices: np.ndarray
-    u: np.ndarray
-
-    def keep(self, mask: np.ndarray) -> Entries:
-        """Return the entries of `mask`."""
-        before = np.concatenate([[0], np.cumsum(mask)])
-        count = before[self.start + self.counts] - before[self.start]
-        start = np.cumsum(count) - count
-        return Entries(start, count, self.indices[mask], self.u[mask])
-
-
-def _n_groups(m: int, k: int) -> int:
-    """Return in how many groups to look for the k largest of m columns."""
-    return m if m <= _UNGROUPED else min(m, max(_N_GROUPS, 4 * k))
 
 
 class SparseKernel:
@@ -111,7 +74,6 @@ class SparseKernel:
         self._activation = activation
         self._team = team
         self._loops: Any = compiled()
-        self._selection: Any = load("_compiled_select")
         prefixes = self._dense.prefixes
         features = np.arange(len(params["decoder"]))
         # The group of a feature is the first prefix that holds it.
@@ -122,13 +84,19 @@ class SparseKernel:
         self._grads = {name: np.zeros_like(a) for name, a in self._arrays.items()}
         self._grad_tensors = {n: torch.from_numpy(a) for n, a in self._grads.items()}
         self._space = Workspace()
+        self._finder = EntryFinder(activation, params, team, self._space)
         self._dense_relu = None
         if activation.name == "relu" and product is float_product:
             self._dense_relu = DenseReLUKernel(
                 self._arrays, self._grads, self._loops, team, self._space
             )
+        self._tiled = None
+        exact = product is float_product and self._dense.n_prefixes == 1
+        k = activation.k if exact and activation.selects == "by row" else 0
+        if 0 < k <= MAX_DENSITY * len(features) and suits_tiles(params["decoder"]):
+            shared = self._arrays, self._grads, k, team, self._dense.shards
+            self._tiled = TiledTopK(*shared)
         self._density = 0.0
-        self._guess = 0.0
         # Where to divide the features among threads; no sum depends on it.
         self._work: np.ndarray | None = None
 
@@ -139,11 +107,11 @@ class SparseKernel:
         Different ways round differently: training that goes on needs it to end up the
         same to the bit.
         """
-        return self._density, self._guess
+        return self._density, self._finder.guess
 
     @memory.setter
     def memory(self, values: tuple[float, ...]):
-        self._density, self._guess = values or (0.0, 0.0)
+        self._density, self._finder.guess = values or (0.0, 0.0)
 
     def gradients(
         self,
@@ -156,9 +124,11 @@ class SparseKernel:
         arrays, grads, d = self._arrays, self._grads, x.shape[1]
         for name, param in self._params.items():
             param.grad = self._grad_tensors[name]
+        if self._tiled is not None and len(x):
+            return self._tiled.gradients(x, weights, dead)
         factor = (2 / d * weights).numpy()
         entries = None
-        if self._density <= _MAX_DENSITY:
+        if self._density <= MAX_DENSITY:
             centred, pre, entries, decoded = self._encode(x, factor)
         if entries is None:
             return self._dense_gradients(x, weights, penalty_weight, dead)
@@ -219,28 +189,28 @@ class SparseKernel:
         pre = self._space.room("pre", n, m, dtype)
         exact = self._dense.product is float_product
         k = min(self._activation.k, m) if self._activation.selects == "by row" else 0
-        if k > _MAX_DENSITY * m:
+        if k > MAX_DENSITY * m:
             return centred, pre, None, None
         shared = TILE, rows, arrays["bias"], encoder
         work = {"n_elements": n * m * (4 + d // 16), "multiple": TILE}
         if exact and k:
-            entries = self._room_for_topk(n, k, dtype, "entry")
+            entries = self._finder.room_for_topk(n, k, dtype, "entry")
             options, decoded = self._decoding("code", n, d, k * n, factor, self._group)
             self._team.run(
                 self._loops.code_topk,
                 n,
-                *(*shared, bias, k, _n_groups(m, k), pre),
+                *(*shared, bias, k, n_groups(m, k), pre),
                 *(*entries, arrays["decoder"], centred, *options, *decoded),
                 **work,
             )
             return centred, pre, entries, decoded
         if exact:
             self._team.run(self._loops.encode_tiles, n, *shared, centred, pre, **work)
-            return centred, pre, self._select(pre, bias), None
+            return centred, pre, self._finder.find(pre, bias), None
         np.subtract(rows, arrays["bias"], out=centred)
         factors = torch.from_numpy(centred), torch.from_numpy(encoder).T
         pre[:] = self._dense.product(*factors).numpy()
-        found = self._topk(pre, bias, k, "entry") if k else self._select(pre, bias)
+        found = self._finder.find(pre, bias)
         if found is not None:
             self._compute_again(found, centred, bias)
         return centred, pre, found, None
@@ -257,71 +227,6 @@ class SparseKernel:
         # What rounding has let in just below its bound counts as just at it.
         floor = self._activation.bound(self._params).numpy()
         np.maximum(entries.u, floor[entries.indices], out=entries.u)
-
-    def _select(self, pre, bias) -> Entries | None:
-        """Find the entries above a bound, or None if they are too many."""
-        activation = self._activation
-        if activation.selects == "above":
-            return self._above(pre, bias, activation.bound(self._params).numpy())
-        n_kept = activation.k * len(pre)
-        if n_kept > _MAX_DENSITY * pre.size:
-            return None
-        entries = self._above_scalar(pre, bias, self._guess)
-        if len(entries.u) < n_kept and self._guess > 0:
-            entries = self._above_scalar(pre, bias, 0.0)
-        surplus = len(entries.u) - n_kept
-        if surplus > 0:
-            bound = np.partition(entries.u, surplus)[surplus]
-            entries = entries.keep(entries.u >= bound)
-        self._guess = _MARGIN * float(entries.u.min(initial=np.inf))
-        return entries
-
-    def _topk(self, pre, bias, k, name) -> Entries:
-        n, m = pre.shape
-        entries = self._room_for_topk(n, k, pre.dtype, name)
-        self._team.run(
-            self._selection.select_topk,
-            n,
-            *(pre, bias, k, _n_groups(m, k), *entries),
-            n_elements=4 * pre.size,
-        )
-        return entries
-
-    def _room_for_topk(self, n: int, k: int, dtype, name: str) -> Entries:
-        """Make room for `k` entries a row, of which some may stay unused."""
-        start, count = self._space.room(f"{name} places", 2, n, np.int64)
-        start[:], count[:] = np.arange(0, n * k, k), k
-        return self._room_for(start, count, n * k, dtype, name)
-
-    def _room_for(self, start, count, n_entries, dtype, name: str) -> Entries:
-        """Make room for ``count[i]`` entries of row i, from ``start[i]`` on.
-
-        Places that stay unused are zeros of feature 0, which add nothing to any sum.
-        """
-        indices = self._space.line(f"{name} indices", n_entries, np.int32)
-        u = self._space.line(f"{name} u", n_entries, dtype)
-        indices[:], u[:] = 0, 0
-        return Entries(start, count, indices, u)
-
-    def _above_scalar(self, pre, bias, bound):
-        bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
-        return self._above(pre, bias, bounds, limit=1.0)
-
-    def _above(self, pre, bias, bounds, limit=_MAX_DENSITY) -> Entries | None:
-        n, count = len(pre), np.empty(len(pre), dtype=np.int64)
-        args = pre, bias, bounds
-        self._team.run(
-            self._selection.count_above, n, *args, count, n_elements=4 * pre.size
-        )
-        if count.sum() > limit * pre.size:
-            return None
-        start, n_entries = np.cumsum(count) - count, int(count.sum())
-        entries = self._room_for(start, count, n_entries, pre.dtype, "entry")
-        places = entries.start, entries.indices, entries.u
-        self._team.run(
-            self._selection.select_above, n, *args, *places, n_elements=4 * pre.size
-        )
-        return entries
 
     def _at(self, entries):
         index = torch.from_numpy(entries.indices)
@@ -376,7 +281,7 @@ class SparseKernel:
     ):
         """Sum the gradients of these features; return how often each is active."""
         n_entries, (n, d), m = len(codes), x.shape, len(features)
-        n_active = np.empty(m, dtype=np.int64)
+        n_active = np.zeros(m, dtype=np.int64)
         # Rows that an L2 cache holds, unless a feature has next to none in so many.
         tile = max(1, _CACHE // (residual[:1].nbytes + x[:1].nbytes))
         if n_entries * tile < _WORTH_A_TILE * m * n:
@@ -419,14 +324,14 @@ class SparseKernel:
         self._dense.shards.sum_rows(mean_square)
         factor = factor * dtype.type(d * AUX_WEIGHT / max(float(mean_square), 1e-12))
         k, n_dead = n_auxiliary(len(dead), self._activation.k), len(dead)
-        entries = self._room_for_topk(n, k, dtype, "dead")
+        entries = self._finder.room_for_topk(n, k, dtype, "dead")
         group = np.zeros(n_dead, dtype=np.int64)
         options, decoded = self._decoding("dead", n, d, n * k, factor, group, back)
         self._team.run(
             self._loops.code_dead,
             n,
             *(TILE, pre, dead, self._arrays["encoder_bias"][dead], k),
-            *(_n_groups(n_dead, k), self._space.room("dead", n, n_dead, dtype)),
+            *(n_groups(n_dead, k), self._space.room("dead", n, n_dead, dtype)),
             *(*entries, self._arrays["decoder"][dead], pull),
             *(*options, *decoded),
             n_elements=4 * n * n_dead + 4 * d * k * n,

@@ -152,7 +152,7 @@ class Team:
             What the ranges begin at a multiple of. A function that goes through its
             range by so many computes the same whatever the number of threads.
         """
-        if self._pool is None or n_elements < _MIN_ELEMENTS:
+        if self._pool is None or n_elements < _MIN_ELEMENTS or n <= multiple:
             function(0, n, *args)
             return
         shares = [i / self._n_threads for i in range(self._n_threads + 1)]

@@ -343,37 +343,33 @@ def update_minibatch(
     return Fit(*trainer.finish(), settings.alpha, 1, np.inf, [loss], state)
 
 
-def linear_path(
+def solution_path(
     rows: Rows,
     target: Target,
     alphas,
     n_alphas: int,
     eps: float,
     *,
+    linear: bool,
     sparse_output: bool = False,
 ) -> tuple[np.ndarray, list[Solution]]:
-    """Solve the linear connector along decreasing alphas."""
-    problem = rows.problem(target.fit_intercept)
-    # Fresh memory for every solution would cost as much as solving it.
-    solve, null = _linear_solver(problem, target, in_place=sparse_output)
-    grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)
-    return grid, _path(solve, null, grid, sparse_output)
-
-
-def rectified_path(
-    rows: Rows,
-    target: Target,
-    alphas,
-    n_alphas: int,
-    eps: float,
-    *,
-    sparse_output: bool = False,
-) -> tuple[np.ndarray, list[Solution]]:
-    """Solve the rectified connector along decreasing alphas."""
-    problem = _rectified_problem(rows, target)
-    alpha_max, null = problem.null()
+    """Solve the connector along decreasing alphas, each from the one before."""
+    if linear:
+        problem = rows.problem(target.fit_intercept)
+        alpha_max = problem.alpha_max
+        # Fresh memory for every solution would cost as much as solving it.
+        solve, solution = _linear_solver(problem, target, in_place=sparse_output)
+    else:
+        rectified_problem = _rectified_problem(rows, target)
+        alpha_max, solution = rectified_problem.null()
+        solve = rectified_problem.solve
     grid = _alphas(alphas, alpha_max, n_alphas, eps)
-    return grid, _path(problem.solve, null, grid, sparse_output)
+    solutions = []
+    for alpha in grid:
+        solution = solve(float(alpha), solution)
+        kept = to_csr(solution.coef) if sparse_output else solution.coef
+        solutions.append(solution._replace(coef=kept))
+    return grid, solutions
 
 
 def _linear_solver(problem, target, *, in_place=False):
@@ -400,17 +396,6 @@ def _alphas(alphas, alpha_max, n_alphas, eps):
             f"alphas must be one or more numbers of at least 0. Got {alphas!r} instead."
         )
     return alphas
-
-
-def _path(solve, solution, alphas, sparse_output):
-    solutions = []
-    for alpha in alphas:
-        solution = solve(float(alpha), solution)
-        kept = solution
-        if sparse_output:
-            kept = solution._replace(coef=to_csr(solution.coef))
-        solutions.append(kept)
-    return solutions
 
 
 def _rectified_problem(rows, target, hooks=None) -> RectifiedProblem:

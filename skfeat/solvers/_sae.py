@@ -402,7 +402,7 @@ class SAETrainer:
             self.loops.gather,
             n,
             *(source, local, self.standardizer.mean, 1 / self.standardizer.scale, rows),
-            n_elements=4 * rows.size,
+            n_elements=rows.size,
         )
         return torch.from_numpy(rows)
 
