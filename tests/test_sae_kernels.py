@@ -187,7 +187,7 @@ class TestSparse:
     def test_threads_share_the_work(self, monkeypatch, kind, name):
         monkeypatch.setattr("skfeat.kernels._threads._MIN_ELEMENTS", 0)
         grads = []
-        for n_threads in (1, 3):
+        for n_threads in (1, 3, 7):
             monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
             problem = Problem(5, name, n=40, m=50)
             params = {key: p.detach().clone() for key, p in problem.params.items()}
@@ -197,6 +197,7 @@ class TestSparse:
             grads.append({key: p.grad for key, p in params.items()})
         # Products of parts of a matrix may round differently.
         assert_grads_close(grads[0], grads[1], rtol=1e-12)
+        assert_grads_close(grads[0], grads[2], rtol=1e-12)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize(("kind", "name"), CASES[len(NAMES) :])

@@ -145,6 +145,8 @@ def learn_topk(
     pull : ndarray of shape (n_chunks, d)
         Written: the sum of the errors times `factor`.
     """
+    if first == last:
+        return  # its room would be another thread's
     shift, encoder, bias, decoder = params
     tile, m, n_dead = centred.shape[1], encoder.shape[0], dead.shape[0]
     x, room, lost = centred[first], live_room, dead_room
