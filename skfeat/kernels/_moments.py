@@ -184,7 +184,7 @@ def add_products(X, Y, w: np.ndarray, xx: np.ndarray, yx: np.ndarray, team: Team
             n_entries = int(left[0][end]) - int(left[0][begin])
             if own:
                 # The further a column is to the right, the fewer are right of it.
-                work = 1 - np.square(1 - work / work[-1])
+                work = 1 - np.square(1 - work / max(1, work[-1]))
             team.run(
                 compiled().add_products_of_rows,
                 len(total),

@@ -64,6 +64,17 @@ def n_auxiliary(n_dead: int, k: int) -> int:
     return min(n_dead, (k + 1) // 2)
 
 
+def auxiliary_scale(total: float, n_features: int, shards: Shards) -> float:
+    """Return what `factor` is multiplied by in the dead features' loss.
+
+    `total` is the sum of the rows' squared errors times ``factor``, see
+    `DenseKernel.gradients`; the rows of other processes are added.
+    """
+    mean_square = torch.tensor(total * n_features / 2, dtype=torch.float64)
+    shards.sum_rows(mean_square)
+    return n_features * AUX_WEIGHT / max(float(mean_square), 1e-12)
+
+
 class DenseKernel:
     """Gradients of `loss_reference` and of the auxiliary loss, by matrix products.
 

@@ -20,10 +20,10 @@ from skfeat.kernels._dense_relu import DenseReLUKernel
 from skfeat.kernels._entries import MAX_DENSITY, EntryFinder, n_groups
 from skfeat.kernels._loops import load
 from skfeat.kernels._sae import (
-    AUX_WEIGHT,
     BatchResult,
     DenseKernel,
     Product,
+    auxiliary_scale,
     n_auxiliary,
 )
 from skfeat.kernels._sae import product as float_product
@@ -320,9 +320,8 @@ class SparseKernel:
         back = back.astype(dtype, copy=False)
         if self._dense.n_prefixes > 1:
             square = np.einsum("ij,ij->i", pull, pull) * back**2
-        mean_square = torch.tensor(float(square @ factor) * d / 2, dtype=torch.float64)
-        self._dense.shards.sum_rows(mean_square)
-        factor = factor * dtype.type(d * AUX_WEIGHT / max(float(mean_square), 1e-12))
+        total = float(square @ factor)
+        factor = factor * dtype.type(auxiliary_scale(total, d, self._dense.shards))
         k, n_dead = n_auxiliary(len(dead), self._activation.k), len(dead)
         entries = self._finder.room_for_topk(n, k, dtype, "dead")
         group = np.zeros(n_dead, dtype=np.int64)

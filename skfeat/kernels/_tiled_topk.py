@@ -14,7 +14,7 @@ import torch
 
 from skfeat.kernels._entries import n_groups
 from skfeat.kernels._loops import load
-from skfeat.kernels._sae import AUX_WEIGHT, BatchResult, n_auxiliary
+from skfeat.kernels._sae import BatchResult, auxiliary_scale, n_auxiliary
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._threads import Team, Workspace
 
@@ -67,9 +67,8 @@ class TiledTopK:
         m, real = len(decoder), decoder.dtype.type
         silent = np.empty(0, dtype=np.int64) if dead is None else dead.numpy()
         dead_k, n_dead = n_auxiliary(len(silent), self._k), len(silent)
-        n_tiles = max(1, -(-n // _TILE))
-        chunk = _TILE * -(-n_tiles // _MOST_CHUNKS)
-        n_chunks = -(-n // chunk) or 1
+        chunk = _TILE * -(-n // (_TILE * _MOST_CHUNKS))
+        n_chunks = -(-n // chunk)
         factor = (2 / d * weights).numpy()
         live_room, live_sums = self._memory("live", n_chunks, m, d, self._k)
         dead_room, dead_sums = self._memory("dead", n_chunks, n_dead, d, dead_k)
@@ -85,21 +84,19 @@ class TiledTopK:
             *(live_sums, dead_sums, total, pull),
             n_elements=n * m * (8 + d // 16),
         )
-        twice_loss = total.sum()
+        twice_loss = float(total.sum())
         outs = grads["decoder"], grads.get("encoder", grads["decoder"])
         shared = "encoder" not in grads, *outs, grads["encoder_bias"]
         for grad in (*outs, grads["encoder_bias"]):
             grad[:] = 0
         self._loops.join_chunks(live_sums, real(1), np.arange(m), *shared)
         if n_dead:
-            mean_square = torch.tensor(float(twice_loss) * d / 2, dtype=torch.float64)
-            self._shards.sum_rows(mean_square)
-            scale = d * AUX_WEIGHT / max(float(mean_square), 1e-12)
+            scale = auxiliary_scale(twice_loss, d, self._shards)
             self._loops.join_chunks(dead_sums, real(scale), silent, *shared)
         grads["bias"][:] = pull.sum(axis=0) - grads["encoder_bias"] @ encoder
         n_active = live_sums.n_active.sum(axis=0)
         fired = torch.from_numpy(n_active > 0)
-        return BatchResult(float(twice_loss) / 2, fired, int(n_active.sum()), np.inf)
+        return BatchResult(twice_loss / 2, fired, int(n_active.sum()), np.inf)
 
     def _memory(self, name, n_chunks, m, d, k) -> tuple[Room, Sums]:
         """Return where the codes and the gradients of chunks are to go."""
