@@ -11,10 +11,15 @@ from numba import njit
 
 # Sums may be reassociated, which vectorises them; NaN and infinity keep their meaning,
 # because divergence is recognised by them.
-compile_loop = njit(
-    nogil=True,
-    cache=True,
-    boundscheck=False,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz", "arcp"},
-)
+_OPTIONS = {
+    "nogil": True,
+    "cache": True,
+    "boundscheck": False,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
+
+compile_loop = njit(**_OPTIONS)
+
+# For what is called once a row: handing arrays over takes as long as the work.
+compile_inline = njit(forceinline=True, **_OPTIONS)

@@ -124,9 +124,7 @@ def encode_tiles(first, last, tile, *args):
 
 
 @compile_loop
-def code_topk(
-    first, last, tile, rows, shift, encoder, bias, k, n_groups, pre, *decoding
-):
+def code_topk(first, last, tile, rows, shift, encoder, bias, k, pre, *decoding):
     """Encode rows, keep the `k` largest codes of each and decode them.
 
     A tile goes through everything while it is in the cache. `decoding` is what
@@ -136,12 +134,12 @@ def code_topk(
     for begin in range(first, last, tile):
         end = min(last, begin + tile)
         encode(begin, end, rows, shift, encoder, target, pre)
-        select_topk(begin, end, pre, bias, k, n_groups, *entries)
+        select_topk(begin, end, pre, bias, k, *entries)
         decode(begin, end, *decoding)
 
 
 @compile_loop
-def code_dead(first, last, tile, pre, dead, bias, k, n_groups, u, *decoding):
+def code_dead(first, last, tile, pre, dead, bias, k, u, *decoding):
     """Write the columns `dead` of `pre` to `u`, keep the `k` largest and decode them.
 
     `decoding` is what `decode` is given.
@@ -152,7 +150,7 @@ def code_dead(first, last, tile, pre, dead, bias, k, n_groups, u, *decoding):
         for i in range(begin, end):
             for j in range(dead.shape[0]):
                 u[i, j] = pre[i, dead[j]]
-        select_topk(begin, end, u, bias, k, n_groups, *entries)
+        select_topk(begin, end, u, bias, k, *entries)
         decode(begin, end, *decoding)
 
 

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compile import compile_inline, compile_loop
 from skfeat.kernels._vectors import (
     TILE,
     add,
     bits_above,
     bits_of_sum_above,
+    count_bits,
     keep_larger,
     largest,
     lowest_bit,
 )
+
+# Bisections that find a bound: of groups, which need not be the best one, and of what
+# exceeds it.
+_ROUGH_STEPS, _STEPS = 10, 24
 
 
 @compile_loop
@@ -48,105 +53,97 @@ def kth_largest(values, n, k):
     return values[rank]
 
 
-@compile_loop
-def cut(values, n, k, low, high):
+@compile_inline
+def cut(values, n, k, low, high, n_steps):
     """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
 
-    Counting is vectorised, so this beats sorting. Returns the number and True; where
-    ties or outliers defeat it, a number that at least `k` exceed (`low`, if fewer do)
-    and False.
+    `n` is a multiple of `TILE`. Counting bits takes so little time that this beats
+    sorting. Returns the number and True; where `n_steps` do not get there, because of
+    ties or outliers, a number that at least `k` exceed (`low`, if fewer do) and False.
     """
-    real = values.dtype.type
-    none, one, half, wanted = real(0), real(1), real(0.5), real(k)
-    for _ in range(24):
+    half = values.dtype.type(0.5)
+    for _ in range(n_steps):
         middle = half * (low + high)
-        above = none
-        for j in range(n):
-            above += one if values[j] > middle else none
-        if above == wanted:
+        above = 0
+        for j in range(0, n, TILE):
+            above += count_bits(bits_above(values, j, middle))
+        if above == k:
             return middle, True
-        if above > wanted:
+        if above > k:
             low = middle
         else:
             high = middle
     return low, False
 
 
-@compile_loop
-def list_above(values, n, bound, places, start):
-    """Write the places of ``values[:n]`` above the bound from `start` on; count all.
+@compile_inline
+def list_above(values, n, bound, places):
+    """Write the places of ``values[:n]`` above the bound, and count them.
 
     `n` is a multiple of `TILE`.
     """
+    found = 0
     for at in range(0, n, TILE):
         bits = bits_above(values, at, bound)
         while bits != 0:
-            places[start] = at + lowest_bit(bits)
-            start += 1
+            places[found] = at + lowest_bit(bits)
+            found += 1
             bits &= bits - 1
-    return start
+    return found
 
 
 @compile_loop
-def select_topk(first, last, pre, bias, k, n_groups, start, count, indices, values):
-    """Keep the `k` largest positive ``pre + bias`` of each row.
+def select_topk(first, last, pre, bias, k, start, count, indices, values):
+    """Keep the `k` largest positive ``pre + bias`` of each row, in their order there.
 
-    A bound that `k` of the maxima of `n_groups` groups of columns exceed bounds the
-    k-th largest entry from below, so only those groups are looked into.
+    Columns are divided into groups, twice as many as `k` or so. A bound that `k` of
+    their maxima exceed bounds the k-th largest entry from below, and little else
+    exceeds it.
     """
     m = pre.shape[1]
-    real = pre.dtype.type
+    none = pre.dtype.type(0)
     width, n_full = (m + TILE - 1) // TILE * TILE, m // TILE * TILE
-    n_groups = min((n_groups + TILE - 1) // TILE * TILE, width)
+    n_groups = min(width, (2 * k + TILE - 1) // TILE * TILE)
     flat = pre.reshape(-1)
-    row = np.full(width, real(-np.inf))
+    row = np.full(width, pre.dtype.type(-np.inf))
     group_max = row if n_groups == width else np.empty(n_groups, pre.dtype)
-    work = np.empty(width, pre.dtype)
-    group, candidate = np.empty(n_groups, np.int32), np.empty(width, np.int32)
+    places, found = np.empty(width, np.int32), np.empty(width, pre.dtype)
     for i in range(first, last):
         for j in range(0, n_full, TILE):
             add(row, j, flat, i * m + j, bias, j)
         for j in range(n_full, m):
             row[j] = pre[i, j] + bias[j]
         if n_groups < width:
-            group_max[:] = -np.inf
-            for j in range(0, width, TILE):
-                keep_larger(group_max, j % n_groups, row, j)
-        high = real(0)
+            for g in range(n_groups):
+                group_max[g] = row[g]
+            g = 0
+            for j in range(n_groups, width, TILE):
+                keep_larger(group_max, g, row, j)
+                g = g + TILE if g + TILE < n_groups else 0
+        high = none
         for g in range(0, n_groups, TILE):
             high = largest(group_max, g, high)
-        bound, _ = cut(group_max, n_groups, k, real(0), high)
-        n = 0
-        if n_groups == width:
-            n = list_above(row, width, bound, candidate, 0)
-        else:
-            for t in range(list_above(group_max, n_groups, bound, group, 0)):
-                # Written always, counted when it is one: no branch to guess wrong.
-                for j in range(group[t], width, n_groups):
-                    candidate[n] = j
-                    n += row[j] > bound
-        begin = start[i]
-        if n <= k:
-            for t in range(n):
-                indices[begin + t] = candidate[t]
-                values[begin + t] = row[candidate[t]]
-            count[i] = n
-            continue
+        bound, _ = cut(group_max, n_groups, k, none, high, _ROUGH_STEPS)
+        n = list_above(row, width, bound, places)
         for t in range(n):
-            work[t] = row[candidate[t]]
-        bound, exact = cut(work, n, k, bound, high)
+            found[t] = row[places[t]]
         ties = 0
-        if not exact:
-            bound = kth_largest(work, n, k)
-            ties = k
-            for t in range(n):
-                ties -= row[candidate[t]] > bound
-        kept = 0
+        if n > k:
+            n_padded = (n + TILE - 1) // TILE * TILE
+            for t in range(n, n_padded):
+                found[t] = bound
+            bound, exact = cut(found, n_padded, k, bound, high, _STEPS)
+            if not exact:
+                bound, ties = kth_largest(found, n, k), k
+                for t in range(n):
+                    found[t] = row[places[t]]
+                    ties -= found[t] > bound
+        begin, kept = start[i], 0
         for t in range(n):
-            u = row[candidate[t]]
+            u = found[t]
             if u > bound or (u == bound and ties > 0):
                 ties -= u == bound
-                indices[begin + kept] = candidate[t]
+                indices[begin + kept] = places[t]
                 values[begin + kept] = u
                 kept += 1
         count[i] = kept

@@ -11,8 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._compiled import accumulate, code_dead, decode, encode
-from skfeat.kernels._compiled_select import select_topk
+from skfeat.kernels._compiled import accumulate, decode
+from skfeat.kernels._compiled_columns import (
+    add_bias,
+    room_for_columns,
+    select_of_columns,
+)
+from skfeat.kernels._vectors import TILE
 
 
 class Room(NamedTuple):
@@ -27,7 +32,6 @@ class Room(NamedTuple):
     sorted_codes, sorted_slopes : ndarrays of shape (n_chunks, tile * k)
     error : ndarray of shape (n_chunks, tile, 1, d)
     square, sign : ndarrays of shape (n_chunks, tile)
-    pre : ndarray of shape (n_chunks, tile, m)
     """
 
     starts: np.ndarray
@@ -41,7 +45,6 @@ class Room(NamedTuple):
     error: np.ndarray
     square: np.ndarray
     sign: np.ndarray
-    pre: np.ndarray
 
 
 class Sums(NamedTuple):
@@ -67,6 +70,38 @@ def start_codes(room, q, k):
     for t in range(room.starts.shape[1]):
         room.starts[q, t] = t * k
         room.sign[q, t] = -1
+
+
+@compile_loop
+def encode_columns(rows, shift, encoder, bias, x, u):
+    """Centre the rows of a tile, and write their pre-activations feature by feature.
+
+    Those of `TILE` rows at a time go to one line of `u`.
+    """
+    for begin in range(0, rows.shape[0], TILE):
+        for i in range(begin, begin + TILE):
+            for j in range(rows.shape[1]):
+                x[i, j] = rows[i, j] - shift[j] if i < rows.shape[0] else 0
+        columns = u[begin // TILE]
+        n = encoder.shape[0] * TILE
+        out = columns[:n].reshape(encoder.shape[0], TILE)
+        np.dot(encoder, x[begin : begin + TILE].T, out)
+        add_bias(columns, bias)
+
+
+@compile_loop
+def code(room, q, size, u, features, k, scratch, decoder, target, factor):
+    """Keep the `k` largest codes of the rows of a tile, and decode them."""
+    entries = room.starts[q], room.counts[q], room.indices[q], room.codes[q]
+    for begin in range(0, size, TILE):
+        n, rows = min(TILE, size - begin), slice(begin, begin + TILE)
+        start, count, indices, codes = entries
+        places = start[rows], count[rows], indices, codes
+        select_of_columns(u[begin // TILE], features, k, n, scratch, *places)
+    group = np.zeros(decoder.shape[0], np.int64)
+    told = decoder, target, room.sign[q], factor, group
+    written = room.error[q], room.square[q], room.slopes[q]
+    decode(0, size, *entries, *told, *written)
 
 
 @compile_loop
@@ -107,11 +142,11 @@ def learn_topk(
     rows,
     factor,
     params,
-    how,
+    k,
     dead,
-    dead_params,
-    dead_how,
+    dead_k,
     centred,
+    pre,
     live_room,
     dead_room,
     live_sums,
@@ -129,14 +164,15 @@ def learn_topk(
     factor : ndarray of shape (n,)
         Weight of each row in the derivative of the loss.
     params : tuple (shift, encoder, encoder_bias, decoder)
-    how : tuple (k, n_groups)
-        See `select_topk`.
+    k, dead_k : int
+        Codes kept in each row, of all features and of dead ones.
     dead : ndarray of int64, shape (n_dead,)
-    dead_params : tuple (encoder_bias, decoder)
-        Of the dead features.
-    dead_how : tuple (k, n_groups)
-    centred : ndarray of shape (n_chunks, tile, d)
-        Written over, as are the rooms. A thread uses those of its first chunk.
+        In increasing order.
+    centred : ndarray of shape (n_chunks, n_lines * TILE, d)
+        Written over, as are `pre` and the rooms. A thread uses those of its first
+        chunk.
+    pre : ndarray of shape (n_chunks, n_lines, (m + 1) * TILE)
+        As many lines as a tile needs of `TILE` rows each.
     live_room, dead_room : Room
     live_sums, dead_sums : Sums
         Written.
@@ -148,12 +184,12 @@ def learn_topk(
     if first == last:
         return  # its room would be another thread's
     shift, encoder, bias, decoder = params
-    tile, m, n_dead = centred.shape[1], encoder.shape[0], dead.shape[0]
-    x, room, lost = centred[first], live_room, dead_room
-    group, dead_group = np.zeros(m, np.int64), np.zeros(n_dead, np.int64)
+    tile, features = live_room.starts.shape[1], np.arange(encoder.shape[0])
+    x, u, room, lost = centred[first], pre[first], live_room, dead_room
     error, back = room.error[first], lost.sign[first]
-    start_codes(room, first, how[0])
-    start_codes(lost, first, dead_how[0])
+    scratch = room_for_columns(len(features), k, u)
+    start_codes(room, first, k)
+    start_codes(lost, first, dead_k)
     for q in range(first, last):
         total[q] = 0
         pull[q] = 0
@@ -161,44 +197,32 @@ def learn_topk(
         for begin in range(q * chunk, stop, tile):
             size, fresh = min(tile, stop - begin), begin == q * chunk
             part = factor[begin : begin + size]
-            pre, square = room.pre[first], room.square[first]
-            encode(0, size, rows[begin : begin + size], shift, encoder, x, pre)
-            entries = room.starts[first], room.counts[first], room.indices[first]
-            codes = room.codes[first]
-            select_topk(0, size, pre, bias, how[0], how[1], *entries, codes)
-            target = decoder, x, room.sign[first], part, group
-            decode(0, size, *entries, codes, *target, error, square, room.slopes[first])
+            encode_columns(rows[begin : begin + size], shift, encoder, bias, x, u)
+            code(room, first, size, u, features, k, scratch, decoder, x, part)
             add_gradients(room, first, size, x, live_sums, q, fresh)
             for i in range(size):
-                total[q] += part[i] * square[i]
+                total[q] += part[i] * room.square[first, i]
                 for j in range(x.shape[1]):
                     pull[q, j] += error[i, 0, j]
                 # What is left is the error itself, not what it pulls with.
                 back[i] = 1 / part[i] if part[i] > 0 else 0
-            if n_dead == 0:
-                continue
-            entries = lost.starts[first], lost.counts[first], lost.indices[first]
-            code_dead(
-                0,
-                size,
-                size,
-                *(pre, dead, dead_params[0], dead_how[0], dead_how[1], lost.pre[first]),
-                *(*entries, lost.codes[first], dead_params[1]),
-                *(error.reshape(tile, x.shape[1]), back, part),
-                *(dead_group, lost.error[first], lost.square[first]),
-                lost.slopes[first],
-            )
-            add_gradients(lost, first, size, x, dead_sums, q, fresh)
+            if len(dead) > 0:
+                left = error.reshape(tile, x.shape[1])
+                code(lost, first, size, u, dead, dead_k, scratch, decoder, left, part)
+                add_gradients(lost, first, size, x, dead_sums, q, fresh)
 
 
 @compile_loop
-def join_chunks(sums, scale, features, tied, grad_decoder, grad_encoder, grad_bias):
-    """Add `scale` times the gradients of all chunks to those of `features`."""
-    for f in range(features.shape[0]):
-        at = features[f]
+def join_chunks(sums, scale, tied, fresh, grad_decoder, grad_encoder, grad_bias):
+    """Add `scale` times the gradients of all chunks; write them if `fresh`."""
+    for f in range(grad_bias.shape[0]):
+        if fresh:
+            grad_bias[f], grad_decoder[f], grad_encoder[f] = 0, 0, 0
         for q in range(sums.bias.shape[0]):
-            grad_bias[at] += scale * sums.bias[q, f]
+            if sums.n_active[q, f] == 0:
+                continue
+            grad_bias[f] += scale * sums.bias[q, f]
             for j in range(grad_decoder.shape[1]):
-                grad_decoder[at, j] += scale * sums.decoder[q, f, j]
+                grad_decoder[f, j] += scale * sums.decoder[q, f, j]
             for j in range(0 if tied else grad_decoder.shape[1]):
-                grad_encoder[at, j] += scale * sums.encoder[q, f, j]
+                grad_encoder[f, j] += scale * sums.encoder[q, f, j]

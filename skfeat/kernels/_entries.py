@@ -14,9 +14,6 @@ from skfeat.kernels._threads import Team, Workspace
 # Share of active entries above which dense products are faster.
 MAX_DENSITY = 0.15
 
-# Columns are looked through in groups where there are more than this many.
-_UNGROUPED, _N_GROUPS = 1024, 512
-
 # How far below the last batch's bound batch top-k looks for entries first.
 _MARGIN = 0.8
 
@@ -44,11 +41,6 @@ class Entries(NamedTuple):
         count = before[self.start + self.counts] - before[self.start]
         start = np.cumsum(count) - count
         return Entries(start, count, self.indices[mask], self.u[mask])
-
-
-def n_groups(m: int, k: int) -> int:
-    """Return in how many groups to look for the k largest of m columns."""
-    return m if m <= _UNGROUPED else min(m, max(_N_GROUPS, 4 * k))
 
 
 class EntryFinder:
@@ -131,7 +123,7 @@ class EntryFinder:
         self._team.run(
             self._loops.select_topk,
             n,
-            *(pre, bias, k, n_groups(m, k), *entries),
+            *(pre, bias, k, *entries),
             n_elements=4 * pre.size,
         )
         return entries

@@ -70,9 +70,10 @@ def auxiliary_scale(total: float, n_features: int, shards: Shards) -> float:
     `total` is the sum of the rows' squared errors times ``factor``, see
     `DenseKernel.gradients`; the rows of other processes are added.
     """
-    mean_square = torch.tensor(total * n_features / 2, dtype=torch.float64)
-    shards.sum_rows(mean_square)
-    return n_features * AUX_WEIGHT / max(float(mean_square), 1e-12)
+    mean_square = total * n_features / 2
+    if shards.by == "rows":
+        mean_square = float(shards.sum_rows(torch.tensor(mean_square).double()))
+    return n_features * AUX_WEIGHT / max(mean_square, 1e-12)
 
 
 class DenseKernel:

@@ -17,7 +17,7 @@ import torch
 
 from skfeat.kernels._activations import TrainingActivation
 from skfeat.kernels._dense_relu import DenseReLUKernel
-from skfeat.kernels._entries import MAX_DENSITY, EntryFinder, n_groups
+from skfeat.kernels._entries import MAX_DENSITY, EntryFinder
 from skfeat.kernels._loops import load
 from skfeat.kernels._sae import (
     BatchResult,
@@ -199,7 +199,7 @@ class SparseKernel:
             self._team.run(
                 self._loops.code_topk,
                 n,
-                *(*shared, bias, k, n_groups(m, k), pre),
+                *(*shared, bias, k, pre),
                 *(*entries, arrays["decoder"], centred, *options, *decoded),
                 **work,
             )
@@ -330,7 +330,7 @@ class SparseKernel:
             self._loops.code_dead,
             n,
             *(TILE, pre, dead, self._arrays["encoder_bias"][dead], k),
-            *(n_groups(n_dead, k), self._space.room("dead", n, n_dead, dtype)),
+            self._space.room("dead", n, n_dead, dtype),
             *(*entries, self._arrays["decoder"][dead], pull),
             *(*options, *decoded),
             n_elements=4 * n * n_dead + 4 * d * k * n,

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from skfeat.kernels._entries import n_groups
 from skfeat.kernels._loops import load
 from skfeat.kernels._sae import BatchResult, auxiliary_scale, n_auxiliary
 from skfeat.kernels._shards import Shards
-from skfeat.kernels._threads import Team, Workspace
+from skfeat.kernels._threads import Team
 
 if TYPE_CHECKING:
     from skfeat.kernels._compiled_tiled import Room, Sums
@@ -54,8 +53,7 @@ class TiledTopK:
         self._team = team
         self._shards = shards
         self._loops: Any = load("_compiled_tiled")
-        self._space = Workspace()
-        self._made: dict[str, tuple] = {}
+        self._made: tuple | None = None
 
     def gradients(
         self, x: torch.Tensor, weights: torch.Tensor, dead: torch.Tensor | None
@@ -66,81 +64,74 @@ class TiledTopK:
         encoder = arrays.get("encoder", decoder)
         m, real = len(decoder), decoder.dtype.type
         silent = np.empty(0, dtype=np.int64) if dead is None else dead.numpy()
-        dead_k, n_dead = n_auxiliary(len(silent), self._k), len(silent)
         chunk = _TILE * -(-n // (_TILE * _MOST_CHUNKS))
         n_chunks = -(-n // chunk)
-        factor = (2 / d * weights).numpy()
-        live_room, live_sums = self._memory("live", n_chunks, m, d, self._k)
-        dead_room, dead_sums = self._memory("dead", n_chunks, n_dead, d, dead_k)
-        centred = self._space.room("centred", n_chunks * _TILE, d, real)
+        memory = self._memory(n_chunks, m, d)
+        *_, live_sums, dead_sums = memory
         total, pull = np.empty(n_chunks, real), np.empty((n_chunks, d), real)
         self._team.run(
             self._loops.learn_topk,
             n_chunks,
-            *(chunk, x.numpy(), factor, (arrays["bias"], encoder, bias, decoder)),
-            *((self._k, n_groups(m, self._k)), silent, (bias[silent], decoder[silent])),
-            (dead_k, n_groups(n_dead, dead_k)),
-            *(centred.reshape(n_chunks, _TILE, d), live_room, dead_room),
-            *(live_sums, dead_sums, total, pull),
+            *(chunk, x.numpy(), (2 / d * weights).numpy()),
+            (arrays["bias"], encoder, bias, decoder),
+            *(self._k, silent, n_auxiliary(len(silent), self._k)),
+            *(*memory, total, pull),
             n_elements=n * m * (8 + d // 16),
         )
         twice_loss = float(total.sum())
         outs = grads["decoder"], grads.get("encoder", grads["decoder"])
-        shared = "encoder" not in grads, *outs, grads["encoder_bias"]
-        for grad in (*outs, grads["encoder_bias"]):
-            grad[:] = 0
-        self._loops.join_chunks(live_sums, real(1), np.arange(m), *shared)
-        if n_dead:
+        shared = *outs, grads["encoder_bias"]
+        join, tied = self._loops.join_chunks, "encoder" not in grads
+        join(live_sums, real(1), tied, True, *shared)
+        if len(silent):
             scale = auxiliary_scale(twice_loss, d, self._shards)
-            self._loops.join_chunks(dead_sums, real(scale), silent, *shared)
+            join(dead_sums, real(scale), tied, False, *shared)
         grads["bias"][:] = pull.sum(axis=0) - grads["encoder_bias"] @ encoder
         n_active = live_sums.n_active.sum(axis=0)
         fired = torch.from_numpy(n_active > 0)
         return BatchResult(twice_loss / 2, fired, int(n_active.sum()), np.inf)
 
-    def _memory(self, name, n_chunks, m, d, k) -> tuple[Room, Sums]:
-        """Return where the codes and the gradients of chunks are to go."""
-        shape, last = (n_chunks, m, k), self._made.get(name)
-        if last is None or last[0] != shape:
-            room = self._room(name, n_chunks, m, d, k)
-            last = shape, room, self._sums(name, n_chunks, m, d)
-            self._made[name] = last
-        return last[1:]
+    def _memory(self, n_chunks, m, d) -> tuple:
+        """Return where all that is computed on the way is to go."""
+        if self._made is None or len(self._made[0]) != n_chunks:
+            real, width = self._arrays["decoder"].dtype, self._loops.TILE
+            n_lines = -(-_TILE // width)
+            self._made = (
+                np.empty((n_chunks, n_lines * width, d), real),
+                np.zeros((n_chunks, n_lines, (m + 1) * width), real),
+                *(self._room(n_chunks, d) for _ in ("live", "dead")),
+                *(self._sums(n_chunks, m, d) for _ in ("live", "dead")),
+            )
+        return self._made
 
-    def _room(self, name, n_chunks, m, d, k) -> Room:
+    def _room(self, n_chunks, d) -> Room:
         real = self._arrays["decoder"].dtype
 
-        def numbers(kind, width, dtype=real):
-            return self._space.room(f"{name} {kind}", n_chunks, width, dtype)
+        def numbers(width, dtype=real):
+            return np.empty((n_chunks, width), dtype)
 
-        entries = _TILE * k
+        entries = _TILE * self._k
         return self._loops.Room(
-            numbers("starts", _TILE, np.int64),
-            numbers("counts", _TILE, np.int64),
-            numbers("indices", entries, np.int32),
-            numbers("codes", entries),
-            numbers("slopes", entries),
-            numbers("row", entries, np.int32),
-            numbers("sorted codes", entries),
-            numbers("sorted slopes", entries),
-            numbers("error", _TILE * d).reshape(n_chunks, _TILE, 1, d),
-            numbers("square", _TILE),
-            numbers("sign", _TILE),
-            numbers("pre", _TILE * m).reshape(n_chunks, _TILE, m),
+            starts=numbers(_TILE, np.int64),
+            counts=numbers(_TILE, np.int64),
+            indices=numbers(entries, np.int32),
+            codes=numbers(entries),
+            slopes=numbers(entries),
+            row=numbers(entries, np.int32),
+            sorted_codes=numbers(entries),
+            sorted_slopes=numbers(entries),
+            error=np.empty((n_chunks, _TILE, 1, d), real),
+            square=numbers(_TILE),
+            sign=numbers(_TILE),
         )
 
-    def _sums(self, name, n_chunks, m, d) -> Sums:
-        real, space = self._arrays["decoder"].dtype, self._space
-
-        def gradient(kind):
-            room = space.room(f"{name} {kind} gradient", n_chunks * m, d, real)
-            return room.reshape(n_chunks, m, d)
-
-        decoder = gradient("decoder")
+    def _sums(self, n_chunks, m, d) -> Sums:
+        real = self._arrays["decoder"].dtype
+        decoder = np.empty((n_chunks, m, d), real)
         tied = "encoder" not in self._arrays
         return self._loops.Sums(
             decoder,
-            decoder if tied else gradient("encoder"),
-            space.room(f"{name} bias gradient", n_chunks, m, real),
-            space.room(f"{name} n_active", n_chunks, m, np.int64),
+            decoder if tied else np.empty_like(decoder),
+            bias=np.empty((n_chunks, m), real),
+            n_active=np.empty((n_chunks, m), np.int64),
         )

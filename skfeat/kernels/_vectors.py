@@ -257,6 +257,48 @@ def any_nonzero(typingctx, source, at):
 
 
 @operation
+def add_scalar(typingctx, out, at, value):
+    """Add a number to each of the values."""
+    check_flat(out)
+    signature = types.void(out, types.intp, out.dtype)
+
+    def generate(context, builder, signature, args):
+        own = Values(context, builder, signature.args[0], args[0], args[1])
+        own.store(builder.fadd(own.load(), own.spread(args[2])))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@operation
+def count_column(typingctx, counts, at, source, n, bounds, bounds_at):
+    """Count, lane by lane, which of `n` times the values are above their bounds."""
+    check_flat(counts, source, bounds)
+    signature = types.void(
+        *(counts, types.intp, source, types.intp, bounds, types.intp)
+    )
+
+    def generate(context, builder, signature, args):
+        own, bounds = (
+            Values(context, builder, signature.args[i], args[i], args[i + 1])
+            for i in (0, 4)
+        )
+        bound, one, none = bounds.load(), own.constant(1.0), own.constant(0.0)
+        total = cgutils.alloca_once_value(builder, none)
+        with cgutils.for_range(builder, args[3]) as loop:
+            place = builder.mul(loop.index, loop.index.type(TILE))
+            values = Values(context, builder, signature.args[2], args[2], place).load()
+            above = builder.select(
+                builder.fcmp_ordered(">", values, bound), one, none
+            )
+            builder.store(builder.fadd(builder.load(total), above), total)
+        own.store(builder.load(total))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@operation
 def add(typingctx, out, at, source, source_at, other, other_at):
     """``out = source + other``, at their places."""
     check_flat(out, source, other)
@@ -317,6 +359,22 @@ def bits_above(typingctx, source, at, bound):
 
 
 @operation
+def bits_of_above(typingctx, source, at, bounds, bounds_at):
+    """Return the bits of ``source > bounds``, at their places."""
+    check_flat(source, bounds)
+    signature = types.int64(source, types.intp, bounds, types.intp)
+
+    def generate(context, builder, signature, args):
+        own, bound = (
+            Values(context, builder, signature.args[i], args[i], args[i + 1])
+            for i in (0, 2)
+        )
+        return own.bits(own.load(), bound.load())
+
+    return signature, generate
+
+
+@operation
 def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
     """Return the bits of ``source + other > bounds``, the latter two both at `at`."""
     check_flat(source, other, bounds)
@@ -334,11 +392,22 @@ def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
 
 @operation
 def lowest_bit(typingctx, bits):
-    """Return the place of the lowest bit that is set; one must be."""
+    """Return the place of the lowest bit that is set, 64 if none is."""
     signature = types.int64(types.int64)
 
     def generate(context, builder, signature, args):
-        return builder.cttz(args[0], ir.IntType(1)(1))
+        return builder.cttz(args[0], ir.IntType(1)(0))
+
+    return signature, generate
+
+
+@operation
+def count_bits(typingctx, bits):
+    """Return how many bits are set."""
+    signature = types.int64(types.int64)
+
+    def generate(context, builder, signature, args):
+        return builder.ctpop(args[0])
 
     return signature, generate
 

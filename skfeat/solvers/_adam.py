@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +16,18 @@ from skfeat.kernels._threads import Team
 # second moment of 0.999 remembers, which then holds the steps back; and a feature that
 # fires once in many batches moves by 1 / sqrt(1 - beta2) learning rates when it does.
 _BETAS, _EPS = (0.95, 0.97), 1e-8
+
+
+class _Views(NamedTuple):
+    """What a compiled update is called with, of gradients in one place of memory."""
+
+    grads: list[torch.Tensor]
+    parts: tuple[tuple[np.ndarray, ...], ...]
+    steps: list[torch.Tensor]
+    shares: np.ndarray
+    unit: int
+    n_rows: int
+    n_elements: int
 
 
 class Adam:
@@ -43,7 +57,7 @@ class Adam:
         self._params = params
         self._team = team
         self.learning_rate = learning_rate
-        self._views: dict[str, tuple[np.ndarray, ...]] = {}
+        self._views: _Views | None = None
         self._shares = dict.fromkeys(params, 1.0) | (shares or {})
         groups = [{"params": [param]} for param in params.values()]
         self.optimizer = torch.optim.Adam(
@@ -79,38 +93,44 @@ class Adam:
         decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
     def _compiled_step(self, team: Team) -> None:
-        if not self._views:
-            self._views = {
-                name: tuple(map(_rows, (param, *self._moments(param))))
-                for name, param in self._params.items()
-            }
-        steps = [self.optimizer.state[param]["step"] for param in self._params.values()]
-        n_steps = float(steps[0]) + 1
-        for step in steps:
+        grads = list(map(_gradient, self._params.values()))
+        if not (self._views and all(map(operator.is_, grads, self._views.grads))):
+            self._views = self._make_views(grads)
+        views = self._views
+        n_steps = float(views.steps[0]) + 1
+        for step in views.steps:
             step.fill_(n_steps)
         rate = self.learning_rate / (1 - _BETAS[0] ** n_steps)
         correction = 1 / math.sqrt(1 - _BETAS[1] ** n_steps)
-        parts = tuple(
-            (p, _rows(_gradient(self._params[name])), mean, square)
-            for name, (p, mean, square) in self._views.items()
-        )
-        real = parts[0][0].dtype.type
+        real = views.parts[0][0].dtype.type
         # A rate too large for the dtype makes weights that are not finite, which the
         # trainer reports.
         with np.errstate(over="ignore"):
             numbers = [real(x) for x in (*_BETAS, correction, _EPS)]
-            shares = (self._shares[name] for name in self._views)
-            rates = np.array([share * rate for share in shares], dtype=real)
+            rates = (rate * views.shares).astype(real)
         team.run(
             compiled().adam,
-            sum(len(p) for p, *_ in parts),
-            *(parts, rates, list(self._views).index("decoder"), *numbers),
-            n_elements=sum(4 * p.size for p, *_ in parts),
+            views.n_rows,
+            *(views.parts, rates, views.unit, *numbers),
+            n_elements=views.n_elements,
         )
 
-    def _moments(self, param):
-        state = self.optimizer.state[param]
-        return state["exp_avg"], state["exp_avg_sq"]
+    def _make_views(self, grads) -> _Views:
+        params = self._params.values()
+        states = [self.optimizer.state[param] for param in params]
+        parts = tuple(
+            tuple(map(_rows, (param, grad, state["exp_avg"], state["exp_avg_sq"])))
+            for param, grad, state in zip(params, grads, states, strict=True)
+        )
+        return _Views(
+            grads=grads,
+            parts=parts,
+            steps=[state["step"] for state in states],
+            shares=np.array([self._shares[name] for name in self._params]),
+            unit=list(self._params).index("decoder"),
+            n_rows=sum(len(p) for p, *_ in parts),
+            n_elements=sum(4 * p.size for p, *_ in parts),
+        )
 
 
 def _gradient(param: torch.Tensor) -> torch.Tensor:

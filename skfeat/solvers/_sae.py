@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -168,6 +168,11 @@ class Position:
     total: float = 0.0
     weight: float = 0.0
 
+    def after(self, weight: float, loss: float) -> Position:
+        """Return the position one batch later, whose rows have this mean loss."""
+        total, weight = self.total + weight * loss, self.weight + weight
+        return Position(self.epoch, self.generator, self.n_batches + 1, total, weight)
+
 
 class SAETrainer:
     """Trains the weights of a sparse autoencoder, epoch by epoch.
@@ -321,12 +326,7 @@ class SAETrainer:
         weight = float(weights.sum())
         # Rows of a batch that all weigh nothing have nothing to say.
         loss = self._step(batch, weights / weight, n_rows) if weight > 0 else 0.0
-        return replace(
-            at,
-            n_batches=at.n_batches + 1,
-            total=at.total + weight * loss,
-            weight=at.weight + weight,
-        )
+        return at.after(weight, loss)
 
     @torch.no_grad()
     def held_out_loss(self, X: np.ndarray, sample_weight: np.ndarray, rows) -> float:
