@@ -179,7 +179,10 @@ def main():
         for activation in ("topk", "relu"):
             # Rounded products need instructions for them; without, they take minutes.
             precisions = ["float32"]
-            if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+            if (
+                torch.cpu._is_amx_tile_supported()
+                or torch.cpu._is_avx512_bf16_supported()
+            ):
                 precisions.append("bfloat16")
             rows += measure(size, activation, precisions)
             if size == "small" and activation == "topk":

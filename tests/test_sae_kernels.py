@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch.testing import assert_close
 
-from skfeat.kernels import _entries, _sparse, _tiled_topk
+from skfeat.kernels import _chunks, _entries, _sparse
 from skfeat.kernels._activations import make_training_activation
 from skfeat.kernels._loops import load
 from skfeat.kernels._reference import loss_reference
@@ -33,8 +33,8 @@ def never_too_dense(monkeypatch):
     """Let the sparse kernel keep batches that it would hand over to the dense one."""
     allow_density(monkeypatch, 1.0)
     # Tiles and chunks of few rows: more than one of each.
-    monkeypatch.setattr(_tiled_topk, "_TILE", 2)
-    monkeypatch.setattr(_tiled_topk, "_MOST_CHUNKS", 3)
+    monkeypatch.setattr(_chunks, "TILE_ROWS", 2)
+    monkeypatch.setattr(_chunks, "MOST_CHUNKS", 3)
 
 
 def allow_density(monkeypatch, most):
@@ -204,7 +204,7 @@ class TestSparse:
     @pytest.mark.parametrize(("d", "m"), [(75, 130), (64, 64), (9, 1500)])
     def test_long_rows_and_many_columns(self, monkeypatch, kind, name, d, m, dtype):
         """Blocks of every width, and groups of columns, have something to do."""
-        monkeypatch.setattr(_tiled_topk, "_TILE", 8)
+        monkeypatch.setattr(_chunks, "TILE_ROWS", 8)
         rng = np.random.RandomState(d)
         activation = make_training_activation(name, 7, d)
         params = {
@@ -226,14 +226,21 @@ class TestSparse:
         rtol = 1e-10 if dtype == torch.float64 else 3e-4
         assert_grads_close(*grads, rtol=rtol)
 
-    def test_dense_batches_go_to_the_dense_kernel(self, monkeypatch):
+    @pytest.mark.parametrize("most_bytes", [0, 2**18])
+    @pytest.mark.parametrize("n", [1, 8, 21])
+    def test_dense_batches_go_to_the_dense_kernel(self, monkeypatch, most_bytes, n):
+        """In tiles or not."""
         allow_density(monkeypatch, 0.05)
+        monkeypatch.setattr(_chunks, "_MOST_BYTES", most_bytes)
         for name in NAMES:
-            problem = Problem(2, name, n=8, m=12)
+            problem = Problem(2, name, n=n, m=12)
             problem.activation.k = 6
-            actual, _ = problem.closed_form("sparse")
-            expected, _ = problem.closed_form("dense")
+            actual, result = problem.closed_form("sparse")
+            expected, wanted = problem.closed_form("dense")
             assert_grads_close(actual, expected, rtol=1e-12)
+            assert float(result.loss) == pytest.approx(float(wanted.loss), rel=1e-12)
+            assert int(result.n_active) == int(wanted.n_active)
+            assert torch.equal(result.fired, wanted.fired)
 
     @given(
         rows=st.lists(
@@ -257,6 +264,40 @@ class TestSparse:
             assert sorted(values[found])[::-1] == expected[expected > 0].tolist()
             assert len(set(indices[found])) == count[i]
             np.testing.assert_array_equal(pre[i, indices[found]], values[found])
+
+    @given(
+        rows=st.lists(
+            st.lists(
+                st.integers(-3, 3) | st.floats(-9, 9, width=32), min_size=9, max_size=9
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+        columns=st.sets(st.integers(0, 8), min_size=1),
+        k=st.integers(1, 10),
+        n_tied=st.integers(0, 61),
+    )
+    def test_topk_of_many_rows_at_once(self, rows, columns, k, n_tied):
+        loops = load("_compiled_columns")
+        m, tile = 9, loops.TILE
+        # Also rows of equal values, and some of which nothing is known.
+        rows = np.array([*rows, *[rows[0][:1] * m] * n_tied], dtype=np.float32)
+        values = np.full((m + 1, tile), np.nan, np.float32)
+        values[:m, : len(rows)] = rows.T
+        chosen, n = np.array(sorted(columns)), len(rows)
+        start = np.arange(n, dtype=np.int64) * k
+        count = np.empty(n, dtype=np.int64)
+        indices, codes = np.full(n * k, -1, np.int32), np.empty(n * k, np.float32)
+        room = loops.room_for_columns(m, k, values)
+        loops.select_of_columns(
+            *(values.ravel(), chosen, k, n, room, start, count, indices, codes)
+        )
+        for i, row in enumerate(rows):
+            found = slice(start[i], start[i] + count[i])
+            order = chosen[np.argsort(-row[chosen], kind="stable")][:k]
+            expected = sorted(j for j in order if row[j] > 0)
+            assert indices[found].tolist() == expected
+            assert codes[found].tolist() == row[expected].tolist()
 
     def test_batch_topk_finds_its_bound_again(self):
         """The second batch is looked through from near the first one's bound on."""

@@ -1,4 +1,4 @@
-"""The compiled loop that takes a narrow top-k autoencoder through a batch in one go.
+"""The compiled loops that take a narrow autoencoder through a batch in one go.
 
 A tile of rows goes through everything, the sums of its gradients included, while it is
 in the cache. This module imports numba; `skfeat.kernels._tiled_topk` calls it.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._compiled import accumulate, decode
+from skfeat.kernels._compiled import accumulate, code_relu, decode
 from skfeat.kernels._compiled_columns import (
     add_bias,
     room_for_columns,
@@ -210,6 +210,73 @@ def learn_topk(
                 left = error.reshape(tile, x.shape[1])
                 code(lost, first, size, u, dead, dead_k, scratch, decoder, left, part)
                 add_gradients(lost, first, size, x, dead_sums, q, fresh)
+
+
+@compile_loop
+def learn_relu(
+    first, last, chunk, rows, factor, weight, params, room, sums, total, n_codes, pull
+):
+    """Sum the gradients of a dense ReLU autoencoder, as `learn_topk` does.
+
+    Parameters
+    ----------
+    rows, factor, params
+        See `learn_topk`.
+    weight : ndarray of shape (n,)
+        What the codes of a row add to the loss, each.
+    room : tuple
+        Ndarrays of shapes (n_chunks, tile, d) for the centred rows and the errors,
+        (n_chunks, tile, m) for codes and their slopes, (n_chunks, 3, tile) and
+        (n_chunks, m, d). Written over; a thread uses those of its first chunk.
+    sums : Sums
+        Written; of activity, how many tiles have some.
+    total, n_codes : ndarrays of shape (n_chunks,)
+        Written: the loss, and the number of positive codes.
+    pull : ndarray of shape (n_chunks, d)
+        Written: the sum of the errors times `factor`.
+    """
+    if first == last:
+        return  # its room would be another thread's
+    shift, encoder, bias, decoder = params
+    x, error, codes, slopes, line, product = (
+        room[0][first],
+        room[1][first],
+        room[2][first],
+        room[3][first],
+        room[4][first],
+        room[5][first],
+    )
+    tile, real = x.shape[0], x.dtype.type
+    ones, of_features = np.ones(tile, x.dtype), np.empty_like(bias)
+    for q in range(first, last):
+        total[q], n_codes[q], pull[q] = 0, 0, 0
+        sums.decoder[q], sums.encoder[q], sums.bias[q] = 0, 0, 0
+        sums.n_active[q] = 0
+        stop = min(rows.shape[0], (q + 1) * chunk)
+        for begin in range(q * chunk, stop, tile):
+            size = min(tile, stop - begin)
+            part = slice(begin, begin + size)
+            square, length, count = line[0], line[1], line[2]
+            code_relu(
+                *(0, size, size, rows[part], shift, encoder, bias, decoder),
+                *(factor[part], weight[part], x, codes, error, slopes),
+                *(square, length, count),
+            )
+            for i in range(size):
+                at = begin + i
+                total[q] += factor[at] * square[i] / 2 + weight[at] * length[i]
+                n_codes[q] += count[i]
+                for j in range(x.shape[1]):
+                    pull[q, j] += error[i, j]
+            np.dot(ones[:size], slopes[:size], of_features)
+            sums.bias[q] += of_features
+            np.dot(ones[:size], codes[:size], of_features)
+            for f in range(len(bias)):
+                sums.n_active[q, f] += of_features[f] > real(0)
+            np.dot(codes[:size].T, error[:size], product)
+            sums.decoder[q] += product
+            np.dot(slopes[:size].T, x[:size], product)
+            sums.encoder[q] += product
 
 
 @compile_loop

@@ -1,17 +1,21 @@
 """Gradients of a ReLU autoencoder while its codes are still dense, on the CPU.
 
 The same five matrix products as in `DenseKernel`, with everything between them in
-compiled passes. Each thread takes its rows through the first three products, then its
-features through the last two, so threads meet twice a batch.
+compiled passes. Where a cache holds the weights, a thread takes tiles of rows through
+all five. Else it takes its rows through the first three products, then its features
+through the last two, so that threads meet twice a batch.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 
+from skfeat.kernels import _chunks
+from skfeat.kernels._chunks import Chunks, suits_tiles
+from skfeat.kernels._loops import load
 from skfeat.kernels._sae import BatchResult
 from skfeat.kernels._threads import TILE, Team, Workspace
 
@@ -26,8 +30,6 @@ class DenseReLUKernel:
     ----------
     arrays, grads : dict of str to ndarray
         Parameters, and where their gradients are written.
-    loops : module
-        The compiled loops.
     team : Team
     space : Workspace
     """
@@ -36,24 +38,56 @@ class DenseReLUKernel:
         self,
         arrays: dict[str, np.ndarray],
         grads: dict[str, np.ndarray],
-        loops: ModuleType,
         team: Team,
         space: Workspace,
     ):
-        self._arrays, self._grads, self._loops = arrays, grads, loops
+        self._arrays, self._grads = arrays, grads
         self._team, self._space = team, space
+        self._loops: Any = load("_compiled")
+        self._chunks: Chunks | None = None
+        self._made: tuple | None = None
+        if suits_tiles(arrays["decoder"]):
+            self._chunks = Chunks(arrays, grads)
 
     def gradients(
         self, x: torch.Tensor, weights: torch.Tensor, penalty_weight: float
     ) -> BatchResult:
         """Write the gradients of one batch; see `DenseKernel.gradients`."""
+        rows, d = x.numpy(), x.shape[1]
+        factor = (2 / d * weights).numpy()
+        weight = weights.numpy() * rows.dtype.type(penalty_weight)
+        if self._chunks is not None:
+            return self._by_chunks(self._chunks, rows, factor, weight)
+        return self._by_features(rows, factor, weight)
+
+    def _by_chunks(self, chunks: Chunks, rows, factor, weight) -> BatchResult:
+        (n, d), m, real = rows.shape, len(chunks.params[-1]), rows.dtype.type
+        size, n_chunks = chunks.divide(n)
+        if self._made is None or len(self._made[0].bias) != n_chunks:
+            tile = _chunks.TILE_ROWS
+            shapes = ((tile, d),) * 2 + ((tile, m),) * 2 + ((3, tile), (m, d))
+            room = tuple(np.empty((n_chunks, *shape), real) for shape in shapes)
+            self._made = chunks.sums(n_chunks), room
+        sums, room = self._made
+        total, n_codes = np.empty(n_chunks, real), np.empty(n_chunks, np.int64)
+        pull = np.empty((n_chunks, d), real)
+        self._team.run(
+            load("_compiled_tiled").learn_relu,
+            n_chunks,
+            *(size, rows, factor, weight, chunks.params, room, sums),
+            *(total, n_codes, pull),
+            n_elements=n * m * (4 + d // 8),
+        )
+        chunks.join(sums)
+        chunks.write_shift(pull)
+        fired = torch.from_numpy(sums.n_active.any(axis=0))
+        return BatchResult(float(total.sum()), fired, int(n_codes.sum()), np.inf)
+
+    def _by_features(self, rows, factor, weight) -> BatchResult:
         arrays, grads, loops = self._arrays, self._grads, self._loops
         decoder, bias = arrays["decoder"], arrays["encoder_bias"]
         encoder = arrays.get("encoder", decoder)
-        rows, (n, d), m = x.numpy(), x.shape, len(decoder)
-        real = rows.dtype.type
-        factor = (2 / d * weights).numpy()
-        weight = weights.numpy() * real(penalty_weight)
+        (n, d), m, real = rows.shape, len(decoder), rows.dtype.type
         room = self._space.room
         centred, codes = room("centred", n, d, real), room("pre", n, m, real)
         error, slopes = room("error", n, d, real), room("slopes", n, m, real)

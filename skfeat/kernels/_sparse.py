@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
+from skfeat.kernels._chunks import suits_tiles
 from skfeat.kernels._dense_relu import DenseReLUKernel
 from skfeat.kernels._entries import MAX_DENSITY, EntryFinder
 from skfeat.kernels._loops import load
@@ -29,7 +30,7 @@ from skfeat.kernels._sae import (
 from skfeat.kernels._sae import product as float_product
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._threads import TILE, Team, Workspace
-from skfeat.kernels._tiled_topk import TiledTopK, suits_tiles
+from skfeat.kernels._tiled_topk import TiledTopK
 
 # Bytes of rows that gradients are summed over at a time, and how many entries a feature
 # should have in them.
@@ -88,7 +89,7 @@ class SparseKernel:
         self._dense_relu = None
         if activation.name == "relu" and product is float_product:
             self._dense_relu = DenseReLUKernel(
-                self._arrays, self._grads, self._loops, team, self._space
+                self._arrays, self._grads, team, self._space
             )
         self._tiled = None
         exact = product is float_product and self._dense.n_prefixes == 1

@@ -288,9 +288,7 @@ def count_column(typingctx, counts, at, source, n, bounds, bounds_at):
         with cgutils.for_range(builder, args[3]) as loop:
             place = builder.mul(loop.index, loop.index.type(TILE))
             values = Values(context, builder, signature.args[2], args[2], place).load()
-            above = builder.select(
-                builder.fcmp_ordered(">", values, bound), one, none
-            )
+            above = builder.select(builder.fcmp_ordered(">", values, bound), one, none)
             builder.store(builder.fadd(builder.load(total), above), total)
         own.store(builder.load(total))
         return context.get_dummy_value()
