@@ -255,7 +255,7 @@ class FeatureGraphDisplay:
         >>> from skfeat.inspection import FeatureGraphDisplay
         >>> X, y = load_iris(return_X_y=True)
         >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
-        >>> mlp = MLPClassifier((8, 8), solver="lbfgs", alpha=1.0, random_state=0)
+        >>> mlp = MLPClassifier((8, 8), solver="lbfgs", tol=0.01, random_state=0)
         >>> mlp = mlp.fit(X, y)
         >>> part = SparseAutoencoder(8, k=4, max_iter=200, random_state=0)
         >>> unwrapper = FeatureUnwrapper(mlp, autoencoder=part, random_state=0).fit(X)
