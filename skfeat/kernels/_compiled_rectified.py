@@ -13,9 +13,13 @@ import numpy as np
 
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_gram import factorise, substitute
+from skfeat.kernels._vectors import prefetch
 
 # Sweeps over the active inputs before a jump, and before all inputs are looked at.
 _SWEEPS = 10
+
+# Rows that are read in any order are asked for so many ahead.
+_AHEAD = 8
 
 # A support larger than this is left to the sweeps: a jump costs its cube.
 _LARGEST_JUMP = 256
@@ -106,35 +110,51 @@ def loss_of(y, wanted, weights, u):
 
 @compile_loop
 def fill_newton(
-    index, m, place, start, indices, values, y, wanted, weights, u, hessian, downhill
+    index, m, lists, pointer, row, value, y, wanted, weights, u, hessian, downhill
 ):
     """Write the Hessian and the negative gradient in m weights and the intercept.
 
-    The rows that pull are those of `fill_gradient`; the lower triangle is written.
+    The rows that pull are those of `fill_gradient`; the lower triangle is written. An
+    input meets in each row the ones before it, which the row has a list of.
+
+    Parameters
+    ----------
+    lists : tuple of ndarrays
+        Of shape (n,): the last entry of each row's list, -1 everywhere before and
+        after. Of shapes (n_entries, 2) and (n_entries,): of each entry the one before
+        it and the place of its input, and its value; both are written over.
     """
+    head, links, held = lists
     hessian[: m + 1, : m + 1] = 0
     downhill[: m + 1] = 0
+    n_links = 0
     for a in range(m):
-        place[index[a]] = a
-    here = np.empty(m + 1, np.int64)
-    there = np.empty(m + 1)
+        curvature, along, slope = 0.0, 0.0, 0.0
+        for t in range(pointer[index[a]], pointer[index[a] + 1]):
+            i = row[t]
+            if u[i] > 0 or wanted[i] > 0:
+                share = weights[i] * value[t]
+                slope += share * (u[i] - y[i])
+                along += share
+                curvature += share * value[t]
+                other = head[i]
+                while other >= 0:
+                    b = links[other, 1]
+                    hessian[a, b] += share * held[other]
+                    other = links[other, 0]
+                links[n_links, 0], links[n_links, 1] = head[i], a
+                held[n_links], head[i] = value[t], n_links
+                n_links += 1
+        hessian[a, a], hessian[m, a], downhill[a] = curvature, along, -slope
+    for a in range(m):
+        for t in range(pointer[index[a]], pointer[index[a] + 1]):
+            head[row[t]] = -1
+    total, slope = 0.0, 0.0
     for i in range(u.shape[0]):
-        if u[i] > 0 or wanted[i] > 0:
-            k = 0
-            for s in range(start[i], start[i + 1]):
-                if place[indices[s]] >= 0:
-                    here[k], there[k] = place[indices[s]], values[s]
-                    k += 1
-            here[k], there[k] = m, 1.0
-            pull = weights[i] * (u[i] - y[i])
-            for a in range(k + 1):
-                downhill[here[a]] -= pull * there[a]
-                share = weights[i] * there[a]
-                for b in range(k + 1):
-                    if here[b] <= here[a]:
-                        hessian[here[a], here[b]] += share * there[b]
-    for a in range(m):
-        place[index[a]] = -1
+        pull = weights[i] * max(wanted[i], 1.0 if u[i] > 0 else 0.0)
+        total += pull
+        slope += pull * (u[i] - y[i])
+    hessian[m, m], downhill[m] = total, -slope
 
 
 @compile_loop
@@ -144,13 +164,10 @@ def jump(
     fit_intercept,
     index,
     m,
-    place,
+    lists,
     pointer,
     row,
     value,
-    start,
-    indices,
-    values,
     y,
     wanted,
     weights,
@@ -165,9 +182,8 @@ def jump(
     a step that does not lower the objective is taken back. Returns the intercept and
     by how much the objective falls.
     """
-    fill_newton(
-        index, m, place, start, indices, values, y, wanted, weights, u, hessian, step
-    )
+    columns = pointer, row, value
+    fill_newton(index, m, lists, *columns, y, wanted, weights, u, hessian, step)
     size = m + 1 if fit_intercept else m
     for a in range(size):
         # Inputs whose rows are all off have no say: a trace of ridge holds them still.
@@ -217,16 +233,29 @@ def jump(
 
 
 @compile_loop
-def fill_gradient(y, wanted, weights, u, start, indices, values, gradient):
-    """Write the gradient in the weights; return that in the intercept."""
+def fill_gradient(y, wanted, weights, u, start, indices, values, gradient, on):
+    """Write the gradient in the weights; return that in the intercept.
+
+    `on` has room for a number more than there are rows.
+    """
     gradient[:] = 0
-    total = 0.0
+    total, n_on = 0.0, 0
     for i in range(u.shape[0]):
-        if u[i] > 0 or wanted[i] > 0:
-            pull = weights[i] * (u[i] - y[i])
-            total += pull
-            for s in range(start[i], start[i + 1]):
-                gradient[indices[s]] += pull * values[s]
+        # Written always, counted if it is one: no branch to guess wrong.
+        on[n_on] = i
+        n_on += (u[i] > 0) | (wanted[i] > 0)
+    for k in range(n_on):
+        if k + _AHEAD < n_on:
+            later = on[k + _AHEAD]
+            for s in range(start[later], start[later + 1], 8):
+                prefetch(values, s)
+            for s in range(start[later], start[later + 1], 16):
+                prefetch(indices, s)
+        i = on[k]
+        pull = weights[i] * (u[i] - y[i])
+        total += pull
+        for s in range(start[i], start[i + 1]):
+            gradient[np.uint64(indices[s])] += pull * values[s]
     return total
 
 
@@ -290,7 +319,8 @@ def descend_rectified(
     wanted = np.empty(n)
     active, is_active = np.empty(p, np.int64), np.zeros(p, np.bool_)
     entering, surplus = np.empty(p, np.int64), np.empty(p)
-    place = np.full(p, -1, np.int64)
+    on, head = np.empty(n + 1, np.int32), np.full(n, -1, np.int32)
+    links, held = np.empty((0, 2), np.int32), np.empty(0)
     hessian, newton = np.empty((32, 32)), np.empty(32)
     for o in range(first, last):
         penalty = alpha[o]
@@ -308,10 +338,13 @@ def descend_rectified(
                 n_active += 1
                 for t in range(pointer[j], pointer[j + 1]):
                     u[row[t]] += w * value[t]
+        # Where all rows are off the first weights say which are to be on, before the
+        # intercept does.
+        fresh = n_active == 0 and intercept[o] <= 0
         sweeps, gained_by_round = 0, np.inf
         while True:
             total = fill_gradient(
-                y, wanted, weights, u, start, indices, values, gradient
+                y, wanted, weights, u, start, indices, values, gradient, on
             )
             promised = total * total / 2 if fit_intercept else 0.0
             n_entering = 0
@@ -344,7 +377,8 @@ def descend_rectified(
                 n_active += 1
             for sweep in range(_SWEEPS):
                 gained = 0.0
-                if fit_intercept and sweep % 2 == 0:
+                waits = fresh and sweeps == 0 and n_active > 0
+                if fit_intercept and sweep % 2 == 0 and not waits:
                     delta, fell = step_intercept(y, wanted, weights, u)
                     intercept[o] += delta
                     gained += fell
@@ -367,12 +401,17 @@ def descend_rectified(
                 gained_by_round += gained
                 if gained <= promised * 0.1 or sweeps >= max_iter:
                     break
-            m = 0
+            m, n_entries = 0, 0
             for a in range(n_active):
-                if coef[o, active[a]] != 0:
-                    entering[m] = active[a]
+                j = active[a]
+                if coef[o, j] != 0:
+                    entering[m] = j
                     m += 1
+                    n_entries += pointer[j + 1] - pointer[j]
             if m <= _LARGEST_JUMP:
+                if n_entries > links.shape[0]:
+                    room = 2 * n_entries
+                    links, held = np.empty((room, 2), np.int32), np.empty(room)
                 if m + 1 > hessian.shape[0]:
                     room = min(_LARGEST_JUMP + 1, 2 * (m + 1))
                     hessian, newton = np.empty((room, room)), np.empty(room)
@@ -382,13 +421,10 @@ def descend_rectified(
                     fit_intercept,
                     entering,
                     m,
-                    place,
+                    (head, links, held),
                     pointer,
                     row,
                     value,
-                    start,
-                    indices,
-                    values,
                     y,
                     wanted,
                     weights,

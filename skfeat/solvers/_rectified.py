@@ -82,7 +82,10 @@ class RectifiedProblem:
         self.fit_intercept = fit_intercept
         self.tol = tol
         self.max_iter = max_iter
-        gram = statistics.problem(fit_intercept).xx
+        problem = statistics.problem(fit_intercept)
+        gram = problem.xx
+        # The largest gradient of each output at weights of zero and the best intercept.
+        self.steepest = np.abs(problem.yx).max(axis=1, initial=0.0)
         self.center = statistics.x_mean if fit_intercept else np.zeros(X.shape[1])
         diagonal = np.diag(gram)
         # An input that never varies cannot be stepped along.

@@ -109,6 +109,11 @@ class SparseRectifiedProblem(RectifiedProblem):
 
         coef = np.array(coef, dtype=np.float64, order="C")
         intercept = np.array(offset - coef @ self.center, dtype=np.float64)
+        if loss is rectified_convex:
+            # The best intercept without weights keeps all rows on, and each of them
+            # costs time in each round, where in the end few are.
+            empty = ~coef.any(axis=1) & (self.steepest > alpha)
+            intercept[empty] = np.minimum(intercept[empty], 0.0)
         q = len(coef)
         allowed = (self.tol if tol is None else tol) * self._scale
         promised, n_iter = np.zeros(q), np.zeros(q, dtype=np.int64)
