@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
@@ -123,6 +124,18 @@ def test_auto_chooses_by_size(monkeypatch):
     budget = make(n_nonzero_coefs=3, refit=False)
     assert budget._choose_solver(rows) == "full_batch"
     assert make(link="identity")._choose_solver(rows) == "gram"
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_auto_counts_what_is_nonzero(monkeypatch, container):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("skfeat.solvers._connector.WORTH_COMPILING", 0)
+    X = np.zeros((40, 30))
+    X[:, 0] = 1 + np.arange(40)
+    rows = make()._validate(container(X), np.ones((40, 2)), None, reset=True)
+    for limit, solver in ((80, "full_batch"), (79, "minibatch")):
+        monkeypatch.setattr("skfeat._feature_connector._SPARSE_LIMIT", limit)
+        assert make()._choose_solver(rows) == solver
 
 
 def test_unknown_parameter():

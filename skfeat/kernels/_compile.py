@@ -7,11 +7,13 @@ how it is divided. This module imports numba.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
 # Sums may be reassociated, which vectorises them; NaN and infinity keep their meaning,
 # because divergence is recognised by them.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "nogil": True,
     "cache": True,
     "boundscheck": False,

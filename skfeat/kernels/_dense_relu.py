@@ -48,6 +48,7 @@ class DenseReLUKernel:
         self._made: tuple | None = None
         if suits_tiles(arrays["decoder"]):
             self._chunks = Chunks(arrays, grads)
+        self._tiled_loops: Any = load("_compiled_tiled")
 
     def gradients(
         self, x: torch.Tensor, weights: torch.Tensor, penalty_weight: float
@@ -72,7 +73,7 @@ class DenseReLUKernel:
         total, n_codes = np.empty(n_chunks, real), np.empty(n_chunks, np.int64)
         pull = np.empty((n_chunks, d), real)
         self._team.run(
-            load("_compiled_tiled").learn_relu,
+            self._tiled_loops.learn_relu,
             n_chunks,
             *(size, rows, factor, weight, chunks.params, room, sums),
             *(total, n_codes, pull),

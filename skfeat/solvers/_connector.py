@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -64,6 +65,11 @@ class Rows:
         if size < WORTH_COMPILING or compiled() is None:
             return False
         return mostly_zeros(self.X) and self.Y.min(initial=0) >= 0
+
+    def n_nonzero_inputs(self) -> int:
+        """Count the nonzero numbers of X."""
+        X: Any = self.X
+        return int(X.nnz if sparse.issparse(X) else np.count_nonzero(X))
 
     def is_wide(self) -> bool:
         """Tell whether second moments would not fit, and need not be held."""

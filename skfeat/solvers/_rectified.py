@@ -21,6 +21,7 @@ References
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,22 +87,29 @@ class RectifiedProblem:
         gram = problem.xx
         # The largest gradient of each output at weights of zero and the best intercept.
         self.steepest = np.abs(problem.yx).max(axis=1, initial=0.0)
-        self.center = statistics.x_mean if fit_intercept else np.zeros(X.shape[1])
+        # What is subtracted: zero where there is no intercept.
+        self.center, self.y_mean = problem.x_mean, problem.y_mean
         diagonal = np.diag(gram)
         # An input that never varies cannot be stepped along.
         self.varies = diagonal > 0
+        self.spread = np.sqrt(diagonal.clip(0))
+        self._gram = gram
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """How far a unit of gradient may move the weights of each input."""
+        diagonal = np.square(self.spread)
         inverse = np.where(self.varies, 1 / np.where(self.varies, diagonal, 1.0), 0.0)
         root = np.sqrt(inverse)
-        lipschitz = _largest_eigenvalue(root[:, None] * gram * root)
-        self.steps = inverse / max(lipschitz, 1e-12)
-        self.spread = np.sqrt(diagonal.clip(0))
+        lipschitz = _largest_eigenvalue(root[:, None] * self._gram * root)
+        return inverse / max(lipschitz, 1e-12)
 
     def null(self) -> tuple[float, Solution]:
         """Smallest alpha at which all weights are zero, and the solution there."""
         coef = np.zeros((self.Y.shape[1], self.X.shape[1]))
         offset = np.zeros(self.Y.shape[1])
         if self.fit_intercept:
-            offset = np.maximum((self.weights * self.Y).sum(axis=0), 0.0)
+            offset = np.maximum(self.y_mean, 0.0)
         residual, _ = rectified_convex(self._pre(coef, offset), self.Y)
         gradient = self._pull(self.weights * residual)
         return L1.alpha_max(gradient), Solution(coef, offset, 0, 0.0)
@@ -171,7 +179,9 @@ class RectifiedProblem:
         coef, offset, n_iter, decrease = self._descend(
             rectified_convex, 0.0, start.coef * self.varies, offset, None, 20 * _WINDOW
         )
-        solution = Solution(coef, offset - coef @ self.center, n_iter, decrease)
+        solution = self._switch_off(
+            Solution(coef, offset - coef @ self.center, n_iter, decrease)
+        )
         dense = count(solution.coef, budget)
         for stage in range(1, n_stages + 1):
             left = pruned_to(budget, dense, stage / n_stages)
@@ -185,6 +195,16 @@ class RectifiedProblem:
                 coef, offset - coef @ self.center, solution.n_iter + n_iter, decrease
             )
         return self.refit(solution)
+
+    def _switch_off(self, solution: Solution) -> Solution:
+        """Take all weights from outputs that are to be off in every row.
+
+        Any will do as long as the output stays off, and none of the budget is to go
+        to them.
+        """
+        on = (self.Y > 0).any(axis=0)
+        intercept = np.where(on, solution.intercept, np.minimum(solution.intercept, 0))
+        return solution._replace(coef=solution.coef * on[:, None], intercept=intercept)
 
     def refit(self, solution: Solution) -> Solution:
         """Minimise the loss on the support of a solution, without the penalty."""

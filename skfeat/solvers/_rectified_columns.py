@@ -44,6 +44,8 @@ class SparseRectifiedProblem(RectifiedProblem):
         with Team() as team:
             X, targets = compress_to_float64(X, team), compress_to_float64(Y, team)
         super().__init__(X, Y, sample_weight, **options)
+        half = self.weights[:, 0] @ targets.power(2) / 2
+        self._scale = np.where(half > 0, half, 1.0)
         columns, targets = Columns.of(X), Columns.of(targets)
         self._data = (
             *columns[:3],
@@ -54,8 +56,16 @@ class SparseRectifiedProblem(RectifiedProblem):
             self.weights[:, 0],
         )
         self._squares = self.weights[:, 0] @ X.power(2)
-        half = (self.weights * np.square(Y)).sum(axis=0) / 2
-        self._scale = np.where(half > 0, half, 1.0)
+
+    def null(self) -> tuple[float, Solution]:
+        """Smallest alpha at which all weights are zero, and the solution there.
+
+        No target is negative, so with the intercept at their mean all rows are on, and
+        the gradients are those of least squares.
+        """
+        coef = np.zeros((self.Y.shape[1], self.X.shape[1]))
+        offset = self.y_mean.copy()
+        return float(self.steepest.max(initial=0.0)), Solution(coef, offset, 0, 0.0)
 
     def check(self, solution: Solution) -> None:
         """Warn if `max_iter` ended a solution."""
