@@ -9,10 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._vectors import prefetch
 
 # Inner sweeps over the active inputs, and after how many of them an output jumps to
 # the optimum on its support: sweeps settle slowly where inputs are correlated.
 _SWEEPS, _JUMP_EVERY, _JUMPS = 200, 5, 10
+
+# Rows that are read in any order are asked for so many ahead.
+_AHEAD = 2
 
 # A support larger than this is left to the sweeps: a jump costs its cube.
 _LARGEST_JUMP = 512
@@ -91,8 +95,14 @@ def add_products(first, last, pointer, left, start, indices, right, total):
     for j in range(first, last):
         sums = total[j]
         for t in range(pointer[j], pointer[j + 1]):
+            if t + _AHEAD < pointer[last]:
+                for line in range(2):
+                    later = start[t + _AHEAD, 0] + 16 * line
+                    prefetch(indices, later)
+                    prefetch(right, later)
             value = left[t]
-            for s in range(start[t, 0], start[t, 1]):
+            # Unsigned: no index counts from the end, which would be asked each time.
+            for s in range(np.uint64(start[t, 0]), np.uint64(start[t, 1])):
                 sums[np.uint64(indices[s])] += value * right[s]
 
 
@@ -117,27 +127,31 @@ def add_products_of_rows(
     row_start, columns, numbers = left
     right_start, right_columns, right_numbers = right
     # The entries of column j come to ``pointer[j - first]`` and on, at last.
-    pointer = np.zeros(last - first + 2, np.int64)
+    pointer, since = (
+        np.zeros(last - first + 2, np.int64),
+        np.empty(end - begin, np.int64),
+    )
     for i in range(begin, end):
-        for t in range(row_start[i], row_start[i + 1]):
-            j = columns[t]
-            if j < first:
-                pointer[0] += 1
-            elif j < last:
-                pointer[j - first + 2] += 1
+        t = row_start[i] + np.searchsorted(
+            columns[row_start[i] : row_start[i + 1]], first
+        )
+        since[i - begin] = t
+        pointer[0] += t - row_start[i]
+        while t < row_start[i + 1] and columns[t] < last:
+            pointer[columns[t] - first + 2] += 1
+            t += 1
     pointer[1] = pointer[0]
     for j in range(2, last - first + 2):
         pointer[j] += pointer[j - 1]
     for i in range(begin, end):
-        for t in range(row_start[i], row_start[i + 1]):
-            j = columns[t]
-            if j < first or j >= last:
-                continue
-            at = pointer[j - first + 1]
-            pointer[j - first + 1] += 1
+        t = since[i - begin]
+        while t < row_start[i + 1] and columns[t] < last:
+            at = pointer[columns[t] - first + 1]
+            pointer[columns[t] - first + 1] += 1
             values[at] = weight[i] * numbers[t]
             reads[at, 0] = t if own else right_start[i]
             reads[at, 1] = right_start[i + 1]
+            t += 1
     part = total[first:last]
     entries = pointer, values, reads
     add_products(0, last - first, *entries, right_columns, right_numbers, part)
