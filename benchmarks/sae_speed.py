@@ -38,6 +38,9 @@ SIZES = {
     "large": (768, 24_576, 32, 4096, 4_096, 1, 1, 2),
 }
 
+# Whether the processor multiplies bfloat16.
+_ROUNDS = torch.cpu._is_amx_tile_supported, torch.cpu._is_avx512_bf16_supported
+
 
 def describe(size):
     """Return what the record calls a size."""

@@ -13,7 +13,7 @@ import numpy as np
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_select import select_topk
 from skfeat.kernels._vector_rows import add_dots, add_rows
-from skfeat.kernels._vectors import prefetch
+from skfeat.kernels._vectors import number_at, prefetch
 
 # Rows that are read in any order are asked for so many ahead.
 _AHEAD = 8
@@ -144,12 +144,12 @@ def code_dead(first, last, tile, pre, dead, bias, k, u, *decoding):
 
     `decoding` is what `decode` is given.
     """
-    entries = decoding[:4]
+    entries, flat, m = decoding[:4], pre.reshape(-1), pre.shape[1]
     for begin in range(first, last, tile):
         end = min(last, begin + tile)
         for i in range(begin, end):
             for j in range(dead.shape[0]):
-                u[i, j] = pre[i, dead[j]]
+                u[i, j] = number_at(flat, i * m + dead[j])
         select_topk(begin, end, u, bias, k, *entries)
         decode(begin, end, *decoding)
 

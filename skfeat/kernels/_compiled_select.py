@@ -21,6 +21,7 @@ from skfeat.kernels._vectors import (
     keep_larger,
     largest,
     lowest_bit,
+    number_at,
 )
 
 # Bisections that find a bound: of groups, which need not be the best one, and of what
@@ -100,19 +101,19 @@ def select_topk(first, last, pre, bias, k, start, count, indices, values):
     their maxima exceed bounds the k-th largest entry from below, and little else
     exceeds it.
     """
-    m = pre.shape[1]
-    none = pre.dtype.type(0)
+    m, real = pre.shape[1], bias.dtype.type
+    none = real(0)
     width, n_full = (m + TILE - 1) // TILE * TILE, m // TILE * TILE
     n_groups = min(width, (2 * k + TILE - 1) // TILE * TILE)
     flat = pre.reshape(-1)
-    row = np.full(width, pre.dtype.type(-np.inf))
-    group_max = row if n_groups == width else np.empty(n_groups, pre.dtype)
-    places, found = np.empty(width, np.int32), np.empty(width, pre.dtype)
+    row = np.full(width, real(-np.inf))
+    group_max = row if n_groups == width else np.empty(n_groups, bias.dtype)
+    places, found = np.empty(width, np.int32), np.empty(width, bias.dtype)
     for i in range(first, last):
         for j in range(0, n_full, TILE):
             add(row, j, flat, i * m + j, bias, j)
         for j in range(n_full, m):
-            row[j] = pre[i, j] + bias[j]
+            row[j] = number_at(flat, i * m + j) + bias[j]
         if n_groups < width:
             for g in range(n_groups):
                 group_max[g] = row[g]
@@ -152,11 +153,12 @@ def select_topk(first, last, pre, bias, k, start, count, indices, values):
 @compile_loop
 def count_above(first, last, pre, bias, bound, count):
     """Count each row's entries ``pre + bias > bound``; `bound` has one a column."""
-    one, none = pre.dtype.type(1), pre.dtype.type(0)
+    one, none = bias.dtype.type(1), bias.dtype.type(0)
+    m, flat = pre.shape[1], pre.reshape(-1)
     for i in range(first, last):
         n = none
-        for j in range(pre.shape[1]):
-            n += one if pre[i, j] + bias[j] > bound[j] else none
+        for j in range(m):
+            n += one if number_at(flat, i * m + j) + bias[j] > bound[j] else none
         count[i] = int(n)
 
 
@@ -172,11 +174,11 @@ def select_above(first, last, pre, bias, bound, start, indices, values):
             while bits != 0:
                 j = at + lowest_bit(bits)
                 indices[t] = j
-                values[t] = pre[i, j] + bias[j]
+                values[t] = number_at(flat, i * m + j) + bias[j]
                 t += 1
                 bits &= bits - 1
         for j in range(n_full, m):
-            u = pre[i, j] + bias[j]
+            u = number_at(flat, i * m + j) + bias[j]
             if u > bound[j]:
                 indices[t] = j
                 values[t] = u

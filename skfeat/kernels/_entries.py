@@ -77,6 +77,8 @@ class EntryFinder:
     def find(self, pre: np.ndarray, bias: np.ndarray) -> Entries | None:
         """Find the entries of pre-activations ``pre + bias``.
 
+        Of uint16 `pre` has the bits of bfloat16.
+
         Returns
         -------
         Entries or None
@@ -119,7 +121,7 @@ class EntryFinder:
     def _topk(self, pre, bias) -> Entries:
         n, m = pre.shape
         k = min(self._activation.k, m)
-        entries = self.room_for_topk(n, k, pre.dtype, "entry")
+        entries = self.room_for_topk(n, k, bias.dtype, "entry")
         self._team.run(
             self._loops.select_topk,
             n,
@@ -129,7 +131,7 @@ class EntryFinder:
         return entries
 
     def _above_scalar(self, pre, bias, bound):
-        bounds = np.full(pre.shape[1], bound, dtype=pre.dtype)
+        bounds = np.full(pre.shape[1], bound, dtype=bias.dtype)
         return self._above(pre, bias, bounds, limit=1.0)
 
     def _above(self, pre, bias, bounds, limit=MAX_DENSITY) -> Entries | None:
@@ -142,7 +144,7 @@ class EntryFinder:
         if n_entries > limit * pre.size:
             return None
         entries = self._room_for(
-            np.cumsum(count) - count, count, n_entries, pre.dtype, "entry"
+            np.cumsum(count) - count, count, n_entries, bias.dtype, "entry"
         )
         places = entries.start, entries.indices, entries.u
         self._team.run(

@@ -24,6 +24,7 @@ from skfeat.kernels._sae import (
     BatchResult,
     DenseKernel,
     Product,
+    RoundedProduct,
     auxiliary_scale,
     n_auxiliary,
 )
@@ -53,8 +54,8 @@ class SparseKernel:
     prefixes : tuple of int, optional
         Matryoshka prefixes, increasing, the last one m.
     product : callable, default=float_product
-        Multiplies two matrices. What a rounding one selects is computed again in
-        full precision.
+        Multiplies two matrices. What is selected by `bfloat16_product` is computed
+        again in full precision.
     team : Team
     shards : Shards, optional
         Rows of the batch that other processes have; they hold all features.
@@ -97,6 +98,7 @@ class SparseKernel:
         if 0 < k <= MAX_DENSITY * len(features) and suits_tiles(params["decoder"]):
             shared = self._arrays, self._grads, k, team, self._dense.shards
             self._tiled = TiledTopK(*shared)
+        self._rounded_product = RoundedProduct()
         self._density = 0.0
         # Where to divide the features among threads; no sum depends on it.
         self._work: np.ndarray | None = None
@@ -187,8 +189,8 @@ class SparseKernel:
         encoder, bias = arrays.get("encoder", arrays["decoder"]), arrays["encoder_bias"]
         m, dtype = len(encoder), rows.dtype
         centred = self._space.room("centred", n, d, dtype)
-        pre = self._space.room("pre", n, m, dtype)
         exact = self._dense.product is float_product
+        pre = self._space.room("pre", n, m, dtype) if exact else centred
         k = min(self._activation.k, m) if self._activation.selects == "by row" else 0
         if k > MAX_DENSITY * m:
             return centred, pre, None, None
@@ -209,8 +211,7 @@ class SparseKernel:
             self._team.run(self._loops.encode_tiles, n, *shared, centred, pre, **work)
             return centred, pre, self._finder.find(pre, bias), None
         np.subtract(rows, arrays["bias"], out=centred)
-        factors = torch.from_numpy(centred), torch.from_numpy(encoder).T
-        pre[:] = self._dense.product(*factors).numpy()
+        pre = self._rounded_product(centred, encoder)
         found = self._finder.find(pre, bias)
         if found is not None:
             self._compute_again(found, centred, bias)
@@ -315,7 +316,7 @@ class SparseKernel:
         multiplies it by, which is taken back here; `square` (n,) is the squared error,
         averaged over prefixes.
         """
-        (n, d), dtype = centred.shape, pre.dtype
+        (n, d), dtype = centred.shape, centred.dtype
         with np.errstate(divide="ignore"):
             back = np.where(factor > 0, self._dense.n_prefixes / factor, 0)
         back = back.astype(dtype, copy=False)

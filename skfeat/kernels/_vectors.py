@@ -4,7 +4,8 @@ The compiler would do them one value at a time, or ask each time whether two arr
 overlap. Here the code says that all values are read before any is written.
 
 Arrays are flat; `at` and `source_at` count their elements. Where no width is named,
-`TILE` values are meant. This module imports numba.
+`TILE` values are meant. What is read from an array of uint16 are the bits of bfloat16,
+which are the upper half of a float32's. This module imports numba.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ class Values:
     def __init__(self, context, builder, array_type, array, index, n=TILE):
         element = context.get_value_type(array_type.dtype)
         self.builder, self.n = builder, n
-        self.vector = ir.VectorType(element, n)
+        stored = ir.VectorType(element, n)
+        self.is_rounded = array_type.dtype == types.uint16
+        self.vector = ir.VectorType(ir.FloatType(), n) if self.is_rounded else stored
         self.align = context.get_abi_sizeof(element)
         place = place_of(context, builder, array_type, array, index)
-        self.place = builder.bitcast(place, self.vector.as_pointer())
+        self.place = builder.bitcast(place, stored.as_pointer())
 
     def load(self):
-        return self.builder.load(self.place, align=self.align)
+        values = self.builder.load(self.place, align=self.align)
+        if not self.is_rounded:
+            return values
+        integers = ir.VectorType(ir.IntType(32), self.n)
+        shift = ir.Constant(integers, [16] * self.n)
+        bits = self.builder.shl(self.builder.zext(values, integers), shift)
+        return self.builder.bitcast(bits, self.vector)
 
     def store(self, values):
         self.builder.store(values, self.place, align=self.align)
@@ -106,6 +115,24 @@ def check_flat(*arrays):
     for array in arrays:
         if not isinstance(array, types.Array) or (array.ndim, array.layout) != (1, "C"):
             raise TypingError(f"needs a flat, contiguous array, not {array}")
+
+
+@operation
+def number_at(typingctx, source, at):
+    """Return ``source[at]``; `at` does not count from the end."""
+    check_flat(source)
+    is_rounded = source.dtype == types.uint16
+    signature = (types.float32 if is_rounded else source.dtype)(source, types.intp)
+
+    def generate(context, builder, signature, args):
+        value = read_item(context, builder, signature.args[0], *args)
+        if not is_rounded:
+            return value
+        integer = ir.IntType(32)
+        bits = builder.shl(builder.zext(value, integer), integer(16))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return signature, generate
 
 
 @operation
