@@ -57,22 +57,31 @@ class Chunks:
         size = TILE_ROWS * max(1, -(-n // (TILE_ROWS * MOST_CHUNKS)))
         return size, max(1, -(-n // size))
 
-    def sums(self, n_chunks: int) -> Sums:
-        """Make room for the gradients of chunks."""
-        m, d = self._arrays["decoder"].shape
-        real = self._arrays["decoder"].dtype
-        decoder = np.empty((n_chunks, m, d), real)
-        tied = "encoder" not in self._arrays
-        return self._loops.Sums(
-            decoder,
-            decoder if tied else np.empty_like(decoder),
-            bias=np.empty((n_chunks, m), real),
-            n_active=np.empty((n_chunks, m), np.int64),
-        )
+    def sums(self, n_chunks: int, *, apart: bool = False) -> Sums:
+        """Return where the gradients of chunks are to go.
+
+        Those of a single chunk go to the parameters' own, unless they are kept `apart`.
+        """
+        grads, tied = self._grads, "encoder" not in self._arrays
+        places = {"decoder": grads["decoder"], "bias": grads["encoder_bias"]}
+        if not tied:
+            places["encoder"] = grads["encoder"]
+        if n_chunks == 1 and not apart:
+            room = {name: grad[None] for name, grad in places.items()}
+        else:
+            room = {
+                name: np.empty((n_chunks, *grad.shape), grad.dtype)
+                for name, grad in places.items()
+            }
+        n_active = np.empty((n_chunks, len(grads["decoder"])), np.int64)
+        encoder = room["decoder" if tied else "encoder"]
+        return self._loops.Sums(room["decoder"], encoder, room["bias"], n_active)
 
     def join(self, sums: Sums, scale: float = 1.0, *, fresh: bool = True) -> None:
         """Write the gradients of all chunks, or add them to what is there."""
         grads, decoder = self._grads, self._grads["decoder"]
+        if np.may_share_memory(sums.decoder, decoder):
+            return
         self._loops.join_chunks(
             *(sums, decoder.dtype.type(scale), "encoder" not in grads, fresh),
             *(decoder, grads.get("encoder", decoder), grads["encoder_bias"]),

@@ -12,7 +12,12 @@ import numpy as np
 
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_select import select_topk
-from skfeat.kernels._vector_rows import add_dots, add_rows
+from skfeat.kernels._vector_rows import (
+    add_dots,
+    add_rows,
+    copy_scaled,
+    square_and_scale,
+)
 from skfeat.kernels._vectors import number_at, prefetch
 
 # Rows that are read in any order are asked for so many ahead.
@@ -62,49 +67,36 @@ def decode(
     d = decoder.shape[1]
     n_prefixes = residual.shape[1]
     errors, features = residual.reshape(-1), decoder.reshape(-1)
+    targets = target.reshape(-1)
     of_group = np.empty(decoder.shape[0] if n_prefixes > 1 else 0, values.dtype)
     for i in range(first, last):
-        begin, end = start[i], start[i] + count[i]
-        total = 0.0
-        for p in range(n_prefixes):
-            error = residual[i, p]
-            at = (i * n_prefixes + p) * d
-            if p == 0:
-                s = sign[i]
-                for j in range(d):
-                    error[j] = s * target[i, j]
-            else:
-                before = residual[i, p - 1]
-                for j in range(d):
-                    error[j] = before[j]
-            if n_prefixes == 1:
-                add_rows(errors, at, d, values, indices, begin, end, features, d, 0)
-            else:
-                read = indices[begin:end]
-                for t in range(len(read)):
-                    of_group[t] = values[begin + t] if group[read[t]] == p else 0
-                add_rows(errors, at, d, of_group, read, 0, len(read), features, d, 0)
-            squares = error[0] * error[0]
-            for j in range(1, d):
-                squares += error[j] * error[j]
-            total += squares
-        square[i] = total / n_prefixes
-        scale = factor[i]
-        last_error = residual[i, n_prefixes - 1]
-        for j in range(d):
-            last_error[j] *= scale
-        for p in range(n_prefixes - 2, -1, -1):
-            error, later = residual[i, p], residual[i, p + 1]
-            for j in range(d):
-                error[j] = scale * error[j] + later[j]
-        at = i * n_prefixes * d
+        begin, end, at = start[i], start[i] + count[i], i * n_prefixes * d
         dots[begin:end] = 0
+        copy_scaled(errors, at, d, targets, i * d, sign[i])
         if n_prefixes == 1:
+            add_rows(errors, at, d, values, indices, begin, end, features, d, 0)
+            square[i] = square_and_scale(errors, at, d, factor[i])
             add_dots(dots, begin, end, errors, at, d, indices, features, d)
-        else:
-            for t in range(begin, end):
-                own = at + group[indices[t]] * d
-                add_dots(dots, t, t + 1, errors, own, d, indices, features, d)
+            continue
+        read, total = indices[begin:end], 0.0
+        for p in range(n_prefixes):
+            own = at + p * d
+            if p > 0:
+                copy_scaled(errors, own, d, errors, own - d, values.dtype.type(1))
+            for t in range(len(read)):
+                of_group[t] = values[begin + t] if group[read[t]] == p else 0
+            add_rows(errors, own, d, of_group, read, 0, len(read), features, d, 0)
+            for j in range(own, own + d):
+                total += errors[j] * errors[j]
+        square[i] = total / n_prefixes
+        for p in range(n_prefixes - 1, -1, -1):
+            own = at + p * d
+            for j in range(own, own + d):
+                later = errors[j + d] if p < n_prefixes - 1 else 0
+                errors[j] = factor[i] * errors[j] + later
+        for t in range(begin, end):
+            own = at + group[indices[t]] * d
+            add_dots(dots, t, t + 1, errors, own, d, indices, features, d)
 
 
 @compile_loop

@@ -79,7 +79,8 @@ class TiledTopK:
                 np.empty((n_chunks, n_lines * width, d), real),
                 np.zeros((n_chunks, n_lines, (m + 1) * width), real),
                 *(self._room(n_chunks, d, real) for _ in ("live", "dead")),
-                *(self._chunks.sums(n_chunks) for _ in ("live", "dead")),
+                self._chunks.sums(n_chunks),
+                self._chunks.sums(n_chunks, apart=True),
             )
         return self._made
 

@@ -141,3 +141,84 @@ def add_dots(out, first, last, row, row_at, length, index, source, stride):
     while j < length:
         _dot_one(out, first, last, row, row_at + j, index, source, stride, j)
         j += 1
+
+
+def _make_copy_scaled(n_bytes):
+    """Make the operation of :func:`copy_scaled` for so many bytes."""
+
+    @operation
+    def function(typingctx, out, at, source, source_at, scale):
+        check_flat(out, source)
+        signature = types.void(out, types.intp, source, types.intp, out.dtype)
+
+        def generate(context, builder, signature, args):
+            n = max(1, n_bytes * 8 // signature.args[0].dtype.bitwidth)
+            own, other = (
+                Values(context, builder, signature.args[i], args[i], args[i + 1], n)
+                for i in (0, 2)
+            )
+            own.store(builder.fmul(other.load(), own.spread(args[4])))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return function
+
+
+def _make_square_and_scale(n_bytes):
+    """Make the operation of :func:`square_and_scale` for so many bytes."""
+
+    @operation
+    def function(typingctx, out, at, scale):
+        check_flat(out)
+        signature = out.dtype(out, types.intp, out.dtype)
+
+        def generate(context, builder, signature, args):
+            n = max(1, n_bytes * 8 // signature.args[0].dtype.bitwidth)
+            own = Values(context, builder, signature.args[0], args[0], args[1], n)
+            values = own.load()
+            own.store(builder.fmul(values, own.spread(args[2])))
+            return own.reduce(builder.fmul(values, values), builder.fadd)
+
+        return signature, generate
+
+    return function
+
+
+_copy_wide, _copy_narrow, _copy_one = map(_make_copy_scaled, (WIDE, NARROW, 1))
+_square_wide, _square_narrow, _square_one = map(
+    _make_square_and_scale, (WIDE, NARROW, 1)
+)
+
+
+@compile_loop
+def copy_scaled(out, at, length, source, source_at, scale):
+    """Write `scale` times some elements of `source`. They do not overlap."""
+    wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
+    j = 0
+    while j + wide <= length:
+        _copy_wide(out, at + j, source, source_at + j, scale)
+        j += wide
+    while j + narrow <= length:
+        _copy_narrow(out, at + j, source, source_at + j, scale)
+        j += narrow
+    while j < length:
+        _copy_one(out, at + j, source, source_at + j, scale)
+        j += 1
+
+
+@compile_loop
+def square_and_scale(out, at, length, scale):
+    """Return the sum of squares of some elements, which are multiplied by `scale`."""
+    wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
+    j, total = 0, out.dtype.type(0)
+    while j + wide <= length:
+        total += _square_wide(out, at + j, scale)
+        j += wide
+    while j + narrow <= length:
+        total += _square_narrow(out, at + j, scale)
+        j += narrow
+    while j < length:
+        total += _square_one(out, at + j, scale)
+        j += 1
+    return total

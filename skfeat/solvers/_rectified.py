@@ -202,7 +202,7 @@ class RectifiedProblem:
         Any will do as long as the output stays off, and none of the budget is to go
         to them.
         """
-        on = (self.Y > 0).any(axis=0)
+        on = np.asarray((self.Y > 0).any(axis=0))
         intercept = np.where(on, solution.intercept, np.minimum(solution.intercept, 0))
         return solution._replace(coef=solution.coef * on[:, None], intercept=intercept)
 

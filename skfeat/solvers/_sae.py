@@ -109,7 +109,7 @@ class Standardizer:
         if rms:
             # In units of the largest deviation, squares of tiny or huge rows stay
             # within range. Constant data has no scale: leave it as it is.
-            largest = max(float(np.abs(rows - mean).max()) for _, rows in row_blocks(X))
+            largest = max(_largest_deviation(rows, mean) for _, rows in row_blocks(X))
             unit = largest or 1.0
             total = sum(
                 weights[block] @ np.square((rows - mean) / unit).sum(axis=1)
@@ -125,6 +125,12 @@ class Standardizer:
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Centre and scale rows, in at least the precision they come in."""
         return (rows - self.mean) / self.scale
+
+
+def _largest_deviation(rows: np.ndarray, mean: np.ndarray) -> float:
+    # Of the extremes of each column: fewer numbers are made float64 than there are.
+    above, below = rows.max(axis=0) - mean, mean - rows.min(axis=0)
+    return float(np.maximum(above, below).max())
 
 
 @dataclass(frozen=True)
