@@ -42,7 +42,7 @@ TOLS = 10.0 ** -np.arange(1, 12.5, 0.5)
 RATES = (1e-3, 3e-3, 1e-2)
 CHECKPOINTS = (0.03, 0.1, 0.3, 0.6, 1.0)
 # Beside the default: how soon ours is where others end.
-ROUGH_TOLS = (1.0, 0.1, 0.01)
+ROUGH_TOLS = (0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Size:
 SIZES = {
     "small": Size(256, 60_000, 10_000, 256, 5, 256, 60, 30, 30),
     "large": Size(
-        2048, 100_000, 10_000, 64, 2, 4096, 120, 30, 300, (4096,), (1e-3, 3e-3)
+        2048, 100_000, 10_000, 64, 2, 4096, 120, 30, 200, (4096,), (1e-3, 3e-3)
     ),
 }
 SMOKE = Size(16, 600, 200, 8, 1, 64, 0.2, 0.1, 0.1, (64,), (1e-2,))
