@@ -268,7 +268,9 @@ class TestSparse:
     @given(
         rows=st.lists(
             st.lists(
-                st.integers(-3, 3) | st.floats(-9, 9, width=32), min_size=9, max_size=9
+                st.integers(-3, 3) | st.floats(-9, 9, width=32) | st.just(np.inf),
+                min_size=9,
+                max_size=9,
             ),
             min_size=1,
             max_size=3,

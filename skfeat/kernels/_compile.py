@@ -7,21 +7,14 @@ how it is divided. This module imports numba.
 
 from __future__ import annotations
 
-from typing import Any
-
 from numba import njit
 
 # Sums may be reassociated, which vectorises them; NaN and infinity keep their meaning,
 # because divergence is recognised by them.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "boundscheck": False,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
-}
-
-compile_loop = njit(**_OPTIONS)
-
-# For what is called once a row: handing arrays over takes as long as the work.
-compile_inline = njit(forceinline=True, **_OPTIONS)
+compile_loop = njit(
+    nogil=True,
+    cache=True,
+    boundscheck=False,
+    error_model="numpy",
+    fastmath={"reassoc", "contract", "nsz", "arcp"},
+)

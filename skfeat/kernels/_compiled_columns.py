@@ -48,12 +48,11 @@ def add_bias(values, bias):
 def bisect(values, n, k, lanes, n_steps):
     """Raise LOW of each lane while at least `k` of `n` values exceed it.
 
-    HIGH, which fewer exceed, comes down to meet it. Returns in how many lanes more than
-    `k` values exceed LOW at the end.
+    HIGH, which fewer exceed, comes down to meet it. It ends when no more than `k`
+    values exceed LOW in any lane.
     """
     real = values.dtype.type
     half, one, none, wanted = real(0.5), real(1), real(0), real(k)
-    n_open = real(TILE)
     for _ in range(n_steps):
         for t in range(TILE):
             lanes[_MIDDLE + t] = half * (lanes[_LOW + t] + lanes[_HIGH + t])
@@ -69,7 +68,6 @@ def bisect(values, n, k, lanes, n_steps):
             n_open += one if n_low > wanted else none
         if n_open == none:
             break
-    return int(n_open)
 
 
 @compile_loop

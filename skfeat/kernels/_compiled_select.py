@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compile import compile_inline, compile_loop
+from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._vectors import (
     TILE,
     add,
@@ -54,7 +54,7 @@ def kth_largest(values, n, k):
     return values[rank]
 
 
-@compile_inline
+@compile_loop
 def cut(values, n, k, low, high, n_steps):
     """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
 
@@ -77,7 +77,7 @@ def cut(values, n, k, low, high, n_steps):
     return low, False
 
 
-@compile_inline
+@compile_loop
 def list_above(values, n, bound, places):
     """Write the places of ``values[:n]`` above the bound, and count them.
 

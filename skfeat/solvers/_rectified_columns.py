@@ -119,7 +119,7 @@ class SparseRectifiedProblem(RectifiedProblem):
 
         coef = np.array(coef, dtype=np.float64, order="C")
         intercept = np.array(offset - coef @ self.center, dtype=np.float64)
-        if loss is rectified_convex:
+        if loss is rectified_convex and self.fit_intercept:
             # The best intercept without weights keeps all rows on, and each of them
             # costs time in each round, where in the end few are.
             empty = ~coef.any(axis=1) & (self.steepest > alpha)
