@@ -251,7 +251,11 @@ def test_alpha_of_a_budget_gives_the_budget():
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_path_equals_lasso_path(fit_intercept):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_path_equals_lasso_path(monkeypatch, fit_intercept, compiled):
+    if compiled:
+        pytest.importorskip("numba")
+        monkeypatch.setattr("skfeat.solvers._gram.WORTH_COMPILING", 0)
     X, Y = linear()
     model = FeatureConnector(link="identity", fit_intercept=fit_intercept, tol=1e-12)
     alphas, coefs, gaps = model.connector_path(X, Y, n_alphas=20)
