@@ -14,14 +14,8 @@ import numpy as np
 
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_select import kth_largest
-from skfeat.kernels._vectors import (
-    TILE,
-    add_scalar,
-    bits_of_above,
-    count_column,
-    keep_larger,
-    lowest_bit,
-)
+from skfeat.kernels._vector_bits import bits_of_above, count_column, lowest_bit
+from skfeat.kernels._vectors import TILE, add_scalar, keep_larger
 
 # Places in the array of what each lane knows of its row.
 _LOW, _HIGH, _MIDDLE, _ABOVE, _N_LOW, _HIGHEST, LANES = (TILE * i for i in range(7))
@@ -42,6 +36,25 @@ def add_bias(values, bias):
     """Add its feature's bias to each value of `TILE` rows."""
     for j in range(bias.shape[0]):
         add_scalar(values, j * TILE, bias[j])
+
+
+@compile_loop
+def start_lanes(values, n, lanes):
+    """Let each lane know how many of `n` values are above zero, and the largest.
+
+    Its bound comes first among the numbers of `lanes`, and is zero as yet.
+    """
+    lanes[:] = 0
+    for j in range(n):
+        keep_larger(lanes, _HIGH, values, j * TILE)
+    count_column(lanes, _N_LOW, values, n, lanes, _LOW)
+    lanes[_HIGHEST:LANES] = lanes[_HIGH:_MIDDLE]
+
+
+@compile_loop
+def n_above_low(lanes, row):
+    """Return how many values of a row exceed its bound."""
+    return lanes[_N_LOW + row]
 
 
 @compile_loop
@@ -154,13 +167,9 @@ def select_of_columns(values, columns, k, n_rows, room, start, count, indices, c
         Written: features and values of the entries, feature by feature.
     """
     groups, lanes, places, found, counts = room
-    none = values.dtype.type(0)
     n_groups = min(columns.shape[0], _GROUPS * k)
     group_largest(values, columns, n_groups, groups)
-    lanes[:] = none
-    for g in range(n_groups):
-        keep_larger(lanes, _HIGHEST, groups, g * TILE)
-    lanes[_HIGH:_MIDDLE] = lanes[_HIGHEST:LANES]
+    start_lanes(groups, n_groups, lanes)
     bisect(groups, n_groups, k, lanes, _ROUGH_STEPS)
     list_candidates(values, columns, lanes, places, found, counts)
     counts[n_rows:TILE] = 0
@@ -173,7 +182,7 @@ def select_of_columns(values, columns, k, n_rows, room, start, count, indices, c
     if n_listed > k:
         bisect(found, n_listed, k, lanes, _STEPS)
     for r in range(n_rows):
-        if lanes[_N_LOW + r] > k:
+        if n_above_low(lanes, r) > k:
             lanes[_LOW + r] = np.inf  # and is written here
             n, at = counts[r], start[r]
             write_first_of_equal(r, n, k, places, found, at, indices, codes)

@@ -12,17 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._vectors import (
-    TILE,
-    add,
+from skfeat.kernels._vector_bits import (
     bits_above,
     bits_of_sum_above,
     count_bits,
-    keep_larger,
-    largest,
     lowest_bit,
-    number_at,
 )
+from skfeat.kernels._vectors import TILE, add, keep_larger, largest, number_at
 
 # Bisections that find a bound: of groups, which need not be the best one, and of what
 # exceeds it.

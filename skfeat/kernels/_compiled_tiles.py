@@ -14,12 +14,12 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compiled_columns import LANES, bisect, n_above_low, start_lanes
 from skfeat.kernels._compiled_select import kth_largest
 from skfeat.kernels._vectors import (
     TILE,
     any_nonzero,
     copy_plus,
-    count_above,
     keep_above,
     weighted_sum,
     weighted_sum_of_active,
@@ -123,53 +123,20 @@ def jump(tile, m, threshold):
 
 
 @compile_loop
-def keep_topk(tile, m, width, k, low, high, middle, above, column):
+def keep_topk(tile, m, width, k, lanes, column):
     """Set all but the `k` largest positive values of each of `width` rows to zero.
 
-    Rows look for a number that exactly `k` of their values exceed, all at once and by
-    halving: counting is quick, so this beats sorting.
+    All rows look for a number that exactly `k` of their values exceed at once. Where
+    ties keep one from it, or the rows are few, it is sorted.
     """
-    real = tile.dtype.type
-    none, half, wanted = real(0), real(0.5), real(k)
-    low[:] = none
-    above[:] = none
-    highest = none
-    for at in range(m * TILE):
-        highest = tile[at] if tile[at] > highest else highest
-    high[:] = highest
-    for i in range(m):
-        count_above(above, tile, i * TILE, low)
-    n_open = 0
+    start_lanes(tile, m, lanes)
+    bisect(tile, m, k, lanes, _MAX_HALVINGS if width > _FEW_ROWS else 0)
     for t in range(width):
-        if above[t] <= wanted:
-            high[t] = none  # a cut at zero does
-        else:
-            n_open += 1
-    for _ in range(_MAX_HALVINGS if width > _FEW_ROWS else 0):
-        if n_open == 0:
-            break
-        for t in range(TILE):
-            middle[t] = half * (low[t] + high[t])
-            above[t] = none
-        for i in range(m):
-            count_above(above, tile, i * TILE, middle)
-        for t in range(width):
-            if low[t] == high[t]:
-                continue
-            if above[t] == wanted:
-                low[t] = middle[t]
-                high[t] = middle[t]
-                n_open -= 1
-            elif above[t] > wanted:
-                low[t] = middle[t]
-            else:
-                high[t] = middle[t]
-    if n_open > 0:
-        for t in range(width):
-            if low[t] != high[t]:
-                _keep_topk_of(tile, t, m, k, column)
+        if n_above_low(lanes, t) > k:
+            _keep_topk_of(tile, t, m, k, column)
+            lanes[t] = 0
     for i in range(m):
-        keep_above(tile, i * TILE, low)
+        keep_above(tile, i * TILE, lanes)
 
 
 @compile_loop
@@ -222,16 +189,16 @@ def connect_rows(F, start, source, weight, intercept, rectified, out):
 
 
 @compile_loop
-def activate(operation, tile, m, width, k, threshold, low, high, middle, above, column):
+def activate(operation, tile, m, width, k, threshold, lanes, column):
     """Turn the first layer's pre-activations into codes; the rest is room to work."""
     if operation == RELU:
-        low[:] = 0
+        lanes[:] = 0
         for i in range(m):
-            keep_above(tile, i * TILE, low)
+            keep_above(tile, i * TILE, lanes)
     elif operation == JUMPRELU:
         jump(tile, m, threshold)
     elif operation == TOPK:
-        keep_topk(tile, m, width, k, low, high, middle, above, column)
+        keep_topk(tile, m, width, k, lanes, column)
 
 
 @compile_loop
@@ -282,10 +249,7 @@ def run_tiles(
     tile = np.empty(widest * TILE, weight.dtype)
     other = np.empty(widest * TILE, weight.dtype)
     column = np.empty(widest, weight.dtype)
-    low = np.empty(TILE, weight.dtype)
-    high = np.empty(TILE, weight.dtype)
-    middle = np.empty(TILE, weight.dtype)
-    above = np.empty(TILE, weight.dtype)
+    lanes = np.empty(LANES, weight.dtype)
     active = np.empty(widest, np.uint8)
     other_active = np.empty(widest, np.uint8)
     for begin in range(0, n_rows, TILE):
@@ -312,10 +276,6 @@ def run_tiles(
                 tile, other = other, tile
                 active, other_active = other_active, active
             if layer == 0:
-                activate(
-                    *(operations[0], tile, m, width, k, threshold, low, high),
-                    *(middle, above),
-                    column,
-                )
+                activate(operations[0], tile, m, width, k, threshold, lanes, column)
                 n_active = mark_active(tile, m, active)
         store_columns(tile, widths[-1], begin, room, width, out)
