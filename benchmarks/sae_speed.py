@@ -182,10 +182,7 @@ def main():
         for activation in ("topk", "relu"):
             # Rounded products need instructions for them; without, they take minutes.
             precisions = ["float32"]
-            if (
-                torch.cpu._is_amx_tile_supported()
-                or torch.cpu._is_avx512_bf16_supported()
-            ):
+            if any(supported() for supported in _ROUNDS):
                 precisions.append("bfloat16")
             rows += measure(size, activation, precisions)
             if size == "small" and activation == "topk":

@@ -15,7 +15,7 @@ import numpy as np
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels._compiled_select import kth_largest
 from skfeat.kernels._vector_bits import bits_of_above, count_column, lowest_bit
-from skfeat.kernels._vectors import TILE, add_scalar, keep_larger
+from skfeat.kernels._vectors import TILE, copy_plus, keep_larger
 
 # Places in the array of what each lane knows of its row.
 _LOW, _HIGH, _MIDDLE, _ABOVE, _N_LOW, _HIGHEST, LANES = (TILE * i for i in range(7))
@@ -35,7 +35,7 @@ _AT_ONCE = 2
 def add_bias(values, bias):
     """Add its feature's bias to each value of `TILE` rows."""
     for j in range(bias.shape[0]):
-        add_scalar(values, j * TILE, bias[j])
+        copy_plus(values, j * TILE, values, j * TILE, bias[j])
 
 
 @compile_loop

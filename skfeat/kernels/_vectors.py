@@ -264,20 +264,6 @@ def any_nonzero(typingctx, source, at):
 
 
 @operation
-def add_scalar(typingctx, out, at, value):
-    """Add a number to each of the values."""
-    check_flat(out)
-    signature = types.void(out, types.intp, out.dtype)
-
-    def generate(context, builder, signature, args):
-        own = Values(context, builder, signature.args[0], args[0], args[1])
-        own.store(builder.fadd(own.load(), own.spread(args[2])))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@operation
 def add(typingctx, out, at, source, source_at, other, other_at):
     """``out = source + other``, at their places."""
     check_flat(out, source, other)
