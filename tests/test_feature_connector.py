@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import config_context
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Lasso, LinearRegression, lasso_path
 
 from skfeat import FeatureConnector
@@ -330,6 +330,45 @@ def test_path_along_given_alphas():
     repeated = [np.repeat(part, weights, axis=0) for part in (X, Y)]
     _, expected, _ = model.connector_path(*repeated, alphas=[0.1])
     assert_allclose(weighted, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("sparse_output", [True, False])
+@pytest.mark.parametrize("alphas", [[2.0, 0.3, 0.1, 0.0], [0.0], [0.3]])
+def test_path_in_shares_of_outputs(monkeypatch, alphas, sparse_output):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("skfeat.solvers._gram.WORTH_COMPILING", 0)
+    X, Y = linear()
+    model = FeatureConnector(link="identity", tol=1e-12)
+
+    def path():
+        options = {"alphas": alphas, "sparse_output": sparse_output}
+        _, coefs, gaps = model.connector_path(X, Y, **options)
+        if sparse_output:
+            coefs = np.stack([matrix.toarray() for matrix in coefs], axis=-1)
+        return coefs, gaps
+
+    whole, gaps = path()
+    # Of four outputs three are in a share, then one.
+    monkeypatch.setattr(
+        "skfeat.solvers._lasso._PATH_SHARE", 3 * len(alphas) * X.shape[1]
+    )
+    parts, same_gaps = path()
+    assert_array_equal(parts, whole)
+    assert_array_equal(same_gaps, gaps)
+    for i, alpha in enumerate(alphas):
+        fitted = FeatureConnector(alpha, link="identity", refit=False, tol=1e-12)
+        expected = fitted.fit(X, Y).coef_.toarray()
+        assert_allclose(whole[..., i], expected, atol=1e-8)
+
+
+def test_path_warns_of_alphas_that_are_not_solved(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("skfeat.solvers._gram.WORTH_COMPILING", 0)
+    model = FeatureConnector(link="identity", tol=0.0, max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="max_iter=1"):
+        _, _, gaps = model.connector_path(*linear(), n_alphas=10)
+    assert gaps[0] == pytest.approx(0, abs=1e-12)
+    assert gaps[-1] > 0
 
 
 @pytest.mark.parametrize("alphas", [[], [-1.0], [np.nan], [[1.0]]])

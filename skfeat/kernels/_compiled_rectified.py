@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._compiled_gram import factorise, substitute
+from skfeat.kernels._compiled_cholesky import factorise, substitute
 from skfeat.kernels._vectors import prefetch
 
 # Sweeps over the active inputs before a jump, and before all inputs are looked at.

@@ -362,17 +362,17 @@ def solution_path(
     """Solve the connector along decreasing alphas, each from the one before."""
     if linear:
         problem = rows.problem(target.fit_intercept)
-        alpha_max = problem.alpha_max
-        # Fresh memory for every solution would cost as much as solving it.
-        solve, solution = _linear_solver(problem, target, in_place=sparse_output)
-    else:
-        rectified_problem = _rectified_problem(rows, target)
-        alpha_max, solution = rectified_problem.null()
-        solve = rectified_problem.solve
+        grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)
+        max_iter = target.max_iter or 1000
+        return grid, problem.solve_path(
+            grid, tol=target.tol, max_iter=max_iter, sparse_output=sparse_output
+        )
+    rectified_problem = _rectified_problem(rows, target)
+    alpha_max, solution = rectified_problem.null()
     grid = _alphas(alphas, alpha_max, n_alphas, eps)
     solutions = []
     for alpha in grid:
-        solution = solve(float(alpha), solution)
+        solution = rectified_problem.solve(float(alpha), solution)
         kept = to_csr(solution.coef) if sparse_output else solution.coef
         solutions.append(solution._replace(coef=kept))
     return grid, solutions

@@ -20,9 +20,10 @@ from functools import partial
 
 import numpy as np
 
-from skfeat.kernels._moments import compiled
-from skfeat.solvers._lasso import Moments, solve_outputs, warn_of_gap
+from skfeat.kernels._moments import compiled, to_csr
+from skfeat.solvers._lasso import Moments, solve_outputs, solve_path, warn_of_gap
 from skfeat.solvers._loop import EpochHooks
+from skfeat.solvers._path import Solution
 
 # Compiling takes some twenty seconds once an installation: problems with fewer products
 # of weights and inputs than this are solved sooner without.
@@ -104,13 +105,45 @@ class GramProblem:
         if alpha == 0:
             return self._least_squares(), 1, 0.0
         hooks = hooks or EpochHooks()
-        if compiled() and self.yx.size * self.yx.shape[1] >= WORTH_COMPILING:
+        if self._is_compiled():
             moments = Moments.stored(self.xx, self.yx, self.yy)
             state = self._state
             if not in_place:
                 coef = np.array(coef, dtype=np.float64, order="C")
             return solve_outputs(moments, alpha, coef, tol, max_iter, hooks, state)
         return self._solve_blocks(alpha, coef, tol, max_iter, hooks)
+
+    def solve_path(
+        self, alphas, *, tol: float, max_iter: int, sparse_output: bool
+    ) -> list[Solution]:
+        """Minimise for decreasing alphas, each from the solution before.
+
+        Parameters
+        ----------
+        alphas : ndarray of shape (n_alphas,)
+        tol, max_iter
+            See `solve`.
+        sparse_output : bool
+            Whether the weights are made csr_array.
+        """
+        solutions: list[Solution] = []
+        n_compiled = np.count_nonzero(alphas) if self._is_compiled() else 0
+        if n_compiled:
+            moments = Moments.stored(self.xx, self.yx, self.yy)
+            options = {"sparse_output": sparse_output}
+            found = solve_path(moments, alphas[:n_compiled], tol, max_iter, **options)
+            for coef, n_iter, gap in zip(*found, strict=True):
+                solutions.append(Solution(coef, self.intercept(coef), int(n_iter), gap))
+        coef = np.zeros(self.yx.shape)
+        for alpha in alphas[n_compiled:]:
+            coef, n_iter, gap = self.solve(alpha, coef, tol=tol, max_iter=max_iter)
+            kept = to_csr(coef) if sparse_output else coef
+            solutions.append(Solution(kept, self.intercept(coef), n_iter, gap))
+        return solutions
+
+    def _is_compiled(self):
+        size = self.yx.size * self.yx.shape[1]
+        return size >= WORTH_COMPILING and compiled() is not None
 
     def _solve_blocks(self, alpha, coef, tol, max_iter, hooks):
         coef = coef.copy()

@@ -103,8 +103,10 @@ class ColumnProblem:
             hooks.begin()
             weights = coef[part].toarray()
             with Team() as team:
-                found = weights, gap[part], n_iter[part]
-                solve_share(team, self._moments, part, alpha, allowed, max_iter, found)
+                found = weights[None], gap[None, part], n_iter[None, part]
+                solve_share(
+                    team, self._moments, part, [alpha], allowed[part], max_iter, found
+                )
             solved.append(sparse.csr_array(weights))
             state = self._state(solved, coef[part.stop :])
             if hooks.end(state):
