@@ -289,15 +289,15 @@ def test_sparse_moments_are_the_dense_ones(few, seed, x_sparse, y_sparse, dtype)
     X = in_any_order(X, rng) if x_sparse else X
     Y = in_any_order(Y, rng) if y_sparse else Y
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_threads, "n_threads", lambda: 3)
+        patch.setattr(_threads, "_MIN_ELEMENTS", 0)
         if not few:
-            # As if there were too many for the cache, in blocks, on three threads.
+            # As if there were too many for the cache, in blocks.
             patch.setattr(_moments, "_CACHED", 0)
             patch.setattr(_moments, "_N_PER_COLUMN", 2)
             patch.setattr(_statistics, "_ROWS", 100)
             patch.setattr(_statistics, "_STRIP", 7)
             patch.setattr(_statistics, "_TILE", 9)
-            patch.setattr(_threads, "n_threads", lambda: 3)
-            patch.setattr(_threads, "_MIN_ELEMENTS", 0)
         ours = _statistics._sparse_moments(X, Y, weights)
     for name, expected in vars(dense).items():
         assert_allclose(getattr(ours, name), expected, atol=1e-11, err_msg=name)
@@ -315,6 +315,23 @@ def in_any_order(matrix, rng):
     order = order[np.argsort(rows[order], kind="stable")]
     start = np.searchsorted(rows[order], np.arange(len(matrix) + 1))
     return sparse.csr_array((data[order], columns[order], start), shape=matrix.shape)
+
+
+@pytest.mark.skipif(_moments.compiled() is None, reason="needs numba")
+@given(SEEDS)
+def test_canonical_as_scipy_says(seed):
+    rng = np.random.RandomState(seed)
+    n, p = rng.randint(1, 12), rng.randint(1, 9)
+    counts = rng.randint(0, min(3, p) + 1, n)
+    start = np.r_[0, np.cumsum(counts)]
+    indices = rng.randint(0, p, start[-1])
+    if rng.rand() < 0.5:
+        indices = np.hstack(
+            [np.sort(rng.permutation(p)[:count]) for count in counts]
+        ).astype(np.int64)
+    rows = sparse.csr_array((np.ones(len(indices)), indices, start), shape=(n, p))
+    found = _moments.compiled().is_canonical(rows.indptr, rows.indices)
+    assert found == rows.has_canonical_format
 
 
 @given(SEEDS)

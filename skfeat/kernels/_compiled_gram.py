@@ -40,11 +40,17 @@ def compress(first, last, rows, start, indices, values):
 @compile_loop
 def is_canonical(start, indices):
     """Tell whether the columns of each row increase."""
-    for i in range(start.shape[0] - 1):
-        for t in range(start[i] + 1, start[i + 1]):
-            if indices[t] <= indices[t - 1]:
-                return False
-    return True
+    # Counted everywhere, then taken back where a row begins: rows are short, and each
+    # end of a loop over one would be mispredicted.
+    n_falls = 0
+    entries = indices[start[0] : start[-1]]
+    for t in range(len(entries) - 1):
+        n_falls += entries[t + 1] <= entries[t]
+    for i in range(1, start.shape[0] - 1):
+        t = start[i]
+        if start[0] < t < start[i + 1]:
+            n_falls -= indices[t] <= indices[t - 1]
+    return n_falls == 0
 
 
 @compile_loop
@@ -151,29 +157,44 @@ def add_products_of_rows(
 
 
 @compile_loop
-def add_products_by_row(first, last, x, weight, y, xx, xy):
-    """Add ``X^T W X`` and ``X^T W Y`` to rows `first` to `last` of `xx` and `xy`.
+def add_products_by_row(first, last, x, weight, y, products, totals, squares):
+    """Add up the products of columns of parts `first` to `last` of the rows.
 
     Parameters
     ----------
     x, y : tuples (start, indices, values)
-        Matrices by rows, the columns of each row in order.
+        Matrices X (n, p) and Y (n, q) by rows, the columns of each row in order.
     weight : ndarray of shape (n,)
-    xx : ndarray of shape (p, p)
-        Its upper triangle alone is added to.
-    xy : ndarray of shape (p, q)
+    products : ndarray of shape (n_parts, p, p + q)
+        Those of X with X and Y are added to those of their part; of X with X the upper
+        triangle alone.
+    totals, squares : ndarrays of shape (n_parts, p + q)
+        Added to: the sums of each column and of its squares.
     """
     x_start, x_index, x_value = x
     y_start, y_index, y_value = y
-    for i in range(weight.shape[0]):
-        t, end = x_start[i], x_start[i + 1]
-        while t < end and x_index[t] < first:
-            t += 1
-        while t < end and x_index[t] < last:
-            value, sums = weight[i] * x_value[t], xx[x_index[t]]
-            for s in range(t, end):
-                sums[np.uint64(x_index[s])] += value * x_value[s]
-            sums = xy[x_index[t]]
-            for s in range(y_start[i], y_start[i + 1]):
-                sums[np.uint64(y_index[s])] += value * y_value[s]
-            t += 1
+    n_parts, p, width = products.shape
+    n = weight.shape[0]
+    # One row of both: in a loop of its own each would end too soon to be worth it.
+    # Unsigned: no index counts from the end.
+    index, value = np.empty(width, np.uint64), np.empty(width)
+    for part in range(first, last):
+        total, square = totals[part], squares[part]
+        for i in range(n * part // n_parts, n * (part + 1) // n_parts):
+            m = 0
+            for t in range(x_start[i], x_start[i + 1]):
+                index[m], value[m] = x_index[t], x_value[t]
+                m += 1
+            n_left = m
+            for t in range(y_start[i], y_start[i + 1]):
+                index[m], value[m] = p + y_index[t], y_value[t]
+                m += 1
+            for s in range(m):
+                weighted = weight[i] * value[s]
+                total[index[s]] += weighted
+                square[index[s]] += weighted * value[s]
+            for t in range(n_left):
+                weighted = weight[i] * value[t]
+                sums = products[part, index[t]]
+                for s in range(t, m):
+                    sums[index[s]] += weighted * value[s]

@@ -23,6 +23,10 @@ _SAMPLE_EVERY = 64
 # to; of more, one column's at a time do.
 _CACHED = 2**18
 
+# Rows are then divided into so many parts, whatever the number of threads, and their
+# sums added up: each part has sums of its own.
+_N_PARTS = 2
+
 # Rows are then multiplied so many at a time that a column has this many entries: few,
 # for all these rows are to stay in a cache, but worth going back to its sums for.
 _N_PER_COLUMN = 256
@@ -118,27 +122,10 @@ def to_csr(matrix: np.ndarray) -> sparse.csr_array:
 
 
 class Sums(NamedTuple):
-    """Sums over rows that are mostly zeros, weighted.
-
-    Attributes
-    ----------
-    total, squares : ndarrays of shape (p,)
-        Of each column.
-    work : ndarray of int64, shape (p + 1,)
-        Numbers in the columns before each.
-    """
+    """Sums over rows, weighted: ``total`` and ``squares`` (p,) of each column."""
 
     total: np.ndarray
     squares: np.ndarray
-    work: np.ndarray
-
-    @classmethod
-    def of(cls, X: sparse.csr_array, w: np.ndarray) -> Sums:
-        """Sum the rows of X (n, p) with weights w (n,)."""
-        p = X.shape[1]
-        count, total, squares = np.zeros(p, np.int64), np.zeros(p), np.zeros(p)
-        compiled().sum_columns((X.indptr, X.indices, X.data), w, count, total, squares)
-        return cls(total, squares, np.concatenate([[0], np.cumsum(count)]))
 
 
 def add_products(X, Y, w: np.ndarray, xx: np.ndarray, yx: np.ndarray, team: Team):
@@ -160,26 +147,38 @@ def add_products(X, Y, w: np.ndarray, xx: np.ndarray, yx: np.ndarray, team: Team
     Sums, Sums
         Those of X and Y.
     """
-    sums = Sums.of(X, w), Sums.of(Y, w)
+    add = _add_by_row if xx.size + yx.size <= _CACHED else _add_by_column
+    return add(X, Y, w, xx, yx, team)
+
+
+def _add_by_row(X, Y, w, xx, yx, team):
+    x, y = ((part.indptr, part.indices, part.data) for part in (X, Y))
+    p, width = X.shape[1], X.shape[1] + Y.shape[1]
+    products = np.zeros((_N_PARTS, p, width))
+    sums = np.zeros((2, _N_PARTS, width))
+    team.run(
+        compiled().add_products_by_row,
+        _N_PARTS,
+        *(x, w, y, products, *sums),
+        n_elements=X.nnz * (X.nnz + Y.nnz) // X.shape[0],
+    )
+    for product in products:
+        xx += product[:, :p]
+        yx += product[:, p:].T
+    total, squares = sums.sum(axis=1)
+    return Sums(total[:p], squares[:p]), Sums(total[p:], squares[p:])
+
+
+def _add_by_column(X, Y, w, xx, yx, team):
     x, y = ((part.indptr, part.indices, part.data) for part in (X, Y))
     n = X.shape[0]
-    if xx.size + yx.size <= _CACHED:
-        xy = np.zeros(yx.shape[::-1])
-        team.run(
-            compiled().add_products_by_row,
-            len(xx),
-            *(x, w, y, xx, xy),
-            n_elements=X.nnz * (X.nnz + Y.nnz) // n,
-            cumulative=sums[0].work,
-        )
-        yx += xy.T
-        return sums
+    sums = _column_sums(x, w, X.shape[1]), _column_sums(y, w, Y.shape[1])
     share = max(X.nnz / X.shape[1], Y.nnz / Y.shape[1], 1) / n
     n_rows = int(_N_PER_COLUMN / share)
     space = Workspace()
     for begin in range(0, n, n_rows):
         end = min(n, begin + n_rows)
-        for left, total, work in ((x, xx, sums[0].work), (y, yx, sums[1].work)):
+        for left, total, (work, _) in ((x, xx, sums[0]), (y, yx, sums[1])):
             own = left is x
             n_entries = int(left[0][end]) - int(left[0][begin])
             if own:
@@ -195,7 +194,14 @@ def add_products(X, Y, w: np.ndarray, xx: np.ndarray, yx: np.ndarray, team: Team
                 n_elements=n_entries * X.nnz // n,
                 cumulative=work,
             )
-    return sums
+    return sums[0][1], sums[1][1]
+
+
+def _column_sums(rows, w, p):
+    """Return how many numbers are in the columns before each, and their sums."""
+    count, total, squares = np.zeros(p, np.int64), np.zeros(p), np.zeros(p)
+    compiled().sum_columns(rows, w, count, total, squares)
+    return np.concatenate([[0], np.cumsum(count)]), Sums(total, squares)
 
 
 def add_products_of(pointer, left, start, right, total: np.ndarray, team: Team) -> None:
