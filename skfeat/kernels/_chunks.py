@@ -7,11 +7,12 @@ a thread takes a tile of rows from the pre-activations to the sums of the gradie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from skfeat.kernels._loops import load
+from skfeat.kernels._memory import empty
 
 if TYPE_CHECKING:
     from skfeat.kernels._compiled_tiled import Sums
@@ -28,6 +29,28 @@ _MOST_BYTES = 2**18
 def suits_tiles(decoder) -> bool:
     """Tell whether the gradients of a decoder (m, d) and of its encoder stay cached."""
     return 2 * decoder.nbytes <= _MOST_BYTES
+
+
+class Rows(NamedTuple):
+    """The rows of a batch where they lie: ``(source[ids] - mean) * inverse_scale``.
+
+    Attributes
+    ----------
+    source : ndarray of shape (n_source, d)
+    ids : ndarray of int64, shape (n,)
+    mean : ndarray of shape (d,)
+    inverse_scale : float
+    """
+
+    source: np.ndarray
+    ids: np.ndarray
+    mean: np.ndarray
+    inverse_scale: float
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Rows:
+        """Return all rows of a matrix as they are."""
+        return cls(rows, np.arange(len(rows)), np.zeros(rows.shape[1]), 1.0)
 
 
 class Chunks:
@@ -70,7 +93,7 @@ class Chunks:
             room = {name: grad[None] for name, grad in places.items()}
         else:
             room = {
-                name: np.empty((n_chunks, *grad.shape), grad.dtype)
+                name: empty((n_chunks, *grad.shape), grad.dtype)
                 for name, grad in places.items()
             }
         n_active = np.empty((n_chunks, len(grads["decoder"])), np.int64)

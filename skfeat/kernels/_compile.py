@@ -7,14 +7,20 @@ how it is divided. This module imports numba.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
-# Sums may be reassociated, which vectorises them; NaN and infinity keep their meaning,
-# because divergence is recognised by them.
-compile_loop = njit(
-    nogil=True,
-    cache=True,
-    boundscheck=False,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz", "arcp"},
-)
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "boundscheck": False,
+    "error_model": "numpy",
+    # Sums may be reassociated, which vectorises them; NaN and infinity keep their
+    # meaning, because divergence is recognised by them.
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
+
+compile_loop = njit(cache=True, **_OPTIONS)
+
+# For what is done to every row: a call would take as long.
+compile_inline = njit(inline="always", **_OPTIONS)

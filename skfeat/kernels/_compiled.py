@@ -1,4 +1,4 @@
-"""The loops that numba compiles: sparse products, the optimiser's update.
+"""The loops that numba compiles: sparse products, and passes between dense ones.
 
 An *entry* is a (row, feature) pair whose code may be nonzero: row i has the entries
 ``start[i]`` to ``start[i] + count[i]``.
@@ -210,19 +210,19 @@ def accumulate(
         grad_bias[target[f]] += sum_t slopes[t]
         n_active[f] += number of positive values
 
-    With `fresh` the gradients are written, not added to. Those of decoder and encoder
+    With `fresh`, where feature f is its own target, the gradients are written, not
+    added to. Those of decoder and encoder
     may be one array (tied). `tile` rows at a time, which stay in a cache; `row`,
     `codes` and `pulls` have room for all entries.
     """
     d = x.shape[1]
     n_groups, rows, errors = residual.shape[1], x.reshape(-1), residual.reshape(-1)
     decoders, encoders = grad_decoder.reshape(-1), grad_encoder.reshape(-1)
-    for f in range(first, last):
-        if fresh:
-            at = target[f] * d
-            decoders[at : at + d] = 0
-            encoders[at : at + d] = 0
-            grad_bias[target[f]] = 0
+    none = grad_bias.dtype.type(0)
+    if fresh:
+        decoders[first * d : last * d] = 0
+        encoders[first * d : last * d] = 0
+        grad_bias[first:last] = 0
     for begin in range(0, start.shape[0], tile):
         end = min(start.shape[0], begin + tile)
         entries = start, count, indices, values, slopes, row, codes, pulls
@@ -231,7 +231,7 @@ def accumulate(
             here, there = pointer[f - first], pointer[f - first + 1]
             if here == there:
                 continue
-            slope, n = 0.0, 0
+            slope, n = none, 0
             for q in range(here, there):
                 slope += pulls[q]
                 n += codes[q] > 0
@@ -308,51 +308,6 @@ def code_relu(
         subtract_and_scale(begin, end, error, centred, factor, square)
         np.dot(error[begin:end], decoder.T, slopes[begin:end])
         mask(begin, end, slopes, codes, weight)
-
-
-@compile_loop
-def adam(first, last, parts, rates, unit, beta1, beta2, correction, eps):
-    """Update rows of parameters as Adam does.
-
-    Rows are counted through all parameters. Those of parameter `unit` keep norm one:
-    for them only the gradient along the sphere counts.
-
-    Parameters
-    ----------
-    parts : tuple of tuples (p, grad, mean, square)
-        Matrices: the parameter, its gradient and the moments.
-    rates : ndarray of shape (n_parts,)
-        Learning rates, over the bias correction of the mean.
-    unit : int
-    beta1, beta2, correction, eps : floating
-        `correction` is the bias correction of the root mean square.
-    """
-    before = 0
-    for i in range(len(parts)):
-        p, grad, mean, square = parts[i]
-        n, d = p.shape
-        rate, one = rates[i], p.dtype.type(1)
-        for f in range(max(first - before, 0), min(last - before, n)):
-            if i == unit:
-                along = p[f, 0] * grad[f, 0]
-                for j in range(1, d):
-                    along += p[f, j] * grad[f, j]
-                for j in range(d):
-                    grad[f, j] -= along * p[f, j]
-            for j in range(d):
-                g = grad[f, j]
-                mean[f, j] = beta1 * mean[f, j] + (one - beta1) * g
-                square[f, j] = beta2 * square[f, j] + (one - beta2) * g * g
-                root = np.sqrt(square[f, j]) * correction + eps
-                p[f, j] -= rate * mean[f, j] / root
-            if i == unit:
-                norm = p[f, 0] * p[f, 0]
-                for j in range(1, d):
-                    norm += p[f, j] * p[f, j]
-                shrink = one / max(np.sqrt(norm), p.dtype.type(1e-12))
-                for j in range(d):
-                    p[f, j] *= shrink
-        before += n
 
 
 @compile_loop

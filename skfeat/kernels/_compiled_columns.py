@@ -28,7 +28,7 @@ _ROUGH_STEPS, _STEPS = 7, 24
 _GROUPS = 4
 
 # Candidates that are listed before asking whether there are more.
-_AT_ONCE = 2
+_AT_ONCE = 4
 
 
 @compile_loop
@@ -192,12 +192,20 @@ def select_of_columns(values, columns, k, n_rows, room, start, count, indices, c
 
 
 @compile_loop
+def aligned(n, like):
+    """Return an array of n values, at the start of a cache line."""
+    room = np.empty(n + TILE, like.dtype)
+    start = (-room.ctypes.data % 64) // like.itemsize
+    return room[start : start + n]
+
+
+@compile_loop
 def room_for_columns(n_columns, k, like):
     """Return the memory that `select_of_columns` works in."""
     return (
-        np.empty(min(n_columns, _GROUPS * k) * TILE, like.dtype),
-        np.empty(LANES, like.dtype),
+        aligned(min(n_columns, _GROUPS * k) * TILE, like),
+        aligned(LANES, like),
         np.empty((n_columns + 2) * TILE, np.int32),
-        np.empty((n_columns + 2) * TILE, like.dtype),
+        aligned((n_columns + 2) * TILE, like),
         np.empty(TILE + 1, np.int64),
     )

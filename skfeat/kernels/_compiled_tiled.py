@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels._compiled import accumulate, code_relu, decode
+from skfeat.kernels._compiled import accumulate, code_relu, decode, gather
 from skfeat.kernels._compiled_columns import (
     add_bias,
     room_for_columns,
@@ -73,15 +73,15 @@ def start_codes(room, q, k):
 
 
 @compile_loop
-def encode_columns(rows, shift, encoder, bias, x, u):
-    """Centre the rows of a tile, and write their pre-activations feature by feature.
+def encode_columns(size, shift, encoder, bias, x, u):
+    """Subtract `shift` from the rows of a tile, and encode them feature by feature.
 
-    Those of `TILE` rows at a time go to one line of `u`.
+    The pre-activations of `TILE` rows at a time go to one line of `u`.
     """
-    for begin in range(0, rows.shape[0], TILE):
+    for begin in range(0, size, TILE):
         for i in range(begin, begin + TILE):
-            for j in range(rows.shape[1]):
-                x[i, j] = rows[i, j] - shift[j] if i < rows.shape[0] else 0
+            for j in range(x.shape[1]):
+                x[i, j] = x[i, j] - shift[j] if i < size else 0
         columns = u[begin // TILE]
         n = encoder.shape[0] * TILE
         out = columns[:n].reshape(encoder.shape[0], TILE)
@@ -160,7 +160,8 @@ def learn_topk(
 
     Parameters
     ----------
-    rows : ndarray of shape (n, d)
+    rows : tuple (source, ids, mean, inverse_scale)
+        See `skfeat.kernels._chunks.Rows`.
     factor : ndarray of shape (n,)
         Weight of each row in the derivative of the loss.
     params : tuple (shift, encoder, encoder_bias, decoder)
@@ -184,6 +185,7 @@ def learn_topk(
     if first == last:
         return  # its room would be another thread's
     shift, encoder, bias, decoder = params
+    source, ids, mean, inverse_scale = rows
     tile, features = live_room.starts.shape[1], np.arange(encoder.shape[0])
     x, u, room, lost = centred[first], pre[first], live_room, dead_room
     error, back = room.error[first], lost.sign[first]
@@ -193,11 +195,12 @@ def learn_topk(
     for q in range(first, last):
         total[q] = 0
         pull[q] = 0
-        stop = min(rows.shape[0], (q + 1) * chunk)
+        stop = min(len(ids), (q + 1) * chunk)
         for begin in range(q * chunk, stop, tile):
             size, fresh = min(tile, stop - begin), begin == q * chunk
-            part = factor[begin : begin + size]
-            encode_columns(rows[begin : begin + size], shift, encoder, bias, x, u)
+            part, own = factor[begin : begin + size], ids[begin : begin + size]
+            gather(0, size, source, own, mean, inverse_scale, x)
+            encode_columns(size, shift, encoder, bias, x, u)
             code(room, first, size, u, features, k, scratch, decoder, x, part)
             add_gradients(room, first, size, x, live_sums, q, fresh)
             for i in range(size):
@@ -220,7 +223,8 @@ def learn_relu(
 
     Parameters
     ----------
-    rows, factor, params
+    rows : ndarray of shape (n, d)
+    factor, params
         See `learn_topk`.
     weight : ndarray of shape (n,)
         What the codes of a row add to the loss, each.

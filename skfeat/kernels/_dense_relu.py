@@ -16,8 +16,9 @@ import torch
 from skfeat.kernels import _chunks
 from skfeat.kernels._chunks import Chunks, suits_tiles
 from skfeat.kernels._loops import load
+from skfeat.kernels._memory import Workspace, empty
 from skfeat.kernels._sae import BatchResult
-from skfeat.kernels._threads import TILE, Team, Workspace
+from skfeat.kernels._threads import TILE, Team
 
 # Features that a thread takes at a time: few, so that there are some for each thread.
 _FEATURES = TILE // 4
@@ -67,7 +68,7 @@ class DenseReLUKernel:
         if self._made is None or len(self._made[0].bias) != n_chunks:
             tile = _chunks.TILE_ROWS
             shapes = ((tile, d),) * 2 + ((tile, m),) * 2 + ((3, tile), (m, d))
-            room = tuple(np.empty((n_chunks, *shape), real) for shape in shapes)
+            room = tuple(empty((n_chunks, *shape), real) for shape in shapes)
             self._made = chunks.sums(n_chunks), room
         sums, room = self._made
         total, n_codes = np.empty(n_chunks, real), np.empty(n_chunks, np.int64)

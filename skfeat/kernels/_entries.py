@@ -9,7 +9,8 @@ import torch
 
 from skfeat.kernels._activations import TrainingActivation
 from skfeat.kernels._loops import load
-from skfeat.kernels._threads import Team, Workspace
+from skfeat.kernels._memory import Workspace
+from skfeat.kernels._threads import Team
 
 # Share of active entries above which dense products are faster.
 MAX_DENSITY = 0.15

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.kernels._loops import load
-from skfeat.kernels._threads import Team, Workspace
+from skfeat.kernels._memory import Workspace
+from skfeat.kernels._threads import Team
 
 # A product of dense matrices is faster above this share of nonzero numbers.
 _MAX_DENSITY = 0.1

@@ -122,6 +122,8 @@ class DenseKernel:
         Number of the first of these features.
     """
 
+    gathers = False  # see `SparseKernel`
+
     def __init__(
         self,
         params: dict[str, torch.Tensor],

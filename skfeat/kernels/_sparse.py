@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
-from skfeat.kernels._chunks import suits_tiles
+from skfeat.kernels._chunks import Rows, suits_tiles
 from skfeat.kernels._dense_relu import DenseReLUKernel
 from skfeat.kernels._entries import MAX_DENSITY, EntryFinder
 from skfeat.kernels._loops import load
+from skfeat.kernels._memory import Workspace, zeros
 from skfeat.kernels._sae import (
     BatchResult,
     DenseKernel,
@@ -30,7 +31,7 @@ from skfeat.kernels._sae import (
 )
 from skfeat.kernels._sae import product as float_product
 from skfeat.kernels._shards import Shards
-from skfeat.kernels._threads import TILE, Team, Workspace
+from skfeat.kernels._threads import TILE, Team
 from skfeat.kernels._tiled_topk import TiledTopK
 
 # Bytes of rows that gradients are summed over at a time, and how many entries a feature
@@ -83,7 +84,7 @@ class SparseKernel:
         self._features = features
         # Views of the parameters' memory and of the gradients', made once.
         self._arrays = {name: param.numpy() for name, param in params.items()}
-        self._grads = {name: np.zeros_like(a) for name, a in self._arrays.items()}
+        self._grads = {n: zeros(a.shape, a.dtype) for n, a in self._arrays.items()}
         self._grad_tensors = {n: torch.from_numpy(a) for n, a in self._grads.items()}
         self._space = Workspace()
         self._finder = EntryFinder(activation, params, team, self._space)
@@ -116,19 +117,26 @@ class SparseKernel:
     def memory(self, values: tuple[float, ...]):
         self._density, self._finder.guess = values or (0.0, 0.0)
 
+    @property
+    def gathers(self) -> bool:
+        """Whether batches may come as `Rows`."""
+        return self._tiled is not None
+
     def gradients(
         self,
-        x: torch.Tensor,
+        x: torch.Tensor | Rows,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,
     ) -> BatchResult:
         """Write the gradients of one batch; see `DenseKernel.gradients`."""
-        arrays, grads, d = self._arrays, self._grads, x.shape[1]
         for name, param in self._params.items():
             param.grad = self._grad_tensors[name]
-        if self._tiled is not None and len(x):
-            return self._tiled.gradients(x, weights, dead)
+        if self._tiled is not None and len(weights):
+            rows = x if isinstance(x, Rows) else Rows.of(x.numpy())
+            return self._tiled.gradients(rows, weights, dead)
+        assert isinstance(x, torch.Tensor)
+        arrays, grads, d = self._arrays, self._grads, x.shape[1]
         factor = (2 / d * weights).numpy()
         entries = None
         if self._density <= MAX_DENSITY:

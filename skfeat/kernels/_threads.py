@@ -169,24 +169,3 @@ class Team:
         function(cuts[0], cuts[1], *args)
         for other in others:
             other.result()
-
-
-class Workspace:
-    """Arrays that are used again: fresh memory costs as much as a pass over it.
-
-    An array holds anything, until the next of its name is asked for.
-    """
-
-    def __init__(self):
-        self._rooms: dict[str, np.ndarray] = {}
-
-    def room(self, name: str, n: int, width: int, dtype) -> np.ndarray:
-        """Return a matrix (n, width)."""
-        return self.line(name, n * width, dtype).reshape(n, width)
-
-    def line(self, name: str, n: int, dtype) -> np.ndarray:
-        """Return an array of n elements."""
-        room = self._rooms.get(name)
-        if room is None or len(room) < n or room.dtype != dtype:
-            room = self._rooms[name] = np.empty(n, dtype=dtype)
-        return room[:n]

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from skfeat.kernels import _chunks
-from skfeat.kernels._chunks import Chunks
+from skfeat.kernels._chunks import Chunks, Rows
 from skfeat.kernels._loops import load
+from skfeat.kernels._memory import empty, zeros
 from skfeat.kernels._sae import BatchResult, auxiliary_scale, n_auxiliary
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._threads import Team
@@ -39,23 +40,21 @@ class TiledTopK:
         self._made: tuple | None = None
 
     def gradients(
-        self, x: torch.Tensor, weights: torch.Tensor, dead: torch.Tensor | None
+        self, rows: Rows, weights: torch.Tensor, dead: torch.Tensor | None
     ) -> BatchResult:
         """Write the gradients of one batch; see `DenseKernel.gradients`."""
-        chunks, (n, d), rows = self._chunks, x.shape, x.numpy()
-        m = len(chunks.params[-1])
+        chunks, n = self._chunks, len(rows.ids)
+        m, d = chunks.params[-1].shape
+        real = chunks.params[-1].dtype
         silent = np.empty(0, dtype=np.int64) if dead is None else dead.numpy()
         size, n_chunks = chunks.divide(n)
-        memory = self._memory(n_chunks, m, d, rows.dtype)
+        memory = self._memory(n_chunks, m, d, real)
         *_, live_sums, dead_sums = memory
-        total, pull = (
-            np.empty(n_chunks, rows.dtype),
-            np.empty((n_chunks, d), rows.dtype),
-        )
+        total, pull = np.empty(n_chunks, real), np.empty((n_chunks, d), real)
         self._team.run(
             self._loops.learn_topk,
             n_chunks,
-            *(size, rows, (2 / d * weights).numpy(), chunks.params),
+            *(size, tuple(rows), weights.numpy() * real.type(2 / d), chunks.params),
             *(self._k, silent, n_auxiliary(len(silent), self._k)),
             *(*memory, total, pull),
             n_elements=n * m * (8 + d // 16),
@@ -76,8 +75,8 @@ class TiledTopK:
             width = self._loops.TILE
             n_lines = -(-_chunks.TILE_ROWS // width)
             self._made = (
-                np.empty((n_chunks, n_lines * width, d), real),
-                np.zeros((n_chunks, n_lines, (m + 1) * width), real),
+                empty((n_chunks, n_lines * width, d), real),
+                zeros((n_chunks, n_lines, (m + 1) * width), real),
                 *(self._room(n_chunks, d, real) for _ in ("live", "dead")),
                 self._chunks.sums(n_chunks),
                 self._chunks.sums(n_chunks, apart=True),
@@ -88,7 +87,7 @@ class TiledTopK:
         n_rows = _chunks.TILE_ROWS
 
         def numbers(width, dtype=real):
-            return np.empty((n_chunks, width), dtype)
+            return empty((n_chunks, width), dtype)
 
         entries = n_rows * self._k
         return self._loops.Room(
@@ -100,7 +99,7 @@ class TiledTopK:
             row=numbers(entries, np.int32),
             sorted_codes=numbers(entries),
             sorted_slopes=numbers(entries),
-            error=np.empty((n_chunks, n_rows, 1, d), real),
+            error=empty((n_chunks, n_rows, 1, d), real),
             square=numbers(n_rows),
             sign=numbers(n_rows),
         )

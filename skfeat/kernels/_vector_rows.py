@@ -9,7 +9,7 @@ from __future__ import annotations
 from numba import types
 from numba.core import cgutils
 
-from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compile import compile_inline
 from skfeat.kernels._vectors import (
     MAY_FUSE,
     Values,
@@ -103,7 +103,7 @@ _add_wide, _add_narrow, _add_one = map(_make_add_rows, (WIDE, NARROW, 1))
 _dot_wide, _dot_narrow, _dot_one = map(_make_add_dots, (WIDE, NARROW, 1))
 
 
-@compile_loop
+@compile_inline
 def add_rows(out, at, length, weight, index, first, last, source, stride, offset):
     """Add ``weight[t]`` times a row of `source` for each t from `first` to `last`.
 
@@ -124,7 +124,7 @@ def add_rows(out, at, length, weight, index, first, last, source, stride, offset
         j += 1
 
 
-@compile_loop
+@compile_inline
 def add_dots(out, first, last, row, row_at, length, index, source, stride):
     """Add to ``out[t]`` the product of a row and row ``index[t]`` of `source`.
 
@@ -191,7 +191,7 @@ _square_wide, _square_narrow, _square_one = map(
 )
 
 
-@compile_loop
+@compile_inline
 def copy_scaled(out, at, length, source, source_at, scale):
     """Write `scale` times some elements of `source`. They do not overlap."""
     wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
@@ -207,7 +207,7 @@ def copy_scaled(out, at, length, source, source_at, scale):
         j += 1
 
 
-@compile_loop
+@compile_inline
 def square_and_scale(out, at, length, scale):
     """Return the sum of squares of some elements, which are multiplied by `scale`."""
     wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from skfeat.kernels._sparse import compiled
+from skfeat.kernels._loops import load
 from skfeat.kernels._threads import Team
 
 # The loss of a narrow layer falls to a hundredth within the thousand updates that a
 # second moment of 0.999 remembers, which then holds the steps back; and a feature that
 # fires once in many batches moves by 1 / sqrt(1 - beta2) learning rates when it does.
 _BETAS, _EPS = (0.95, 0.97), 1e-8
+
+
+def _loops() -> Any:
+    return load("_compiled_adam")
 
 
 class _Views(NamedTuple):
@@ -109,7 +113,7 @@ class Adam:
             numbers = [real(x) for x in (*_BETAS, correction, _EPS)]
             rates = (rate * views.shares).astype(real)
         team.run(
-            compiled().adam,
+            _loops().adam,
             views.n_rows,
             *(views.parts, rates, views.unit, *numbers),
             n_elements=views.n_elements,

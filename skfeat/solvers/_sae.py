@@ -12,17 +12,20 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from skfeat.activations import Activation
 from skfeat.kernels._activations import TopK, TrainingActivation
+from skfeat.kernels._chunks import Rows
+from skfeat.kernels._memory import Workspace
 from skfeat.kernels._reference import loss_reference
 from skfeat.kernels._sae import BatchResult, DenseKernel, bfloat16_product, product
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._sparse import SparseKernel, compiled
-from skfeat.kernels._threads import Team, Workspace
+from skfeat.kernels._threads import Team
 from skfeat.solvers._adam import Adam
 from skfeat.solvers._loop import one_cycle
 from skfeat.utils._interrupts import InterruptsWait
@@ -361,7 +364,10 @@ class SAETrainer:
 
     def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
-        x = self._rows(batch.source, self.shards.rows(batch.local))
+        local = self.shards.rows(batch.local)
+        x: Any = self._rows_at(batch.source, local)
+        if x is None:
+            x = self._rows(batch.source, local)
         shares = torch.from_numpy(self.shards.rows(weights))
         shares = shares.to(settings.device, self.dtype)
         result = self.kernel.gradients(
@@ -394,6 +400,18 @@ class SAETrainer:
             x = self._rows(batch.source, batch.local)
             self._resample(x, dead.nonzero().squeeze(1))
         return float(loss)
+
+    def _rows_at(self, source: np.ndarray, local: np.ndarray) -> Rows | None:
+        """Return the rows of a batch where they lie, for a kernel that gathers them.
+
+        Such a kernel is compiled for rows of its own dtype alone.
+        """
+        plain = source.flags.c_contiguous and source.flags.writeable
+        own = source.dtype == self.params["bias"].numpy().dtype
+        if not (self.kernel.gathers and plain and own):
+            return None
+        mean, scale = self.standardizer.mean, self.standardizer.scale
+        return Rows(source, local, mean, 1 / scale)
 
     def _rows(self, source: np.ndarray, local: np.ndarray) -> torch.Tensor:
         """Gather, centre and scale the rows of a batch."""
@@ -432,7 +450,7 @@ class SAETrainer:
         if self.settings.dead_features != "auxk" or not isinstance(activation, TopK):
             return None
         patience = _PATIENCE * self.settings.n_components / activation.k
-        return (self.rows_since_fired >= min(n_rows, patience)).nonzero().squeeze(1)
+        return torch.where(self.rows_since_fired >= min(n_rows, patience))[0]
 
     def _time_to_resample(self) -> bool:
         if self.settings.dead_features != "resample" or not self.n_steps_planned:
