@@ -169,8 +169,9 @@ class SparseAutoencoder(
         Arithmetic of training, whatever the dtype of X; codes are computed in the
         dtype of X. With "bfloat16" matrices are rounded before they are multiplied,
         while weights, sums and all else stay float32. It pays where the processor has
-        instructions for it (most GPUs, x86 with AMX, or AVX-512 with them) and costs
-        much where not; on CPUs it has been made fast for wide top-k alone.
+        instructions for it (most GPUs, x86 with AMX, or AVX-512 with them), for top-k
+        and ReLU on wide layers, and costs much where not. On the CPU, weights that a
+        cache holds are multiplied as float32, which is faster there.
 
     device : str, torch.device or None, default=None
         Where training runs. ``None`` means the CPU.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch.testing import assert_close
 
-from skfeat.kernels import _chunks, _entries, _sparse
+from skfeat.kernels import _chunks, _encoder, _entries, _sparse
 from skfeat.kernels._activations import make_training_activation
 from skfeat.kernels._loops import load
 from skfeat.kernels._reference import loss_reference
@@ -38,7 +38,7 @@ def never_too_dense(monkeypatch):
 
 
 def allow_density(monkeypatch, most):
-    for module in (_sparse, _entries):
+    for module in (_sparse, _encoder, _entries):
         monkeypatch.setattr(module, "MAX_DENSITY", most)
 
 

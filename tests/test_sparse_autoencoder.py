@@ -937,14 +937,25 @@ class TestActivations:
     def test_same_seed_same_bits(self, X, name):
         assert_same(*(make_sae(activation=name, max_iter=6).fit(X) for _ in range(2)))
 
-    def test_bfloat16_is_close(self, X):
+    @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu"])
+    def test_bfloat16_is_close(self, X, name, monkeypatch):
+        # As if weights were too many for a cache.
+        monkeypatch.setattr("skfeat.kernels._sparse.suits_tiles", lambda _: False)
         exact, rounded = (
-            make_sae(precision=precision, max_iter=40).fit(X)
+            make_sae(activation=name, precision=precision, max_iter=40).fit(X)
             for precision in ("float32", "bfloat16")
         )
         assert rounded.components_.dtype == exact.components_.dtype
         assert not np.array_equal(rounded.components_, exact.components_)
         assert rounded.score(X) == pytest.approx(exact.score(X), abs=0.03)
+
+    def test_what_is_narrow_is_not_rounded(self, X):
+        pytest.importorskip("numba")
+        fits = (
+            make_sae(precision=precision).fit(X)
+            for precision in ("float32", "bfloat16")
+        )
+        assert_same(*fits)
 
     @pytest.mark.parametrize(
         "name", ["topk", "batch_topk", "relu", "jumprelu", "gated"]

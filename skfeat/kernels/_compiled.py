@@ -109,41 +109,25 @@ def encode(first, last, rows, shift, encoder, centred, pre):
 
 
 @compile_loop
-def encode_tiles(first, last, tile, *args):
-    """Do the same, `tile` rows at a time."""
-    for begin in range(first, last, tile):
-        encode(begin, min(last, begin + tile), *args)
-
-
-@compile_loop
-def code_topk(first, last, tile, rows, shift, encoder, bias, k, pre, *decoding):
+def code_topk(first, last, rows, shift, encoder, bias, k, pre, *decoding):
     """Encode rows, keep the `k` largest codes of each and decode them.
-
-    A tile goes through everything while it is in the cache. `decoding` is what
-    `decode` is given.
-    """
-    entries, target = decoding[:4], decoding[5]
-    for begin in range(first, last, tile):
-        end = min(last, begin + tile)
-        encode(begin, end, rows, shift, encoder, target, pre)
-        select_topk(begin, end, pre, bias, k, *entries)
-        decode(begin, end, *decoding)
-
-
-@compile_loop
-def code_dead(first, last, tile, pre, dead, bias, k, u, *decoding):
-    """Write the columns `dead` of `pre` to `u`, keep the `k` largest and decode them.
 
     `decoding` is what `decode` is given.
     """
-    entries, flat, m = decoding[:4], pre.reshape(-1), pre.shape[1]
-    for begin in range(first, last, tile):
-        end = min(last, begin + tile)
-        for i in range(begin, end):
-            for j in range(dead.shape[0]):
-                u[i, j] = number_at(flat, i * m + dead[j])
-        select_topk(begin, end, u, bias, k, *entries)
-        decode(begin, end, *decoding)
+    entries, target = decoding[:4], decoding[5]
+    encode(first, last, rows, shift, encoder, target, pre)
+    select_topk(first, last, pre, bias, k, *entries)
+    decode(first, last, *decoding)
+
+
+@compile_loop
+def select_dead(first, last, pre, dead, bias, k, u, *entries):
+    """Write the columns `dead` of `pre` to `u`, and keep the `k` largest."""
+    flat, m = pre.reshape(-1), pre.shape[1]
+    for i in range(first, last):
+        for j in range(dead.shape[0]):
+            u[i, j] = number_at(flat, i * m + dead[j])
+    select_topk(first, last, u, bias, k, *entries)
 
 
 @compile_loop

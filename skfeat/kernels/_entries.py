@@ -76,7 +76,7 @@ class EntryFinder:
         self.guess = 0.0
 
     def find(self, pre: np.ndarray, bias: np.ndarray) -> Entries | None:
-        """Find the entries of pre-activations ``pre + bias``.
+        """Find the entries of pre-activations ``pre + bias``, unless by row.
 
         Of uint16 `pre` has the bits of bfloat16.
 
@@ -86,8 +86,6 @@ class EntryFinder:
             None if they are too many.
         """
         activation = self._activation
-        if activation.selects == "by row":
-            return self._topk(pre, bias)
         if activation.selects == "above":
             return self._above(pre, bias, activation.bound(self._params).numpy())
         n_kept = activation.k * len(pre)
@@ -118,18 +116,6 @@ class EntryFinder:
         u = self._space.line(f"{name} u", n_entries, dtype)
         indices[:], u[:] = 0, 0
         return Entries(start, count, indices, u)
-
-    def _topk(self, pre, bias) -> Entries:
-        n, m = pre.shape
-        k = min(self._activation.k, m)
-        entries = self.room_for_topk(n, k, bias.dtype, "entry")
-        self._team.run(
-            self._loops.select_topk,
-            n,
-            *(pre, bias, k, *entries),
-            n_elements=4 * pre.size,
-        )
-        return entries
 
     def _above_scalar(self, pre, bias, bound):
         bounds = np.full(pre.shape[1], bound, dtype=bias.dtype)

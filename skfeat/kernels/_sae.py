@@ -11,7 +11,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
@@ -52,31 +51,6 @@ def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def bfloat16_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Matrix product of rounded factors; processors sum it in float32."""
     return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
-
-
-class RoundedProduct:
-    """Products rounded to bfloat16 of factors that are, in memory used again.
-
-    Rows by rows: ``a @ b.T``. The result, of uint16, has their bits: to make float32 of
-    a large matrix takes as long as the product does.
-    """
-
-    def __init__(self):
-        self._rooms: dict[str, torch.Tensor] = {}
-
-    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        left, right = self._room("left", *a.shape), self._room("right", *b.shape)
-        left.copy_(torch.from_numpy(a))
-        right.copy_(torch.from_numpy(b))
-        out = self._room("out", len(a), len(b))
-        torch.mm(left, right.T, out=out)
-        return out.view(torch.int16).numpy().view(np.uint16)
-
-    def _room(self, name: str, *shape: int) -> torch.Tensor:
-        room = self._rooms.get(name)
-        if room is None or room.shape != shape:
-            room = self._rooms[name] = torch.empty(*shape, dtype=torch.bfloat16)
-        return room
 
 
 def n_auxiliary(n_dead: int, k: int) -> int:

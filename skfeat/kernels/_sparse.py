@@ -18,20 +18,20 @@ import torch
 from skfeat.kernels._activations import TrainingActivation
 from skfeat.kernels._chunks import Rows, suits_tiles
 from skfeat.kernels._dense_relu import DenseReLUKernel
-from skfeat.kernels._entries import MAX_DENSITY, EntryFinder
+from skfeat.kernels._encoder import Encoder
+from skfeat.kernels._entries import MAX_DENSITY
 from skfeat.kernels._loops import load
 from skfeat.kernels._memory import Workspace, zeros
+from skfeat.kernels._rounded_relu import RoundedReLUKernel
 from skfeat.kernels._sae import (
     BatchResult,
     DenseKernel,
     Product,
-    RoundedProduct,
     auxiliary_scale,
-    n_auxiliary,
 )
 from skfeat.kernels._sae import product as float_product
 from skfeat.kernels._shards import Shards
-from skfeat.kernels._threads import TILE, Team
+from skfeat.kernels._threads import Team
 from skfeat.kernels._tiled_topk import TiledTopK
 
 # Bytes of rows that gradients are summed over at a time, and how many entries a feature
@@ -72,6 +72,8 @@ class SparseKernel:
         team: Team,
         shards: Shards | None = None,
     ):
+        if suits_tiles(params["decoder"]):
+            product = float_product  # which takes less time than rounding
         self._dense = DenseKernel(params, activation, prefixes, product, shards)
         self._params = params
         self._activation = activation
@@ -87,19 +89,18 @@ class SparseKernel:
         self._grads = {n: zeros(a.shape, a.dtype) for n, a in self._arrays.items()}
         self._grad_tensors = {n: torch.from_numpy(a) for n, a in self._grads.items()}
         self._space = Workspace()
-        self._finder = EntryFinder(activation, params, team, self._space)
-        self._dense_relu = None
-        if activation.name == "relu" and product is float_product:
-            self._dense_relu = DenseReLUKernel(
-                self._arrays, self._grads, team, self._space
-            )
+        exact = product is float_product
+        self._encoder = Encoder(params, activation, team, self._space, exact=exact)
+        self._dense_relu: DenseReLUKernel | RoundedReLUKernel | None = None
+        if activation.name == "relu":
+            kind = DenseReLUKernel if exact else RoundedReLUKernel
+            self._dense_relu = kind(self._arrays, self._grads, team, self._space)
         self._tiled = None
-        exact = product is float_product and self._dense.n_prefixes == 1
-        k = activation.k if exact and activation.selects == "by row" else 0
+        one_prefix = self._dense.n_prefixes == 1
+        k = self._encoder.k if exact and one_prefix else 0
         if 0 < k <= MAX_DENSITY * len(features) and suits_tiles(params["decoder"]):
             shared = self._arrays, self._grads, k, team, self._dense.shards
             self._tiled = TiledTopK(*shared)
-        self._rounded_product = RoundedProduct()
         self._density = 0.0
         # Where to divide the features among threads; no sum depends on it.
         self._work: np.ndarray | None = None
@@ -111,11 +112,11 @@ class SparseKernel:
         Different ways round differently: training that goes on needs it to end up the
         same to the bit.
         """
-        return self._density, self._finder.guess
+        return self._density, self._encoder.finder.guess
 
     @memory.setter
     def memory(self, values: tuple[float, ...]):
-        self._density, self._finder.guess = values or (0.0, 0.0)
+        self._density, self._encoder.finder.guess = values or (0.0, 0.0)
 
     @property
     def gathers(self) -> bool:
@@ -137,13 +138,21 @@ class SparseKernel:
             return self._tiled.gradients(rows, weights, dead)
         assert isinstance(x, torch.Tensor)
         arrays, grads, d = self._arrays, self._grads, x.shape[1]
-        factor = (2 / d * weights).numpy()
-        entries = None
+        n, factor = len(x), (2 / d * weights).numpy()
+        silent = np.empty(0, np.int64) if dead is None else dead.numpy()
+        entries, decoded, to_decode = None, None, ()
         if self._density <= MAX_DENSITY:
-            centred, pre, entries, decoded = self._encode(x, factor)
+            if self._encoder.decodes:
+                n_codes = n * self._encoder.k
+                options, decoded = self._decoding(
+                    "code", n, d, n_codes, factor, self._group
+                )
+                to_decode = *options, *decoded
+            encoded = self._encoder.encode(x.numpy(), silent, to_decode)
+            centred, entries, asked = encoded
         if entries is None:
             return self._dense_gradients(x, weights, penalty_weight, dead)
-        self._density = len(entries.u) / max(1, pre.size)
+        self._density = len(entries.u) / max(1, n * len(self._features))
 
         decoder, encoder = arrays["decoder"], arrays.get("encoder", arrays["decoder"])
         codes = self._codes(entries)
@@ -166,9 +175,9 @@ class SparseKernel:
         n_active = self._accumulate(
             entries, codes, grad_u, residual, self._group, centred, self._features
         )
-        if dead is not None and len(dead):
+        if asked is not None:
             pull = np.ascontiguousarray(residual[:, -1])
-            self._auxiliary(dead.numpy(), pre, pull, square, centred, factor)
+            self._auxiliary(silent, asked, pull, square, centred, factor)
         ones = np.ones(len(residual), dtype=residual.dtype)
         grads["bias"][:] = ones @ residual[:, 0] - grads["encoder_bias"] @ encoder
         for name, value in extra.items():
@@ -187,56 +196,6 @@ class SparseKernel:
         size = max(1, len(x) * len(self._features))
         self._density = float(result.n_active) / size
         return result
-
-    def _encode(self, x, factor):
-        """Return x - b, E (x - b), the entries, and perhaps what `_decode` returns.
-
-        The entries are None if there are too many.
-        """
-        arrays, (n, d), rows = self._arrays, x.shape, x.numpy()
-        encoder, bias = arrays.get("encoder", arrays["decoder"]), arrays["encoder_bias"]
-        m, dtype = len(encoder), rows.dtype
-        centred = self._space.room("centred", n, d, dtype)
-        exact = self._dense.product is float_product
-        pre = self._space.room("pre", n, m, dtype) if exact else centred
-        k = min(self._activation.k, m) if self._activation.selects == "by row" else 0
-        if k > MAX_DENSITY * m:
-            return centred, pre, None, None
-        shared = TILE, rows, arrays["bias"], encoder
-        work = {"n_elements": n * m * (4 + d // 16), "multiple": TILE}
-        if exact and k:
-            entries = self._finder.room_for_topk(n, k, dtype, "entry")
-            options, decoded = self._decoding("code", n, d, k * n, factor, self._group)
-            self._team.run(
-                self._loops.code_topk,
-                n,
-                *(*shared, bias, k, pre),
-                *(*entries, arrays["decoder"], centred, *options, *decoded),
-                **work,
-            )
-            return centred, pre, entries, decoded
-        if exact:
-            self._team.run(self._loops.encode_tiles, n, *shared, centred, pre, **work)
-            return centred, pre, self._finder.find(pre, bias), None
-        np.subtract(rows, arrays["bias"], out=centred)
-        pre = self._rounded_product(centred, encoder)
-        found = self._finder.find(pre, bias)
-        if found is not None:
-            self._compute_again(found, centred, bias)
-        return centred, pre, found, None
-
-    def _compute_again(self, entries, centred, bias):
-        """Write what a rounded product was good enough to find in full precision."""
-        encoder = self._arrays.get("encoder", self._arrays["decoder"])
-        self._team.run(
-            self._loops.multiply,
-            len(centred),
-            *(*entries[:3], centred, encoder, bias, entries.u),
-            n_elements=centred.shape[1] * len(entries.u),
-        )
-        # What rounding has let in just below its bound counts as just at it.
-        floor = self._activation.bound(self._params).numpy()
-        np.maximum(entries.u, floor[entries.indices], out=entries.u)
 
     def _at(self, entries):
         index = torch.from_numpy(entries.indices)
@@ -317,14 +276,14 @@ class SparseKernel:
     def _sum_by_feature(self, entries, values):
         return np.bincount(entries.indices, values, minlength=len(self._features))
 
-    def _auxiliary(self, dead, pre, pull, square, centred, factor):
+    def _auxiliary(self, dead, asked, pull, square, centred, factor):
         """Add the gradients of the dead features' loss; see `DenseKernel`.
 
         `pull` (n, d) is the error of the whole reconstruction times what the loss
         multiplies it by, which is taken back here; `square` (n,) is the squared error,
         averaged over prefixes.
         """
-        (n, d), dtype = centred.shape, centred.dtype
+        d, dtype = centred.shape[1], centred.dtype
         with np.errstate(divide="ignore"):
             back = np.where(factor > 0, self._dense.n_prefixes / factor, 0)
         back = back.astype(dtype, copy=False)
@@ -332,22 +291,11 @@ class SparseKernel:
             square = np.einsum("ij,ij->i", pull, pull) * back**2
         total = float(square @ factor)
         factor = factor * dtype.type(auxiliary_scale(total, d, self._dense.shards))
-        k, n_dead = n_auxiliary(len(dead), self._activation.k), len(dead)
-        entries = self._finder.room_for_topk(n, k, dtype, "dead")
-        group = np.zeros(n_dead, dtype=np.int64)
-        options, decoded = self._decoding("dead", n, d, n * k, factor, group, back)
-        self._team.run(
-            self._loops.code_dead,
-            n,
-            *(TILE, pre, dead, self._arrays["encoder_bias"][dead], k),
-            self._space.room("dead", n, n_dead, dtype),
-            *(*entries, self._arrays["decoder"][dead], pull),
-            *(*options, *decoded),
-            n_elements=4 * n * n_dead + 4 * d * k * n,
+        group = np.zeros(len(dead), dtype=np.int64)
+        residual, _, slopes = self._decode(
+            *("dead", asked, asked.u, self._arrays["decoder"][dead]),
+            *(pull, factor, group, back),
         )
-        residual, _, slopes = decoded
         self._accumulate(
-            entries,
-            *(entries.u, slopes, residual, group, centred, dead),
-            fresh=False,
+            *(asked, asked.u, slopes, residual, group, centred, dead), fresh=False
         )

@@ -1,0 +1,91 @@
+"""Compiled passes over matrices of bfloat16, between the products of a dense batch.
+
+A matrix of bfloat16 is one of uint16 here, which has its bits: the upper half of those
+of a float32. This module imports numba.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skfeat.kernels._compile import compile_inline, compile_loop
+
+_NAN = np.uint16(0x7FC0)
+
+
+@compile_inline
+def rounded(value):
+    """Return the bits of the nearest bfloat16, of two as near the even one."""
+    bits = np.float32(value).view(np.uint32)
+    half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return np.uint16((bits + half) >> np.uint32(16)) if value == value else _NAN
+
+
+@compile_inline
+def widened(bits):
+    """Return the float32 of some bits."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+@compile_loop
+def round_rows(first, last, rows, shift, out):
+    """Write ``rows - shift``, rounded."""
+    for i in range(first, last):
+        for j in range(rows.shape[1]):
+            out[i, j] = rounded(rows[i, j] - shift[j])
+
+
+@compile_loop
+def widen_rows(first, last, bits, out):
+    """Write rows as float32."""
+    for i in range(first, last):
+        for j in range(bits.shape[1]):
+            out[i, j] = widened(bits[i, j])
+
+
+@compile_loop
+def rectify(first, last, pre, bias, total, count):
+    """Write ``max(pre + bias, 0)`` over `pre`; sum and count it for each row."""
+    none, one = np.float32(0), np.float32(1)
+    for i in range(first, last):
+        all_of_row, n = none, none
+        for j in range(pre.shape[1]):
+            u = max(widened(pre[i, j]) + bias[j], none)
+            pre[i, j] = rounded(u)
+            all_of_row += u
+            n += one if u > none else none
+        total[i], count[i] = all_of_row, n
+
+
+@compile_loop
+def subtract_and_scale(first, last, decoded, rows, shift, factor, error, out, square):
+    """Write ``(decoded - (rows - shift)) * factor``, exact and rounded.
+
+    And the squared difference of each row.
+    """
+    for i in range(first, last):
+        scale, squares = factor[i], np.float32(0)
+        for j in range(rows.shape[1]):
+            difference = widened(decoded[i, j]) - (rows[i, j] - shift[j])
+            squares += difference * difference
+            error[i, j] = difference * scale
+            out[i, j] = rounded(error[i, j])
+        square[i] = squares
+
+
+@compile_loop
+def mask(first, last, slopes, codes, weight, sums, fired):
+    """Add its row's weight to each slope, and keep those of positive codes.
+
+    Of each feature the slopes are summed, and it is told whether one code is positive.
+    """
+    none = np.float32(0)
+    sums[:] = 0
+    fired[:] = 0
+    for i in range(first, last):
+        more = weight[i]
+        for j in range(slopes.shape[1]):
+            slope = widened(slopes[i, j]) + more if codes[i, j] != 0 else none
+            slopes[i, j] = rounded(slope)
+            sums[j] += slope
+            fired[j] |= codes[i, j]
