@@ -411,7 +411,7 @@ class SAETrainer:
         if not (self.kernel.gathers and plain and own):
             return None
         mean, scale = self.standardizer.mean, self.standardizer.scale
-        return Rows(source, local, mean, 1 / scale)
+        return Rows(source, np.ascontiguousarray(local), mean, 1 / scale)
 
     def _rows(self, source: np.ndarray, local: np.ndarray) -> torch.Tensor:
         """Gather, centre and scale the rows of a batch."""
