@@ -361,6 +361,36 @@ def test_path_in_shares_of_outputs(monkeypatch, alphas, sparse_output):
         assert_allclose(whole[..., i], expected, atol=1e-8)
 
 
+def test_path_where_nothing_varies():
+    X, _ = linear()
+    path = FeatureConnector(link="identity").connector_path
+    alphas, coefs, gaps = path(X, np.ones((len(X), 2)), n_alphas=4)
+    assert not coefs.any()
+    assert not alphas.any()
+    assert gaps.shape == (4,)
+    matrices = path(X, np.ones(len(X)), n_alphas=4, sparse_output=True)[1]
+    assert len({id(matrix) for matrix in matrices}) == 4
+
+
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("alpha", [0.0, 1e-8])
+def test_constant_columns_of_sparse_inputs_explain_nothing(alpha, large, monkeypatch):
+    rng = np.random.RandomState(0)
+    X = rng.rand(2000, 20) * (rng.rand(2000, 20) < 0.08)
+    X[:, 5] = 0.1
+    Y = X[:, 7:10] + 0.1 * rng.randn(2000, 3) * (rng.rand(2000, 3) < 0.05)
+    if large:
+        pytest.importorskip("numba")
+        monkeypatch.setattr("skfeat.solvers._statistics.WORTH_COMPILING", 0)
+        monkeypatch.setattr("skfeat.kernels._moments._MAX_DENSITY", 1.0)
+    model = FeatureConnector(alpha, link="identity", refit=False, tol=1e-9)
+    for targets in (Y, sparse.csr_array(Y)):
+        coef = model.fit(sparse.csr_array(X), targets).coef_.toarray()
+        assert not coef[:, 5].any()
+        expected = LinearRegression().fit(X, Y).coef_
+        assert_allclose(coef, np.where(np.arange(20) == 5, 0, expected), atol=1e-6)
+
+
 def test_path_warns_of_alphas_that_are_not_solved(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setattr("skfeat.solvers._gram.WORTH_COMPILING", 0)
@@ -371,10 +401,12 @@ def test_path_warns_of_alphas_that_are_not_solved(monkeypatch):
     assert gaps[-1] > 0
 
 
-@pytest.mark.parametrize("alphas", [[], [-1.0], [np.nan], [[1.0]]])
+@pytest.mark.parametrize(
+    "alphas", [[], [-1.0], [np.nan], [np.inf, 1.0], [[1.0]], ["a"], [0.1, None]]
+)
 @pytest.mark.parametrize("link", ["identity", "relu"])
 def test_path_refuses_alphas(alphas, link):
-    with pytest.raises(ValueError, match="alphas must be one or more numbers"):
+    with pytest.raises(ValueError, match=r"alphas must be one or more (finite )?num"):
         FeatureConnector(link=link).connector_path(*rectified(), alphas=alphas)
 
 

@@ -137,3 +137,13 @@ def test_the_thread_that_trains_keeps_its_own(monkeypatch):
     before = torch.get_num_threads()
     Problem(0, "relu").rounded()
     assert torch.get_num_threads() == before
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_the_bound_of_batch_topk_is_that_of_exact_codes(seed):
+    problem = Problem(seed, "batch_topk")
+    _, result = problem.rounded()
+    _, reference = problem.solve(SparseKernel, lambda a, b: a @ b, team=Team())
+    # Few are in another order, and all that is near the bound is computed exactly.
+    assert result.n_active == reference.n_active
+    assert result.lowest == pytest.approx(reference.lowest, rel=1e-4)

@@ -45,6 +45,7 @@ def test_an_autoencoder_is_the_same_in_any_number_of_threads(set_threads, activa
     for name in ("components_", "encoder_coef_", "encoder_intercept_", "intercept_"):
         one, other = (getattr(fit, name) for fit in fits)
         np.testing.assert_array_equal(one, other, err_msg=name)
+    assert fits[0].loss_curve_ == fits[1].loss_curve_
 
 
 def watched():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,10 +112,11 @@ class Encoder:
             steps.append(self._dead_step(pre, dead, k, asked))
         work = n * m * (4 + d // 16)
         self._team.run(run, n, n_elements=work, multiple=tile)
+        refine = None if self._exact else partial(self._compute_again, centred)
         if entries is None:
-            entries = self.finder.find(pre, self._arrays["encoder_bias"])
-        if entries is not None and not self._exact:
-            self._compute_again(entries, centred)
+            entries = self.finder.find(pre, self._arrays["encoder_bias"], refine)
+        elif refine is not None:
+            refine(entries)
         return Encoded(centred, entries, asked)
 
     @property
@@ -156,7 +158,7 @@ class Encoder:
         args = pre, dead, bias, k, room, *asked
         return lambda *span: self._loops.select_dead(*span, *args)
 
-    def _compute_again(self, entries, centred):
+    def _compute_again(self, centred, entries):
         """Write what a rounded product was good enough to find in full precision."""
         self._team.run(
             self._loops.multiply,

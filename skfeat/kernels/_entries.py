@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ MAX_DENSITY = 0.15
 
 # How far below the last batch's bound batch top-k looks for entries first.
 _MARGIN = 0.8
+
+# How far below the bound of rounded values there may be larger ones than above it.
+_ROUNDING = 2.0**-6
 
 
 class Entries(NamedTuple):
@@ -42,6 +46,15 @@ class Entries(NamedTuple):
         count = before[self.start + self.counts] - before[self.start]
         start = np.cumsum(count) - count
         return Entries(start, count, self.indices[mask], self.u[mask])
+
+
+def _largest(entries: Entries, n_kept: int, slack: float = 0.0) -> Entries:
+    """Keep the largest entries, and what is smaller by a share of `slack` at most."""
+    surplus = len(entries.u) - n_kept
+    if surplus <= 0:
+        return entries
+    bound = np.partition(entries.u, surplus)[surplus]
+    return entries.keep(entries.u >= (1 - slack) * bound)
 
 
 class EntryFinder:
@@ -75,10 +88,16 @@ class EntryFinder:
         self._loops: Any = load("_compiled_select")
         self.guess = 0.0
 
-    def find(self, pre: np.ndarray, bias: np.ndarray) -> Entries | None:
+    def find(
+        self,
+        pre: np.ndarray,
+        bias: np.ndarray,
+        refine: Callable[[Entries], None] | None = None,
+    ) -> Entries | None:
         """Find the entries of pre-activations ``pre + bias``, unless by row.
 
-        Of uint16 `pre` has the bits of bfloat16.
+        Of uint16 `pre` has the bits of bfloat16; `refine` then writes the exact values
+        of entries.
 
         Returns
         -------
@@ -87,17 +106,22 @@ class EntryFinder:
         """
         activation = self._activation
         if activation.selects == "above":
-            return self._above(pre, bias, activation.bound(self._params).numpy())
+            entries = self._above(pre, bias, activation.bound(self._params).numpy())
+            if entries is not None and refine is not None:
+                refine(entries)
+            return entries
         n_kept = activation.k * len(pre)
         if n_kept > MAX_DENSITY * pre.size:
             return None
         entries = self._above_scalar(pre, bias, self.guess)
         if len(entries.u) < n_kept and self.guess > 0:
             entries = self._above_scalar(pre, bias, 0.0)
-        surplus = len(entries.u) - n_kept
-        if surplus > 0:
-            bound = np.partition(entries.u, surplus)[surplus]
-            entries = entries.keep(entries.u >= bound)
+        if refine is not None:
+            # The exact values decide: the smallest of those that rounding lets in
+            # would be a bound that more than so many exceed.
+            entries = _largest(entries, n_kept, slack=_ROUNDING)
+            refine(entries)
+        entries = _largest(entries, n_kept)
         self.guess = _MARGIN * float(entries.u.min(initial=np.inf))
         return entries
 

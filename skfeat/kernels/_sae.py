@@ -153,9 +153,9 @@ class DenseKernel:
 
         slopes, grad_decoder = torch.empty_like(u), torch.empty_like(decoder)
         errors = self._errors(codes, centred)
-        loss = sum((error * error * factor).sum() for error in errors) / (
-            2 * len(errors)
-        )
+        # Row by row: a sum over all would depend on the number of threads.
+        squares = sum((error * error).sum(1) for error in errors)
+        loss = (squares @ factor[:, 0]) / (2 * len(errors))
         # A feature of group g is part of the reconstructions of prefixes g and later.
         pull = torch.zeros_like(x)
         grad_bias = torch.zeros_like(bias)
@@ -174,7 +174,7 @@ class DenseKernel:
         if activation.two_decodes:
             gate = self.product(u * active, decoder)
             gate = self.shards.sum_features(gate) - centred
-            loss = loss + (gate * gate * factor).sum() / 2
+            loss = loss + (gate * gate).sum(1) @ factor[:, 0] / 2
             grad_u = grad_u + self.product(gate * factor, decoder.T)
         grad_u.mul_(active)
         if dead is not None:

@@ -217,7 +217,8 @@ class SparseKernel:
         grad_u, extra = self._activation.backward(
             u, z, slopes, weight, self._at(entries)
         )
-        penalty = float(weight @ self._activation.penalty(u, z))
+        # Numpy's sum is the same in any number of threads.
+        penalty = float(weight.numpy() @ self._activation.penalty(u, z).numpy())
         return grad_u.numpy(), extra, penalty
 
     def _decode(self, name, entries, codes, decoder, target, factor, group, sign=None):

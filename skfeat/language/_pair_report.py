@@ -180,11 +180,15 @@ class _Tally:
             "output": np.zeros_like(pair.output_events_),
         }
         sizes = len(pair.live_outputs_), y.shape[1]
-        # Deviations are from the means of these rows: they are read once more.
-        self.means, self.mean_row = np.zeros(sizes[0]), np.zeros(sizes[1])
+        # Deviations are from the means of these rows: they are read once more. Summed
+        # from the first row on, since sums of equal rows are rounded all one way.
+        first_row = y[0].astype(np.float64)
+        first = self._encode("output", y[:1])[1][0]
+        self.means, self.mean_row = first.copy(), first_row.copy()
         for _, rows in row_blocks(y, _ROWS):
-            self.means += self._encode("output", rows)[1].sum(axis=0) / len(y)
-            self.mean_row += rows.sum(axis=0, dtype=np.float64) / len(y)
+            codes = self._encode("output", rows)[1]
+            self.means += (codes - first).sum(axis=0) / len(y)
+            self.mean_row += (rows - first_row).sum(axis=0) / len(y)
         self.spread, self.spread_of_rows = np.zeros(sizes[0]), np.zeros(sizes[1])
         # Squared sizes of what is added up to a code, over the rows where it fires.
         self.sizes = np.zeros(sizes[0])

@@ -395,13 +395,18 @@ def _linear_solver(problem, target, *, in_place=False):
 
 def _alphas(alphas, alpha_max, n_alphas, eps):
     if alphas is None:
-        alphas = geometric_alphas(alpha_max, n_alphas, eps)
-    alphas = np.sort(np.asarray(alphas, dtype=np.float64))[::-1]
-    if alphas.ndim != 1 or not len(alphas) or not (alphas >= 0).all():
+        return geometric_alphas(alpha_max, n_alphas, eps)
+    try:
+        grid = np.asarray(alphas, dtype=np.float64)
+    except (TypeError, ValueError):
+        grid = np.empty(0)
+    # Infinity times a weight of zero would be no objective.
+    if grid.ndim != 1 or not len(grid) or not ((grid >= 0) & (grid < np.inf)).all():
         raise ValueError(
-            f"alphas must be one or more numbers of at least 0. Got {alphas!r} instead."
+            f"alphas must be one or more finite numbers of at least 0. Got {alphas!r} "
+            f"instead."
         )
-    return alphas
+    return np.sort(grid)[::-1]
 
 
 def _rectified_problem(rows, target, hooks=None) -> RectifiedProblem:

@@ -127,7 +127,7 @@ class GramProblem:
             Whether the weights are made csr_array.
         """
         solutions: list[Solution] = []
-        n_compiled = np.count_nonzero(alphas) if self._is_compiled() else 0
+        n_compiled = int(np.count_nonzero(alphas)) if self._is_compiled() else 0
         if n_compiled:
             moments = Moments.stored(self.xx, self.yx, self.yy)
             options = {"sparse_output": sparse_output}
@@ -135,7 +135,11 @@ class GramProblem:
             for coef, n_iter, gap in zip(*found, strict=True):
                 solutions.append(Solution(coef, self.intercept(coef), int(n_iter), gap))
         coef = np.zeros(self.yx.shape)
-        for alpha in alphas[n_compiled:]:
+        for i, alpha in enumerate(alphas[n_compiled:], n_compiled):
+            if i > n_compiled and alpha == alphas[i - 1]:
+                last = solutions[-1]
+                solutions.append(last._replace(coef=last.coef.copy()))
+                continue
             coef, n_iter, gap = self.solve(alpha, coef, tol=tol, max_iter=max_iter)
             kept = to_csr(coef) if sparse_output else coef
             solutions.append(Solution(kept, self.intercept(coef), n_iter, gap))

@@ -113,7 +113,8 @@ def solve_path(
     n_alphas, q, p = len(alphas), len(moments.yy), len(moments.xx)
     allowed = allowed_gaps(tol, moments.yy)
     n_iter, gap = np.zeros((n_alphas, q), np.int64), np.zeros((n_alphas, q))
-    size = min(q, max(1, _PATH_SHARE // (n_alphas * p)))
+    # Ctrl-C is heard between two shares.
+    size = max(1, min(-(-q // _N_SHARES), _PATH_SHARE // (n_alphas * p)))
     room = np.empty(n_alphas * size * p)
     kept: Any = _SparsePath() if sparse_output else _DensePath(n_alphas, q, p)
     with Team() as team:

@@ -20,6 +20,10 @@ _ROWS = 8192
 # as large a matrix would take longer than the sums.
 _STRIP, _TILE = 64, 256
 
+# What is left of the squares of a constant column, over its own, where means are
+# subtracted from sums and not from numbers.
+_CANCELLED = 1e-13
+
 # Fewer products of rows and pairs of inputs than this are not worth compiling loops.
 WORTH_COMPILING = 2**28
 
@@ -155,8 +159,7 @@ class GramStatistics:
             x_mean, y_mean = np.zeros_like(x_mean), np.zeros_like(y_mean)
         # What is left of a constant input are rounding errors of its mean.
         constant = np.diag(xx) <= 1e-26 * np.square(x_mean)
-        if constant.any():
-            xx[constant], xx[:, constant], yx[:, constant] = 0.0, 0.0, 0.0
+        _clear(constant, xx, yx)
         return GramProblem(xx, yx, yy, x_mean, y_mean)
 
     def copy(self) -> GramStatistics:
@@ -203,6 +206,7 @@ def _dense_moments(X, Y, w) -> GramStatistics:
         weighted = X.multiply(w[:, None]).tocsr()
         xx = (weighted.T @ X).toarray() - weight * np.outer(x_mean, x_mean)
         yx = weighted.T.dot(Y).T
+        _clear_constants(xx, yx, weight, x_mean)
     else:
         X = X - x_mean
         weighted = X * w[:, None]
@@ -231,4 +235,16 @@ def _sparse_moments(X, Y, w) -> GramStatistics:
     _add_outer(result.xx, -weight * result.x_mean, result.x_mean)
     _add_outer(result.yx, -weight * result.y_mean, result.x_mean)
     result.yy -= weight * np.square(result.y_mean)
+    _clear_constants(result.xx, result.yx, weight, result.x_mean)
     return result
+
+
+def _clear_constants(xx, yx, weight, x_mean) -> None:
+    """Set to zero what is left of constant inputs: rounding errors of their sums."""
+    _clear(np.diag(xx) <= _CANCELLED * weight * np.square(x_mean), xx, yx)
+
+
+def _clear(inputs: np.ndarray, xx, yx) -> None:
+    """Set to zero the products of some inputs."""
+    if inputs.any():
+        xx[inputs], xx[:, inputs], yx[:, inputs] = 0.0, 0.0, 0.0
