@@ -195,9 +195,8 @@ def accumulate(
         n_active[f] += number of positive values
 
     With `fresh`, where feature f is its own target, the gradients are written, not
-    added to. Those of decoder and encoder
-    may be one array (tied). `tile` rows at a time, which stay in a cache; `row`,
-    `codes` and `pulls` have room for all entries.
+    added to. Those of decoder and encoder may be one array (tied). `tile` rows at a
+    time, which stay in a cache; `row`, `codes` and `pulls` have room for all entries.
     """
     d = x.shape[1]
     n_groups, rows, errors = residual.shape[1], x.reshape(-1), residual.reshape(-1)

@@ -46,6 +46,8 @@ class Encoder:
     Parameters
     ----------
     params : dict of str to Tensor
+    arrays : dict of str to ndarray
+        The same memory.
     activation : TrainingActivation
     team : Team
     space : Workspace
@@ -65,14 +67,14 @@ class Encoder:
     def __init__(
         self,
         params: dict[str, torch.Tensor],
+        arrays: dict[str, np.ndarray],
         activation: TrainingActivation,
         team: Team,
         space: Workspace,
         *,
         exact: bool,
     ):
-        self._params, self._activation = params, activation
-        self._arrays = {name: param.numpy() for name, param in params.items()}
+        self._params, self._arrays, self._activation = params, arrays, activation
         self._team, self._space, self._exact = team, space, exact
         self._loops: Any = load("_compiled")
         self._select: Any = load("_compiled_select")
@@ -102,14 +104,17 @@ class Encoder:
             entries = self.finder.room_for_topk(n, self.k, rows.dtype, "entry")
         if self._exact:
             pre, steps = self._exact_steps(rows, centred, entries, to_decode)
-            tile, run = TILE, _in_turn(steps, TILE)
+            tile = TILE
         else:
             pre, steps = self._rounded_steps(rows, centred, entries)
-            tile, run = _rounded.TILE, one_thread(_in_turn(steps, _rounded.TILE))
+            tile = _rounded.TILE
         k = n_auxiliary(len(dead), self._activation.k)
         if k:
             asked = self.finder.room_for_topk(n, k, rows.dtype, "dead")
             steps.append(self._dead_step(pre, dead, k, asked))
+        run = _in_turn(steps, tile)
+        if not self._exact:
+            run = one_thread(run)  # torch's products, in threads of ours
         work = n * m * (4 + d // 16)
         self._team.run(run, n, n_elements=work, multiple=tile)
         refine = None if self._exact else partial(self._compute_again, centred)

@@ -56,7 +56,9 @@ class RoundedReLUKernel:
             Rounded.room(space, name, n, m) for name in ("codes", "slopes")
         )
         left = Rounded.of(encoder, space, "encoder", team)
-        right = Rounded.of(decoder, space, "decoder", team)
+        right = left
+        if encoder is not decoder:
+            right = Rounded.of(decoder, space, "decoder", team)
         error = space.room("error", n, d, real)
         square, total, count = np.empty((3, n), real)
         starts = range(0, n, TILE)

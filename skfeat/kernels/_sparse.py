@@ -90,7 +90,8 @@ class SparseKernel:
         self._grad_tensors = {n: torch.from_numpy(a) for n, a in self._grads.items()}
         self._space = Workspace()
         exact = product is float_product
-        self._encoder = Encoder(params, activation, team, self._space, exact=exact)
+        shared = params, self._arrays, activation, team, self._space
+        self._encoder = Encoder(*shared, exact=exact)
         self._dense_relu: DenseReLUKernel | RoundedReLUKernel | None = None
         if activation.name == "relu":
             kind = DenseReLUKernel if exact else RoundedReLUKernel
@@ -99,8 +100,8 @@ class SparseKernel:
         one_prefix = self._dense.n_prefixes == 1
         k = self._encoder.k if exact and one_prefix else 0
         if 0 < k <= MAX_DENSITY * len(features) and suits_tiles(params["decoder"]):
-            shared = self._arrays, self._grads, k, team, self._dense.shards
-            self._tiled = TiledTopK(*shared)
+            places = self._arrays, self._grads
+            self._tiled = TiledTopK(*places, k, team, self._dense.shards)
         self._density = 0.0
         # Where to divide the features among threads; no sum depends on it.
         self._work: np.ndarray | None = None

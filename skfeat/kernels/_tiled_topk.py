@@ -44,8 +44,8 @@ class TiledTopK:
     ) -> BatchResult:
         """Write the gradients of one batch; see `DenseKernel.gradients`."""
         chunks, n = self._chunks, len(rows.ids)
-        m, d = chunks.params[-1].shape
-        real = chunks.params[-1].dtype
+        decoder = chunks.params[-1]
+        (m, d), real = decoder.shape, decoder.dtype
         silent = np.empty(0, dtype=np.int64) if dead is None else dead.numpy()
         size, n_chunks = chunks.divide(n)
         memory = self._memory(n_chunks, m, d, real)
