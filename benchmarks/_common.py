@@ -17,8 +17,20 @@ from sklearn.datasets import fetch_openml
 from torch import nn
 
 import skfeat
+from skfeat.kernels._approximate import approximate_in
 
 RECORDS = Path(__file__).parent / "records"
+
+
+def precisions_for(activation):
+    """Return those that the processor has instructions for: others take minutes."""
+    found = ["float32"]
+    cpu = torch.cpu
+    if cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported():
+        found.append("bfloat16")
+    if activation in ("topk", "batch_topk") and approximate_in("int8") is not None:
+        found.append("int8")
+    return found
 
 
 def load_mnist():

@@ -20,7 +20,7 @@ import warnings
 
 import numpy as np
 import torch
-from _common import RECORDS, print_table, write_record
+from _common import RECORDS, precisions_for, print_table, write_record
 from _peers import PlainTorch, available_peers
 
 from skfeat import SparseAutoencoder
@@ -37,9 +37,6 @@ SIZES = {
     "medium": (512, 4096, 32, 4096, 8_192, 1, 1, 3),
     "large": (768, 24_576, 32, 4096, 4_096, 1, 1, 2),
 }
-
-# Whether the processor multiplies bfloat16.
-_ROUNDS = torch.cpu._is_amx_tile_supported, torch.cpu._is_avx512_bf16_supported
 
 
 def describe(size):
@@ -93,7 +90,7 @@ class Other:
             self.peer.step(self.X[rows])
 
 
-def measure(size, activation, precisions):
+def measure(size, activation):
     """Time every library at one size; return rows of a table."""
     d, m, k, batch_size, n_rows, n_warm, n_timed, n_rounds = SIZES[size]
     X, _, _ = make_sparse_features(
@@ -101,6 +98,7 @@ def measure(size, activation, precisions):
     )
     n_epochs = n_warm + n_timed * n_rounds + 1
     n_steps = n_epochs * n_rows // batch_size
+    precisions = precisions_for(activation)
     racers = [Skfeat(X, m, k, batch_size, activation, p) for p in precisions]
     for racer, precision in zip(racers, precisions, strict=True):
         racer.name = f"skfeat {precision}"
@@ -180,13 +178,9 @@ def main():
     rows = [row for row in rows if row["size"] not in measured]
     for size in sizes:
         for activation in ("topk", "relu"):
-            # Rounded products need instructions for them; without, they take minutes.
-            precisions = ["float32"]
-            if any(supported() for supported in _ROUNDS):
-                precisions.append("bfloat16")
-            rows += measure(size, activation, precisions)
+            rows += measure(size, activation)
             if size == "small" and activation == "topk":
-                rows += measure(size, "batch_topk", precisions)
+                rows += measure(size, "batch_topk")
             record = {"warm-up seconds": seconds, "rows": rows}
             write_record("sae_speed", record)
     record["overhead of fit over its steps"] = overhead_of_fit()

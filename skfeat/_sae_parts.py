@@ -47,6 +47,12 @@ def refuse_what_does_not_go_together(sae) -> None:
             f"prefixes are not possible with activation={sae.activation!r}; use "
             f"'topk' or 'batch_topk'."
         )
+    if sae.precision == "int8" and not top_k:
+        raise ValueError(
+            f"precision='int8' is not possible with activation={sae.activation!r}: "
+            f"integers tell which codes are the largest, for 'topk' and 'batch_topk'; "
+            f"use 'bfloat16' or 'float32'."
+        )
     if sae.distribute == "features" and sae.dead_features == "resample":
         raise ValueError(
             "dead_features='resample' is not possible with distribute='features', "

@@ -165,13 +165,19 @@ class SparseAutoencoder(
     sparse_output : bool, default=False
         Return the codes as CSR instead of a dense array.
 
-    precision : {"float32", "float64", "bfloat16"}, default="float32"
+    precision : {"float32", "float64", "bfloat16", "int8"}, default="float32"
         Arithmetic of training, whatever the dtype of X; codes are computed in the
         dtype of X. With "bfloat16" matrices are rounded before they are multiplied,
         while weights, sums and all else stay float32. It pays where the processor has
         instructions for it (most GPUs, x86 with AMX, or AVX-512 with them), for top-k
         and ReLU on wide layers, and costs much where not. On the CPU, weights that a
         cache holds are multiplied as float32, which is faster there.
+
+        With "int8", for top-k and batch top-k, integers of eight bits tell which codes
+        of a row are the largest, each row and each feature with a scale of its own;
+        those codes, and all else, are computed in float32. It is the fastest on wide
+        layers where the processor has AVX-512 VNNI and no AMX, and numba is
+        installed. Elsewhere, and on weights that a cache holds, it is "float32".
 
     device : str, torch.device or None, default=None
         Where training runs. ``None`` means the CPU.
@@ -309,7 +315,7 @@ class SparseAutoencoder(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
         "sparse_output": ["boolean"],
-        "precision": [StrOptions({"float32", "float64", "bfloat16"})],
+        "precision": [StrOptions({"float32", "float64", "bfloat16", "int8"})],
         "device": "no_validation",  # resolve_device knows what this machine has
         "random_state": ["random_state"],
         "distribute": [StrOptions({"rows", "features"})],

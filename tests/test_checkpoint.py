@@ -49,6 +49,7 @@ OPTIONS = {
     "tied": {"tied": True, "center": False},
     "float64": {"precision": "float64"},
     "bfloat16": {"precision": "bfloat16"},
+    "int8": {"precision": "int8"},
     "early stopping": {"early_stopping": True},
     "early stopping, penalty": {"early_stopping": True, "activation": "relu"},
     "stops early": {"tol": 0.2, "n_iter_no_change": 3},

@@ -206,6 +206,10 @@ class TestParameters:
                 {"activation": "relu", "prefixes": [4]},
                 "prefixes are not possible with activation='relu'",
             ),
+            (
+                {"activation": "relu", "precision": "int8"},
+                "precision='int8' is not possible with activation='relu'",
+            ),
             ({"prefixes": []}, "prefixes must be increasing ints from 1 to"),
             ({"prefixes": [4, 4]}, r"Got \[4, 4\] instead"),
             ({"prefixes": [0, 4]}, "prefixes must be increasing"),
@@ -937,25 +941,44 @@ class TestActivations:
     def test_same_seed_same_bits(self, X, name):
         assert_same(*(make_sae(activation=name, max_iter=6).fit(X) for _ in range(2)))
 
-    @pytest.mark.parametrize("name", ["topk", "batch_topk", "relu"])
-    def test_bfloat16_is_close(self, X, name, monkeypatch):
+    @pytest.mark.parametrize(
+        ("name", "precision"),
+        [
+            *((name, "bfloat16") for name in ("topk", "batch_topk", "relu")),
+            *((name, "int8") for name in ("topk", "batch_topk")),
+        ],
+    )
+    def test_rounded_is_close(self, X, name, precision, monkeypatch):
         # As if weights were too many for a cache.
         monkeypatch.setattr("skfeat.kernels._sparse.suits_tiles", lambda _: False)
+        if precision == "int8":
+            vectors = pytest.importorskip("skfeat.kernels._vector_integers")
+            if not vectors.is_supported():
+                pytest.skip("the processor has no instruction for it")
         exact, rounded = (
-            make_sae(activation=name, precision=precision, max_iter=40).fit(X)
-            for precision in ("float32", "bfloat16")
+            make_sae(activation=name, precision=p, n_components=60, max_iter=40).fit(X)
+            for p in ("float32", precision)
         )
         assert rounded.components_.dtype == exact.components_.dtype
         assert not np.array_equal(rounded.components_, exact.components_)
         assert rounded.score(X) == pytest.approx(exact.score(X), abs=0.03)
 
-    def test_what_is_narrow_is_not_rounded(self, X):
+    @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+    def test_what_is_narrow_is_not_rounded(self, X, precision):
         pytest.importorskip("numba")
-        fits = (
-            make_sae(precision=precision).fit(X)
-            for precision in ("float32", "bfloat16")
+        assert_same(
+            make_sae(precision="float32").fit(X), make_sae(precision=precision).fit(X)
         )
+
+    def test_integers_are_float32_where_nothing_multiplies_them(self, X, monkeypatch):
+        vectors = pytest.importorskip("skfeat.kernels._vector_integers")
+        monkeypatch.setattr("skfeat.kernels._sparse.suits_tiles", lambda _: False)
+        monkeypatch.setattr(vectors, "is_supported", lambda: False)
+        fits = [make_sae(precision=p).fit(X) for p in ("float32", "int8")]
+        monkeypatch.setattr("skfeat.solvers._sae.compiled", lambda: None)
+        plain = [make_sae(precision=p).fit(X) for p in ("float32", "int8")]
         assert_same(*fits)
+        assert_same(*plain)
 
     @pytest.mark.parametrize(
         "name", ["topk", "batch_topk", "relu", "jumprelu", "gated"]

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from skfeat.kernels import _rounded
 from skfeat.kernels._activations import TrainingActivation
+from skfeat.kernels._approximate import Approximate, Step
 from skfeat.kernels._entries import MAX_DENSITY, Entries, EntryFinder
 from skfeat.kernels._loops import load
 from skfeat.kernels._memory import Workspace
-from skfeat.kernels._rounded import Rounded
 from skfeat.kernels._sae import n_auxiliary
 from skfeat.kernels._threads import TILE, Team, one_thread
-
-# What is done to rows `first` to `last`.
-Step = Callable[[int, int], None]
 
 
 class Encoded(NamedTuple):
@@ -51,9 +46,9 @@ class Encoder:
     activation : TrainingActivation
     team : Team
     space : Workspace
-    exact : bool
-        Multiply float32 or float64. Else bfloat16: what is found by it is computed
-        again in full precision.
+    approximate : callable or None
+        See `skfeat.kernels._approximate`: what is found by it is computed again in
+        full precision.
 
     Attributes
     ----------
@@ -71,17 +66,16 @@ class Encoder:
         activation: TrainingActivation,
         team: Team,
         space: Workspace,
-        *,
-        exact: bool,
+        approximate: Approximate | None,
     ):
         self._params, self._arrays, self._activation = params, arrays, activation
-        self._team, self._space, self._exact = team, space, exact
+        self._team, self._space, self._approximate = team, space, approximate
         self._loops: Any = load("_compiled")
         self._select: Any = load("_compiled_select")
         self.finder = EntryFinder(activation, params, team, space)
         m = len(params["decoder"])
         self.k = min(activation.k, m) if activation.selects == "by row" else 0
-        self.decodes = exact and self.k > 0
+        self.decodes = approximate is None and self.k > 0
 
     def encode(self, rows: np.ndarray, dead: np.ndarray, to_decode: tuple) -> Encoded:
         """Encode rows (n, d).
@@ -102,24 +96,30 @@ class Encoder:
         entries, asked = None, None
         if self.k:
             entries = self.finder.room_for_topk(n, self.k, rows.dtype, "entry")
-        if self._exact:
+        bias, tile, refine = self._arrays["encoder_bias"], TILE, None
+        if self._approximate is None:
             pre, steps = self._exact_steps(rows, centred, entries, to_decode)
-            tile = TILE
         else:
-            pre, steps = self._rounded_steps(rows, centred, entries)
-            tile = _rounded.TILE
+            np.subtract(rows, self._arrays["bias"], out=centred)
+            pre, bias, multiply, tile = self._approximate(
+                centred, self._encoder, bias, space, self._team
+            )
+            steps = [multiply]
+            if entries is not None:
+                args = pre, bias, self.k, *entries
+                steps.append(lambda *span: self._select.select_topk(*span, *args))
+            refine = partial(self._compute_again, centred)
         k = n_auxiliary(len(dead), self._activation.k)
         if k:
             asked = self.finder.room_for_topk(n, k, rows.dtype, "dead")
             steps.append(self._dead_step(pre, dead, k, asked))
         run = _in_turn(steps, tile)
-        if not self._exact:
-            run = one_thread(run)  # torch's products, in threads of ours
+        if refine is not None:
+            run = one_thread(run)  # torch may multiply, in threads of ours
         work = n * m * (4 + d // 16)
         self._team.run(run, n, n_elements=work, multiple=tile)
-        refine = None if self._exact else partial(self._compute_again, centred)
         if entries is None:
-            entries = self.finder.find(pre, self._arrays["encoder_bias"], refine)
+            entries = self.finder.find(pre, bias, refine)
         elif refine is not None:
             refine(entries)
         return Encoded(centred, entries, asked)
@@ -139,24 +139,6 @@ class Encoder:
         decode = arrays["decoder"], centred, *to_decode
         return pre, [lambda *span: loops.code_topk(*span, *args, *keep, *decode)]
 
-    def _rounded_steps(self, rows, centred, entries):
-        """Return the same; pre-activations as bits of bfloat16."""
-        space, team, encoder = self._space, self._team, self._encoder
-        np.subtract(rows, self._arrays["bias"], out=centred)
-        left = Rounded.of(centred, space, "centred", team).tensor
-        right = Rounded.of(encoder, space, "encoder", team).tensor.T
-        out = Rounded.room(space, "pre", len(rows), len(encoder))
-
-        def multiply(first, last):
-            part = slice(first, last)
-            torch.mm(left[part], right, out=out.tensor[part])
-
-        steps: list[Step] = [multiply]
-        if entries is not None:
-            args = out.bits, self._arrays["encoder_bias"], self.k, *entries
-            steps.append(lambda *span: self._select.select_topk(*span, *args))
-        return out.bits, steps
-
     def _dead_step(self, pre, dead, k, asked) -> Step:
         bias = self._arrays["encoder_bias"][dead]
         room = self._space.room("dead", len(pre), len(dead), bias.dtype)
@@ -164,7 +146,7 @@ class Encoder:
         return lambda *span: self._loops.select_dead(*span, *args)
 
     def _compute_again(self, centred, entries):
-        """Write what a rounded product was good enough to find in full precision."""
+        """Write what an approximation was good enough to find in full precision."""
         self._team.run(
             self._loops.multiply,
             len(centred),

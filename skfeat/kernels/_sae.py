@@ -53,6 +53,11 @@ def bfloat16_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
 
 
+def product_in(precision: str) -> Product:
+    """Return the product of dense codes; eight bits are enough to select alone."""
+    return bfloat16_product if precision == "bfloat16" else product
+
+
 def n_auxiliary(n_dead: int, k: int) -> int:
     """Return how many dead features a row asks for help.
 

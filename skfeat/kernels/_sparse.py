@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from skfeat.kernels._activations import TrainingActivation
+from skfeat.kernels._approximate import approximate_in
 from skfeat.kernels._chunks import Rows, suits_tiles
 from skfeat.kernels._dense_relu import DenseReLUKernel
 from skfeat.kernels._encoder import Encoder
@@ -23,13 +24,7 @@ from skfeat.kernels._entries import MAX_DENSITY
 from skfeat.kernels._loops import load
 from skfeat.kernels._memory import Workspace, zeros
 from skfeat.kernels._rounded_relu import RoundedReLUKernel
-from skfeat.kernels._sae import (
-    BatchResult,
-    DenseKernel,
-    Product,
-    auxiliary_scale,
-)
-from skfeat.kernels._sae import product as float_product
+from skfeat.kernels._sae import BatchResult, DenseKernel, auxiliary_scale, product_in
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._threads import Team
 from skfeat.kernels._tiled_topk import TiledTopK
@@ -54,9 +49,9 @@ class SparseKernel:
     activation : TrainingActivation
     prefixes : tuple of int, optional
         Matryoshka prefixes, increasing, the last one m.
-    product : callable, default=float_product
-        Multiplies two matrices. What is selected by `bfloat16_product` is computed
-        again in full precision.
+    precision : {"float32", "float64", "bfloat16", "int8"}, default="float32"
+        Of the matrix products of wide autoencoders; the first two are that of the
+        parameters. What the others select is computed again in full precision.
     team : Team
     shards : Shards, optional
         Rows of the batch that other processes have; they hold all features.
@@ -67,13 +62,15 @@ class SparseKernel:
         params: dict[str, torch.Tensor],
         activation: TrainingActivation,
         prefixes: tuple[int, ...] | None = None,
-        product: Product = float_product,
+        precision: str = "float32",
         *,
         team: Team,
         shards: Shards | None = None,
     ):
         if suits_tiles(params["decoder"]):
-            product = float_product  # which takes less time than rounding
+            precision = "float32"  # which takes less time than rounding
+        approximate = approximate_in(precision)
+        product = product_in(precision)
         self._dense = DenseKernel(params, activation, prefixes, product, shards)
         self._params = params
         self._activation = activation
@@ -89,16 +86,15 @@ class SparseKernel:
         self._grads = {n: zeros(a.shape, a.dtype) for n, a in self._arrays.items()}
         self._grad_tensors = {n: torch.from_numpy(a) for n, a in self._grads.items()}
         self._space = Workspace()
-        exact = product is float_product
         shared = params, self._arrays, activation, team, self._space
-        self._encoder = Encoder(*shared, exact=exact)
+        self._encoder = Encoder(*shared, approximate)
         self._dense_relu: DenseReLUKernel | RoundedReLUKernel | None = None
         if activation.name == "relu":
-            kind = DenseReLUKernel if exact else RoundedReLUKernel
+            kind = RoundedReLUKernel if precision == "bfloat16" else DenseReLUKernel
             self._dense_relu = kind(self._arrays, self._grads, team, self._space)
         self._tiled = None
         one_prefix = self._dense.n_prefixes == 1
-        k = self._encoder.k if exact and one_prefix else 0
+        k = self._encoder.k if approximate is None and one_prefix else 0
         if 0 < k <= MAX_DENSITY * len(features) and suits_tiles(params["decoder"]):
             places = self._arrays, self._grads
             self._tiled = TiledTopK(*places, k, team, self._dense.shards)

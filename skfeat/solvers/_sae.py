@@ -22,7 +22,7 @@ from skfeat.kernels._activations import TopK, TrainingActivation
 from skfeat.kernels._chunks import Rows
 from skfeat.kernels._memory import Workspace
 from skfeat.kernels._reference import loss_reference
-from skfeat.kernels._sae import BatchResult, DenseKernel, bfloat16_product, product
+from skfeat.kernels._sae import BatchResult, DenseKernel, product_in
 from skfeat.kernels._shards import Shards
 from skfeat.kernels._sparse import SparseKernel, compiled
 from skfeat.kernels._threads import Team
@@ -44,6 +44,7 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
     "bfloat16": torch.float32,
+    "int8": torch.float32,
 }
 
 # Batch top-k averages its bound over about this many batches.
@@ -242,8 +243,7 @@ class SAETrainer:
             key: self._mine(key, value).to(settings.device, self.dtype).contiguous()
             for key, value in params.items()
         }
-        matmul = bfloat16_product if settings.precision == "bfloat16" else product
-        shared = self.params, settings.activation, settings.prefixes, matmul
+        shared = self.params, settings.activation, settings.prefixes
         on_cpu = settings.device.type == "cpu"
         self.loops = compiled() if on_cpu else None
         self.kernel: DenseKernel | SparseKernel
@@ -254,9 +254,12 @@ class SAETrainer:
         )
         if team is None or together:
             first = self.features.start
-            self.kernel = DenseKernel(*shared, shards=self.shards, first=first)
+            matmul = product_in(settings.precision)
+            self.kernel = DenseKernel(*shared, matmul, shards=self.shards, first=first)
         else:
-            self.kernel = SparseKernel(*shared, team=team, shards=self.shards)
+            self.kernel = SparseKernel(
+                *shared, settings.precision, team=team, shards=self.shards
+            )
         # A tied decoder is the encoder as well: its rows learn from all they rank.
         even = settings.activation.penalised or settings.tied
         self.optimizer = Adam(
