@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 
 import skfeat
 from skfeat.solvers._loop import EpochHooks
+from skfeat.utils._warnings import warn
 
 
 class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
@@ -25,10 +24,9 @@ class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
     def __setstate__(self, state):
         written_by = state.pop("_skfeat_version", "an unknown version")
         if written_by != skfeat.__version__:
-            warnings.warn(
+            warn(
                 f"This {type(self).__name__} was pickled by skfeat {written_by} and is "
                 f"loaded by skfeat {skfeat.__version__}; its predictions may differ.",
-                stacklevel=2,
             )
         super().__setstate__(state)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ from skfeat.utils._sklearn import (
     _fit_context,
 )
 from skfeat.utils._torch import draw_seed, resolve_device
+from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
     pass
@@ -365,11 +365,10 @@ class FeatureConnector(BaseConnector):
             else:
                 statistics = GramStatistics.zeros(rows.X.shape[1], n_outputs)
                 if not first:
-                    warnings.warn(
+                    warn(
                         "partial_fit starts from this batch alone: with "
                         "link='identity' fit keeps no second moments to add it to. "
                         "Give every batch to partial_fit.",
-                        stacklevel=2,
                     )
             statistics.update(rows.X, rows.Y, rows.sample_weight)
             zero = np.zeros((n_outputs, rows.X.shape[1]))
@@ -438,12 +437,18 @@ class FeatureConnector(BaseConnector):
                 f"alphas must be one or more numbers in one dimension, or None. Got "
                 f"{alphas!r} instead."
             )
-        if not isinstance(n_alphas, Integral) or int(n_alphas) < 1:
+        if isinstance(n_alphas, bool | np.bool_) or (
+            not isinstance(n_alphas, Integral) or int(n_alphas) < 1
+        ):
             raise ValueError(
                 f"n_alphas must be an int of at least 1. Got {n_alphas!r} instead."
             )
         if not isinstance(eps, Real) or not 0 < float(eps) < 1:
             raise ValueError(f"eps must lie between 0 and 1. Got {eps!r} instead.")
+        if not isinstance(sparse_output, bool | np.bool_):
+            raise ValueError(
+                f"sparse_output must be True or False. Got {sparse_output!r} instead."
+            )
         other = type(self)(**self.get_params(deep=False))
         other._validate_params()
         rows = other._validate(X, y, sample_weight, reset=True)

@@ -763,7 +763,6 @@ class SparseAutoencoder(
                 warn(
                     f"k={self.k} is larger than n_components={settings.n_components} "
                     f"and is clipped to it: every feature may be active at once.",
-                    stacklevel=4,
                 )
         if not self.center:
             warn_of_a_long_mean(X, sample_weight)

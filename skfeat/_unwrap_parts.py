@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from copy import copy
 from math import prod
 from numbers import Integral
@@ -19,7 +18,7 @@ from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._sklearn import _align_api_if_sparse
-from skfeat.utils._warnings import warnings_of
+from skfeat.utils._warnings import warn, warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -142,10 +141,9 @@ def check_budget_is_used(params, n_connectors: int) -> None:
     asked = [f"n_nonzero_coefs={params.n_nonzero_coefs!r}"] * given
     asked += ["shared_budget=True"] * bool(params.shared_budget)
     if asked:
-        warnings.warn(
+        warn(
             f"{' and '.join(asked)} changes nothing: a single unwrapped layer has no "
             f"connector, unless connect_input or connect_output adds one.",
-            stacklevel=6,
         )
 
 

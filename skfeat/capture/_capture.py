@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral
@@ -17,6 +16,7 @@ from torch import nn
 from skfeat.capture._reader import ActivationReader, check_batches, fingerprint
 from skfeat.capture._store import FolderStore, MemoryStore, digest_of, load_columns
 from skfeat.utils._checks import check_path
+from skfeat.utils._warnings import warn
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -277,10 +277,9 @@ def capture(
 
 def _captured(found: Capture) -> Capture:
     if found.n_rows == 0:
-        warnings.warn(
+        warn(
             "capture keeps no row: every token is padding or special; see "
             "keep_padding and special_tokens.",
-            stacklevel=3,
         )
     return found
 

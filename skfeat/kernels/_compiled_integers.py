@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compile import compile_inline, compile_loop
+from skfeat.kernels._compile import compile_inline, compile_loop, magnitude
 from skfeat.kernels._vector_integers import HEIGHT, WIDTH, multiply_row, multiply_rows
 
 _MOST = np.float32(127)
@@ -29,7 +29,7 @@ def largest_of_columns(first, last, matrix, n_rows, largest):
         own[:] = 0
         for i in range(block * n_rows, min(len(matrix), (block + 1) * n_rows)):
             for j in range(matrix.shape[1]):
-                size = abs(matrix[i, j])
+                size = magnitude(matrix[i, j])
                 own[j] = size if size > own[j] else own[j]
 
 
@@ -39,7 +39,7 @@ def round_row(row, factor, scaled, out):
     most = np.float32(0)
     for j in range(len(row)):
         scaled[j] = row[j] * factor[j]
-        size = abs(scaled[j])
+        size = magnitude(scaled[j])
         most = size if size > most else most
     inverse = _MOST / most if most > _TINY else np.float32(0)
     for j in range(len(row)):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compile import compile_loop, integers_below, magnitude
 from skfeat.kernels._compiled_cholesky import factorise, substitute
+from skfeat.kernels._compiled_select import keep_largest
 
 # Inner sweeps over the active inputs, and after how many of them an output jumps to
 # the optimum on its support: sweeps settle slowly where inputs are correlated.
@@ -107,7 +108,7 @@ def descend_active(gram, pull, weights, n, alpha, allowed, factor, step, index):
                 weights[s] = 0.0
                 continue
             target = pull[s] + curvature * weights[s]
-            size = abs(target) - alpha
+            size = magnitude(target) - alpha
             shrunk = np.sign(target) * size / curvature if size > 0 else 0.0
             change = shrunk - weights[s]
             if change != 0:
@@ -121,7 +122,7 @@ def descend_active(gram, pull, weights, n, alpha, allowed, factor, step, index):
         ):
             settled = True
             for s in range(n):
-                if weights[s] == 0 and abs(pull[s]) > alpha * (1 + 1e-12):
+                if weights[s] == 0 and magnitude(pull[s]) > alpha * (1 + 1e-12):
                     settled = False
         if settled:
             return
@@ -152,10 +153,10 @@ def duality_gap(residual, yx, yy, weights, active, n, penalty):
     for s in range(n):
         fitted += weights[s] * yx[active[s]]
         explained += weights[s] * residual[active[s]]
-        size += abs(weights[s])
+        size += magnitude(weights[s])
     largest = 0.0
     for j in range(len(residual)):
-        largest = max(largest, abs(residual[j]))
+        largest = max(largest, magnitude(residual[j]))
     error = max(yy - fitted - explained, 0.0)
     scale = penalty / largest if largest > penalty else 1.0
     primal = error / 2 + penalty * size
@@ -170,15 +171,11 @@ def find_violators(residual, place, penalty, most, violators, surplus):
     """
     n = 0
     for j in range(len(residual)):
-        if place[j] < 0 and abs(residual[j]) > penalty:
+        if place[j] < 0 and magnitude(residual[j]) > penalty:
             violators[n] = j
-            surplus[n] = -abs(residual[j])
+            surplus[n] = magnitude(residual[j])
             n += 1
-    if n > most:
-        order = np.argsort(surplus[:n], kind="mergesort")[:most]
-        violators[:most] = violators[order]
-        n = most
-    return n
+    return keep_largest(violators, surplus, n, most)
 
 
 @compile_loop
@@ -230,7 +227,7 @@ def solve_lasso(
     table = xx if stored else np.empty((room, p))
     gram, factor = np.empty((room, room)), np.empty((room, room))
     active, place = np.empty(p, np.int64), np.full(p, -1, np.int64)
-    at = active if stored else np.arange(p)
+    at = active if stored else integers_below(p)
     index, step = np.empty(p, np.int64), np.empty(p)
     weights, pull, residual = np.empty(p), np.empty(p), np.empty(p)
     wanted, surplus = np.empty(p, np.int64), np.empty(p)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compile import compile_loop, magnitude
 from skfeat.kernels._compiled_cholesky import factorise, substitute
+from skfeat.kernels._compiled_select import keep_largest
 from skfeat.kernels._vectors import prefetch
 
 # Sweeps over the active inputs before a jump, and before all inputs are looked at.
@@ -58,13 +59,13 @@ def step_weight(w, rows, x, y, wanted, weights, u, alpha, bound):
         curvature = bound
     for _ in range(4):
         target = curvature * w - slope
-        size = abs(target) - alpha
+        size = magnitude(target) - alpha
         new = np.sign(target) * size / curvature if size > 0 else 0.0
         delta = new - w
         if delta == 0:
             return w, 0.0
         grown = move(delta, rows, x, y, wanted, weights, u)
-        grown += alpha * (abs(new) - abs(w))
+        grown += alpha * (magnitude(new) - magnitude(w))
         if grown <= 0:
             return new, -grown
         move(-delta, rows, x, y, wanted, weights, u)
@@ -200,7 +201,7 @@ def jump(
     size_before, size_after = 0.0, 0.0
     for a in range(m):
         at = w[index[a]]
-        size_before += abs(at)
+        size_before += magnitude(at)
         if alpha > 0 and step[a] * at < 0 and -at / step[a] < length:
             length, first_zero = -at / step[a], a
     before = loss_of(y, wanted, weights, u)
@@ -211,7 +212,7 @@ def jump(
         size_after = 0.0
         for a in range(m):
             j, delta = index[a], length * step[a]
-            size_after += abs(w[j] + delta)
+            size_after += magnitude(w[j] + delta)
             for t in range(pointer[j], pointer[j + 1]):
                 u[row[t]] += delta * value[t]
         fell = before - loss_of(y, wanted, weights, u)
@@ -353,14 +354,14 @@ def descend_rectified(
                 if bound[j] <= 0 or (restricted and not is_active[j]):
                     continue
                 if w != 0:
-                    violation = abs(gradient[j] + penalty * np.sign(w))
+                    violation = magnitude(gradient[j] + penalty * np.sign(w))
                 else:
-                    violation = max(abs(gradient[j]) - penalty, 0.0)
+                    violation = max(magnitude(gradient[j]) - penalty, 0.0)
                 gain = violation * violation / (2 * bound[j])
                 promised += gain
                 if gain > 0 and not is_active[j]:
                     entering[n_entering] = j
-                    surplus[n_entering] = -gain
+                    surplus[n_entering] = gain
                     n_entering += 1
             # Where rounding stops the steps, what they promise no longer counts.
             promised = min(promised, gained_by_round)
@@ -368,10 +369,7 @@ def descend_rectified(
                 break
             gained_by_round = 0.0
             most = max(16, n_active)
-            if n_entering > most:
-                order = np.argsort(surplus[:n_entering], kind="mergesort")[:most]
-                entering[:most] = entering[order]
-                n_entering = most
+            n_entering = keep_largest(entering, surplus, n_entering, most)
             for t in range(n_entering):
                 active[n_active], is_active[entering[t]] = entering[t], True
                 n_active += 1

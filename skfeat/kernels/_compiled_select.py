@@ -51,6 +51,26 @@ def kth_largest(values, n, k):
 
 
 @compile_loop
+def keep_largest(items, sizes, n, k):
+    """Keep those of the first n items that have the `k` largest sizes, in their order.
+
+    Returns how many are left.
+    """
+    if n <= k:
+        return n
+    bound, ties = kth_largest(sizes[:n].copy(), n, k), k
+    for t in range(n):
+        ties -= sizes[t] > bound
+    kept = 0
+    for t in range(n):
+        if sizes[t] > bound or (sizes[t] == bound and ties > 0):
+            ties -= sizes[t] == bound
+            items[kept] = items[t]
+            kept += 1
+    return kept
+
+
+@compile_loop
 def cut(values, n, k, low, high, n_steps):
     """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
 

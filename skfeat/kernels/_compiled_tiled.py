@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skfeat.kernels._compile import compile_loop
+from skfeat.kernels._compile import compile_loop, integers_below
 from skfeat.kernels._compiled import accumulate, code_relu, decode, gather
 from skfeat.kernels._compiled_columns import (
     add_bias,
@@ -107,7 +107,7 @@ def code(room, q, size, u, features, k, scratch, decoder, target, factor):
 @compile_loop
 def add_gradients(room, at, size, x, sums, q, fresh):
     """Add the gradients of a tile to those of chunk `q`."""
-    features = np.arange(sums.bias.shape[1])
+    features = integers_below(sums.bias.shape[1])
     if fresh:
         sums.n_active[q] = 0
     accumulate(
@@ -186,7 +186,7 @@ def learn_topk(
         return  # its room would be another thread's
     shift, encoder, bias, decoder = params
     source, ids, mean, inverse_scale = rows
-    tile, features = live_room.starts.shape[1], np.arange(encoder.shape[0])
+    tile, features = live_room.starts.shape[1], integers_below(encoder.shape[0])
     x, u, room, lost = centred[first], pre[first], live_room, dead_room
     error, back = room.error[first], lost.sign[first]
     scratch = room_for_columns(len(features), k, u)

@@ -190,5 +190,4 @@ def warn_of_gap(gap: np.ndarray, tol: float, max_iter: int) -> None:
         f"FeatureConnector stopped at max_iter={max_iter} sweeps with a duality gap of "
         f"{gap.max():.3g}, above tol={tol:g} relative to y'y / n.",
         ConvergenceWarning,
-        stacklevel=5,
     )

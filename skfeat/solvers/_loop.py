@@ -186,7 +186,6 @@ def run_epochs(
         warn(
             f"{name} was interrupted after {history.n_epochs} epochs; the weights "
             f"reached so far are kept.",
-            stacklevel=4,
         )
         del history.validation_scores[history.n_epochs :]
         history.stopped = history.interrupted = True
@@ -197,7 +196,6 @@ def run_epochs(
             f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
             f"max_iter will fit better.",
             ConvergenceWarning,
-            stacklevel=4,
         )
     return history
 

@@ -157,7 +157,6 @@ class RectifiedProblem:
                 f" the last {_WINDOW} the objective still fell by"
                 f" {solution.stopping_value:.3g} of its value, above tol={self.tol:g}.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def settle(self, alpha: float, trimmed: Solution) -> Solution:

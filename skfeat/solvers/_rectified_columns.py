@@ -75,7 +75,6 @@ class SparseRectifiedProblem(RectifiedProblem):
                 f" promised to lower the objective by {solution.stopping_value:.3g} of "
                 f"the mean square of an output, above tol={self.tol:g}.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def prune(self, start: Solution, budget, *, n_stages: int = _STAGES) -> Solution:

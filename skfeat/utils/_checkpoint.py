@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
@@ -22,6 +21,7 @@ import numpy as np
 import skfeat
 from skfeat.utils._files import import_safetensors, replacing
 from skfeat.utils._rows import mapped_file, release
+from skfeat.utils._warnings import warn
 
 _FORMAT = "skfeat.checkpoint"
 _VERSION = "1"
@@ -298,10 +298,9 @@ def _locked(path: Path, name: str) -> Iterator[None]:
                 f"end, or name another file."
             ) from None
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"{name} lies on a file system without locks ({error.strerror}): take "
                 f"care that no two fits use it at once.",
-                stacklevel=2,
             )
         if _is_at(file, path):
             break

@@ -1,7 +1,8 @@
-"""Warnings of an estimator that is part of another: they say which part."""
+"""Warnings that point at the user's line, and say which part of a whole they are of."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,23 @@ def warnings_of(part: str) -> Iterator[None]:
         _PART.reset(token)
 
 
-def warn(
-    message: str, category: type[Warning] = UserWarning, *, stacklevel: int
-) -> None:
-    """Warn as `warnings.warn` does, after the name of the part that is fitted."""
+# Whose calls are passed over: what lies between the user's line and the warning.
+_BETWEEN = {"skfeat", "sklearn", "joblib"}
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn as `warnings.warn` does, after the name of the part that is fitted.
+
+    The warning points at the line that called skfeat, from however deep it comes.
+    """
     part = _PART.get()
     text = f"{part}: {message}" if part else message
-    warnings.warn(text, category, stacklevel=stacklevel + 1)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_between(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _is_between(frame):
+    name = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] in _BETWEEN
