@@ -13,7 +13,6 @@ of the last data set the mean of its columns' too, which the large ones do not d
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 
 import numpy as np
@@ -74,9 +73,7 @@ def judge(activation, precision, seed, train, test, dictionary):
         n_iter_no_change=EPOCHS,
         random_state=seed,
     )
-    start = time.perf_counter()
     sae.fit(train)
-    seconds = time.perf_counter() - start
     decoded = sae.inverse_transform(sae.transform(test))
     error, variance = ((test - decoded) ** 2).mean(axis=0), test.var(axis=0)
     varies = variance > 0
@@ -84,7 +81,6 @@ def judge(activation, precision, seed, train, test, dictionary):
         "FVU": fvu(test, decoded),
         "FVU, mean of columns": float((error[varies] / variance[varies]).mean()),
         "dead %": 100 * sae.n_dead_ / M,
-        "fit, s": seconds,
     }
     if dictionary is not None:
         figures["matching"] = matching_coefficient(dictionary, sae.components_)

@@ -6,8 +6,8 @@ clipping, decoder norms, the optimiser), and nothing else. Libraries take turns 
 each round, so that a machine that slows down slows all of them; medians over rounds.
 
 ``python benchmarks/sae_speed.py`` in the environment of ``requirements-peers.txt``
-writes ``records/sae_speed.json``; ``--rows small`` measures the small sizes and keeps
-what the record says of the others.
+writes ``records/sae_speed.json``; ``--rows small`` or ``--rows wide`` measures some
+sizes and keeps what the record says of the others.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
 SIZES = {
     "small batches": (64, 256, 8, 256, 15_360, 2, 1, 9),
     "small": (64, 256, 8, 4096, 61_440, 4, 1, 9),
-    "medium": (512, 4096, 32, 4096, 8_192, 1, 1, 3),
-    "large": (768, 24_576, 32, 4096, 4_096, 1, 1, 2),
+    "medium": (512, 4096, 32, 4096, 8_192, 1, 1, 5),
+    "large": (768, 24_576, 32, 4096, 4_096, 2, 1, 5),
 }
 
 
@@ -166,12 +166,13 @@ def warm_up():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", choices=["small", "all"], default="all")
+    parser.add_argument("--rows", choices=["small", "wide", "all"], default="all")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     seconds = warm_up()
     print(f"Compiled loops ready after {seconds:.1f} s (numba: {bool(compiled())})\n")
-    sizes = [s for s in SIZES if arguments.rows == "all" or s.startswith("small")]
+    kinds = {"small": ["small batches", "small"], "wide": ["medium", "large"]}
+    sizes = kinds.get(arguments.rows, list(SIZES))
     path = RECORDS / "sae_speed.json"
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     measured = {describe(size) for size in sizes}

@@ -410,6 +410,20 @@ def test_path_refuses_alphas(alphas, link):
         FeatureConnector(link=link).connector_path(*rectified(), alphas=alphas)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_alphas", True, "n_alphas must be an int of at least 1. Got True"),
+        ("n_alphas", 0, "n_alphas must be an int of at least 1. Got 0"),
+        ("eps", 1.0, "eps must lie between 0 and 1. Got 1.0"),
+        ("sparse_output", "no", "sparse_output must be True or False. Got 'no'"),
+    ],
+)
+def test_path_refuses_options(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureConnector().connector_path(*rectified(), **{name: value})
+
+
 # Formula
 
 
