@@ -51,7 +51,7 @@ def refuse_what_does_not_go_together(sae) -> None:
         raise ValueError(
             f"precision='int8' is not possible with activation={sae.activation!r}: "
             f"integers tell which codes are the largest, for 'topk' and 'batch_topk'; "
-            f"use 'bfloat16' or 'float32'."
+            f"use 'float32', 'float64' or 'bfloat16'."
         )
     if sae.distribute == "features" and sae.dead_features == "resample":
         raise ValueError(

@@ -24,8 +24,11 @@ Step = Callable[[int, int], None]
 # read too often, whose codes stay in a cache until they are looked through.
 _TILE = 192
 
-# Rows that the sizes of columns are taken from at a time.
+# Rows that the sizes of columns are summed over at a time.
 _BLOCK = 256
+
+# Sums of 32 bits hold the products of so many columns.
+_MOST_COLUMNS = 2**17
 
 
 class Approximation(NamedTuple):
@@ -42,12 +45,15 @@ class Approximation(NamedTuple):
         Writes rows of `pre`; torch's threads are the caller's to limit.
     tile : int
         How many at a time.
+    slack : float
+        As a share of a bound: how far below it numbers may be that are above it.
     """
 
     pre: np.ndarray
     bias: np.ndarray
     multiply: Step
     tile: int
+    slack: float
 
 
 def by_bfloat16(centred, encoder, bias, space: Workspace, team: Team) -> Approximation:
@@ -60,7 +66,7 @@ def by_bfloat16(centred, encoder, bias, space: Workspace, team: Team) -> Approxi
         part = slice(first, last)
         torch.mm(left[part], right, out=out.tensor[part])
 
-    return Approximation(out.bits, bias, multiply, _rounded.TILE)
+    return Approximation(out.bits, bias, multiply, _rounded.TILE, 2.0**-6)
 
 
 def by_integers(centred, encoder, bias, space: Workspace, team: Team) -> Approximation:
@@ -68,14 +74,15 @@ def by_integers(centred, encoder, bias, space: Workspace, team: Team) -> Approxi
 
     Columns are balanced first: one that is large in the rows alone would leave the
     others little of the scale, so it is made smaller there and larger in the encoder
-    (as Xiao et al., "SmoothQuant", 2023, do).
+    (as Xiao et al., "SmoothQuant", 2023, do). How large a column is, each row says in
+    parts of its own length: one row with an outlier spoils no other.
     """
     loops: Any = load("_compiled_integers")
     (n, d), m = centred.shape, len(encoder)
     # Four numbers at a time, and panels of so many features.
     depth, n_panels = -(-d // 4), -(-m // loops.WIDTH)
     width = n_panels * loops.WIDTH
-    balance = _balance(*(_sizes(part, loops, team) for part in (centred, encoder)))
+    balance = _balance(*(_shares(part, loops, team) for part in (centred, encoder)))
 
     rows = space.room("integers", n, 4 * depth, np.uint8)
     row_scale = space.line("row scale", n, np.float32)
@@ -104,35 +111,37 @@ def by_integers(centred, encoder, bias, space: Workspace, team: Team) -> Approxi
     return Approximation(
         *(pre, filled),
         lambda first, last: loops.multiply(first, last, *factors, pre),
-        _TILE,
+        *(_TILE, 2.0**-4),
     )
 
 
-def _sizes(matrix, loops, team):
-    """Return the largest size in each column."""
+def _shares(matrix, loops, team):
+    """Return which share each column has of the square of a row, on average."""
     n_blocks = -(-len(matrix) // _BLOCK)
-    largest = np.empty((n_blocks, matrix.shape[1]), np.float32)
-    args = matrix, _BLOCK, largest
-    team.run(loops.largest_of_columns, n_blocks, *args, n_elements=matrix.size)
-    return largest.max(axis=0)
+    shares = np.empty((n_blocks, matrix.shape[1]), np.float32)
+    args = matrix, _BLOCK, shares
+    team.run(loops.add_shares, n_blocks, *args, n_elements=2 * matrix.size)
+    return shares.sum(axis=0) / len(matrix)
 
 
 def _balance(left, right):
-    """Return what makes columns of these sizes as large as each other."""
+    """Return what makes columns with these shares of squares as large as each other."""
     with np.errstate(all="ignore"):
-        ratio = np.sqrt(left / right)
+        ratio = np.sqrt(np.sqrt(left / right))
     return np.where((ratio > 0) & np.isfinite(ratio), ratio, np.float32(1))
 
 
 Approximate = Callable[..., Approximation]
 
 
-def approximate_in(precision: str) -> Approximate | None:
+def approximate_in(precision: str, n_columns: int = 1) -> Approximate | None:
     """Return how to approximate, or None where one multiplies as exactly as one adds.
 
     Integers are None on processors without an instruction for them.
     """
     if precision == "bfloat16":
         return by_bfloat16
-    loops: Any = load("_vector_integers") if precision == "int8" else None
+    if precision != "int8" or n_columns > _MOST_COLUMNS:
+        return None
+    loops: Any = load("_vector_integers")
     return by_integers if loops is not None and loops.is_supported() else None

@@ -22,15 +22,23 @@ _OFFSET = 128
 
 
 @compile_loop
-def largest_of_columns(first, last, matrix, n_rows, largest):
-    """Write the largest size in each column of each block of `n_rows` rows."""
+def add_shares(first, last, matrix, n_rows, shares):
+    """Write how much of its row's square each column has, by blocks of `n_rows` rows.
+
+    Summed over the rows of each block, which have a square of one each.
+    """
+    squares = np.empty(matrix.shape[1], np.float32)
     for block in range(first, last):
-        own = largest[block]
+        own = shares[block]
         own[:] = 0
         for i in range(block * n_rows, min(len(matrix), (block + 1) * n_rows)):
-            for j in range(matrix.shape[1]):
-                size = magnitude(matrix[i, j])
-                own[j] = size if size > own[j] else own[j]
+            total = np.float32(0)
+            for j in range(len(squares)):
+                squares[j] = matrix[i, j] * matrix[i, j]
+                total += squares[j]
+            inverse = np.float32(1) / total if total > _TINY else np.float32(0)
+            for j in range(len(squares)):
+                own[j] += squares[j] * inverse
 
 
 @compile_inline

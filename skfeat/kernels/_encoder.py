@@ -96,12 +96,12 @@ class Encoder:
         entries, asked = None, None
         if self.k:
             entries = self.finder.room_for_topk(n, self.k, rows.dtype, "entry")
-        bias, tile, refine = self._arrays["encoder_bias"], TILE, None
+        bias, tile, slack, refine = self._arrays["encoder_bias"], TILE, 0.0, None
         if self._approximate is None:
             pre, steps = self._exact_steps(rows, centred, entries, to_decode)
         else:
             np.subtract(rows, self._arrays["bias"], out=centred)
-            pre, bias, multiply, tile = self._approximate(
+            pre, bias, multiply, tile, slack = self._approximate(
                 centred, self._encoder, bias, space, self._team
             )
             steps = [multiply]
@@ -119,9 +119,11 @@ class Encoder:
         work = n * m * (4 + d // 16)
         self._team.run(run, n, n_elements=work, multiple=tile)
         if entries is None:
-            entries = self.finder.find(pre, bias, refine)
+            entries = self.finder.find(pre, bias, refine, slack)
         elif refine is not None:
             refine(entries)
+        if asked is not None and refine is not None:
+            refine(asked, dead)
         return Encoded(centred, entries, asked)
 
     @property
@@ -145,17 +147,23 @@ class Encoder:
         args = pre, dead, bias, k, room, *asked
         return lambda *span: self._loops.select_dead(*span, *args)
 
-    def _compute_again(self, centred, entries):
-        """Write what an approximation was good enough to find in full precision."""
+    def _compute_again(self, centred, entries, dead=None):
+        """Write what an approximation was good enough to find in full precision.
+
+        Of entries that are asked for help, `dead` are the features they are numbered
+        among.
+        """
+        encoder, bias = self._encoder, self._arrays["encoder_bias"]
+        # What rounding has let in just below its bound counts as just at it.
+        floor = self._activation.bound(self._params).numpy()
+        if dead is not None:
+            encoder, bias, floor = encoder[dead], bias[dead], np.zeros_like(bias[dead])
         self._team.run(
             self._loops.multiply,
             len(centred),
-            *(*entries[:3], centred, self._encoder, self._arrays["encoder_bias"]),
-            entries.u,
+            *(*entries[:3], centred, encoder, bias, entries.u),
             n_elements=centred.shape[1] * len(entries.u),
         )
-        # What rounding has let in just below its bound counts as just at it.
-        floor = self._activation.bound(self._params).numpy()
         np.maximum(entries.u, floor[entries.indices], out=entries.u)
 
 

@@ -19,9 +19,6 @@ MAX_DENSITY = 0.15
 # How far below the last batch's bound batch top-k looks for entries first.
 _MARGIN = 0.8
 
-# How far below the bound of rounded values there may be larger ones than above it.
-_ROUNDING = 2.0**-6
-
 
 class Entries(NamedTuple):
     """The entries of a batch: row i has ``start[i]`` to ``start[i] + counts[i]``.
@@ -93,11 +90,16 @@ class EntryFinder:
         pre: np.ndarray,
         bias: np.ndarray,
         refine: Callable[[Entries], None] | None = None,
+        slack: float = 0.0,
     ) -> Entries | None:
         """Find the entries of pre-activations ``pre + bias``, unless by row.
 
-        Of uint16 `pre` has the bits of bfloat16; `refine` then writes the exact values
-        of entries.
+        Parameters
+        ----------
+        pre, bias, slack
+            See `skfeat.kernels._approximate.Approximation`.
+        refine : callable, optional
+            Writes the exact values of entries, where `pre` has approximate ones.
 
         Returns
         -------
@@ -119,7 +121,7 @@ class EntryFinder:
         if refine is not None:
             # The exact values decide: the smallest of those that rounding lets in
             # would be a bound that more than so many exceed.
-            entries = _largest(entries, n_kept, slack=_ROUNDING)
+            entries = _largest(entries, n_kept, slack=slack)
             refine(entries)
         entries = _largest(entries, n_kept)
         self.guess = _MARGIN * float(entries.u.min(initial=np.inf))

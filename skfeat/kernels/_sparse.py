@@ -69,7 +69,7 @@ class SparseKernel:
     ):
         if suits_tiles(params["decoder"]):
             precision = "float32"  # which takes less time than rounding
-        approximate = approximate_in(precision)
+        approximate = approximate_in(precision, params["decoder"].shape[1])
         product = product_in(precision)
         self._dense = DenseKernel(params, activation, prefixes, product, shards)
         self._params = params
