@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
-from skfeat.kernels._vectors import Values, check_flat, operation, place_of
+from skfeat.kernels._vectors import Values, check_flat, operation, read_item
 
 # Columns that are multiplied at once, and rows: their sums, with what they are made of,
 # take all of the processor's registers.
 WIDTH, HEIGHT = 64, 6
 
 _LANES = 16
-_INTEGER, _INDEX = ir.IntType(32), ir.IntType(64)
+_INTEGER = ir.IntType(32)
 _SUMS = ir.VectorType(_INTEGER, _LANES)
 _DOT = "llvm.x86.avx512.vpdpbusd.512"
 
@@ -82,62 +82,42 @@ def _make_multiply(n_rows):
             )
             dot = _declare_dot(builder.module)
 
-            def add(a, b):
-                return builder.add(a, b)
-
-            def vector(array, index):
-                kind, values = array
-                return Values(context, builder, kind, values, index, _LANES)
-
             def lanes(array, index):
-                places = (add(index, _INDEX(c)) for c in range(0, WIDTH, _LANES))
-                return [vector(array, place) for place in places]
+                kind, values = array
+                for c in range(0, WIDTH, _LANES):
+                    place = builder.add(index, index.type(c))
+                    yield Values(context, builder, kind, values, place, _LANES)
 
-            row_starts = [
-                builder.mul(add(first, _INDEX(r)), depth) for r in range(n_rows)
-            ]
+            def number(array, index):
+                kind, values = array
+                return read_item(context, builder, kind, values, index)
+
             begin = [part.load() for part in lanes(start, column)]
-            before = builder.block
-            loop = builder.append_basic_block("loop")
-            after = builder.append_basic_block("after")
-            builder.branch(loop)
-
-            builder.position_at_end(loop)
-            t = builder.phi(_INDEX)
-            sums = [[builder.phi(_SUMS) for _ in begin] for _ in row_starts]
+            # The compiler keeps them in registers all along.
+            sums = [
+                [cgutils.alloca_once_value(builder, value) for value in begin]
+                for _ in range(n_rows)
+            ]
+            row_numbers = [builder.add(first, first.type(r)) for r in range(n_rows)]
             # A panel is as many columns times its depth.
-            in_panel = add(builder.mul(column, depth), builder.mul(t, _INDEX(WIDTH)))
-            columns = [part.load() for part in lanes(panel, in_panel)]
-            following = add(t, _INDEX(1))
-            t.add_incoming(_INDEX(0), before)
-            t.add_incoming(following, loop)
-            new = []
-            for row_start, own in zip(row_starts, sums, strict=True):
-                place = place_of(context, builder, *rows, add(row_start, t))
-                four = builder.load(place, align=4)
-                row = vector(rows, _INDEX(0)).spread(four)
-                new.append(
-                    [
-                        builder.call(dot, [total, row, part])
-                        for total, part in zip(own, columns, strict=True)
-                    ]
-                )
-                for total, first_value, value in zip(own, begin, new[-1], strict=True):
-                    total.add_incoming(first_value, before)
-                    total.add_incoming(value, loop)
-            more = builder.icmp_signed("<", following, depth)
-            builder.cbranch(more, loop, after)
-
-            builder.position_at_end(after)
+            panel_at = builder.mul(column, depth)
+            with cgutils.for_range(builder, depth) as loop:
+                step = builder.mul(loop.index, depth.type(WIDTH))
+                columns = [v.load() for v in lanes(panel, builder.add(panel_at, step))]
+                for row, own in zip(row_numbers, sums, strict=True):
+                    place = builder.add(builder.mul(row, depth), loop.index)
+                    four = _spread(builder, number(rows, place))
+                    for total, part in zip(own, columns, strict=True):
+                        new = builder.call(dot, [builder.load(total), four, part])
+                        builder.store(new, total)
             scales = [part.load() for part in lanes(of_column, column)]
-            for r, own in enumerate(new):
-                place = place_of(context, builder, *of_row, add(first, _INDEX(r)))
-                scale = builder.load(place)
-                row_at = add(at, builder.mul(width, _INDEX(r)))
-                targets = lanes(out, add(row_at, column))
-                for target, total, of in zip(targets, own, scales, strict=True):
-                    value = builder.sitofp(total, target.vector)
-                    both = builder.fmul(target.spread(scale), of)
+            for r, (row, own) in enumerate(zip(row_numbers, sums, strict=True)):
+                row_at = builder.add(at, builder.mul(width, width.type(r)))
+                scale = number(of_row, row)
+                targets = lanes(out, builder.add(row_at, column))
+                for target, total, other in zip(targets, own, scales, strict=True):
+                    value = builder.sitofp(builder.load(total), target.vector)
+                    both = builder.fmul(target.spread(scale), other)
                     target.store(builder.fmul(value, both))
             return context.get_dummy_value()
 
@@ -150,6 +130,11 @@ def _declare_dot(module):
     if _DOT in module.globals:
         return module.globals[_DOT]
     return ir.Function(module, ir.FunctionType(_SUMS, [_SUMS] * 3), _DOT)
+
+
+def _spread(builder, value):
+    first = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), value, _INTEGER(0))
+    return builder.shuffle_vector(first, first, ir.Constant(_SUMS, [0] * _LANES))
 
 
 multiply_rows = _make_multiply(HEIGHT)
