@@ -52,7 +52,7 @@ class Size:
     n_features: int  # of both layers
     n_rows: int
     n_test: int
-    n_outputs: int  # that each output alone is timed on; all take as many times that
+    n_outputs: int  # of those that go output by output; all are in proportion
     n_rounds: int
     adam_batch: int
     adam_seconds: float  # identity link

@@ -29,6 +29,7 @@ from skfeat.solvers._rectified_minibatch import ConnectorSettings
 from skfeat.solvers._statistics import GramStatistics
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._checks import check_int
 from skfeat.utils._distributed import agreed
 from skfeat.utils._sklearn import (
     Interval,
@@ -437,12 +438,7 @@ class FeatureConnector(BaseConnector):
                 f"alphas must be one or more numbers in one dimension, or None. Got "
                 f"{alphas!r} instead."
             )
-        if isinstance(n_alphas, bool | np.bool_) or (
-            not isinstance(n_alphas, Integral) or int(n_alphas) < 1
-        ):
-            raise ValueError(
-                f"n_alphas must be an int of at least 1. Got {n_alphas!r} instead."
-            )
+        n_alphas = check_int("n_alphas", n_alphas, 1)
         if not isinstance(eps, Real) or not 0 < float(eps) < 1:
             raise ValueError(f"eps must lie between 0 and 1. Got {eps!r} instead.")
         if not isinstance(sparse_output, bool | np.bool_):
@@ -456,7 +452,7 @@ class FeatureConnector(BaseConnector):
             rows,
             other._target(rows),
             alphas,
-            int(n_alphas),
+            n_alphas,
             float(eps),
             linear=self.link == "identity",
             sparse_output=bool(sparse_output),

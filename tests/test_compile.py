@@ -21,17 +21,8 @@ from skfeat.kernels._compiled_select import keep_largest
 ALLOWED = {
     *("dot", "empty", "empty_like", "full", "ones", "zeros"),
     *("float32", "float64", "int8", "int32", "int64", "uint8", "uint16", "uint32"),
-    *(
-        "uint64",
-        "bool_",
-        "ndarray",
-        "inf",
-        "nan",
-        "rint",
-        "searchsorted",
-        "sign",
-        "sqrt",
-    ),
+    *("uint64", "bool_", "ndarray", "inf", "nan"),
+    *("rint", "searchsorted", "sign", "sqrt"),
 }
 MODULES = sorted(Path(kernels.__file__).parent.glob("_compiled*.py"))
 

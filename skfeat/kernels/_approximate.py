@@ -137,7 +137,8 @@ Approximate = Callable[..., Approximation]
 def approximate_in(precision: str, n_columns: int = 1) -> Approximate | None:
     """Return how to approximate, or None where one multiplies as exactly as one adds.
 
-    Integers are None on processors without an instruction for them.
+    Integers are None on processors without an instruction for them, and of more
+    columns than sums of 32 bits hold.
     """
     if precision == "bfloat16":
         return by_bfloat16

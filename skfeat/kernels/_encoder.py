@@ -155,9 +155,11 @@ class Encoder:
         """
         encoder, bias = self._encoder, self._arrays["encoder_bias"]
         # What rounding has let in just below its bound counts as just at it.
-        floor = self._activation.bound(self._params).numpy()
-        if dead is not None:
-            encoder, bias, floor = encoder[dead], bias[dead], np.zeros_like(bias[dead])
+        if dead is None:
+            floor = self._activation.bound(self._params).numpy()
+        else:
+            encoder, bias = encoder[dead], bias[dead]
+            floor = np.zeros_like(bias)
         self._team.run(
             self._loops.multiply,
             len(centred),

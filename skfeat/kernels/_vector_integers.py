@@ -19,8 +19,7 @@ from skfeat.kernels._vectors import Values, check_flat, operation, read_item
 WIDTH, HEIGHT = 64, 6
 
 _LANES = 16
-_INTEGER = ir.IntType(32)
-_SUMS = ir.VectorType(_INTEGER, _LANES)
+_SUMS = ir.VectorType(ir.IntType(32), _LANES)
 _DOT = "llvm.x86.avx512.vpdpbusd.512"
 
 
@@ -80,7 +79,8 @@ def _make_multiply(n_rows):
             out, rows, of_row, panel, start, of_column = (
                 (signature.args[i], args[i]) for i in (0, 3, 6, 7, 8, 9)
             )
-            dot = _declare_dot(builder.module)
+            kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
+            dot = builder.module.declare_intrinsic(_DOT, (), kind)
 
             def lanes(array, index):
                 kind, values = array
@@ -103,10 +103,11 @@ def _make_multiply(n_rows):
             panel_at = builder.mul(column, depth)
             with cgutils.for_range(builder, depth) as loop:
                 step = builder.mul(loop.index, depth.type(WIDTH))
-                columns = [v.load() for v in lanes(panel, builder.add(panel_at, step))]
+                parts = list(lanes(panel, builder.add(panel_at, step)))
+                columns = [part.load() for part in parts]
                 for row, own in zip(row_numbers, sums, strict=True):
                     place = builder.add(builder.mul(row, depth), loop.index)
-                    four = _spread(builder, number(rows, place))
+                    four = parts[0].spread(number(rows, place))
                     for total, part in zip(own, columns, strict=True):
                         new = builder.call(dot, [builder.load(total), four, part])
                         builder.store(new, total)
@@ -124,17 +125,6 @@ def _make_multiply(n_rows):
         return signature, generate
 
     return function
-
-
-def _declare_dot(module):
-    if _DOT in module.globals:
-        return module.globals[_DOT]
-    return ir.Function(module, ir.FunctionType(_SUMS, [_SUMS] * 3), _DOT)
-
-
-def _spread(builder, value):
-    first = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), value, _INTEGER(0))
-    return builder.shuffle_vector(first, first, ir.Constant(_SUMS, [0] * _LANES))
 
 
 multiply_rows = _make_multiply(HEIGHT)
