@@ -39,8 +39,8 @@ clean: ## remove .venv, the figures of the demo and all caches
 
 # The constraints name torch's version; where pip also sees its CPU build (see
 # CONTRIBUTING.md) it takes that, else on Linux the one with gigabytes of CUDA. The
-# installed metadata hold the version skfeat/__init__.py states, hence that one too.
-$(STAMP): pyproject.toml constraints-dev.txt skfeat/__init__.py
+# installed metadata hold the version skfeat/_version.py states, hence that one too.
+$(STAMP): pyproject.toml constraints-dev.txt skfeat/_version.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints-dev.txt
 	@touch $@

@@ -17,7 +17,7 @@ from sklearn.datasets import fetch_openml
 from torch import nn
 
 import skfeat
-from skfeat.kernels._approximate import approximate_in
+from skfeat.kernels.sae._low_precision import approximate_in
 
 RECORDS = Path(__file__).parent / "records"
 

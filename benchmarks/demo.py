@@ -32,7 +32,7 @@ from skfeat.inspection import (
     ReconstructionDisplay,
     TopExamplesDisplay,
 )
-from skfeat.unwrap_report import Report
+from skfeat.unwrapper._report import Report
 
 FIGURES = Path("demo_figures")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

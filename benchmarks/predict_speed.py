@@ -24,12 +24,11 @@ from _common import print_table, write_record
 from scipy import sparse
 from torch import nn
 
-from skfeat import _network_run
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.adapters import read_chain
 from skfeat.chain import Chain
-from skfeat.kernels._tiles import SparseLayer, SparseStack
-from skfeat.network import SparseFeatureNetwork
+from skfeat.kernels.inference._sparse_layers import SparseLayer, SparseStack
+from skfeat.network import SparseFeatureNetwork, _predict
 
 N_INPUTS, N_OUTPUTS = 784, 10
 LEAST_ACTIVE, MOST_ACTIVE = 0.03, 0.12
@@ -200,7 +199,7 @@ def whole_rows(case, batches, n_rounds, shortest):
             {
                 "dense": dense_call(model, part),
                 "skfeat": lambda part=part: network.predict_raw(part),
-                "numpy": lambda part=part: _network_run.predict_plainly(network, part),
+                "numpy": lambda part=part: _predict.predict_plainly(network, part),
             },
             n_rounds,
             shortest,

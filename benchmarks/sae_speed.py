@@ -25,9 +25,9 @@ from _peers import PlainTorch, available_peers
 
 from skfeat import SparseAutoencoder
 from skfeat.datasets import make_sparse_features
-from skfeat.kernels._activations import make_training_activation
-from skfeat.kernels._sparse import compiled
-from skfeat.solvers._sae import SAESettings, SAETrainer, Standardizer
+from skfeat.kernels.sae._activations import make_training_activation
+from skfeat.kernels.sae._sparse import compiled
+from skfeat.solvers.autoencoder._trainer import SAESettings, SAETrainer, Standardizer
 
 # d, m, k, batch, rows of the data, epochs before the clock runs, timed epochs a round,
 # rounds.

@@ -26,8 +26,8 @@ from scipy.optimize import nnls
 
 from skfeat import FeatureConnector
 from skfeat.datasets import make_sparse_features
-from skfeat.solvers._lasso_columns import _SHARE
-from skfeat.solvers._statistics import GramStatistics
+from skfeat.solvers.connector._lasso_wide import _SHARE
+from skfeat.solvers.connector._statistics import GramStatistics
 from skfeat.utils._rows import row_blocks
 
 PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"

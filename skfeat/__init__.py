@@ -1,11 +1,14 @@
 """Turn a trained neural network into a sparse network of interpretable features."""
 
-__version__ = "0.1.0.dev0"
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from skfeat._feature_connector import FeatureConnector
-from skfeat._feature_connector_cv import FeatureConnectorCV
-from skfeat._feature_unwrapper import FeatureUnwrapper
-from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat._version import __version__
+
+if TYPE_CHECKING:
+    from skfeat.autoencoder import SparseAutoencoder
+    from skfeat.connector import FeatureConnector, FeatureConnectorCV
+    from skfeat.unwrapper import FeatureUnwrapper
 
 __all__ = [
     "FeatureConnector",
@@ -14,3 +17,22 @@ __all__ = [
     "SparseAutoencoder",
     "__version__",
 ]
+
+# Estimators train with torch. Imported on first use, they leave it out of a process
+# that only runs a saved network.
+_HOMES = {
+    "FeatureConnector": "skfeat.connector",
+    "FeatureConnectorCV": "skfeat.connector",
+    "FeatureUnwrapper": "skfeat.unwrapper",
+    "SparseAutoencoder": "skfeat.autoencoder",
+}
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 
-import skfeat
+from skfeat import _version
 from skfeat.solvers._loop import EpochHooks
 from skfeat.utils._warnings import warn
 
@@ -19,14 +19,14 @@ class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
     )
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_skfeat_version": skfeat.__version__}
+        return {**super().__getstate__(), "_skfeat_version": _version.__version__}
 
     def __setstate__(self, state):
         written_by = state.pop("_skfeat_version", "an unknown version")
-        if written_by != skfeat.__version__:
+        if written_by != _version.__version__:
             warn(
                 f"This {type(self).__name__} was pickled by skfeat {written_by} and is "
-                f"loaded by skfeat {skfeat.__version__}; its predictions may differ.",
+                f"loaded by skfeat {_version.__version__}; its predictions may differ.",
             )
         super().__setstate__(state)
 

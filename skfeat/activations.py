@@ -2,7 +2,7 @@
 
 Three maps are enough for every kind of autoencoder: what batch top-k and gated ones
 learn is a `JumpReLU` once their weights are fixed. How each kind is trained stands in
-`skfeat.kernels._activations`.
+`skfeat.kernels.sae._activations`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skfeat.solvers._sae import Standardizer
+from skfeat.solvers.autoencoder._trainer import Standardizer
 from skfeat.utils import _checkpoint
 from skfeat.utils._checkpoint import CheckpointFile
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
-from skfeat.solvers._sae import SAETrainer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 
 warnings.simplefilter("ignore")  # of dead features, and of the few epochs
 rng = np.random.RandomState(0)

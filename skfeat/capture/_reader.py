@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skfeat._torch_ops import unwrapped
+from skfeat.adapters._torch_ops import unwrapped
 from skfeat.capture._hooks import run_hooked, tensor_of
 from skfeat.capture._tokens import NOWHERE, Tokens
 from skfeat.utils._checks import check_flag, is_int

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-import skfeat
+from skfeat import _version
 from skfeat.capture._reader import Rows
 from skfeat.utils._files import NPY_HEADER_BYTES, npy_header, replacing
 
@@ -237,7 +237,7 @@ def _first_state(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "version": _VERSION,
-        "skfeat": skfeat.__version__,
+        "skfeat": _version.__version__,
         "settings": settings,
         "columns": {},
         "n_batches": 0,

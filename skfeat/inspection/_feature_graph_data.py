@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from skfeat._chain_steps import walk
-from skfeat._network_slopes import LINEAR
+from skfeat.chain._slopes import LINEAR
+from skfeat.chain._steps import walk
 from skfeat.inspection._common import check_names, param_error
 from skfeat.network import SparseFeatureNetwork
 

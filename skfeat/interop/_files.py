@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skfeat._network_file import _read_array
+from skfeat.network._file import _read_array
 from skfeat.utils._checks import check_flag, check_path
 from skfeat.utils._files import import_safetensors
 

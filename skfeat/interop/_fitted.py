@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 
 _BLOCK = 1024
 

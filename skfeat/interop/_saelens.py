@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, read_json, reading
 from skfeat.interop._fitted import Weights
 from skfeat.utils._arrays import as_numpy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, read_json, reading
 from skfeat.interop._fitted import Weights, check_unit_norms
 

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from skfeat._sparse_autoencoder import SparseAutoencoder
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, reading
 from skfeat.interop._fitted import Weights
 

@@ -9,8 +9,8 @@ from scipy import sparse
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat._connector_base import BaseConnector
-from skfeat._connector_logic import read_logic
+from skfeat.connector._base import BaseConnector
+from skfeat.connector._logic import read_logic
 from skfeat.language._checks import check_codes
 from skfeat.utils._checks import check_int
 from skfeat.utils._formula import (

@@ -11,9 +11,9 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
-from skfeat._feature_connector import FeatureConnector
-from skfeat._sparse_autoencoder import SparseAutoencoder
-from skfeat._unwrap_parts import fit_autoencoders, fit_part, one_each
+from skfeat._fitting import fit_autoencoders, fit_part, one_each
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.language._pair_parts import (
     check_rows,
     count_events,

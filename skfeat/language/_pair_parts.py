@@ -9,12 +9,12 @@ from sklearn.linear_model import LinearRegression
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat._feature_connector import FeatureConnector
-from skfeat._sparse_autoencoder import SparseAutoencoder
-from skfeat._unwrap_parts import one_each
-from skfeat.kernels._inference import encode
-from skfeat.solvers._gram import input_scale, solve_normal
-from skfeat.solvers._statistics import GramStatistics
+from skfeat._fitting import one_each
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.kernels.inference._encode import encode
+from skfeat.solvers.connector._gram import input_scale, solve_normal
+from skfeat.solvers.connector._statistics import GramStatistics
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, row_blocks
 

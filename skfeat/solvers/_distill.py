@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from skfeat.kernels._edges import product
 from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
 from skfeat.solvers._prune import Pruner, is_time, share
 from skfeat.utils import _distributed as distributed

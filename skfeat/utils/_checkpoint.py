@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-import skfeat
+from skfeat import _version
 from skfeat.utils._files import import_safetensors, replacing
 from skfeat.utils._rows import mapped_file, release
 from skfeat.utils._warnings import warn
@@ -64,7 +64,7 @@ class CheckpointFile:
         self, path: str | os.PathLike[str], kind: str, settings: dict[str, Any]
     ):
         import_safetensors()
-        settings = {"fit": kind, "skfeat": skfeat.__version__, **settings}
+        settings = {"fit": kind, "skfeat": _version.__version__, **settings}
         self.settings = json.loads(json.dumps(settings))
         given = Path(os.fsdecode(path))
         if given.is_dir() and os.fsdecode(path):

@@ -1,0 +1,328 @@
+"""Read a user's trained model as a :class:`~skfeat.chain.Chain`, and run it as it is.
+
+Other kinds of model join by a method ``__skfeat_chain__(n_features)`` that returns a
+chain (see :meth:`skfeat.chain.Chain.from_steps`); `n_features` may be None.
+"""
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skfeat.adapters._torch_modules import module_chain, read_operations
+from skfeat.adapters._torch_ops import Op, unwrapped
+from skfeat.adapters._torch_trace import kept_buffers
+from skfeat.chain import WHY_NOT_INNER, Chain, Step
+
+_EXPECTED = (
+    "model must be a torch.nn.Module instance, a skorch net or a scikit-learn "
+    "MLPClassifier or MLPRegressor, got"
+)
+
+_FORGOTTEN = (
+    "FeatureUnwrapper needs a trained model. scikit-learn's clone, which a search over "
+    "models calls, forgets the fit of an estimator; FrozenEstimator(model) of "
+    "sklearn.frozen keeps it."
+)
+
+# torch.fx patches nn.Module.__call__ for the whole process while it traces, and running
+# a model in eval mode changes flags that every user of the model sees: one at a time.
+_LOCK = threading.RLock()
+
+
+def read_chain(model: Any, n_features: int | None = None) -> Chain:
+    """Read a fitted model as a chain of steps; the model is left as it was.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+        Or any object with a method ``__skfeat_chain__(n_features)``.
+    n_features : int, default=None
+        Width of the data the model will be given, to be checked.
+
+    Returns
+    -------
+    chain : Chain
+        float64 if the model has float64 weights, else float32. Its arrays are copies.
+
+    Raises
+    ------
+    TypeError
+        If the model is not of a known kind or is not a chain of supported layers.
+    ValueError
+        If the model is not fitted, has no hidden layer, or takes another width.
+    """
+    if isinstance(model, type):
+        raise TypeError(f"{_EXPECTED} the class {model.__name__}; pass an instance.")
+    model = _thawed(model)
+    if hasattr(model, "__skfeat_chain__"):
+        chain = model.__skfeat_chain__(n_features)
+        if not isinstance(chain, Chain):
+            raise TypeError(f"__skfeat_chain__ must return a Chain, got {chain!r}.")
+    elif isinstance(model, MLPClassifier | MLPRegressor):
+        chain = Chain.from_steps(_mlp_steps(model))
+    else:
+        with frozen_model(_module_of(model)) as module, torch.no_grad():
+            chain = module_chain(module, n_features)
+    if not chain.hidden:
+        raise ValueError(
+            f"{type(model).__name__} has no hidden layer to unwrap; it needs at least "
+            "one: a Linear followed by an activation, or a residual block, before the "
+            "last Linear or block (hidden_layer_sizes=(n,) of a scikit-learn MLP)"
+            f"{f'; {WHY_NOT_INNER}' if chain.inner_names else ''}."
+        )
+    if n_features not in (None, chain.n_features_in):
+        raise ValueError(
+            f"model expects {chain.n_features_in} input features, X has {n_features}."
+        )
+    return chain
+
+
+@contextmanager
+def frozen_model(model: nn.Module) -> Iterator[nn.Module]:
+    """Hold a module in eval mode, for this thread alone, and restore every flag.
+
+    The flags are set one by one: a user's own ``train`` may do anything.
+    """
+    with _LOCK:
+        flags = [(module, module.training) for module in model.modules()]
+        try:
+            for module, _ in flags:
+                module.training = False
+            yield model
+        finally:
+            for module, training in flags:
+                module.training = training
+
+
+def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarray:
+    """Run the user's own model, in eval mode and with its hooks, on the rows of X.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+        Or any object with a method ``__skfeat_chain__(n_features)``.
+    X : ndarray of shape (n_samples, n_features)
+        Cast to the dtype and device of a torch model.
+    batch_size : int, default=4096
+        Rows a forward pass of a torch model.
+
+    Returns
+    -------
+    outputs : ndarray of shape (n_samples, n_outputs)
+        What the chain of the model computes: the tensor that a module returns, or
+        several side by side; the probabilities of a MLPClassifier (of the second class
+        alone if there are two).
+
+    Raises
+    ------
+    TypeError
+        If a module does not return tensors with a row a sample.
+    """
+    model = _thawed(model)
+    if isinstance(model, MLPClassifier | MLPRegressor):
+        return _mlp_outputs(model, X)
+    if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
+        return read_chain(model).forward(X)
+    module = _module_of(model)
+    with frozen_model(module), kept_buffers(module), torch.no_grad():
+        weights = (p for p in module.parameters() if p.is_floating_point())
+        like = next(weights, torch.empty(0))
+        outputs = []
+        for start in range(0, len(X) or 1, batch_size):
+            # A copy: torch warns about read-only arrays and a model may write on it.
+            rows = np.array(X[start : start + batch_size], order="C")
+            output = module(torch.from_numpy(rows).to(like.device, like.dtype))
+            parts = [_as_rows(part, len(rows)) for part in _parts(output)]
+            outputs.append(np.concatenate(parts, axis=1))
+    return np.concatenate(outputs)
+
+
+def _parts(output: Any) -> Iterator[Any]:
+    """Yield the tensors that a module returns, in the order of its chain's heads."""
+    if isinstance(output, dict):
+        output = list(output.values())
+    if not isinstance(output, list | tuple):
+        yield output
+        return
+    for part in output:
+        if part is not None:
+            yield from _parts(part)
+
+
+def _as_rows(output: Any, n_rows: int) -> np.ndarray:
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        raise TypeError(
+            "the model must return 2-D tensors of real numbers, it returned a "
+            f"{getattr(output, 'dtype', type(output).__name__)}."
+        )
+    if output.ndim < 2 and output.numel() == n_rows:
+        output = output.reshape(n_rows, 1)
+    if output.ndim != 2 or len(output) != n_rows:
+        raise TypeError(
+            "the model must return 2-D tensors with a row a sample, it returned "
+            f"the shape {tuple(output.shape)} for {n_rows} rows."
+        )
+    dtype = torch.float64 if output.dtype == torch.float64 else torch.float32
+    return output.detach().to("cpu", dtype).numpy()
+
+
+def _mlp_outputs(model: MLPClassifier | MLPRegressor, X: np.ndarray) -> np.ndarray:
+    check_is_fitted(model)
+    # Without its feature names the model takes an array with no warning.
+    nameless = copy.copy(model)
+    vars(nameless).pop("feature_names_in_", None)
+    if isinstance(model, MLPRegressor):
+        return nameless.predict(X).reshape(len(X), -1)
+    outputs = nameless.predict_proba(X)
+    return outputs[:, 1:] if model.n_outputs_ == 1 else outputs
+
+
+def check_chain(chain: Chain, model: Any, X: np.ndarray) -> None:
+    """Raise ValueError unless the chain computes the model's outputs on X.
+
+    Up to 256 rows are compared; what may differ is rounding, relative to the largest
+    output: 1e-6 of a float64 model, 1e-3 of a float32 and 2e-2 of a half one.
+    """
+    X = X[:256]
+    expected, found = model_outputs(model, X), chain.forward(X)
+    if not np.isfinite(found).all():
+        raise ValueError(
+            "the model's outputs on X are not finite; X may be too large for it."
+        )
+    difference = np.inf
+    if expected.shape == found.shape:
+        difference = np.abs(expected - found).max(initial=0.0)
+    scale = np.abs(expected).max(initial=np.finfo(np.float32).tiny)
+    # Not ">": a NaN must be refused too.
+    if not difference <= _tolerance(chain, model) * scale:
+        raise ValueError(
+            "the model's forward does not equal the chain of its layers (largest "
+            f"difference {difference:.3g}): a forward hook, an overridden method or an "
+            "operation in place changes it."
+        )
+
+
+def _tolerance(chain: Chain, model: Any) -> float:
+    module = getattr(model, "module_", model)
+    if isinstance(module, nn.Module):
+        dtypes = {p.dtype for p in module.parameters()}
+        if dtypes & {torch.float16, torch.bfloat16}:
+            return 2e-2
+    return 1e-6 if chain.dtype == np.float64 else 1e-3
+
+
+def infer_task(model: Any) -> str | None:
+    """Tell "classification" from "regression", or return None; never raises.
+
+    A scikit-learn or skorch model says itself. Of any other the output decides: it
+    classifies if it ends in a softmax or sigmoid, or has a single head with more than
+    one output.
+    """
+    try:
+        model = _thawed(model)
+        if hasattr(model, "__sklearn_tags__"):
+            if is_classifier(model):
+                return "classification"
+            if is_regressor(model):
+                return "regression"
+        kinds, n_outputs, n_heads = _output(model)
+    except Exception:  # whatever is wrong with the model, reading it will say
+        return None
+    probabilities = {"softmax", "log_softmax", "sigmoid"} & set(kinds)
+    classifies = probabilities or (n_outputs > 1 and n_heads < 2)
+    return "classification" if classifies else "regression"
+
+
+def _output(model: Any) -> tuple[set[str], int, int]:
+    """Kinds of step after the last weights, the number of outputs, and of heads."""
+    if hasattr(model, "__skfeat_chain__"):
+        chain = read_chain(model)
+        kinds, _ = _end(chain.steps)
+        return kinds, chain.n_outputs, len(chain.heads)
+    with frozen_model(_module_of(model)) as module, torch.no_grad():
+        ops, head_names = read_operations(module)
+        return *_end(ops), len(head_names)
+
+
+def _end(operations: Sequence[Step | Op]) -> tuple[set[str], int]:
+    """Kinds of operation after the last weights, and how many outputs these have.
+
+    A concatenation has the kinds of each of its branches.
+    """
+    last = max(i for i, op in enumerate(operations) if op.is_weighted)
+    kinds = {op.kind for op in operations[last + 1 :]}
+    end = operations[last]
+    if not end.branches:
+        arrays = end.tensors() if isinstance(end, Op) else end.arrays
+        return kinds, len(arrays["coef" if isinstance(end, Step) else "weight"])
+    ends = [
+        _end(branch) for branch in end.branches if any(o.is_weighted for o in branch)
+    ]
+    if end.kind != "concatenate":
+        return kinds, ends[0][1]
+    n_unweighted = len(end.branches) - len(ends)
+    return kinds.union(*(inner for inner, _ in ends)), n_unweighted + sum(
+        n for _, n in ends
+    )
+
+
+def model_classes(model: Any) -> np.ndarray | None:
+    """Return the ``classes_`` of a scikit-learn or skorch model, None without any."""
+    return getattr(model, "classes_", None)
+
+
+def _thawed(model: Any) -> Any:
+    return model.estimator if isinstance(model, FrozenEstimator) else model
+
+
+def _module_of(model: Any) -> nn.Module:
+    if isinstance(model, Pipeline):
+        raise TypeError(
+            "model is a Pipeline; unwrap its last step and put the unwrapper in its "
+            "place: Pipeline([..., FeatureUnwrapper(pipe[-1])])."
+        )
+    if not isinstance(model, nn.Module):
+        module = getattr(model, "module_", None)
+        if module is None and hasattr(model, "module") and hasattr(model, "initialize"):
+            raise ValueError(
+                f"this {type(model).__name__} has no module yet; fit it first. "
+                f"{_FORGOTTEN}"
+            )
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{_EXPECTED} {model!r} of type {type(model).__name__}.")
+        model = module
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "FeatureUnwrapper cannot unwrap a TorchScript module; pass the "
+            "torch.nn.Module it was made of."
+        )
+    return model
+
+
+def _mlp_steps(model: MLPClassifier | MLPRegressor) -> list[Step]:
+    check_is_fitted(model, msg=f"This %(name)s is not fitted. {_FORGOTTEN}")
+    kinds = {"logistic": "sigmoid"}
+    n_hidden = len(model.coefs_) - 1
+    steps = []
+    for i, (coef, intercept) in enumerate(
+        zip(model.coefs_, model.intercepts_, strict=True)
+    ):
+        hidden = i < n_hidden
+        arrays = {"coef": coef.T.copy(), "intercept": intercept.copy()}
+        steps.append(Step("affine", f"hidden_{i}" if hidden else "output", arrays))
+        activation = model.activation if hidden else model.out_activation_
+        if hidden or activation != "identity":
+            steps.append(Step(kinds.get(activation, activation)))
+    return steps

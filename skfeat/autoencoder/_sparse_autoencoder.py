@@ -1,0 +1,839 @@
+"""SparseAutoencoder: parameters, validation and fitted attributes."""
+
+from __future__ import annotations
+
+import os
+from inspect import signature
+from math import ceil
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skfeat._base import CallbackEpochs, SkfeatEstimator
+from skfeat.activations import JumpReLU, ReLU, TopK
+from skfeat.autoencoder._checkpoint import keep
+from skfeat.autoencoder._parts import (
+    ENCODER,
+    WEIGHTS,
+    check_l0,
+    check_weights,
+    diagnose,
+    finish,
+    prefixes_of,
+    r2,
+    refuse_what_does_not_go_together,
+    warn_of_a_long_mean,
+    warn_of_a_poor_fit,
+)
+from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.sae._activations import make_training_activation
+from skfeat.rows._store import spooled
+from skfeat.solvers._loop import Stopping, run_epochs
+from skfeat.solvers.autoencoder._trainer import SAESettings, SAETrainer, Standardizer
+from skfeat.utils._agreement import refuse_different_fits
+from skfeat.utils._arrays import ArrayHome, accept_tensor
+from skfeat.utils._distributed import agreed
+from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
+from skfeat.utils._sklearn import (
+    Interval,
+    StrOptions,
+    _align_api_if_sparse,
+    _fit_context,
+    _get_output_config,
+    check_same_namespace,
+)
+from skfeat.utils._torch import draw_seed, n_batches, resolve_device
+from skfeat.utils._warnings import warn
+
+# Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
+_AUTO_UPDATES = 2000
+# Updates without progress that end a fit at the earliest.
+_PATIENT_UPDATES = 60
+
+_ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
+
+_FITTED = (
+    *WEIGHTS,
+    *("n_iter_", "n_steps_", "n_dead_", "loss_curve_", "validation_scores_"),
+    *("feature_density_", "l0_", "explained_variance_"),
+)
+
+
+class SparseAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstimator
+):
+    """Unwrap activations into many sparse, interpretable features.
+
+    A row x of d activations is written as a sparse non-negative combination of m
+    learnt directions, the decoder rows ::
+
+        z = activation((x - intercept_) @ encoder_coef_.T + encoder_intercept_)
+        x' = z @ components_ + intercept_
+
+    The weights minimise the mean squared error between x and x', with sparsity either
+    built into the activation (top-k) or asked for by an L1 penalty (ReLU) [1]_ [2]_.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of features m. ``None`` means four for each input feature.
+
+    activation : {"topk", "batch_topk", "relu", "jumprelu", "gated"}, default="topk"
+        "topk" keeps the `k` largest positive pre-activations of a row [2]_.
+        "batch_topk" keeps `k` a row on average: in training the largest of the whole
+        batch, afterwards those above a threshold learnt on the way, so that the code
+        of a row does not depend on its batch [3]_. "relu" keeps all positive ones and
+        penalises their sum [1]_. "jumprelu" keeps those above a threshold of each
+        feature's own, and penalises their number [4]_. "gated" learns which features
+        are on apart from how strongly, and penalises the former alone [5]_.
+
+    k : int, default=32
+        Active features a row, for "topk" and, on average, for "batch_topk"; clipped
+        to `n_components`.
+
+    alpha : float, default=0.1
+        Weight of the sparsity penalty, for "relu", "jumprelu" and "gated". The
+        objective of a row is ``|x - x'|^2 / d + alpha / sqrt(d) * sum(z)`` on data
+        centred and scaled to unit mean square, so that a value means the same for
+        layers of any width. "gated" sums its gates instead; "jumprelu" adds
+        ``alpha ** 2 / 4`` for each active feature, which for orthonormal features
+        makes the same ones worth their while.
+
+    l0 : float, default=None
+        Number of active features a row that "relu", "jumprelu" and "gated" should
+        have: the weight of the penalty starts from `alpha` and follows. Training then
+        runs through all epochs of `max_iter`. ``None`` keeps `alpha`.
+
+    prefixes : array-like of int, default=None
+        Makes a Matryoshka autoencoder of "topk" or "batch_topk" [6]_: the first p
+        features must reconstruct the data too, for each p in `prefixes` (increasing;
+        `n_components` itself is always one of them). The loss is the mean over
+        prefixes. General features come first then.
+
+    dead_features : {"auxk", "resample", "ignore"}, default="auxk"
+        What happens to features that have long been silent. "auxk" has them
+        reconstruct what the others miss, for "topk" and "batch_topk" [2]_ (the others
+        then train as with "ignore"). "resample" gives them the direction of badly
+        reconstructed rows, at several times in the first half of training [1]_.
+
+    tied : bool, default=False
+        Use the decoder's rows as the encoder's; not possible with "gated".
+
+    center : bool, default=True
+        Centre the data. The mean is folded into the fitted weights.
+
+    scale : bool, default=True
+        Divide the data by one scalar, the root mean square of its deviations. The
+        scale is folded into the fitted weights.
+
+    learning_rate_init : float or "auto", default="auto"
+        Largest learning rate of Adam. In `fit` the rate warms up over the first 2 % of
+        the planned updates and then decays linearly to zero; "auto" is ``1e-2 *
+        min(1, sqrt(256 / m))`` for "topk" and "batch_topk", 0.4 of it for the others.
+        In `partial_fit` the rate is constant, and "auto" half as large.
+
+    batch_size : int, default=512
+        Rows of a minibatch; clipped to the number of rows.
+
+    max_iter : int or "auto", default="auto"
+        Number of epochs at most. "auto" plans as many epochs as make 2,000 updates,
+        and at least 5.
+
+    tol : float, default=1e-4
+        Training ends when `n_iter_no_change` epochs together lower the loss (the
+        held-out error with `early_stopping`) by less than this share.
+
+    n_iter_no_change : int, default=20
+        Number of epochs that must, together, make progress; more where they have fewer
+        than 60 updates.
+
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the rows, stop when their reconstruction (with
+        a penalty, the objective on them) stops improving, and keep the best weights.
+        Not possible with `l0`.
+
+    validation_fraction : float, default=0.1
+        Share of the rows held out when `early_stopping` is set.
+
+    warm_start : bool, default=False
+        Go on from the weights of the last `fit` instead of starting afresh.
+
+    sparse_output : bool, default=False
+        Return the codes as CSR instead of a dense array.
+
+    precision : {"float32", "float64", "bfloat16", "int8"}, default="float32"
+        Arithmetic of training, whatever the dtype of X; codes are computed in the
+        dtype of X. With "bfloat16" matrices are rounded before they are multiplied,
+        while weights, sums and all else stay float32. It pays where the processor has
+        instructions for it (most GPUs, x86 with AMX, or AVX-512 with them), for top-k
+        and ReLU on wide layers, and costs much where not. On the CPU, weights that a
+        cache holds are multiplied as float32, which is faster there.
+
+        With "int8", for top-k and batch top-k, integers of eight bits tell which codes
+        of a row are the largest, each row and each feature with a scale of its own;
+        those codes, and all else, are computed in float32. It is the fastest on wide
+        layers where the processor has AVX-512 VNNI and no AMX, and numba is
+        installed. Elsewhere, and on weights that a cache holds, it is "float32".
+
+    device : str, torch.device or None, default=None
+        Where training runs. ``None`` means the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, shuffling and the held-out rows.
+
+    distribute : {"rows", "features"}, default="rows"
+        What the processes of a process group of torch, if there is one, divide among
+        themselves; each is given the same rows and ends up with the same fitted
+        weights. "rows": the rows of every batch. "features": the features, for more of
+        them than one device has room for; not possible with
+        ``dead_features="resample"``.
+
+    checkpoint : str or path, default=None
+        A ``.safetensors`` file from which `fit` goes on where it was stopped, in
+        whatever way: the result is that of a fit that was not, on the CPU to the bit.
+        It is written about every minute, at the end and at Ctrl-C, and takes the place
+        of the one before once it is whole. The file of a finished fit gives the same
+        estimator again without training. A fit of other rows or other parameters does
+        not touch it (those that may differ are `device`, `distribute`,
+        `sparse_output` and `verbose`). In an existing folder every fit gets a file of
+        its own, as a search or `FeatureUnwrapper` needs it. Not possible with
+        `partial_fit` or in a process group. Needs the extra ``interop``.
+
+    verbose : int, default=0
+        Print a line an epoch.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (m, d)
+        Decoder rows, the directions of the features; each has norm one.
+
+    intercept_ : ndarray of shape (d,)
+        Decoder bias, subtracted before encoding and added after decoding.
+
+    encoder_coef_ : ndarray of shape (m, d)
+        Encoder rows.
+
+    encoder_intercept_ : ndarray of shape (m,)
+        Encoder bias.
+
+    n_iter_ : int
+        Number of epochs.
+
+    n_steps_ : int
+        Number of updates of the weights.
+
+    loss_curve_ : list of float
+        Mean training loss of each epoch, on centred rows of unit mean square.
+
+    validation_scores_ : list of float
+        Held-out R2 after each epoch, or one minus the held-out objective where there
+        is a penalty; only with `early_stopping`.
+
+    n_dead_ : int
+        Features that fired for no row of the last epoch.
+
+    feature_density_ : ndarray of shape (m,)
+        Share of rows on which each feature is active. This and the next two are
+        measured after training, on up to 4,096 of the rows it was given.
+
+    l0_ : float
+        Mean number of active features a row.
+
+    explained_variance_ : float
+        R2 of the reconstruction.
+
+    threshold_ : ndarray of shape (m,)
+        What pre-activations must exceed to be codes; only with "batch_topk" (where
+        all are equal), "jumprelu" and "gated".
+
+    n_features_in_ : int
+        Number of input features d.
+
+    feature_names_in_ : ndarray of shape (d,)
+        Names of the input features, when X has string column names.
+
+    See Also
+    --------
+    FeatureConnector : Sparse weights between the features of two layers.
+    FeatureUnwrapper : The whole network, layer by layer.
+
+    References
+    ----------
+    .. [1] T. Bricken et al., "Towards Monosemanticity: Decomposing Language Models
+       With Dictionary Learning", Transformer Circuits Thread, 2023.
+    .. [2] L. Gao et al., "Scaling and evaluating sparse autoencoders", 2024.
+    .. [3] B. Bussmann et al., "BatchTopK Sparse Autoencoders", 2024.
+    .. [4] S. Rajamanoharan et al., "Jumping Ahead: Improving Reconstruction Fidelity
+       with JumpReLU Sparse Autoencoders", 2024.
+    .. [5] S. Rajamanoharan et al., "Improving Dictionary Learning with Gated Sparse
+       Autoencoders", 2024.
+    .. [6] B. Bussmann et al., "Learning Multi-Level Features with Matryoshka Sparse
+       Autoencoders", 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skfeat import SparseAutoencoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> autoencoder = SparseAutoencoder(128, k=8, random_state=0).fit(X)
+    >>> codes = autoencoder.transform(X)
+    >>> codes.shape
+    (1797, 128)
+    >>> int((codes != 0).sum(axis=1).max())
+    8
+    >>> bool(autoencoder.score(X) > 0.8)
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(_ACTIVATIONS))],
+        "k": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l0": [Interval(Real, 0, None, closed="neither"), None],
+        "prefixes": ["array-like", None],
+        "dead_features": [StrOptions({"auxk", "resample", "ignore"})],
+        "tied": ["boolean"],
+        "center": ["boolean"],
+        "scale": ["boolean"],
+        "learning_rate_init": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        "sparse_output": ["boolean"],
+        "precision": [StrOptions({"float32", "float64", "bfloat16", "int8"})],
+        "device": "no_validation",  # resolve_device knows what this machine has
+        "random_state": ["random_state"],
+        "distribute": [StrOptions({"rows", "features"})],
+        "checkpoint": [str, os.PathLike, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        activation="topk",
+        k=32,
+        alpha=0.1,
+        l0=None,
+        prefixes=None,
+        dead_features="auxk",
+        tied=False,
+        center=True,
+        scale=True,
+        learning_rate_init="auto",
+        batch_size=512,
+        max_iter="auto",
+        tol=1e-4,
+        n_iter_no_change=20,
+        early_stopping=False,
+        validation_fraction=0.1,
+        warm_start=False,
+        sparse_output=False,
+        precision="float32",
+        device=None,
+        random_state=None,
+        distribute="rows",
+        checkpoint=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.activation = activation
+        self.k = k
+        self.alpha = alpha
+        self.l0 = l0
+        self.prefixes = prefixes
+        self.dead_features = dead_features
+        self.tied = tied
+        self.center = center
+        self.scale = scale
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.sparse_output = sparse_output
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.distribute = distribute
+        self.checkpoint = checkpoint
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the features of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or iterator of batches
+            Activations, one row an input. An iterator of batches of rows, such as a
+            generator, a DataLoader or a dataset of `skfeat.rows.iter_rows`, is written
+            to a temporary file first and fitted as that file, mapped; the file has no
+            name and is gone with the fit.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error, of as many rows as an iterator has.
+
+        Returns
+        -------
+        self : SparseAutoencoder
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not valid, if training diverges, or if the file
+            `checkpoint` is damaged or that of another fit; it is never overwritten.
+        OSError
+            If `checkpoint` cannot be written or is in use by another fit. What was
+            written last is kept, and `fit` goes on from there. At the end of training
+            the estimator is fitted nevertheless.
+        ImportError
+            If `checkpoint` is set and safetensors is not installed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss was still falling by more than a twentieth an epoch when the
+            epochs were used up, or if `l0` is missed by more than a fifth.
+        UserWarning
+            If more than a tenth of the features are dead at the end, if `k` is clipped,
+            or if Ctrl-C ended training: the weights reached so far are then kept.
+        """
+        warm = self.warm_start and self.__sklearn_is_fitted__()
+        if not warm:
+            self._forget()
+        X = spooled(X)
+        # Callbacks see what the caller gave: it has the column names that a callback
+        # that scores is asked for, and lives where the fitted attributes will live.
+        data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+        home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
+        self._agree(X, sample_weight, warm)
+        settings = self._settings(X.shape[1])
+        with keep(self, settings, X, sample_weight, warm=warm) as kept:
+            settings, trainer = kept.settings, kept.trainer
+            if trainer is None and warm:
+                trainer = self._resume(settings)
+            elif trainer is None:
+                trainer = self._start(settings, X, sample_weight)
+            train, held_out = self._split(sample_weight, settings.seed)
+            max_iter = self._max_iter(len(train))
+            kept.begin(trainer, len(train), max_iter)
+
+            left = max_iter - kept.history.n_epochs
+            context = self._init_callback_context(max_subtasks=left)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            validate, on_best, rows = None, None, None
+            if self.early_stopping:
+                rows = train
+
+                def validate():
+                    if settings.activation.penalised:
+                        return 1 - trainer.held_out_loss(X, sample_weight, held_out)
+                    weights = trainer.export()
+                    return r2(
+                        rows_at(X, held_out),
+                        sample_weight[held_out],
+                        weights,
+                        trainer.fitted_activation(weights),
+                    )
+
+                def on_best():
+                    kept.best.update(weights=trainer.export(), state=trainer.state())
+
+            history = run_epochs(
+                lambda: trainer.epoch(
+                    X,
+                    sample_weight,
+                    rows,
+                    number=kept.history.n_epochs,
+                    after_batch=kept.after_batch,
+                ),
+                # A penalty that still looks for its weight moves the loss both ways.
+                Stopping(
+                    max_iter,
+                    self.tol,
+                    self._patience(len(train)) if self.l0 is None else max_iter,
+                ),
+                name="SparseAutoencoder",
+                state=trainer.export,
+                validate=validate,
+                on_best=on_best,
+                hooks=CallbackEpochs(
+                    self,
+                    context,
+                    data,
+                    lambda weights: {
+                        "_code": _code_of(trainer.fitted_activation(weights)),
+                        **finish(weights, home, X.dtype),
+                    },
+                ),
+                verbose=self.verbose,
+                history=kept.history,
+            )
+            self._store(
+                trainer, history, home, X, sample_weight, len(train), **kept.best
+            )
+            # Last: where it cannot be written, the fit is not lost.
+            kept.save()
+        context.call_on_fit_task_end(estimator=self, **data)
+        warn_of_a_poor_fit(self)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train for one pass over a batch of rows, keeping what was learnt before.
+
+        The first batch sets the centring and the scale, so let it be a fair sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations, one row an input.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error.
+
+        Returns
+        -------
+        self : SparseAutoencoder
+            The fitted estimator.
+        """
+        if self.checkpoint is not None:
+            raise ValueError(
+                f"checkpoint={self.checkpoint!r} is for fit alone: partial_fit does "
+                f"not know the rows to come. Set checkpoint=None and pickle the "
+                f"estimator between batches."
+            )
+        first = not self.__sklearn_is_fitted__()
+        home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
+        self._agree(X, sample_weight, not first)
+        settings = self._settings(X.shape[1], planned=False)
+        if first:
+            trainer = self._start(settings, X, sample_weight)
+        else:
+            trainer = self._resume(settings)
+        history = run_epochs(
+            lambda: trainer.epoch(X, sample_weight),
+            # One pass tells nothing of convergence: without patience it cannot warn.
+            Stopping(max_iter=1, tol=0.0, n_iter_no_change=0),
+            name="SparseAutoencoder",
+            state=trainer.export,
+            verbose=self.verbose,
+        )
+        self._store(trainer, history, home, X, sample_weight, len(X))
+        return self
+
+    def transform(self, X):
+        """Encode rows into sparse codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations.
+
+        Returns
+        -------
+        ndarray or CSR of shape (n, m)
+            Non-negative codes in the units of X; CSR with ``sparse_output=True``.
+        """
+        check_is_fitted(self)
+        if self.sparse_output and _get_output_config("transform", self)["dense"] in (
+            "pandas",
+            "polars",
+        ):
+            raise ValueError(
+                "SparseAutoencoder cannot return CSR in a dataframe; set "
+                "sparse_output=False or set_output(transform='default')."
+            )
+        home, X = self._validate_fitted(X, "transform")
+        coef, intercept, bias = (home.to_numpy(getattr(self, name)) for name in ENCODER)
+        codes = encode(
+            X,
+            coef,
+            intercept,
+            bias,
+            self.make_activation(),
+            sparse_output=self.sparse_output,
+        )
+        return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
+
+    def inverse_transform(self, X):
+        """Decode codes into rows of activations.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, m)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            The reconstructed activations.
+
+        Raises
+        ------
+        ValueError
+            If X does not have `n_components` columns.
+        """
+        check_is_fitted(self)
+        X = accept_tensor(X)
+        check_same_namespace(
+            X, self, attribute="components_", method="inverse_transform"
+        )
+        home = ArrayHome.of(X)
+        codes = home.to_numpy(check_array(X, accept_sparse="csr", dtype=home.dtypes))
+        components = home.to_numpy(self.components_)
+        if codes.shape[1] != len(components):
+            raise ValueError(
+                f"X has {codes.shape[1]} features, but this SparseAutoencoder has "
+                f"{len(components)} components: inverse_transform takes codes of "
+                f"shape (n, {len(components)})."
+            )
+        rows = codes @ components.astype(codes.dtype, copy=False)
+        rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
+        return home.bring(rows)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the R2 of the reconstruction.
+
+        It is one minus the squared error over the squared deviation from the column
+        means, both summed over rows and features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Activations.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error and squared deviation.
+
+        Returns
+        -------
+        float
+            At most 1; 0 is what the mean alone reaches.
+        """
+        check_is_fitted(self)
+        home, X = self._validate_fitted(X, "score")
+        sample_weight = check_weights(sample_weight, X)
+        weights = {
+            name: np.asarray(home.to_numpy(getattr(self, name)))
+            for name in WEIGHTS
+            if hasattr(self, name)
+        }
+        return r2(X, sample_weight, weights, self.make_activation())
+
+    @property
+    def _n_features_out(self):
+        return self.components_.shape[0]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "components_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
+        return tags
+
+    def _validate_rows(self, X, sample_weight, *, reset):
+        X = accept_tensor(X)
+        home = ArrayHome.of(X)
+        X = self._validate(X, home, reset=reset)
+        return home, X, check_weights(sample_weight, X)
+
+    def _validate_fitted(self, X, method):
+        X = accept_tensor(X)
+        check_same_namespace(X, self, attribute="components_", method=method)
+        home = ArrayHome.of(X)
+        return home, self._validate(X, home, reset=False, keep_dtype=method == "score")
+
+    def _validate(self, X, home, *, reset, keep_dtype=True):
+        """Validate X as scikit-learn does, a mapped file without reading it whole."""
+        if not (keep_dtype and is_plain_table(X)):
+            X = validate_data(self, X, dtype=home.dtypes, reset=reset)
+            return home.to_numpy(X)
+        X = validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        assert_finite_rows(X, self)
+        return X
+
+    def _agree(self, X, sample_weight, warm):
+        data = {"X": X, "sample_weight": sample_weight}
+        refuse_different_fits(self, "components_" if warm else None, **data)
+
+    def _settings(self, n_features, *, planned=True) -> SAESettings:
+        m = int(self._width(n_features))
+        refuse_what_does_not_go_together(self)
+        rate = self.learning_rate_init
+        if rate == "auto":
+            # Penalised activations have smaller steps to take: L1 moves all weights.
+            top = 1e-2 if self.activation in ("topk", "batch_topk") else 4e-3
+            # A rate that does not decay stays at what it is on average otherwise.
+            rate = (top if planned else top / 2) * min(1.0, np.sqrt(256 / m))
+        return SAESettings(
+            n_components=m,
+            activation=make_training_activation(
+                self.activation, min(int(self.k), m), n_features
+            ),
+            alpha=float(self.alpha),
+            l0=check_l0(self, m),
+            prefixes=prefixes_of(self, m),
+            dead_features=self.dead_features,
+            tied=bool(self.tied),
+            learning_rate=float(rate),
+            batch_size=int(self.batch_size),
+            precision=self.precision,
+            device=resolve_device(self.device),
+            seed=agreed(draw_seed(self.random_state)),
+            distribute=self.distribute,
+        )
+
+    def _width(self, n_features):
+        """Return the number of features that a fit to rows of that length learns."""
+        return 4 * n_features if self.n_components is None else self.n_components
+
+    def make_activation(self):
+        """Return the activation of the fitted weights.
+
+        Returns
+        -------
+        ReLU, TopK or JumpReLU
+            Of ``skfeat.activations``.
+        """
+        check_is_fitted(self)
+        name, k = self._code
+        if name == "jumprelu":
+            home = ArrayHome.of(self.threshold_)
+            return JumpReLU(home.to_numpy(self.threshold_))
+        return TopK(k) if name == "topk" else ReLU()
+
+    def _max_iter(self, n_rows) -> int:
+        if self.max_iter == "auto":
+            return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, self.batch_size)))
+        return int(self.max_iter)
+
+    def _patience(self, n_rows) -> int:
+        # Momentum overshoots now and then: what a few updates do tells nothing.
+        n_updates = n_batches(n_rows, self.batch_size)
+        return max(int(self.n_iter_no_change), ceil(_PATIENT_UPDATES / n_updates))
+
+    def _split(self, sample_weight, seed):
+        if not self.early_stopping:
+            return np.arange(len(sample_weight)), None
+        # Rows that weigh nothing can neither teach nor validate.
+        weighty = np.flatnonzero(sample_weight)
+        try:
+            return train_test_split(
+                weighty, test_size=self.validation_fraction, random_state=seed
+            )
+        except ValueError:
+            raise ValueError(
+                f"early_stopping=True with validation_fraction="
+                f"{self.validation_fraction} leaves no row to train on or to validate "
+                f"with: X has {len(weighty)} rows that weigh something."
+            ) from None
+
+    def _start(self, settings, X, sample_weight) -> SAETrainer:
+        top_k = self.activation in ("topk", "batch_topk")
+        if top_k and self.k > settings.n_components:
+            default_k = signature(type(self)).parameters["k"].default
+            if self.k != default_k:
+                warn(
+                    f"k={self.k} is larger than n_components={settings.n_components} "
+                    f"and is clipped to it: every feature may be active at once.",
+                )
+        if not self.center:
+            warn_of_a_long_mean(X, sample_weight)
+        return SAETrainer(
+            settings,
+            Standardizer.from_rows(
+                X, sample_weight, center=self.center, rms=self.scale
+            ),
+        )
+
+    def _resume(self, settings) -> SAETrainer:
+        if settings.n_components != self._n_features_out:
+            raise ValueError(
+                f"n_components={settings.n_components} differs from the "
+                f"{self._n_features_out} components that were fitted before; training "
+                f"can go on only with the same number (set warm_start=False or use a "
+                f"fresh estimator to change it)."
+            )
+        if settings.tied != self._state["tied"]:
+            raise ValueError(
+                f"tied={settings.tied} differs from tied={self._state['tied']} of the "
+                f"fit before; training can go on only with the same value."
+            )
+        if self.activation != self._state["activation"]:
+            raise ValueError(
+                f"activation={self.activation!r} differs from "
+                f"{self._state['activation']!r} of the fit before; training can go on "
+                f"only with the same activation."
+            )
+        return SAETrainer.from_state(settings, self._state)
+
+    def _forget(self):
+        """Drop the last fit, so that a fit that fails leaves nothing half true."""
+        for name in [*_FITTED, "_state"]:
+            self.__dict__.pop(name, None)
+
+    def _store(
+        self,
+        trainer,
+        history,
+        home,
+        X,
+        sample_weight,
+        n_rows,
+        weights=None,
+        state=None,
+    ):
+        """Write every fitted attribute, the one that means "fitted" last.
+
+        `weights` and `state` are those of the best epoch, where one was looked for.
+        """
+        weights = weights or trainer.export()
+        self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
+        self._interrupted = history.interrupted
+        activation = trainer.fitted_activation(weights)
+        self._code = _code_of(activation)
+        self.n_steps_ = getattr(self, "n_steps_", 0) + trainer.n_steps
+        self.loss_curve_ = [*getattr(self, "loss_curve_", []), *history.losses]
+        if history.validation_scores:
+            self.validation_scores_ = history.validation_scores
+        self.n_dead_ = trainer.n_dead(n_rows)
+        found = diagnose(X, sample_weight, weights, activation)
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        self.feature_density_ = home.bring(found["feature_density_"].astype(dtype))
+        self.l0_ = found["l0_"]
+        self.explained_variance_ = found["explained_variance_"]
+        self._state = state or trainer.state()
+        for name, value in finish(weights, home, X.dtype).items():
+            setattr(self, name, value)
+
+
+def _code_of(activation) -> tuple[str, int]:
+    """Name what transform computes: a parameter set after fit waits for the next."""
+    return activation.name, getattr(activation, "k", 0)

@@ -1,0 +1,226 @@
+"""What fitted connectors share: predicting with sparse weights, and reading them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skfeat._base import SkfeatEstimator
+from skfeat.connector._graph import connector_graph
+from skfeat.connector._logic import connector_logic
+from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._formula import write_formula
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
+    """A regressor with sparse weights ``coef_``, an ``intercept_`` and a ``link``."""
+
+    def predict(self, X):
+        """Compute the features of the second layer from those of the first.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs)
+            Dense predictions, in the shape of the y that was fitted.
+        """
+        check_is_fitted(self)
+        X = validate_data(
+            self,
+            accept_tensor(X),
+            accept_sparse=("csr", "csc"),
+            dtype=[np.float64, np.float32],
+            reset=False,
+        )
+        # The sparse weights stand on the left, where scipy multiplies them into dense
+        # rows without ever making them dense.
+        predicted = self.coef_.astype(X.dtype, copy=False) @ X.T
+        if sparse.issparse(predicted):
+            predicted = predicted.toarray()
+        predicted = predicted.T + self.intercept_.astype(X.dtype)
+        if self.link == "relu":
+            np.maximum(predicted, 0, out=predicted)
+        return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)
+
+    def score(self, X, y, sample_weight=None):
+        """Return the R2 of the predictions, averaged over the outputs.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
+            Features of the second layer.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        float
+        """
+        y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
+        return super().score(X, y, sample_weight)
+
+    def formula(self, output, *, max_terms=None, feature_names=None):
+        """Write one output as a weighted sum of its inputs, strongest first.
+
+        The intercept and the link are left out.
+
+        Parameters
+        ----------
+        output : int
+            Index of the output.
+        max_terms : int, default=None
+            Number of inputs written; ``None`` means all with a nonzero weight.
+        feature_names : sequence of str, default=None
+            Names of the inputs; ``None`` means the column names it was fitted with, or
+            "F1_0", "F1_1" and so on.
+
+        Returns
+        -------
+        str
+            For example ``"F2_30 = 0.26*F1_2797 + 0.23*F1_259 + 0.10*F1_946"``.
+
+        Raises
+        ------
+        ValueError
+            If `output` is not the index of an output, or the names are too few.
+        """
+        check_is_fitted(self)
+        names = self._names(feature_names)
+        return write_formula(self.coef_, output, max_terms, names)
+
+    def logic(
+        self,
+        output,
+        X,
+        y=None,
+        *,
+        max_inputs=8,
+        threshold=0.0,
+        feature_names=None,
+    ):
+        """Read how the strongest inputs of one output combine on data.
+
+        Weights alone do not tell an OR from an AND: what counts is which inputs fire
+        together, and whether one of them is enough.
+
+        Parameters
+        ----------
+        output : int
+            Index of the output.
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs), default=None
+            Measured features of the second layer; one column is that of `output`.
+            ``None`` means the connector's own prediction, which may fire everywhere
+            by a small intercept: give y, or a threshold above zero.
+        max_inputs : int or None, default=8
+            How many inputs are looked at, strongest first by the size of their weight
+            times their root mean square.
+        threshold : float, default=0.0
+            A feature fires where it is larger than this.
+        feature_names : sequence of str, default=None
+            Names of the inputs; ``None`` means the column names it was fitted with, or
+            "F1_0", "F1_1" and so on.
+
+        Returns
+        -------
+        logic : Bunch
+            ``kind``: "or" (several inputs are each enough), "and-not" (enough unless
+            another one fires), "and" (only together), "single", "mixed" or "none".
+            ``formula``: the reading with its weights. ``inputs``: a list of dicts
+            with the evidence for each input, its firing rate, mean contribution and
+            the output's firing rate given that it fires, that it fires alone, and
+            with and without it. ``coverage``: the share of the output's firings that
+            the reading explains. ``text``: all of it as a table.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not valid.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skfeat import FeatureConnector
+        >>> X = np.random.RandomState(0).binomial(1, 0.2, (1000, 4)) * 1.0
+        >>> y = np.maximum(X[:, 0] + X[:, 1] - 2 * X[:, 3], 0)
+        >>> connector = FeatureConnector(n_nonzero_coefs=3).fit(X, y)
+        >>> connector.logic(0, X, y).kind
+        'and-not'
+        """
+        check_is_fitted(self)
+        X = validate_data(
+            self,
+            accept_tensor(X),
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            reset=False,
+        )
+        return connector_logic(
+            *(self.coef_, self.intercept_, self.link, output, X, y),
+            max_inputs=max_inputs,
+            threshold=threshold,
+            feature_names=self._names(feature_names),
+        )
+
+    def to_networkx(
+        self, *, feature_names=None, output_names=None, all_features=False
+    ) -> nx.DiGraph:
+        """Return the weights as a graph from the inputs to the outputs.
+
+        Parameters
+        ----------
+        feature_names : sequence of str, default=None
+            Names of the inputs; ``None`` means the column names it was fitted with, or
+            "F1_0", "F1_1" and so on.
+        output_names : sequence of str, default=None
+            Names of the outputs; ``None`` means "F2_0", "F2_1" and so on.
+        all_features : bool, default=False
+            Keep features without an edge.
+
+        Returns
+        -------
+        networkx.DiGraph
+            Nodes have ``layer`` and ``index``, outputs ``bias``, edges ``weight``.
+
+        Raises
+        ------
+        ImportError
+            If networkx is not installed.
+        ValueError
+            If names are too few or not unique.
+        """
+        check_is_fitted(self)
+        return connector_graph(
+            *(self.coef_, self.intercept_),
+            *(self._names(feature_names), output_names),
+            all_features=all_features,
+        )
+
+    def _names(self, feature_names):
+        """Return names that were given, or else those of the columns, if any."""
+        own = getattr(self, "feature_names_in_", None)
+        return own if feature_names is None else feature_names
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "intercept_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        # What is rectified cannot follow targets below zero.
+        tags.regressor_tags.poor_score = self.link == "relu"
+        return tags

@@ -1,0 +1,272 @@
+"""FeatureConnectorCV: the penalty or the budget of a connector by cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.model_selection import check_cv
+from sklearn.utils.parallel import Parallel, delayed
+
+from skfeat.connector._base import BaseConnector
+from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.solvers.connector._fit import Rows, fit_candidates, largest_alpha
+from skfeat.solvers.connector._path import geometric_alphas
+from skfeat.utils._distributed import n_workers
+from skfeat.utils._sklearn import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    _fit_context,
+)
+from skfeat.utils._workers import N_JOBS
+
+
+class FeatureConnectorCV(BaseConnector):
+    """A `FeatureConnector` whose penalty or budget is chosen by cross-validation.
+
+    The candidates of a fold share its second moments and start one another. The one
+    with the smallest mean squared error on held-out rows, averaged over folds, is
+    fitted to all rows.
+
+    Parameters
+    ----------
+    alphas : int or array-like, default=30
+        Penalties to choose from, or how many of them between the smallest at which
+        all weights are zero and `eps` times that, evenly spaced in their logarithm.
+
+    eps : float, default=1e-3
+        Ratio of the smallest penalty to the largest.
+
+    n_nonzero_coefs : array-like of int, default=None
+        Budgets of nonzero weights in the whole matrix to choose from, in place of
+        `alphas`.
+
+    link : {"relu", "identity"}, default="relu"
+        What is applied to ``W x + b``.
+
+    refit : bool, default=True
+        Refit the surviving weights without the penalty, of every candidate too.
+
+    fit_intercept : bool, default=True
+        Fit b; otherwise it is zero.
+
+    cv : int, cross-validation generator or iterable, default=None
+        Folds; ``None`` means 5 of them, in the order of the rows.
+
+    max_iter : int, default=None
+        See :class:`FeatureConnector`.
+
+    tol : float, default=1e-8
+        See :class:`FeatureConnector`.
+
+    n_jobs : int, default=None
+        Folds at a time; ``None`` means one, unless a joblib context says otherwise.
+
+    Attributes
+    ----------
+    alpha_ : float
+        Penalty of the weights; see :class:`FeatureConnector`.
+
+    n_nonzero_coefs_ : int
+        Budget that was chosen; only where `n_nonzero_coefs` was given.
+
+    alphas_ : ndarray of shape (n_alphas,)
+        Penalties tried, decreasing; only where `n_nonzero_coefs` was not given.
+
+    mse_path_ : ndarray of shape (n_candidates, n_folds)
+        Mean squared error on held-out rows, averaged over the outputs, in the order of
+        `alphas_` or of `n_nonzero_coefs`.
+
+    coef_ : CSR matrix of shape (n_outputs, n_inputs)
+        The weights W, in the dtype of X.
+
+    intercept_ : ndarray of shape (n_outputs,)
+        The intercepts b.
+
+    dual_gap_ : float
+        See :class:`FeatureConnector`.
+
+    n_iter_ : int
+        Sweeps or iterations of the last fit.
+
+    n_features_in_ : int
+        Number of inputs.
+
+    feature_names_in_ : ndarray of shape (n_inputs,)
+        Names of the inputs, when X has string column names.
+
+    See Also
+    --------
+    FeatureConnector : The connector at one penalty or budget.
+    sklearn.linear_model.MultiTaskLassoCV : Shares one support among all outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat import FeatureConnectorCV
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.maximum(rng.randn(300, 8) - 1, 0)
+    >>> Y = np.maximum(X[:, [3]] - 0.5 * X[:, [7]] + 0.05 * rng.randn(300, 1), 0)
+    >>> FeatureConnectorCV(n_nonzero_coefs=[1, 2]).fit(X, Y).n_nonzero_coefs_
+    2
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "eps": [Interval(Real, 0, 1, closed="neither")],
+        "n_nonzero_coefs": ["array-like", None],
+        "link": [StrOptions({"relu", "identity"})],
+        "refit": ["boolean"],
+        "fit_intercept": ["boolean"],
+        "cv": ["cv_object"],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_jobs": N_JOBS,
+    }
+
+    def __init__(
+        self,
+        *,
+        alphas=30,
+        eps=1e-3,
+        n_nonzero_coefs=None,
+        link="relu",
+        refit=True,
+        fit_intercept=True,
+        cv=None,
+        max_iter=None,
+        tol=1e-8,
+        n_jobs=None,
+    ):
+        self.alphas = alphas
+        self.eps = eps
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.link = link
+        self.refit = refit
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_jobs = n_jobs
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Choose a candidate and fit it to all rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, n_inputs)
+            Features of the first layer.
+        y : array-like or sparse matrix of shape (n,) or (n, n_outputs)
+            Features of the second layer.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row's squared error, held-out rows' too.
+
+        Returns
+        -------
+        self : FeatureConnectorCV
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not valid.
+        """
+        self.__dict__.pop("intercept_", None)
+        shared = {
+            name: getattr(self, name)
+            for name in ("link", "refit", "fit_intercept", "max_iter", "tol")
+        }
+        final = FeatureConnector(
+            solver="gram" if self.link == "identity" else "full_batch", **shared
+        )
+        rows = final._validate(X, y, sample_weight, reset=True)
+        name, candidates = self._candidates(final, rows)
+        folds = list(check_cv(self.cv).split(rows.X, rows.Y))
+        errors = Parallel(n_jobs=n_workers(self.n_jobs))(
+            delayed(_errors_of_fold)(final, rows, name, candidates, *fold)
+            for fold in folds
+        )
+        self.mse_path_ = np.array(errors).T
+        best = candidates[int(self.mse_path_.mean(axis=1).argmin())]
+        final.set_params(**{name: best}).fit(X, y, sample_weight)
+        if name == "alpha":
+            self.__dict__.pop("n_nonzero_coefs_", None)
+            self.alphas_ = np.array(candidates)
+        else:
+            self.__dict__.pop("alphas_", None)
+            self.n_nonzero_coefs_ = best
+        self.__dict__.pop("feature_names_in_", None)
+        for key, value in vars(final).items():
+            if key in _TAKEN:
+                setattr(self, key, value)
+        return self
+
+    def _candidates(self, final, rows) -> tuple[str, list]:
+        if self.n_nonzero_coefs is not None:
+            budgets = np.asarray(self.n_nonzero_coefs)
+            whole = budgets.ndim == 1 and budgets.size and budgets.dtype.kind in "iu"
+            if not whole or (budgets < 0).any():
+                raise InvalidParameterError(
+                    f"The 'n_nonzero_coefs' parameter of FeatureConnectorCV must be "
+                    f"one or more ints of at least 0. Got {self.n_nonzero_coefs!r} "
+                    f"instead."
+                )
+            return "n_nonzero_coefs", [int(budget) for budget in budgets]
+        if isinstance(self.alphas, Integral):
+            linear = self.link == "identity"
+            largest = largest_alpha(rows, final._target(rows), linear=linear)
+            alphas = geometric_alphas(largest, int(self.alphas), float(self.eps))
+        else:
+            try:
+                alphas = np.asarray(self.alphas, dtype=np.float64)
+            except (TypeError, ValueError):
+                alphas = np.empty(0)
+            if alphas.ndim != 1 or not alphas.size or not (alphas >= 0).all():
+                raise InvalidParameterError(
+                    f"The 'alphas' parameter of FeatureConnectorCV must be an int of "
+                    f"at least 1 or one or more numbers of at least 0. Got "
+                    f"{self.alphas!r} instead."
+                )
+        return "alpha", np.sort(alphas)[::-1].tolist()
+
+
+# What a fitted connector hands over.
+_TAKEN = {
+    *("coef_", "intercept_", "alpha_", "n_iter_", "dual_gap_", "_y_is_1d"),
+    *("n_features_in_", "feature_names_in_"),
+}
+
+
+def _errors_of_fold(connector, rows, name, candidates, train, test) -> list[float]:
+    """Fit every candidate to the rows of a fold; return the errors on the others."""
+    fitted, held_out = (
+        Rows(rows.X[part], rows.Y[part], rows.sample_weight[part])
+        for part in (train, test)
+    )
+    target = connector._target(fitted)
+    key = "budget" if name == "n_nonzero_coefs" else "alpha"
+    most = rows.X.shape[1] * rows.Y.shape[1]
+    targets = [
+        replace(target, **{key: min(value, most) if key == "budget" else value})
+        for value in candidates
+    ]
+    linear = connector.link == "identity"
+    weights = held_out.sample_weight / held_out.sample_weight.sum()
+    measured = _dense(held_out.Y)
+    errors = []
+    for fit in fit_candidates(fitted, target, targets, linear=linear):
+        predicted = held_out.X @ sparse.csr_array(fit.coef).T
+        predicted = _dense(predicted) + fit.intercept
+        if not linear:
+            np.maximum(predicted, 0, out=predicted)
+        squares = np.square(predicted - measured).mean(axis=1)
+        errors.append(float(weights @ squares))
+    return errors
+
+
+def _dense(array):
+    return array.toarray() if sparse.issparse(array) else array

@@ -1,0 +1,1 @@
+"""Second moments, coordinate descent and products at given positions."""

@@ -1,0 +1,1 @@
+"""Encoding rows and running sparse layers, without torch."""

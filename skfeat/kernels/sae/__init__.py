@@ -1,0 +1,1 @@
+"""Gradients of sparse autoencoders, on dense matrices and over active codes."""

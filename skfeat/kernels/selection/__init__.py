@@ -1,0 +1,1 @@
+"""The k largest of one row, and of many rows side by side."""

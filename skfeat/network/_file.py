@@ -1,0 +1,185 @@
+"""The file of a SparseFeatureNetwork: one ``.npz`` of plain arrays.
+
+A file may come from anyone. Its arrays are stored uncompressed and no header is
+believed before its size is known to be there, so that reading a file never takes more
+memory than a small multiple of its length; no object array is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import uuid4
+
+import numpy as np
+from scipy import sparse
+
+from skfeat import _version
+from skfeat.activations import Activation, JumpReLU, ReLU, TopK
+from skfeat.chain import Chain
+from skfeat.utils._files import replacing
+
+if TYPE_CHECKING:
+    from skfeat.network._network import SparseFeatureNetwork
+
+_FORMAT = "skfeat.SparseFeatureNetwork"
+_VERSION = 1
+
+_FIELDS = {"links", "layer_names", "feature_names", "activation", "k", "front", "back"}
+_ENDS = ("encoder_coef", "decoder_coef")  # dense, or sparse as the connectors are
+_DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
+_CSR = ("data", "indices", "indptr")
+_DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<i4", "<i8", "u1")))
+
+
+def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
+    """Write a network; the file appears under its name only once it is whole."""
+    header: dict[str, Any] = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "skfeat": _version.__version__,
+        "activation": network.activation.name,
+        "k": int(network.activation.k)
+        if isinstance(network.activation, TopK)
+        else None,
+        "links": network.links,
+        "layer_names": network.layer_names_,
+        "feature_names": network.feature_names_,
+    }
+    arrays = {name: getattr(network, f"{name}_") for name in _DENSE}
+    if isinstance(network.activation, JumpReLU):
+        arrays["threshold"] = network.activation.threshold
+    matrices = {name: getattr(network, f"{name}_") for name in _ENDS}
+    for i, coef in enumerate(network.coefs_):
+        arrays[f"intercepts.{i}"] = network.intercepts_[i]
+        matrices[f"coefs.{i}"] = coef
+    for name, matrix in matrices.items():
+        if sparse.issparse(matrix):
+            arrays |= {f"{name}.{part}": getattr(matrix, part) for part in _CSR}
+        else:
+            arrays[name] = matrix
+    for name, chain in {"front": network.front, "back": network.back}.items():
+        chain_arrays, header[name] = chain.to_arrays()
+        arrays |= {f"{name}.{key}": array for key, array in chain_arrays.items()}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+
+    path = Path(os.fsdecode(path))
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"path must name a file to write. Got the folder {os.fspath(path)!r} "
+            f"instead."
+        )
+    with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
+        np.savez(file, **arrays)
+
+
+def read(file: BinaryIO) -> dict[str, Any]:
+    """Read the constructor's parameters; a broken file may raise any exception."""
+    arrays = _read_arrays(file)
+    if "header" not in arrays:
+        raise ValueError("it has no header.")
+    header = json.loads(arrays.pop("header").tobytes())
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"its header does not name the format {_FORMAT}.")
+    version = header.get("version")
+    if version != _VERSION:
+        raise ValueError(
+            f"it has the format version {version!r} and was written by skfeat "
+            f"{header.get('skfeat')}; this skfeat {_version.__version__} reads the "
+            f"format version {_VERSION}."
+        )
+    if missing := _FIELDS - header.keys():
+        raise ValueError(f"its header has no {min(missing)!r}.")
+    activation = _activation(arrays, header)
+    chains = {}
+    for name in ("front", "back"):
+        own = [key for key in arrays if key.startswith(f"{name}.")]
+        parts = {key.removeprefix(f"{name}."): arrays.pop(key) for key in own}
+        chains[name] = Chain.from_arrays(parts, header[name])
+    n_connectors = len(header["links"])
+    sparse_ends = [name for name in _ENDS if f"{name}.data" in arrays]
+    in_parts = [*sparse_ends, *(f"coefs.{i}" for i in range(n_connectors))]
+    expected = {*_DENSE, *(f"intercepts.{i}" for i in range(n_connectors))}
+    expected |= set(_ENDS) - set(sparse_ends)
+    expected |= {f"{name}.{part}" for name in in_parts for part in _CSR}
+    if differ := expected ^ arrays.keys():
+        trouble = "no" if min(differ) in expected else "an unknown"
+        raise ValueError(f"it has {trouble} array {min(differ)!r}.")
+
+    intercepts = [arrays[f"intercepts.{i}"] for i in range(n_connectors)]
+    widths = [arrays["encoder_intercept"].size, *map(np.size, intercepts)]
+    shapes = {
+        "encoder_coef": (widths[0], arrays["encoder_bias"].size),
+        "decoder_coef": (widths[-1], arrays["decoder_intercept"].size),
+    }
+    ends = {
+        name: _csr(arrays, name, shapes[name]) if name in sparse_ends else arrays[name]
+        for name in _ENDS
+    }
+    return {
+        **chains,
+        **ends,
+        **{name: arrays[name] for name in _DENSE},
+        "activation": activation,
+        "coefs": [
+            _csr(arrays, f"coefs.{i}", (widths[i + 1], widths[i]))
+            for i in range(n_connectors)
+        ],
+        "intercepts": intercepts,
+        **{key: header[key] for key in ("links", "layer_names", "feature_names")},
+    }
+
+
+def _activation(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Activation:
+    name = header["activation"]
+    if name == "jumprelu":
+        if "threshold" not in arrays:
+            raise ValueError("it has no array 'threshold'.")
+        return JumpReLU(arrays.pop("threshold"))
+    others: dict[str, Activation] = {"relu": ReLU(), "topk": TopK(header["k"])}
+    if name not in list(others):
+        raise ValueError(f"its activation {name!r} is unknown.")
+    return others[name]
+
+
+def _read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        # Entries of a hostile archive may overlap.
+        if not stored or sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its arrays are compressed, or larger than the file.")
+        return {
+            entry.filename.removesuffix(".npy"): _read_array(archive, entry)
+            for entry in entries
+        }
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(entry) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(f"{entry.filename} is of an unknown .npy version.")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        if dtype not in _DTYPES:
+            raise ValueError(f"{entry.filename} holds {dtype}, not plain numbers.")
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or n_bytes != entry.file_size - stream.tell():
+            raise ValueError(f"{entry.filename} is not as long as its shape {shape}.")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _csr(
+    arrays: dict[str, np.ndarray], name: str, shape: tuple[int, int]
+) -> sparse.csr_array:
+    data, indices, indptr = (arrays[f"{name}.{part}"] for part in _CSR)
+    if indices.dtype.kind != "i" or indptr.dtype.kind != "i":
+        raise ValueError(f"the indices of {name} are not integers.")
+    coef = sparse.csr_array((data, indices, indptr), shape=shape)
+    coef.check_format(full_check=True)
+    return coef

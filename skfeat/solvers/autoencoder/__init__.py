@@ -1,0 +1,1 @@
+"""Minibatch training of a sparse autoencoder."""

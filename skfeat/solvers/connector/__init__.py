@@ -1,0 +1,1 @@
+"""Solvers of a sparse connector: linear, rectified, over a path of penalties."""

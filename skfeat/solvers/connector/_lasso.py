@@ -1,0 +1,193 @@
+"""The compiled solver of the linear connector, on the active inputs of each output.
+
+An output's Gram rows are taken from a stored Gram matrix, or made from the sparse rows
+when an input becomes active: then nothing of size inputs times inputs is ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+
+from skfeat.kernels._optional import load
+from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._second_moments import compress_to_float64
+from skfeat.solvers._loop import EpochHooks
+from skfeat.utils._warnings import warn
+
+# Outputs are solved in so many shares at least, and callbacks called after each.
+_N_SHARES = 8
+
+# Weights of a share of outputs along a path: so many stay in a cache until they are
+# compressed.
+_PATH_SHARE = 2**22
+
+_NO_NUMBERS = np.empty(0)
+_NO_COLUMNS = (np.empty(0, np.int64), np.empty(0, np.int32), _NO_NUMBERS, _NO_NUMBERS)
+_NO_ROWS = (np.empty(0, np.int64), np.empty(0, np.int32), _NO_NUMBERS)
+
+
+def _loops() -> Any:
+    return load("connector._loops_lasso")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments as the compiled solver reads them.
+
+    Parameters
+    ----------
+    yx : callable
+        Maps first and last output to their products with the inputs, (last - first, p).
+    yy : ndarray of shape (q,)
+    xx : ndarray of shape (p, p)
+        Empty where Gram rows are made from `columns` and `rows`.
+    columns, rows : tuples of ndarrays
+        See `skfeat.kernels.connector._loops_lasso.fill_gram_row`.
+    """
+
+    yx: Callable[[int, int], np.ndarray]
+    yy: np.ndarray
+    xx: np.ndarray
+    columns: tuple = _NO_COLUMNS
+    rows: tuple = _NO_ROWS
+
+    @classmethod
+    def stored(cls, xx: np.ndarray, yx: np.ndarray, yy: np.ndarray) -> Moments:
+        """Moments that are held as matrices."""
+        yx = np.ascontiguousarray(yx)
+        return cls(lambda first, last: yx[first:last], yy, xx)
+
+
+def solve_outputs(
+    moments: Moments,
+    alpha: float,
+    coef: np.ndarray,
+    tol: float,
+    max_iter: int,
+    hooks: EpochHooks,
+    state: Callable[[np.ndarray], tuple],
+) -> tuple[np.ndarray, int, float]:
+    """Minimise from a start, which is written over; see `GramProblem.solve`.
+
+    Parameters
+    ----------
+    state : callable
+        Maps weights to what the hooks are shown.
+    """
+    q = len(moments.yy)
+    gap, n_iter = np.zeros(q), np.zeros(q, dtype=np.int64)
+    allowed = allowed_gaps(tol, moments.yy)
+    size = max(1, -(-q // _N_SHARES))
+    with Team() as team:
+        for start in range(0, q, size):
+            part = slice(start, min(q, start + size))
+            hooks.begin()
+            found = coef[None, part], gap[None, part], n_iter[None, part]
+            solve_share(team, moments, part, [alpha], allowed[part], max_iter, found)
+            if hooks.end(partial(state, coef)):
+                break
+    if (gap > allowed).any():
+        warn_of_gap(gap, tol, max_iter)
+    return coef, int(n_iter.max(initial=1)), float(gap.max(initial=0.0))
+
+
+def solve_path(
+    moments: Moments, alphas, tol: float, max_iter: int, *, sparse_output: bool
+) -> tuple[list, np.ndarray, np.ndarray]:
+    """Minimise for decreasing alphas, each output for all of them in turn.
+
+    Returns
+    -------
+    coefs : list of ndarray or csr_array of shape (q, p)
+    n_iter : ndarray of shape (n_alphas,)
+    dual_gap : ndarray of shape (n_alphas,)
+        Largest gap of an output.
+    """
+    n_alphas, q, p = len(alphas), len(moments.yy), len(moments.xx)
+    allowed = allowed_gaps(tol, moments.yy)
+    n_iter, gap = np.zeros((n_alphas, q), np.int64), np.zeros((n_alphas, q))
+    # Ctrl-C is heard between two shares.
+    size = max(1, min(-(-q // _N_SHARES), _PATH_SHARE // (n_alphas * p)))
+    room = np.empty(n_alphas * size * p)
+    kept: Any = _SparsePath() if sparse_output else _DensePath(n_alphas, q, p)
+    with Team() as team:
+        for start in range(0, q, size):
+            part = slice(start, min(q, start + size))
+            shape = n_alphas, part.stop - start
+            weights = room[: shape[0] * shape[1] * p].reshape(*shape, p)
+            weights[0] = 0.0
+            found = weights, np.empty(shape), np.empty(shape, np.int64)
+            solve_share(team, moments, part, alphas, allowed[part], max_iter, found)
+            _, gap[:, part], n_iter[:, part] = found
+            kept.add(part, weights, team)
+    if (gap > allowed).any():
+        warn_of_gap(gap, tol, max_iter)
+    return kept.matrices(), n_iter.max(axis=1, initial=1), gap.max(axis=1, initial=0.0)
+
+
+class _DensePath:
+    def __init__(self, n_alphas, q, p):
+        self._weights = np.empty((n_alphas, q, p))
+
+    def add(self, part, weights, team):
+        self._weights[:, part] = weights
+
+    def matrices(self):
+        return list(self._weights)
+
+
+class _SparsePath:
+    """Weights (n_alphas, n, p) of shares of outputs, compressed one after the other."""
+
+    def __init__(self):
+        self._shares, self._rows, self._n_rows = [], [], 0
+
+    def add(self, part, weights, team):
+        n_alphas, n, p = weights.shape
+        rows = np.arange(self._n_rows, self._n_rows + n_alphas * n)
+        self._rows.append(rows.reshape(n_alphas, n))
+        self._n_rows += len(rows)
+        self._shares.append(compress_to_float64(weights.reshape(-1, p), team))
+
+    def matrices(self):
+        weights = sparse.vstack(self._shares, format="csr")
+        return [weights[rows] for rows in np.hstack(self._rows)]
+
+
+def allowed_gaps(tol: float, yy: np.ndarray) -> np.ndarray:
+    """Return the duality gap at which each output is solved."""
+    # Rounding leaves no gap smaller than this.
+    return max(tol, 1e-14) * np.where(yy > 0, yy, 1.0)
+
+
+def solve_share(team, moments, part, alphas, allowed, max_iter, found) -> None:
+    """Solve the outputs of a slice for each alpha in turn.
+
+    `found` has their weights (n_alphas, n, p), the gaps and the numbers of rounds
+    (n_alphas, n), all to be written; the first weights are the start.
+    """
+    yx = moments.yx(part.start, part.stop)
+    team.run(
+        _loops().solve_lasso,
+        len(yx),
+        *(yx, moments.yy[part], moments.xx, moments.columns, moments.rows),
+        *(np.array(alphas, dtype=np.float64), allowed, max_iter, *found),
+        # Each output looks at all inputs several times.
+        n_elements=100 * yx.size * len(alphas),
+    )
+
+
+def warn_of_gap(gap: np.ndarray, tol: float, max_iter: int) -> None:
+    """Warn that `max_iter` ended a solution."""
+    warn(
+        f"FeatureConnector stopped at max_iter={max_iter} sweeps with a duality gap of "
+        f"{gap.max():.3g}, above tol={tol:g} relative to y'y / n.",
+        ConvergenceWarning,
+    )

@@ -1,0 +1,565 @@
+"""FeatureUnwrapper: read the model, fit each layer, connect, distil, make a network."""
+
+from __future__ import annotations
+
+from copy import copy, deepcopy
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skfeat._base import SkfeatEstimator
+from skfeat.adapters import (
+    check_chain,
+    infer_task,
+    model_classes,
+    model_outputs,
+    read_chain,
+)
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.unwrapper._feature_names import LayerFeatures
+from skfeat.unwrapper._fit import Unwrapping
+from skfeat.unwrapper._parts import (
+    as_numpy,
+    check_values,
+    class_labels,
+    hard_predictions,
+    probabilities,
+    to_logits,
+)
+from skfeat.unwrapper._report import make_report
+from skfeat.utils._sklearn import (
+    Interval,
+    StrOptions,
+    _clone_parametrized,
+    _fit_context,
+    _VisualBlock,
+)
+from skfeat.utils._workers import N_JOBS
+
+# All that a fit sets; not every one sets all.
+_FITTED = (
+    "autoencoders_",
+    "connectors_",
+    "input_connector_",
+    "output_connector_",
+    "layer_names_",
+    "classes_",
+    "heads_",
+    "n_iter_",
+    "loss_curve_",
+    "n_features_in_",
+    "feature_names_in_",
+    "_chain",
+    "_means",
+    "_undistilled",
+    "_network",
+)
+
+
+class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
+    """Turn a fitted network into a sparse network of interpretable features.
+
+    The activations of each hidden layer are unwrapped into sparse features by a
+    :class:`SparseAutoencoder`; a :class:`FeatureConnector` then computes each layer's
+    features from those of the layer before, by few weights. The first features are
+    encoded from the model's own first layer, the last are decoded into its output
+    layer; everything between runs through features alone. With ``distill=True`` the
+    connectors are finally trained together on the model's own outputs.
+
+    The model is never modified, and labels are not needed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+        A fitted chain of layers and residual blocks: linear layers, elementwise
+        activations, dropout, batch, layer and RMS normalisation, in any nesting and
+        with any skips. What several heads return is unwrapped side by side, as values.
+        An object with a method ``__skfeat_chain__(n_features)`` that returns a
+        `skfeat.chain.Chain` works too.
+
+    autoencoder : SparseAutoencoder, list of SparseAutoencoder or None, default=None
+        Cloned for each unwrapped layer, or one for each. ``None`` means
+        ``SparseAutoencoder(k=min(32, d / 2))`` for a layer of d units.
+
+    connector : FeatureConnector, list of FeatureConnector or None, default=None
+        Cloned for each pair of unwrapped layers, or one for each. ``None`` means a
+        default connector with a budget of four weights an output feature.
+
+    layers : list of str or None, default=None
+        Names of the hidden layers to unwrap: the names of the model's linear modules,
+        or of the activation modules after them; of a residual block, the name of its
+        module is that of the sum at its end. ``None`` means all. In any order, unless
+        another parameter is a list that goes with them: then in the model's. A
+        layer can be unwrapped only if everything after it depends on the input through
+        it alone, which is not so inside a residual block or one of several heads.
+
+    n_nonzero_coefs : int, list of int or None, default=None
+        Budget of nonzero weights for each connector, a list with those of the ends
+        first and last where these are connected. ``None`` leaves it to the connectors.
+        A single unwrapped layer has none but at connected ends.
+
+    shared_budget : bool, default=False
+        Take the sum of the budgets as that of the whole network: distillation, which
+        it needs, shares it among the connectors where it helps most.
+
+    connect_input : bool, default=False
+        Compute the first features from the model's inputs by a connector, in place of
+        the model's first layers and the encoder: the network is sparse from its inputs
+        on.
+
+    connect_output : bool, default=False
+        Compute the outputs (the logits of a classifier) from the last features by a
+        linear connector, in place of the decoder and the model's last layers.
+
+    distill : bool, default=True
+        Train all connectors, and the last decoder, together on the model's own outputs
+        after the layer-by-layer fit. Where connectors have a budget, they first get
+        eight times as many weights; those that cost the outputs least are pruned while
+        the rest train.
+
+    faithfulness : float, default=0.1
+        Weight, in distillation, of the features' own error and the decoded activations'
+        (as shares of their variance) beside the mismatch of the outputs. Zero is for
+        the outputs alone: a little more accurate, but features and decoder drift from
+        what the autoencoders mean.
+
+    task : {"auto", "classification", "regression"}, default="auto"
+        "auto" asks the model: scikit-learn and skorch say what they are; a torch
+        module classifies if it ends in a softmax or a sigmoid, or has several outputs
+        in a single head.
+
+    n_jobs : int or None, default=None
+        Number of autoencoders fitted at once, by joblib's workers. ``None`` means one,
+        or what `joblib.parallel_config` says; small ones then share the threads that
+        torch may use, which changes no result.
+
+    batch_size : int, default=512
+        Rows of a minibatch in distillation.
+
+    device : str, torch.device or None, default=None
+        Where distillation runs. ``None`` means the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the autoencoders, the connectors and distillation.
+
+    verbose : int, default=0
+        Print a line for each autoencoder and connector, and one an epoch of
+        distillation.
+
+    Attributes
+    ----------
+    autoencoders_ : list of SparseAutoencoder
+        Fitted, one for each unwrapped layer. The last has the decoder that
+        distillation has trained; its codes are those of its fit. As it was fitted it
+        is that of the same unwrapper with ``distill=False`` and the same
+        `random_state`, an int.
+
+    connectors_ : list of FeatureConnector
+        Fitted, one for each pair of consecutive unwrapped layers.
+
+    input_connector_ : FeatureConnector
+        From the inputs to the first features; only with `connect_input`.
+
+    output_connector_ : FeatureConnector
+        From the last features to the outputs; only with `connect_output`.
+
+    layer_names_ : list of str
+        Names of the unwrapped layers, first to last.
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels; only of a classifier.
+
+    heads_ : dict of str to slice
+        Columns of each output of the model in what `predict` returns; only of a model
+        that returns several tensors.
+
+    n_iter_ : int
+        Epochs of distillation.
+
+    loss_curve_ : list of float
+        Mean loss of each epoch of distillation.
+
+    n_features_in_ : int
+        Number of inputs of the model.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the inputs, when X has string column names.
+
+    See Also
+    --------
+    SparseAutoencoder : Unwraps one layer.
+    FeatureConnector : Connects two layers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skfeat import FeatureUnwrapper
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> mlp = MLPClassifier((32, 32), max_iter=60, tol=0.01, random_state=0).fit(X, y)
+    >>> unwrapper = FeatureUnwrapper(mlp, random_state=0).fit(X)
+    >>> bool(unwrapper.score(X, y) > mlp.score(X, y) - 0.05)
+    True
+    >>> unwrapper.network().n_weights_
+    [512]
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "model": "no_validation",  # read_chain says what it can read
+        "autoencoder": [SparseAutoencoder, list, tuple, None],
+        "connector": [FeatureConnector, list, tuple, None],
+        "layers": [list, tuple, np.ndarray, None],
+        "n_nonzero_coefs": [
+            Interval(Integral, 0, None, closed="left"),
+            list,
+            tuple,
+            np.ndarray,
+            None,
+        ],
+        "shared_budget": ["boolean"],
+        "connect_input": ["boolean"],
+        "connect_output": ["boolean"],
+        "distill": ["boolean"],
+        "faithfulness": [Interval(Real, 0, None, closed="left")],
+        "task": [StrOptions({"auto", "classification", "regression"})],
+        "n_jobs": N_JOBS,
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": "no_validation",  # resolve_device knows what this machine has
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model,
+        *,
+        autoencoder=None,
+        connector=None,
+        layers=None,
+        n_nonzero_coefs=None,
+        shared_budget=False,
+        connect_input=False,
+        connect_output=False,
+        distill=True,
+        faithfulness=0.1,
+        task="auto",
+        n_jobs=None,
+        batch_size=512,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.autoencoder = autoencoder
+        self.connector = connector
+        self.layers = layers
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.shared_budget = shared_budget
+        self.connect_input = connect_input
+        self.connect_output = connect_output
+        self.distill = distill
+        self.faithfulness = faithfulness
+        self.task = task
+        self.n_jobs = n_jobs
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Unwrap the model on rows of its input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+        y : array-like of shape (n,), default=None
+            Labels; never fitted to. Those of a classifier set `classes_`.
+
+        Returns
+        -------
+        self : FeatureUnwrapper
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError
+            If the model is not one that can be unwrapped.
+        ValueError
+            If a parameter or X does not fit the model. A fit that is refused before it
+            trains leaves the one before as it was; one that fails later, nothing.
+        """
+        data = {"X": X, "y": y, "metadata": None}
+        before = self._without_fit()
+        try:
+            X, job = self._checked(X, y)
+        except BaseException:
+            self._without_fit()
+            self.__dict__.update(before)
+            raise
+        del before  # it would hold its memory
+        try:
+            context = self._init_callback_context(max_subtasks=job.n_tasks)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            job.run(X, context, data)
+            for name, value in job.fitted().items():
+                setattr(self, name, value)
+        except BaseException:
+            self._without_fit()
+            raise
+        context.call_on_fit_task_end(estimator=self, **data)
+        return self
+
+    def _without_fit(self) -> dict:
+        """Take the fitted attributes off, and return them."""
+        own = self.__dict__
+        return {name: own.pop(name) for name in _FITTED if name in own}
+
+    def _checked(self, X, y):
+        """Return the rows and the fit to be run on them, or say what is wrong."""
+        X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
+        check_consistent_length(X, y)
+        chain = read_chain(self.model, X.shape[1])
+        X = X.astype(chain.dtype, copy=False)
+        check_chain(chain, self.model, X)
+        classes = None
+        if self._classifies():
+            classes = class_labels(y, chain, model_classes(self.model))
+        else:
+            check_values(y, chain)
+        return X, Unwrapping(self, chain, classes)
+
+    def predict(self, X):
+        """Predict with the network of features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs)
+            Labels of a classifier, values of a regressor.
+        """
+        return self._decide(self._outputs(X))
+
+    @available_if(lambda self: self._classifies())
+    def predict_proba(self, X):
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        return probabilities(self._outputs(X))
+
+    @available_if(lambda self: self._classifies())
+    def decision_function(self, X):
+        """Compute the logits of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes) or (n,)
+            One column for two classes: the second's logit less the first's.
+        """
+        logits = self._outputs(X)
+        if logits.shape[1] == 2:
+            return logits[:, 1] - logits[:, 0]
+        return logits.ravel() if logits.shape[1] == 1 else logits
+
+    def score(self, X, y=None):
+        """Score the network on rows: against labels, or against the model itself.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+        y : array-like of shape (n,), default=None
+            Labels or values. ``None`` compares with the model's own predictions.
+
+        Returns
+        -------
+        float
+            Accuracy of a classifier, R2 of a regressor.
+        """
+        outputs = self._outputs(X)
+        if y is None:
+            y = self._decide(self._model_outputs(X))
+        elif not self._classifies():
+            check_values(y, self._chain)
+        metric = accuracy_score if self._classifies() else r2_score
+        return float(metric(y, self._decide(outputs)))
+
+    def report(self, X, y=None):
+        """Measure what the unwrapping kept, layer by layer and for the whole.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model, best those it was not unwrapped on.
+        y : array-like of shape (n,), default=None
+            Labels or values; ``None`` scores against the model's own predictions.
+
+        Returns
+        -------
+        Report
+            A Bunch of columns that ``pandas.DataFrame`` takes and that prints as a
+            table; see :class:`skfeat.unwrapper.Report` for its columns. The row of
+            the last layer is of its autoencoder as fitted, before distillation moved
+            the decoder: ``distill=False`` with the same `random_state`, an int, gives
+            it.
+        """
+        rows = self._validate(X)
+        model = self._model_outputs(X)
+        if not self._classifies():
+            check_values(y, self._chain)
+        labels = self._decide(model) if y is None else np.asarray(y)
+        return make_report(self, rows, model, labels)
+
+    def network(self):
+        """Return the fitted network, which needs only numpy and scipy to predict.
+
+        Returns
+        -------
+        SparseFeatureNetwork
+        """
+        check_is_fitted(self)
+        return self._network
+
+    def set_params(self, **params):
+        """Set parameters, also those of a nested estimator as ``autoencoder__k``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name.
+
+        Returns
+        -------
+        self : FeatureUnwrapper
+
+        Raises
+        ------
+        ValueError
+            If a nested parameter is set where there is no estimator to hold it.
+        """
+        for name in params:
+            part = name.partition("__")[0]
+            if (
+                "__" in name
+                and part in ("autoencoder", "connector")
+                and not hasattr(params.get(part, getattr(self, part)), "set_params")
+            ):
+                kind = "a SparseAutoencoder" if part[0] == "a" else "a FeatureConnector"
+                raise ValueError(
+                    f"Cannot set {name!r}: the {part!r} parameter is "
+                    f"{getattr(self, part)!r}; pass {kind} to FeatureUnwrapper first."
+                )
+        return super().set_params(**params)
+
+    def __sklearn_clone__(self):
+        shell = copy(self)
+        shell.model = None
+        cloned = _clone_parametrized(shell)
+        try:
+            # Not by clone, which would forget the fit of a scikit-learn or skorch one.
+            frozen = isinstance(self.model, FrozenEstimator)
+            cloned.model = self.model if frozen else deepcopy(self.model)
+        except RuntimeError as error:
+            if "deepcopy" not in str(error):
+                raise
+            raise RuntimeError(
+                "clone copies the model, and this one cannot be copied: it keeps a "
+                "tensor that is part of an autograd graph, such as an activation "
+                "stored on a module during forward. Delete it or store "
+                "tensor.detach()."
+            ) from error
+        return cloned
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # The dtype of the features is that of the model.
+        tags.transformer_tags.preserves_dtype = []
+        # Not through the mixins: they would require y, and fit needs none. How well
+        # it scores on the y of a check is the model's affair.
+        if self._classifies():
+            tags.estimator_type = "classifier"
+            tags.classifier_tags = ClassifierTags(poor_score=True)
+        else:
+            tags.estimator_type = "regressor"
+            tags.regressor_tags = RegressorTags(poor_score=True)
+        return tags
+
+    def _sk_visual_block_(self):
+        parts = {
+            "autoencoder": self.autoencoder,
+            "connector": self.connector,
+        }
+        defaults = {"autoencoder": SparseAutoencoder, "connector": FeatureConnector}
+        parts = {
+            name: defaults[name]() if part is None else part
+            for name, part in parts.items()
+            if part is None or hasattr(part, "get_params")
+        }
+        return _VisualBlock(
+            "parallel",
+            list(parts.values()),
+            names=list(parts),
+            name_details=[str(part) for part in parts.values()],
+            dash_wrapped=True,
+        )
+
+    @property
+    def _n_features_out(self):
+        return len(self.autoencoders_[-1].components_)
+
+    def _classifies(self) -> bool:
+        if self.__sklearn_is_fitted__():
+            return hasattr(self, "classes_")
+        # Also asked before fit has validated the parameters: they may be anything.
+        if isinstance(self.task, str) and self.task != "auto":
+            return self.task == "classification"
+        return infer_task(self.model) == "classification"
+
+    def _validate(self, X):
+        check_is_fitted(self)
+        return validate_data(
+            self, as_numpy(X), dtype=[np.float64, np.float32], reset=False
+        ).astype(self._chain.dtype, copy=False)
+
+    def _outputs(self, X):
+        X = self._validate(X)
+        return self._network.predict_raw(X)
+
+    def _model_outputs(self, X):
+        """Run the model itself, and return its logits or values."""
+        outputs = model_outputs(self.model, self._validate(X))
+        return to_logits(outputs, self._chain) if self._classifies() else outputs
+
+    def _decide(self, outputs):
+        if self._classifies():
+            return self.classes_[hard_predictions(outputs)]
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs

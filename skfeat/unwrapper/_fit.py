@@ -1,0 +1,290 @@
+"""What happens in `FeatureUnwrapper.fit`: autoencoders, connectors, distillation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+import torch
+
+from skfeat._base import CallbackEpochs
+from skfeat._fitting import (
+    Ends,
+    check_budget_is_used,
+    default_budget,
+    fit_autoencoders,
+    fit_part,
+    give_product_starts,
+    one_budget_each,
+    one_each,
+    pick_layers,
+    refuse_lost_checkpoints,
+    with_decoder,
+    with_weights,
+)
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.metrics import fvu
+from skfeat.solvers._distill import DistillSettings, Student, distill
+from skfeat.unwrapper._parts import (
+    dense_codes,
+    head_slices,
+    layer_activations,
+    logits_end,
+    make_network,
+)
+from skfeat.utils._distributed import agreed
+from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
+
+# Distillation starts from this many times the budget, and prunes down to it. At the
+# ends, where budgets are larger, a wider start takes long and gains nothing.
+_WIDER, _WIDER_AT_ENDS = 8, 2
+# Updates that distillation plans.
+_DISTILL_UPDATES = 1500
+_DISTILL_RATE = 1e-2
+
+
+class Unwrapping:
+    """One fit of an unwrapper: `prepare`, then `run`, then `fitted`.
+
+    Parameters
+    ----------
+    params : FeatureUnwrapper
+        Its parameters are read, nothing is written.
+    chain : Chain
+    classes : ndarray or None
+        Labels of a classifier.
+    """
+
+    def __init__(self, params, chain, classes):
+        self.params = params
+        self.chain = chain
+        self.classes = classes
+        lists = [
+            name
+            for name in ("autoencoder", "connector", "n_nonzero_coefs")
+            if isinstance(getattr(params, name), list | tuple | np.ndarray)
+        ]
+        self.layers = pick_layers(chain, params.layers, lists)
+        self.ends = Ends(bool(params.connect_input), bool(params.connect_output))
+        n_layers = len(self.layers)
+        n_connectors = n_layers - 1 + sum(self.ends)
+        n_seeds = n_layers + n_connectors + 1
+        seeds = agreed(draw_seeds(params.random_state, n_seeds))
+        self.seed = seeds[-1]
+        refuse_lost_checkpoints(params.random_state, params.autoencoder)
+        self.autoencoders = one_each(
+            self._autoencoders() if params.autoencoder is None else params.autoencoder,
+            seeds[:n_layers],
+            "autoencoder",
+            SparseAutoencoder,
+        )
+        self.connectors = one_each(
+            FeatureConnector() if params.connector is None else params.connector,
+            seeds[n_layers:-1],
+            "connector",
+            FeatureConnector,
+        )
+        self.ends.prepare(self.connectors)
+        self.budgets = one_budget_each(params.n_nonzero_coefs, n_connectors)
+        check_budget_is_used(params, n_connectors)
+        self.device = resolve_device(params.device)
+        self.losses: list[float] = []
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks that callbacks see: each part, and distillation."""
+        return len(self.autoencoders) + len(self.connectors) + 1
+
+    def run(self, X, context, data) -> None:
+        """Fit all parts on the rows X, in the dtype of the chain.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features)
+        context : sklearn.callback.CallbackContext
+        data : dict
+            ``X``, ``y`` and ``metadata`` as the callbacks shall see them.
+        """
+        self.context, self.data = context, data
+        chain, ends = self.chain, self.ends
+        activations = layer_activations(chain, self.layers, X)
+        self.start = self.layers[-1].stop
+        self.stop = logits_end(chain, self.classes is not None)
+        outputs = chain.forward(activations[-1], self.start, self.stop)
+        self.means = [rows.mean(axis=0) for rows in activations]
+        self._fit_autoencoders(activations)
+        codes = [
+            dense_codes(autoencoder, rows)
+            for autoencoder, rows in zip(self.autoencoders, activations, strict=True)
+        ]
+        give_product_starts(
+            ends.between(self.connectors), self.autoencoders, chain, self.layers
+        )
+        features = [*([X] * ends.input), *codes, *([outputs] * ends.output)]
+        self._fit_connectors(features)
+        self.undistilled = self.autoencoders
+        if self.params.distill and self.connectors:
+            self._distill(features, activations[-1], outputs)
+            last = self.autoencoders[-1]
+            decoded = last.inverse_transform(codes[-1])
+            last.explained_variance_ = 1 - fvu(activations[-1], decoded)
+
+    def fitted(self) -> dict:
+        """Return the attributes of the fitted unwrapper."""
+        return self._fitted(self.autoencoders, self.connectors, self.losses)
+
+    def _fitted(self, autoencoders, connectors, losses) -> dict:
+        chain, ends, classes = self.chain, self.ends, self.classes
+        return {
+            "autoencoders_": autoencoders,
+            "connectors_": ends.between(connectors),
+            **({"input_connector_": connectors[0]} if ends.input else {}),
+            **({"output_connector_": connectors[-1]} if ends.output else {}),
+            "layer_names_": [layer.name for layer in self.layers],
+            **({} if classes is None else {"classes_": classes}),
+            **({"heads_": head_slices(chain)} if chain.heads else {}),
+            "n_iter_": len(losses),
+            "loss_curve_": losses,
+            "_chain": chain,
+            "_means": self.means,
+            "_undistilled": self.undistilled,
+            "_network": make_network(
+                chain, self.layers, autoencoders, connectors, self.stop, ends
+            ),
+        }
+
+    def _autoencoders(self) -> list:
+        return [
+            SparseAutoencoder(k=max(1, min(32, layer.n_units // 2)))
+            for layer in self.layers
+        ]
+
+    def _say(self, name, text) -> None:
+        if self.params.verbose:
+            print(f"[FeatureUnwrapper] {name}: {text}")
+
+    def _names(self) -> tuple[list[str], list[str]]:
+        """Return what to call each autoencoder, and each connector."""
+        layers = [layer.name for layer in self.layers]
+        ends = ["the inputs"] * self.ends.input, ["the outputs"] * self.ends.output
+        between = pairwise([*ends[0], *map(repr, layers), *ends[1]])
+        return (
+            [f"autoencoder of {name!r}" for name in layers],
+            [f"connector from {before} to {after}" for before, after in between],
+        )
+
+    def _open(self, name, **kwargs):
+        """Open a task that callbacks see."""
+        context = self.context.subcontext(task_name=name, **kwargs)
+        context.call_on_fit_task_begin(estimator=self.params, **self.data)
+        return context
+
+    def _close(self, context) -> None:
+        context.call_on_fit_task_end(estimator=self.params, **self.data)
+
+    def _fit_autoencoders(self, activations) -> None:
+        names, _ = self._names()
+        contexts = [self._open("autoencoder") for _ in self.autoencoders]
+        # Workers get the activations of their layer and nothing of the model.
+        self.autoencoders = fit_autoencoders(
+            self.autoencoders, activations, contexts, self.params.n_jobs, names
+        )
+        for index, context in enumerate(contexts):
+            self._close(context)
+            if self.params.verbose:
+                score = self.autoencoders[index].score(activations[index])
+                self._say(names[index], f"R2 {score:.6g}")
+
+    def _fit_connectors(self, features) -> None:
+        """Fit each connector on the features that the ones before it compute.
+
+        It learns to make up for their errors, which it would otherwise pass on. Where
+        distillation will move them anyway, default connectors start from the linear
+        problem, which is solved in a moment. Fills in the budgets that are the
+        connectors' own.
+        """
+        params, budgets = self.params, self.budgets
+        starts = params.connector is None and params.distill
+        _, names = self._names()
+        inputs = features[0]
+        ends = self.ends.mark(len(self.connectors))
+        for index, (connector, targets, at_end) in enumerate(
+            zip(self.connectors, features[1:], ends, strict=True)
+        ):
+            budget = budgets[index]
+            if budget is None:
+                budget = connector.n_nonzero_coefs
+            if budget is None and params.connector is None:
+                budget = default_budget(targets.shape[1], at_end)
+            if budget is not None:
+                times = _WIDER_AT_ENDS if at_end else _WIDER
+                wider = np.multiply(times if params.distill else 1, budget)
+                connector.set_params(n_nonzero_coefs=wider)
+            budgets[index] = budget
+            context = self._open("connector")
+            link = connector.link
+            if starts:
+                connector.set_params(link="identity")
+            connector = fit_part(connector, inputs, context, targets, name=names[index])
+            connector.set_params(link=link)
+            self._close(context)
+            inputs = connector.predict(inputs).reshape(len(inputs), -1)
+            if params.verbose:
+                score = 1 - fvu(targets, inputs)
+                weights = f"{connector.coef_.nnz} nonzero weights"
+                self._say(names[index], f"{weights}, R2 {score:.6g}")
+
+    def _distill(self, features, hidden, outputs) -> None:
+        """Train the connectors together, and with them the last decoder."""
+        params, chain, ends = self.params, self.chain, self.ends
+        last = self.autoencoders[-1]
+        student = Student(
+            features=features,
+            coefs=[connector.coef_.toarray() for connector in self.connectors],
+            intercepts=[connector.intercept_ for connector in self.connectors],
+            links=[connector.link for connector in self.connectors],
+            decoder=None if ends.output else (last.components_, last.intercept_),
+            back=chain.torch_function(
+                self.start, self.stop, dtype=torch.float32, device=self.device
+            ),
+            hidden=None if ends.output else hidden,
+        )
+        updates_an_epoch = n_batches(len(outputs), params.batch_size)
+        settings = DistillSettings(
+            budgets=self.budgets,
+            share_budgets=bool(params.shared_budget),
+            classify=self.classes is not None,
+            faithfulness=float(params.faithfulness),
+            n_epochs=max(3, ceil(_DISTILL_UPDATES / updates_an_epoch)),
+            learning_rate=_DISTILL_RATE,
+            batch_size=int(params.batch_size),
+            device=self.device,
+            seed=self.seed,
+        )
+        autoencoders, connectors = self.autoencoders, self.connectors
+
+        def moved(learnt) -> tuple[list, list]:
+            return (
+                with_decoder(autoencoders, learnt.decoder),
+                with_weights(connectors, settings, learnt),
+            )
+
+        context = self._open("distill", max_subtasks=settings.n_epochs)
+        learnt, history = distill(
+            student,
+            outputs,
+            np.ones(len(outputs)),
+            settings,
+            hooks=CallbackEpochs(
+                params,
+                context,
+                self.data,
+                lambda learnt: self._fitted(*moved(learnt), losses=[]),
+            ),
+            verbose=params.verbose,
+        )
+        self._close(context)
+        self.autoencoders, self.connectors = moved(learnt)
+        self.losses = history.losses

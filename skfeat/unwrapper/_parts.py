@@ -1,0 +1,221 @@
+"""What an unwrapper does with chains, codes and outputs, free of any estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import expit, logit, softmax
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from skfeat.activations import ReLU
+from skfeat.kernels.inference._encode import encode
+from skfeat.network import SparseFeatureNetwork
+from skfeat.utils._arrays import accept_tensor
+
+# What may follow the logits; the network of a classifier ends before it.
+_OUTPUT_KINDS = ("softmax", "log_softmax", "sigmoid")
+
+
+def as_numpy(X):
+    """Make a torch tensor a numpy array, with array API dispatch too."""
+    X = accept_tensor(X)
+    return X.cpu().numpy() if isinstance(X, torch.Tensor) else X
+
+
+def dense_codes(autoencoder, X) -> np.ndarray:
+    """Encode rows into a dense array, whatever output the autoencoder is set to."""
+    return encode(
+        X,
+        autoencoder.encoder_coef_,
+        autoencoder.encoder_intercept_,
+        autoencoder.intercept_,
+        autoencoder.make_activation(),
+    )
+
+
+def layer_activations(chain, layers, X) -> list[np.ndarray]:
+    """Run the chain from layer to layer, and return each one's activations."""
+    activations, position = [], 0
+    for layer in layers:
+        X = chain.forward(X, position, layer.stop)
+        position = layer.stop
+        activations.append(X)
+    return activations
+
+
+def logits_end(chain, classifies) -> int:
+    """Return the step where a classifier's logits, or any values, are complete."""
+    last = len(chain.steps)
+    return last - (classifies and chain.steps[-1].kind in _OUTPUT_KINDS)
+
+
+def to_logits(outputs, chain) -> np.ndarray:
+    """Turn what a classifier returns into logits, undoing its last nonlinearity."""
+    match chain.steps[-1].kind:
+        case "softmax":
+            return np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+        case "sigmoid":
+            eps = np.finfo(outputs.dtype).eps
+            return logit(np.clip(outputs, eps, 1 - eps))
+    return outputs
+
+
+def class_labels(y, chain, model_classes) -> np.ndarray:
+    """Return the label of each output of a classifier.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or None
+    chain : Chain
+    model_classes : ndarray or None
+        The model's own labels, where it has some.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If the labels cannot be those of the outputs.
+    """
+    n_outputs = chain.n_outputs
+    if chain.heads:
+        raise ValueError(
+            f"model has {len(chain.heads)} heads "
+            f"({', '.join(repr(head.name) for head in chain.heads)}), but "
+            f"FeatureUnwrapper unwraps classifiers with one head; set "
+            f"task='regression' to unwrap what all heads return, side by side, as "
+            f"values, or pass a module that returns one of them."
+        )
+    if n_outputs > 1 and chain.steps[-1].kind == "sigmoid":
+        raise ValueError(
+            f"model gives a row several labels at once ({n_outputs} outputs, each with "
+            f"a sigmoid), but FeatureUnwrapper unwraps classifiers with one label a "
+            f"row; set task='regression' to unwrap the probabilities as values."
+        )
+    n_classes = max(2, n_outputs)
+    if y is not None:
+        y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
+        y = column_or_1d(y, warn=True)
+        if type_of_target(y).startswith("continuous"):
+            raise ValueError(
+                "Unknown label type: continuous. The model is taken for a classifier, "
+                "having several outputs or probabilities; if it gives values, set "
+                "task='regression'."
+            )
+        check_classification_targets(y)
+    if model_classes is not None:
+        if len(model_classes) == 1:
+            (label,) = np.asarray(model_classes).tolist()
+            raise ValueError(
+                f"model was fitted on rows of a single class, {label!r}, and tells "
+                f"nothing apart; fit it on rows of two classes or more."
+            )
+        if len(model_classes) != n_classes:
+            raise ValueError(
+                f"model has classes_ of {len(model_classes)} labels, but {n_outputs} "
+                f"outputs for {n_classes} classes."
+            )
+        unknown = set() if y is None else set(y.tolist()) - set(model_classes.tolist())
+        if unknown:
+            raise ValueError(
+                f"y has the label {min(unknown, key=str)!r}, but the model's classes_ "
+                f"are {model_classes.tolist()}; pass labels that the model knows, or "
+                f"none."
+            )
+        return np.asarray(model_classes)
+    if y is None:
+        return np.arange(n_classes)
+    labels = np.unique(y)
+    if len(labels) == n_classes:
+        return labels
+    # Rows may lack a class, as in a fold: numbers still say which output is theirs.
+    if labels.dtype.kind in "iuf" and np.isin(labels, np.arange(n_classes)).all():
+        return np.arange(n_classes)
+    raise ValueError(
+        f"y has {len(labels)} classes, but the model has {n_outputs} outputs for "
+        f"{n_classes} classes; pass y with every class, or as integers from 0 to "
+        f"{n_classes - 1}."
+    )
+
+
+def head_slices(chain) -> dict[str, slice]:
+    """Return the columns of each head of a chain."""
+    return {head.name: slice(head.start, head.stop) for head in chain.heads}
+
+
+def check_values(y, chain) -> None:
+    """Raise ValueError unless y, if given, can be what a regressor predicts."""
+    if y is not None:
+        y = check_array(y, dtype="numeric", ensure_2d=False, input_name="y")
+        if chain.n_outputs == 1:
+            column_or_1d(y, warn=True)
+        elif y.shape[1:] != (chain.n_outputs,):
+            raise ValueError(
+                f"y must have a column for each of the model's {chain.n_outputs} "
+                f"outputs, whose values are unwrapped as in regression. Got an array "
+                f"of shape {y.shape} instead; for labels of classes, set "
+                f"task='classification'."
+            )
+
+
+def hard_predictions(logits) -> np.ndarray:
+    """Index of the most likely class; one column is the logit of the second of two."""
+    if logits.shape[1] == 1:
+        return (logits[:, 0] > 0).astype(int)
+    return logits.argmax(axis=1)
+
+
+def probabilities(logits) -> np.ndarray:
+    """Probabilities of the classes."""
+    if logits.shape[1] == 1:
+        second = expit(logits)
+        return np.hstack([1 - second, second])
+    return softmax(logits, axis=1)
+
+
+def make_network(
+    chain, layers, autoencoders, connectors, stop, ends
+) -> SparseFeatureNetwork:
+    """Assemble the network of features, up to step `stop` of the chain."""
+    first, last = autoencoders[0], autoencoders[-1]
+    between = ends.between(connectors)
+    if ends.input:
+        reads = connectors[0]
+        begin = {
+            "front": chain.slice(0, 0),
+            "encoder_coef": reads.coef_,
+            "encoder_intercept": reads.intercept_,
+            "encoder_bias": np.zeros(chain.n_features_in),
+            "activation": ReLU(),
+        }
+    else:
+        begin = {
+            "front": chain.slice(0, layers[0].stop),
+            "encoder_coef": first.encoder_coef_,
+            "encoder_intercept": first.encoder_intercept_,
+            "encoder_bias": first.intercept_,
+            "activation": first.make_activation(),
+        }
+    if ends.output:
+        end = {
+            "decoder_coef": connectors[-1].coef_.T,
+            "decoder_intercept": connectors[-1].intercept_,
+            "back": chain.slice(stop, stop),
+        }
+    else:
+        end = {
+            "decoder_coef": last.components_,
+            "decoder_intercept": last.intercept_,
+            "back": chain.slice(layers[-1].stop, stop),
+        }
+    return SparseFeatureNetwork(
+        **begin,
+        coefs=[connector.coef_ for connector in between],
+        intercepts=[connector.intercept_ for connector in between],
+        links=[connector.link for connector in between],
+        **end,
+        layer_names=[layer.name for layer in layers],
+    )

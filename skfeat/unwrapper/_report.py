@@ -1,0 +1,260 @@
+"""The report of an unwrapped network: what each layer and the whole have kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import Bunch
+
+from skfeat import metrics
+from skfeat.unwrapper._parts import dense_codes, layer_activations, logits_end
+from skfeat.utils._table import write_columns
+
+# What the printed table shows, and under which title; the lines below it say the rest.
+_TITLES = {
+    "layer": "layer",
+    "n_features": "features",
+    "l0": "L0",
+    "n_dead": "dead",
+    "fvu": "FVU",
+    "r2_true": "R2 true",
+    "r2_network": "R2 net",
+    "n_weights": "weights",
+    "score": "score",
+    "score_up_to": "up to",
+    "agreement": "agree",
+    "kl": "KL",
+}
+_COLUMNS = [*_TITLES, "decoder", "score_model", "score_floor"]
+_COLUMNS += ["multiply_adds", "multiply_adds_model"]
+
+
+class Report(Bunch):
+    """Columns of a report: lists with an entry a layer, and a last, "network".
+
+    Entries that mean nothing in a row are nan. ``pandas.DataFrame(report)`` makes it a
+    data frame, printing it a table.
+
+    Parameters
+    ----------
+    **kwargs : list
+        The columns.
+
+    Attributes
+    ----------
+    layer : list of str
+        Name of the layer; "network" for the whole.
+    n_features : list of int
+        Features of the layer; of all layers for the whole.
+    l0 : list of float
+        Mean active features a row, of the autoencoder; for the whole, of all layers
+        as the network computes them.
+    n_dead : list of int
+        Features that are active for none of the rows.
+    fvu : list of float
+        Fraction of the activations' variance that the autoencoder leaves unexplained,
+        as it was fitted; for the whole, of the last layer's as the network decodes
+        them, with the decoder that distillation has trained.
+    r2_true, r2_network : list of float
+        R2 of the connector into this layer, over all features together, fed with the
+        true features of the layer before, or with the network's own. It learns from
+        the network's own: where these are far from the true ones, as they can be when
+        they come from few weights of the inputs, the first may be far below zero.
+    n_weights : list of int
+        Nonzero weights of the connector into this layer; for the whole, of all
+        connectors, those from the inputs and to the outputs too.
+    score : list of float
+        Accuracy or R2 with only this layer replaced by its reconstruction; for the
+        whole, that of the network.
+    score_up_to : list of float
+        Accuracy or R2 with this layer and all before it run through features: the
+        layer is decoded from what the network computes, the model does the rest. In
+        the last layer that is the network, unless it has a connector to the outputs.
+    agreement : list of float
+        With what `score` is of: share of rows where a classifier's label is the
+        model's; R2 against the model's values for a regressor.
+    kl : list of float
+        With what `score` is of: mean divergence from the model's distribution, in
+        nats; of classifiers only.
+    decoder : list of {"fitted", "distilled"}
+        Whose decoder `fvu` and, in the rows of layers, `score`, `agreement` and `kl`
+        are of: the one that the autoencoder was fitted with, or the one that
+        distillation has made of it, as the network and ``autoencoders_[-1]`` have it.
+        The row of the last layer is of the fitted one, which is the
+        ``autoencoders_[-1]`` of the same unwrapper with ``distill=False`` and the same
+        `random_state`, an int.
+    score_model, score_floor : list of float
+        Of the model itself, and of the model with its last unwrapped layer replaced by
+        its mean over the rows that were fitted (mean ablation).
+    multiply_adds, multiply_adds_model : list of int
+        For one row, of the compacted network and of the model.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skfeat import FeatureUnwrapper, SparseAutoencoder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
+    >>> mlp = MLPClassifier((8, 8), "tanh", solver="lbfgs", alpha=1.0, random_state=0)
+    >>> mlp = mlp.fit(X, y)
+    >>> part = SparseAutoencoder(8, k=4, max_iter=40, random_state=0)
+    >>> unwrapper = FeatureUnwrapper(mlp, autoencoder=part, random_state=0).fit(X)
+    >>> report = unwrapper.report(X, y)
+    >>> report.layer
+    ['hidden_0', 'hidden_1', 'network']
+    >>> report.n_features
+    [8, 8, 16]
+    """
+
+    def __str__(self):
+        shown = {
+            title: [_text(name, value) for value in self[name]]
+            for name, title in _TITLES.items()
+            if not all(_is_nan(value) for value in self[name])
+        }
+        lines = write_columns(shown, _TITLES["layer"])
+        return "\n".join(lines + self._lines_below())
+
+    def _lines_below(self):
+        """Say what is of the whole alone, if the report has the whole."""
+        whole = {name: column[-1] for name, column in self.items()}
+        if _is_nan(whole["score_model"]):
+            return []
+        text = {name: _text(name, value) for name, value in whole.items()}
+        scores = (
+            f"score of the model {text['score_model']}, with the mean of its last "
+            f"unwrapped layer {text['score_floor']}"
+        )
+        costs = (
+            f"multiply-adds a row {text['multiply_adds']}, of the model "
+            f"{text['multiply_adds_model']}"
+        )
+        if whole["decoder"] == "fitted":
+            return [scores, costs]
+        layer = self["layer"][-2]
+        decoder = (
+            f"row {layer}: the autoencoder as fitted; distillation has moved the "
+            f"decoder of autoencoders_[-1]"
+        )
+        return [scores, costs, decoder]
+
+
+def make_report(unwrapper, X, model_logits, labels) -> Report:
+    """Measure a fitted unwrapper on validated rows.
+
+    Parameters
+    ----------
+    unwrapper : FeatureUnwrapper
+        Fitted.
+    X : ndarray of shape (n, n_features)
+    model_logits : ndarray of shape (n, n_outputs)
+        The model's logits or values.
+    labels : ndarray
+        What scores are measured against.
+
+    Returns
+    -------
+    Report
+    """
+    chain, network = unwrapper._chain, unwrapper.network()
+    classifies = hasattr(unwrapper, "classes_")
+    stop = logits_end(chain, classifies)
+    layers = [layer for layer in chain.hidden if layer.name in unwrapper.layer_names_]
+    activations = layer_activations(chain, layers, X)
+    own_features = network.features(X)
+    metric = accuracy_score if classifies else r2_score
+    model_decides = unwrapper._decide(model_logits)
+
+    def score_of(logits, against=labels):
+        return float(metric(against, unwrapper._decide(logits)))
+
+    def fidelity_of(logits):
+        if not classifies:
+            return {"agreement": score_of(logits, model_decides)}
+        return {
+            "agreement": metrics.agreement(model_logits, logits),
+            "kl": metrics.kl_divergence(model_logits, logits),
+        }
+
+    rows, before = [], None
+    distilled = unwrapper.autoencoders_
+    for index, (layer, autoencoder) in enumerate(
+        zip(layers, unwrapper._undistilled, strict=True)
+    ):
+        codes = dense_codes(autoencoder, activations[index])
+        decoded = autoencoder.inverse_transform(codes)
+        logits = chain.forward(decoded, layer.stop, stop)
+        own_decoded = distilled[index].inverse_transform(own_features[index])
+        row = {
+            "layer": layer.name,
+            "n_features": codes.shape[1],
+            "l0": metrics.l0(codes),
+            "n_dead": metrics.n_dead(codes),
+            "fvu": metrics.fvu(activations[index], decoded),
+            "decoder": "fitted",
+            "score": score_of(logits),
+            "score_up_to": score_of(chain.forward(own_decoded, layer.stop, stop)),
+            **fidelity_of(logits),
+        }
+        connector = None
+        if index:
+            connector = unwrapper.connectors_[index - 1]
+        elif hasattr(unwrapper, "input_connector_"):
+            connector, before = unwrapper.input_connector_, X
+        if connector is not None:
+            predicted = connector.predict(before).reshape(codes.shape)
+            row["r2_true"] = 1 - metrics.fvu(codes, predicted)
+            row["r2_network"] = 1 - metrics.fvu(codes, own_features[index])
+            row["n_weights"] = connector.coef_.nnz
+        rows.append(row)
+        before = codes
+
+    logits = network.raw_from_features(own_features[-1], layer=-1)
+    floor = metrics.mean_ablation_floor(
+        lambda rows: chain.forward(rows, layers[-1].stop, stop),
+        activations[-1],
+        labels,
+        metric=lambda against, logits: score_of(logits, against),
+        reference=unwrapper._means[-1][None],
+    )
+    rows.append(
+        {
+            "layer": "network",
+            "n_features": sum(network.n_components_),
+            "l0": sum(metrics.l0(features) for features in own_features),
+            "n_dead": sum(metrics.n_dead(features) for features in own_features),
+            "fvu": metrics.fvu(activations[-1], own_decoded),
+            "decoder": "distilled" if _moved(unwrapper) else "fitted",
+            "n_weights": sum(network.n_weights_)
+            + (network.n_weights_in_ or 0)
+            + (network.n_weights_out_ or 0),
+            "score": score_of(logits),
+            "score_model": score_of(model_logits),
+            "score_floor": floor,
+            **fidelity_of(logits),
+            "multiply_adds": network.n_multiply_adds(compact=True),
+            "multiply_adds_model": chain.n_multiply_adds(0, stop),
+        }
+    )
+    return Report(
+        **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS}
+    )
+
+
+def _moved(unwrapper) -> bool:
+    """Tell whether distillation has trained the last decoder."""
+    fitted, own = unwrapper._undistilled[-1], unwrapper.autoencoders_[-1]
+    return own.components_ is not fitted.components_
+
+
+def _is_nan(value) -> bool:
+    return isinstance(value, float) and np.isnan(value)
+
+
+def _text(name, value) -> str:
+    if _is_nan(value):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.1f}" if name == "l0" else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,102 @@
+"""The graph of a connector's weights."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from skfeat.connector._graph import connector_graph
+
+WEIGHTS = np.array([[0.0, 0.5, 0.0, 2.0], [0.0, -1.0, 0.0, 0.0], [0.0] * 4])
+COEF = sparse.csr_array(WEIGHTS.astype(np.float32))
+INTERCEPT = np.array([0.25, -1.0, 3.0], dtype=np.float32)
+
+
+def test_nodes_and_edges():
+    nx = pytest.importorskip("networkx")
+    graph = connector_graph(COEF, INTERCEPT)
+    assert isinstance(graph, nx.DiGraph)
+    assert nx.is_bipartite(graph)
+    assert dict(graph.nodes.items()) == {
+        "F1_1": {"layer": 0, "index": 1},
+        "F1_3": {"layer": 0, "index": 3},
+        "F2_0": {"layer": 1, "index": 0, "bias": 0.25},
+        "F2_1": {"layer": 1, "index": 1, "bias": -1.0},
+    }
+    assert set(graph.edges(data="weight")) == {
+        ("F1_1", "F2_0", 0.5),
+        ("F1_3", "F2_0", 2.0),
+        ("F1_1", "F2_1", -1.0),
+    }
+    for *_, weight in graph.edges(data="weight"):
+        assert type(weight) is float
+    assert type(graph.nodes["F2_0"]["bias"]) is float
+
+
+def test_all_features():
+    pytest.importorskip("networkx")
+    graph = connector_graph(COEF, INTERCEPT, all_features=True)
+    assert list(graph) == [*(f"F1_{i}" for i in range(4)), "F2_0", "F2_1", "F2_2"]
+    assert graph.number_of_edges() == COEF.nnz
+    for before, after, weight in graph.edges(data="weight"):
+        column, row = graph.nodes[before]["index"], graph.nodes[after]["index"]
+        assert weight == COEF[row, column]
+
+
+def test_no_weights():
+    pytest.importorskip("networkx")
+    empty = sparse.csr_array((3, 4))
+    assert len(connector_graph(empty, INTERCEPT)) == 0
+    assert len(connector_graph(empty, INTERCEPT, all_features=True)) == 7
+
+
+def test_names():
+    pytest.importorskip("networkx")
+    names = np.array(["old", "young", "new", "former"], dtype=object)
+    graph = connector_graph(COEF, INTERCEPT, names, ("age", "time", "size"))
+    assert set(graph) == {"young", "former", "age", "time"}
+    assert graph["former"]["age"]["weight"] == 2.0
+    graph = connector_graph(COEF, INTERCEPT, names.astype(str))
+    assert {type(node) for node in graph} == {str}
+    assert set(graph) == {"young", "former", "F2_0", "F2_1"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            {"input_names": 3},
+            "input_names must be .* sequence of 4 strings. Got 3 inst",
+        ),
+        (
+            {"input_names": "abcd"},
+            "input_names must be None or a sequence of 4 strings",
+        ),
+        ({"input_names": [1, 2, 3, 4]}, "input_names must be None or a sequence of 4"),
+        ({"input_names": ["a"]}, "input_names must name the 4 inputs. Got 1 names"),
+        ({"output_names": {"a", "b", "c"}}, "output_names must be None or a sequence"),
+        ({"output_names": list("abcd")}, "name the 3 outputs. Got 4 names"),
+        ({"input_names": list("abca")}, "all be different.*Got 'a' 2 times"),
+        ({"output_names": ["F1_0", "a", "b"]}, "all be different.*Got 'F1_0' 2 times"),
+    ],
+)
+def test_refuses_names(names, message):
+    pytest.importorskip("networkx")
+    with pytest.raises(ValueError, match=message):
+        connector_graph(COEF, INTERCEPT, **names)
+
+
+def test_without_networkx(monkeypatch):
+    real = builtins.__import__
+
+    def fake(name, *args):
+        if name == "networkx":
+            raise ModuleNotFoundError("No module named 'networkx'")
+        return real(name, *args)
+
+    monkeypatch.delitem(sys.modules, "networkx", raising=False)
+    monkeypatch.setattr(builtins, "__import__", fake)
+    with pytest.raises(ImportError, match=r"pip install skfeat\[graph\]"):
+        connector_graph(COEF, INTERCEPT)

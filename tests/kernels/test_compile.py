@@ -1,0 +1,108 @@
+"""What compiled loops may call: they compile beside libraries that replace `math`'s."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("numba")
+
+from skfeat import kernels
+from skfeat.kernels._compile import integers_below, magnitude
+from skfeat.kernels.selection._loops_row import keep_largest
+
+# Known to compile when nothing in `math` is what it was.
+ALLOWED = {
+    *("dot", "empty", "empty_like", "full", "ones", "zeros"),
+    *("float32", "float64", "int8", "int32", "int64", "uint8", "uint16", "uint32"),
+    *("uint64", "bool_", "ndarray", "inf", "nan"),
+    *("rint", "searchsorted", "sign", "sqrt"),
+}
+MODULES = sorted(Path(kernels.__file__).parent.rglob("_loops_*.py"))
+
+# Puts a function in the place of each of `math`'s that is written in C, and fits.
+PROGRAM = """
+import math
+import numba
+numba.njit(lambda x: x + 1)(1.0)
+import skfeat.kernels.sae._loops_sparse
+def stand_in(function):
+    return lambda *args: function(*args)
+for name, value in list(vars(math).items()):
+    if callable(value):
+        setattr(math, name, stand_in(value))
+import warnings
+import numpy as np
+from scipy import sparse
+from skfeat import FeatureConnector, SparseAutoencoder
+from skfeat.solvers.connector import _fit
+from skfeat.solvers.connector import _gram
+_fit.WORTH_COMPILING = _gram.WORTH_COMPILING = 0
+rng = np.random.default_rng(0)
+X = sparse.random_array((400, 40), density=0.05, rng=rng, format="csr")
+Y = np.maximum(X @ rng.standard_normal((40, 30)), 0)
+warnings.simplefilter("ignore")
+for link in ("identity", "relu"):
+    FeatureConnector(1e-3, link=link).fit(X, Y)
+rows = rng.standard_normal((300, 16)).astype(np.float32)
+for activation in ("topk", "relu"):
+    sae = SparseAutoencoder(64, activation=activation, k=4, max_iter=1)
+    sae.fit(rows).transform(rows)
+"""
+
+
+def called(node):
+    """Return what a call calls: a name, or an attribute of numpy's."""
+    if isinstance(node.func, ast.Name):
+        return node.func.id
+    value = node.func.value if isinstance(node.func, ast.Attribute) else None
+    return node.func.attr if isinstance(value, ast.Name) and value.id == "np" else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_loops_call_what_is_known_to_compile(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not [node.lineno for node in calls if called(node) in ("abs", "round")]
+    of_numpy = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "np"
+    }
+    assert of_numpy <= ALLOWED
+
+
+@pytest.mark.slow
+def test_compiles_where_math_is_replaced(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 35))
+def test_keeps_the_largest_in_their_order(sizes, k):
+    sizes = np.array(sizes, dtype=float)
+    items = np.arange(len(sizes))
+    n = keep_largest(items, sizes, len(sizes), k) if k else 0
+    expected = np.sort(np.argsort(-sizes, kind="stable")[:k])
+    np.testing.assert_array_equal(items[:n], expected)
+
+
+@given(st.floats(width=32))
+def test_magnitude(value):
+    np.testing.assert_array_equal(magnitude(value), np.abs(value))
+
+
+def test_integers_below():
+    np.testing.assert_array_equal(integers_below(5), range(5))
+    assert integers_below(0).shape == (0,)

@@ -1,0 +1,171 @@
+"""The demo and benchmarks run from end to end, as a person starts them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from _connector_problem import Moments, make_data
+from sklearn.linear_model import Lasso
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("matplotlib")
+
+
+def run(script, *options, folder):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / script, *options],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def pictures(folder):
+    """Names of the files, each of which starts as a picture of its kind does."""
+    starts = {".png": b"\x89PNG", ".gif": b"GIF8"}
+    paths = sorted(folder.iterdir())
+    assert all(path.read_bytes().startswith(starts[path.suffix]) for path in paths)
+    return [path.name for path in paths]
+
+
+def test_demo(tmp_path):
+    done = run("demo.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["demo_figures"]
+    names = pictures(tmp_path / "demo_figures")
+    assert [name.removesuffix(".png") for name in names] == [
+        *("circuit", "digits", "features", "neurons", "weights")
+    ]
+    lines = done.stdout.splitlines()
+    assert all(f"  demo_figures/{name}" in lines for name in names)
+    assert max(map(len, lines)) <= 100
+    assert "F2_" in done.stdout
+
+
+@pytest.mark.usefixtures("mnist")
+def test_article(tmp_path):
+    done = run(
+        "article_mnist.py", "--quick", "--figures", tmp_path / "made", folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    names = pictures(tmp_path / "made")
+    assert len(names) == 6
+    assert all(name.startswith("article_") for name in names)
+    for table in ("Autoencoders", "Connectors", "product start", "network of features"):
+        assert table in done.stdout
+    assert "nan" not in done.stdout
+
+
+def test_connector_speed(tmp_path):
+    done = run("connector_speed.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in ("scikit-learn, Gram", "scikit-learn, sparse", "Adam, proximal"):
+        assert line in done.stdout
+    assert done.stdout.count("\nskfeat ") == 2
+    assert "A path of 30" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoint_kills(tmp_path):
+    pytest.importorskip("safetensors")
+    done = run("checkpoint_kills.py", "--quick", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 kills, 2 resumed, 2 equal to the bit" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_process_scaling(tmp_path):
+    done = run("process_scaling.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rows") + done.stdout.count("features") == 2
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_speed(tmp_path):
+    done = run("predict_speed.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("smoke, first layer kept") == 3
+    assert done.stdout.count("smoke, from the pixels") == 2
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_row_sources(tmp_path):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("datasets")
+    done = run("row_sources.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for source in ("np.load, np.save", ".npy, mapped", "Parquet, list", "generator"):
+        assert f"\n{source}" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_yardstick_of_connectors():
+    """Objective and gap from moments agree with Lasso's on the rows themselves."""
+    X, Y, X_test, Y_test = make_data(16, 500, 100)
+    assert (Y.shape, X_test.shape, Y_test.shape) == ((500, 16), (100, 16), (100, 16))
+    moments, alpha, rows = Moments(X, Y), 1e-3, X.toarray().astype(float)
+    lasso = Lasso(alpha, tol=1e-10).fit(rows, Y)
+    error = np.square(Y - lasso.predict(rows)).sum() / (2 * len(Y))
+    best = error + alpha * abs(lasso.coef_).sum()
+    assert moments.objective(lasso.coef_, alpha) == pytest.approx(best, rel=1e-6)
+    assert moments.gap(lasso.coef_, alpha) < 1e-5 * best
+    worse = 0.9 * lasso.coef_
+    excess = moments.objective(worse, alpha) - best
+    assert moments.gap(worse, alpha) > excess > 0
+
+
+@pytest.mark.usefixtures("mnist")
+def test_connector_quality(tmp_path):
+    done = run("connector_quality.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for way in ("lasso raw", "lasso support, relu refit", "tuned Adam", "relu pruned"):
+        assert done.stdout.count(way) >= 3
+    assert "R2 of connector 2" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("mnist")
+def test_unwrap_mnist(tmp_path):
+    done = run("unwrap_mnist.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("narrow", "wide", "regression", "defaults"):
+        assert part in done.stdout.splitlines()
+    assert "400 from the pixels, 60, 60, 40 to the logits" in done.stdout
+    assert "times faster at 256" in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_fits(tmp_path):
+    pytest.importorskip("distributed")
+    pytest.importorskip("ray")
+    done = run("many_fits.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    names = ("serial", "loky", "threading", "dask", "ray")
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizing(tmp_path):
+    done = run("sizing.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("Gemma 2 9B, 3584 to 1,048,576", "connector, no Gram matrix, 11,700"):
+        assert part in done.stdout
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())

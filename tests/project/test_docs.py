@@ -1,0 +1,110 @@
+"""What the pages say is what the records hold, and their programs run."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "benchmarks" / "records"
+
+if not (ROOT / "docs").is_dir():
+    pytest.skip("the tests run outside a checkout", allow_module_level=True)
+
+import _sizing_page as sizing  # noqa: E402
+from many_fits import page_table  # noqa: E402
+
+
+def record_of(name):
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def page(name):
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_sizing_page_is_the_record():
+    assert page("sizing") == sizing.page(record_of("sizing"))
+
+
+def test_sizes_follow_from_the_rates():
+    record = record_of("sizing")
+    for case, row in zip(sizing.CASES, record["cases"], strict=True):
+        again = sizing.size_case(case, record)
+        assert row.keys() == again.keys()
+        for key, value in again.items():
+            same = value if isinstance(value, str) else pytest.approx(value, rel=1e-9)
+            assert row[key] == same, key
+
+
+def test_the_last_step_is_predicted_as_the_record_says():
+    steps = record_of("sizing")["step"]
+    microseconds = [1e6 / row["rows a second"] for row in steps]
+    sizes = [2 * row["d"] * row["m"] + 8 * row["k"] * row["d"] for row in steps]
+    error = microseconds[1] * sizes[2] / sizes[1] / microseconds[2] - 1
+    stated = record_of("sizing")["predicted over measured, less one"]["step"]
+    assert stated == pytest.approx(error)
+    assert f"{error:+.0%} of the time" in page("sizing")
+
+
+def test_bytes_of_an_autoencoder():
+    from skfeat import SparseAutoencoder
+    from skfeat.datasets import make_sparse_features
+
+    X, _, _ = make_sparse_features(300, 6, 12, random_state=0)
+    sae = SparseAutoencoder(20, k=2, max_iter=9, tol=0.5, random_state=0).fit(X)
+    names = ("components_", "intercept_", "encoder_coef_", "encoder_intercept_")
+    n_weights = sum(getattr(sae, name).size for name in names)
+    assert sizing.training_bytes(6, 20) == 3 * 4 * n_weights
+
+
+def test_numbers_are_written_short():
+    assert sizing.of_bytes(3 * 2**29) == "1.5 GiB"
+    assert sizing.of_bytes(100) == "100 bytes"
+    assert sizing.of_time(90) == "1.5 min"
+    assert sizing.of_time(3600 * 8766 * 20) == "20 years"
+    assert sizing.short(2_500_000) == "2.5 M"
+
+
+def test_table_of_many_fits_is_the_record():
+    assert page_table(record_of("many_fits")) in page("many_fits")
+
+
+def test_links_between_the_pages():
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["loky", "dask", "ray"])
+def test_program_of_many_fits(engine, tmp_path, monkeypatch):
+    module = {"dask": "distributed", "ray": "ray"}.get(engine, "joblib")
+    pytest.importorskip(module)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    outputs = []
+    # The second run finds what the first has kept.
+    for _ in range(2 if engine == "loky" else 1):
+        done = subprocess.run(
+            [sys.executable, ROOT / "docs/scripts/many_fits.py", "--engine", engine],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert len(set(outputs)) == 1
+    assert outputs[0].count("R2 0.") == 3
+    agreement = re.search(r"features: ([0-9.]+) agree", outputs[0])
+    assert float(agreement[1]) > 0.8
+    kept = list((tmp_path / "many_fits" / "checkpoints").glob("*.safetensors"))
+    assert len(kept) == 3 * 2 + 2
