@@ -246,7 +246,7 @@ def outputs(name: str, estimator, data) -> Iterator[tuple[str, np.ndarray]]:
         found = network.attribute(X[:5], 0)
         for key in sorted(vars(found)):
             yield from arrays_of(f"{name}.attribute().{key}", vars(found)[key])
-        yield f"{name}.ablate()", network.ablate(X[:20], [0, 1], layer=0).outputs
+        yield f"{name}.ablate()", network.ablate(X[:20], {0: [0, 1]})
         report = estimator.report(X)
         for key, column in report.items():
             values = np.array([v if v is not None else np.nan for v in column], object)
