@@ -189,7 +189,9 @@ def unwrappers() -> Iterator:
         params = {"autoencoder": sae, **params}
         yield f"unwrapper/{name}", FeatureUnwrapper(mlp, random_state=0, **params), (X,)
     X, y = load_diabetes(return_X_y=True)
-    mlp = MLPRegressor((16, 12), max_iter=200, random_state=0).fit(X, y / 100)
+    mlp = MLPRegressor(hidden_layer_sizes=(16, 12), max_iter=200, random_state=0).fit(
+        X, y / 100
+    )
     sae = SparseAutoencoder(24, k=6, max_iter=20)
     fit = FeatureUnwrapper(mlp, autoencoder=sae, n_nonzero_coefs=60, random_state=0)
     yield "unwrapper/regression", fit, (X,)
