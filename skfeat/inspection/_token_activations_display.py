@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skfeat.capture._checks import check_capture
+from skfeat.capture._contexts import activating_contexts
 from skfeat.inspection._common import (
     check_level,
     check_names,
@@ -344,10 +346,6 @@ class TokenActivationsDisplay:
         ... ).activations
         [array([0., 1., 0.])]
         """
-        # A package further out, which has pages that show this display.
-        from skfeat.language import activating_contexts
-        from skfeat.language._checks import check_capture
-
         check_capture(capture)
         caller = f"{cls.__name__}.from_estimator"
         modules = list(capture.activations)

@@ -5,10 +5,10 @@ into features and connects them by few weights; `replacement_loss` says what the
 loses when it runs on them.
 """
 
+from skfeat.capture._contexts import Contexts, activating_contexts
 from skfeat.language._ablation import AblationEffect, ablation_effect
 from skfeat.language._connection_page import ConnectionPage, connection_page
 from skfeat.language._connections import find_connections, read_connection
-from skfeat.language._contexts import Contexts, activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._mlp_connector import MLPConnector

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skfeat.capture._checks import check_capture, check_codes, check_vector
+from skfeat.capture._contexts import activating_contexts
 from skfeat.inspection import TokenActivationsDisplay
 from skfeat.inspection._common import check_level, closed_on_error
 from skfeat.inspection._token_html import html_page
 from skfeat.language._ablation import AblationEffect
-from skfeat.language._checks import check_capture, check_codes, check_column
-from skfeat.language._contexts import activating_contexts
 from skfeat.language._feature_tokens import feature_tokens
 from skfeat.utils._checks import check_int, check_path
 from skfeat.utils._sklearn import check_matplotlib_support
@@ -251,7 +251,7 @@ def connection_page(
         raise TypeError(f"title must be a str. Got {title!r} instead.")
     n_inputs = check_int("n_inputs", n_inputs)
     check_capture(capture)
-    token_ids = check_column("token_ids", capture.token_ids)
+    token_ids = check_vector("token_ids", capture.token_ids)
     codes = {
         "input": check_codes("X", X, len(token_ids)),
         "output": check_codes("Y", Y, len(token_ids)),

@@ -9,9 +9,9 @@ from scipy import sparse
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from skfeat.capture._checks import check_codes
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._logic import read_logic
-from skfeat.language._checks import check_codes
 from skfeat.utils._checks import check_int
 from skfeat.utils._formula import (
     check_count,

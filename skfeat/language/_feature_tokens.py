@@ -6,8 +6,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
 
+from skfeat.capture._checks import check_codes, check_vector
 from skfeat.inspection._token_text import token_texts, visible
-from skfeat.language._checks import check_codes, check_column
 from skfeat.utils._checks import check_int
 
 # Tokens that score less than this share of the best one do not name a feature.
@@ -59,7 +59,7 @@ def feature_tokens(codes, token_ids, decode=None, *, features=None, n=3) -> Bunc
     >>> feature_tokens(codes, [0, 1, 2, 0], [" the", " old", " Old"]).labels
     ['old', 'the']
     """
-    token_ids = check_column("token_ids", token_ids)
+    token_ids = check_vector("token_ids", token_ids)
     check_int("token_ids", int(token_ids.min(initial=0)))
     codes = check_codes("codes", codes, len(token_ids))
     n = check_int("n", n, 1)

@@ -1,37 +1,42 @@
-"""Checks that the functions of this package share."""
+"""Checks of captured tokens and of activations that belong to them, row by row."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from skfeat.capture import Capture
+from skfeat.capture._capture import Capture
 from skfeat.utils._arrays import accept_tensor
 
 
-def check_column(name, value, n_rows=None, kind="iu") -> np.ndarray:
-    """Return `value` as an array (n_rows,) of ints, or of numbers with kind "iuf"."""
+def check_vector(
+    name: str, value: Any, n_rows: int | None = None, kinds: str = "iu"
+) -> np.ndarray:
+    """Return `value` as an array (n_rows,) of ints, or of numbers with "iuf"."""
     array = np.asarray(accept_tensor(value, name))
-    what = "ints" if kind == "iu" else "numbers"
-    if array.ndim != 1 or array.dtype.kind not in kind:
+    if array.ndim != 1 or array.dtype.kind not in kinds:
+        numbers = "ints" if kinds == "iu" else "numbers"
         raise ValueError(
-            f"{name} must be a vector of {what}, one a row. Got an array of "
+            f"{name} must be a vector of {numbers}, one for each row. Got an array of "
             f"{array.dtype} of shape {array.shape} instead."
         )
     if n_rows is not None and len(array) != n_rows:
         raise ValueError(
-            f"{name} must have {n_rows} entries. Got {len(array)} instead."
+            f"{name} must have {n_rows} entries, one for each row. Got {len(array)} "
+            "instead."
         )
     return array
 
 
-def check_places(sequence, position) -> np.ndarray:
-    """Return the order of tokens in their sequences, in which each has its own place.
+def order_of_tokens(sequence: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return the order that sorts tokens by sequence, then by position.
 
     Raises
     ------
     ValueError
-        If two are in the same place.
+        If two tokens have the same position in the same sequence.
     """
     order = np.lexsort((position, sequence))
     sequence, position = sequence[order], position[order]
@@ -44,7 +49,7 @@ def check_places(sequence, position) -> np.ndarray:
     return order
 
 
-def check_capture(value) -> None:
+def check_capture(value: Any) -> None:
     """Raise unless `value` is a capture with tokens."""
     if not isinstance(value, Capture):
         raise TypeError(
@@ -54,14 +59,16 @@ def check_capture(value) -> None:
         raise ValueError("capture must hold token ids. Got one without them instead.")
 
 
-def check_codes(name, value, n_rows=None):
+def check_codes(
+    name: str, value: Any, n_rows: int | None = None
+) -> np.ndarray | sparse.csc_array:
     """Return activations as a finite ndarray or CSC array of two dimensions."""
     value = accept_tensor(value, name)
     codes = sparse.csc_array(value) if sparse.issparse(value) else np.asarray(value)
     if codes.ndim != 2 or codes.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name} must be an array or a sparse matrix of numbers of two dimensions. "
-            f"Got {codes.dtype} of shape {codes.shape} instead."
+            f"{name} must be a 2-D array or sparse matrix of numbers. Got "
+            f"{codes.dtype} of shape {codes.shape} instead."
         )
     if n_rows is not None and codes.shape[0] != n_rows:
         raise ValueError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from skfeat.language._checks import check_codes, check_column, check_places
+from skfeat.capture._checks import check_codes, check_vector, order_of_tokens
 from skfeat.utils._checks import check_int
 
 
@@ -24,16 +25,16 @@ class Contexts:
     activations : list of ndarray of float
         The feature's activation at each token.
     sequence : ndarray of int, shape (n_contexts,)
-        Which sequence a passage comes from.
+        The sequence that each passage comes from.
     position : ndarray of int, shape (n_contexts,)
-        The place in its sequence of the token that the passage was chosen for.
+        Position, in its sequence, of the token that the passage was chosen for.
     focus : ndarray of int, shape (n_contexts,)
-        The place of that token in the passage.
+        Index of that token in the passage.
     stratum : ndarray of int, shape (n_contexts,)
-        The bin of the activation that the passage was drawn from, 0 the weakest; -1
-        for those of the highest activations.
+        The bin of activations that the passage was drawn from, 0 the weakest; -1 for
+        the passages with the highest activations.
     effects : list of ndarray of float or None
-        Another number at each token, see `with_effects`; nan where there is none.
+        A second number at each token, see `with_effects`; nan where there is none.
 
     Examples
     --------
@@ -69,15 +70,15 @@ class Contexts:
         peak = max(values.max() for values in self.activations)
         return f"Contexts({len(self)} of {span} tokens, activations up to {peak:.3g})"
 
-    def with_effects(self, values, sequence, position) -> Contexts:
-        """Return the same passages with another number at each token.
+    def with_effects(self, values: Any, sequence: Any, position: Any) -> Contexts:
+        """Return the same passages with a second number at each token.
 
         Parameters
         ----------
         values : array-like of shape (n,)
             For example the `log_prob` of an :class:`AblationEffect`.
         sequence, position : array-like of int, shape (n,)
-            Which token each value belongs to.
+            The token that each value belongs to.
 
         Returns
         -------
@@ -87,86 +88,87 @@ class Contexts:
         Raises
         ------
         ValueError
-            If the arrays are not of one length, or two values belong to one token.
+            If the arrays differ in length, or two values belong to one token.
         """
-        values = check_column("values", values, kind="iuf")
-        sequence = check_column("sequence", sequence, len(values))
-        position = check_column("position", position, len(values))
-        check_places(sequence, position)
-        found = []
+        values = check_vector("values", values, kinds="iuf")
+        sequence = check_vector("sequence", sequence, len(values))
+        position = check_vector("position", position, len(values))
+        order_of_tokens(sequence, position)
+        all_effects = []
         for i, tokens in enumerate(self.tokens):
             start = int(self.position[i]) - int(self.focus[i])
-            places = position.astype(np.int64) - start
-            here = (sequence == self.sequence[i]) & (places >= 0)
-            here &= places < len(tokens)
+            index = position.astype(np.int64) - start
+            inside = (sequence == self.sequence[i]) & (index >= 0)
+            inside &= index < len(tokens)
             effects = np.full(len(tokens), np.nan)
-            effects[places[here]] = values[here]
-            found.append(effects)
-        return replace(self, effects=found)
+            effects[index[inside]] = values[inside]
+            all_effects.append(effects)
+        return replace(self, effects=all_effects)
 
 
 def activating_contexts(
-    activations,
-    sequence,
-    position,
-    token_ids,
+    activations: Any,
+    sequence: Any,
+    position: Any,
+    token_ids: Any,
     *,
-    feature=None,
-    n_top=5,
-    n_strata=5,
-    n_per_stratum=1,
-    before=10,
-    after=5,
-    random_state=None,
+    feature: int | None = None,
+    n_top: int = 5,
+    n_strata: int = 5,
+    n_per_stratum: int = 1,
+    before: int = 10,
+    after: int = 5,
+    random_state: Any = None,
 ) -> Contexts:
-    """Find passages in which a feature fires: strongest, and over its whole range.
+    """Find passages in which a feature fires, over the whole range of its activation.
 
-    The strongest alone flatter a feature: what it means where it fires weakly may be
-    something else. So passages are also drawn from bins of equal width between zero
-    and the largest activation [1]_.
+    The passages with the highest activations alone flatter a feature: where it fires
+    weakly it may mean something else. Passages are therefore also drawn from bins of
+    equal width between zero and the largest activation [1]_.
 
     Parameters
     ----------
     activations : array-like of shape (n,), or matrix of shape (n, n_features)
-        Activation of the feature at each token; or those of all features, dense or
-        sparse, with `feature`.
+        Activation of the feature at each token; or the activations of all features,
+        dense or sparse, together with `feature`.
     sequence : array-like of int, shape (n,)
-        Which sequence each token belongs to, as a :class:`skfeat.capture.Capture`
-        holds it.
+        The sequence that each token belongs to, as in a
+        :class:`skfeat.capture.Capture`.
     position : array-like of int, shape (n,)
-        The place of each token in its sequence.
+        The position of each token in its sequence.
     token_ids : array-like of int, shape (n,)
         The tokens.
     feature : int, default=None
-        The column of a matrix.
+        The column of `activations`, where they are a matrix.
     n_top : int, default=5
-        Number of passages of the highest activations.
+        Number of passages with the highest activations.
     n_strata : int, default=5
-        Number of bins; from empty ones nothing is drawn.
+        Number of bins; empty bins give no passage.
     n_per_stratum : int, default=1
         Number of passages drawn at random from each bin.
     before, after : int, default=10 and 5
-        Number of tokens shown on both sides of the one that a passage is chosen for.
+        Number of tokens before and after the token that a passage is chosen for.
     random_state : int, RandomState instance or None, default=None
-        Draws the passages of the bins.
+        Determines the passages drawn from the bins.
 
     Returns
     -------
     Contexts
-        The strongest first, then those of the bins, from the strongest bin to the
-        weakest. Fewer than asked for where the feature fires in fewer places.
+        The passages with the highest activations, then those of the bins, from the
+        strongest bin to the weakest. There are fewer where the feature fires in fewer
+        places.
 
     Raises
     ------
     ValueError
-        If an argument is not as described, or two tokens have the same place.
+        If an argument is not valid, or two tokens have the same position.
 
     Notes
     -----
-    A passage never leaves its sequence, and ends where a position is missing, such as
-    that of a special token that a capture has left out. No token is shown twice: what
-    would overlap with a passage that is chosen already is left out, and of passages of
-    the same tokens there is one.
+    A passage stays within its sequence, and ends where a position is missing, such as
+    that of a special token that the capture left out. No token is shown twice:
+    passages that overlap with an earlier one are skipped, and of several passages with
+    the same tokens one is kept.
 
     References
     ----------
@@ -188,46 +190,54 @@ def activating_contexts(
     >>> contexts.stratum
     array([-1,  0])
     """
-    token_ids = check_column("token_ids", token_ids)
+    token_ids = check_vector("token_ids", token_ids)
     n_rows = len(token_ids)
-    sequence = check_column("sequence", sequence, n_rows)
-    position = check_column("position", position, n_rows)
-    values = _one_feature(activations, feature, n_rows)
+    sequence = check_vector("sequence", sequence, n_rows)
+    position = check_vector("position", position, n_rows)
+    values = _activations_of_one(activations, feature, n_rows)
     n_top, n_strata = check_int("n_top", n_top), check_int("n_strata", n_strata)
     n_per_stratum = check_int("n_per_stratum", n_per_stratum)
     before, after = check_int("before", before), check_int("after", after)
     random = check_random_state(random_state)
 
-    order = check_places(sequence, position)
+    order = order_of_tokens(sequence, position)
     sequence, position, token_ids = sequence[order], position[order], token_ids[order]
-    rows = _Passages(sequence, position, token_ids, before, after)
+    passages = _Passages(sequence, position, token_ids, before, after)
     values = values[order]
     firing = np.flatnonzero(values > 0)
     strongest = firing[np.argsort(-values[firing], kind="stable")]
-    chosen = [(row, -1) for row in rows.choose(strongest, n_top)]
+    chosen = [(row, -1) for row in passages.choose(strongest, n_top)]
     if n_strata and len(firing):
         share = values[firing] / values[firing].max()
         bins = np.clip(np.ceil(share * n_strata) - 1, 0, n_strata - 1)
         for stratum in reversed(range(n_strata)):
             drawn = random.permutation(firing[bins == stratum])
-            chosen += [(row, stratum) for row in rows.choose(drawn, n_per_stratum)]
-    spans = [rows.span(row) for row, _ in chosen]
-    at = np.array([row for row, _ in chosen], dtype=np.int64)
+            rows = passages.choose(drawn, n_per_stratum)
+            chosen += [(row, stratum) for row in rows]
+    spans = [passages.span(row) for row, _ in chosen]
+    focus = np.array([row for row, _ in chosen], dtype=np.int64)
     starts = np.array([start for start, _ in spans], dtype=np.int64)
     return Contexts(
-        tokens=[rows.token_ids[slice(*span)] for span in spans],
-        activations=[values[slice(*span)] for span in spans],
-        sequence=rows.sequence[at].astype(np.int64),
-        position=rows.position[at].astype(np.int64),
-        focus=at - starts,
+        tokens=[token_ids[start:end] for start, end in spans],
+        activations=[values[start:end] for start, end in spans],
+        sequence=sequence[focus].astype(np.int64),
+        position=position[focus].astype(np.int64),
+        focus=focus - starts,
         stratum=np.array([stratum for _, stratum in chosen], dtype=np.int64),
     )
 
 
 class _Passages:
-    """Rows in order, and which of them are shown already."""
+    """Rows in the order of the text, and which of them a passage already shows."""
 
-    def __init__(self, sequence, position, token_ids, before, after):
+    def __init__(
+        self,
+        sequence: np.ndarray,
+        position: np.ndarray,
+        token_ids: np.ndarray,
+        before: int,
+        after: int,
+    ):
         self.sequence, self.position, self.token_ids = sequence, position, token_ids
         self.before, self.after = before, after
         joined = (np.diff(sequence) == 0) & (np.diff(position.astype(np.int64)) == 1)
@@ -236,14 +246,14 @@ class _Passages:
         self.shown = np.zeros(len(sequence), dtype=bool)
         self.seen: set[bytes] = set()
 
-    def span(self, row) -> tuple[int, int]:
-        """Return where the passage around a row starts and where it has ended."""
+    def span(self, row: int) -> tuple[int, int]:
+        """Return the first row of the passage around a row, and the one after it."""
         run = np.searchsorted(self.bounds, row, side="right")
         start = max(self.bounds[run - 1], row - self.before)
         return int(start), int(min(self.bounds[run], row + self.after + 1))
 
     def choose(self, candidates: Iterable[int], n: int) -> list[int]:
-        """Take the first `n` rows whose passages show something new."""
+        """Choose the first `n` rows whose passages show something new."""
         chosen: list[int] = []
         for row in candidates:
             if len(chosen) == n:
@@ -259,21 +269,21 @@ class _Passages:
         return chosen
 
 
-def _one_feature(activations, feature, n_rows) -> np.ndarray:
+def _activations_of_one(activations: Any, feature: Any, n_rows: int) -> np.ndarray:
     """Return the activations of one feature as a dense vector of floats."""
     if not sparse.issparse(activations) and np.ndim(activations) == 1:
         if feature is not None:
             raise ValueError(
-                f"feature must be None where activations are those of one feature. Got "
+                "feature must be None where activations are a vector. Got "
                 f"{feature!r} instead."
             )
-        column = check_column("activations", activations, n_rows, kind="biuf")
+        column = check_vector("activations", activations, n_rows, kinds="biuf")
         activations, feature = column[:, None], 0
     codes = check_codes("activations", activations, n_rows)
     if feature is None:
         raise ValueError(
-            "feature must name a column where activations are a matrix, an int from 0 "
-            f"to {codes.shape[1] - 1}. Got None instead."
+            f"feature must be an int from 0 to {codes.shape[1] - 1} where activations "
+            "are a matrix. Got None instead."
         )
     feature = check_int("feature", feature, most=codes.shape[1] - 1)
     values = codes[:, [feature]]
