@@ -286,6 +286,6 @@ def _activations_of_one(activations: Any, feature: Any, n_rows: int) -> np.ndarr
             "are a matrix. Got None instead."
         )
     feature = check_int("feature", feature, most=codes.shape[1] - 1)
-    values = codes[:, [feature]]
+    values: Any = codes[:, [feature]]
     values = values.toarray() if sparse.issparse(values) else values
     return values.ravel().astype(np.float64)

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import MultiOutputMixin, RegressorMixin, clone
+from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
 
 from skfeat._base import SkfeatEstimator
-from skfeat._fitting import fit_autoencoders, fit_part, one_each
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._feature_connector import FeatureConnector
-from skfeat.language._pair_parts import (
-    check_rows,
-    count_events,
-    default_connector,
-    fit_dense,
-    floating,
+from skfeat.language._pair_codes import count_events, mean_row, sparse_codes
+from skfeat.language._pair_features import MAP_ATTRIBUTES, PairFeaturesMixin
+from skfeat.language._pair_fit import (
+    fit_both_autoencoders,
+    fit_maps,
     live_features,
-    mean_row,
-    one_autoencoder,
-    predict_codes,
-    sparse_codes,
-    whole_weights,
+    prepare_autoencoders,
+    spread_weights,
 )
-from skfeat.language._pair_report import make_report
+from skfeat.language._pair_report import PairReport, make_report
 from skfeat.metrics._reconstruction import check_weights, fvu_in_blocks
-from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._checks import is_int
-from skfeat.utils._rows import row_blocks
 from skfeat.utils._sklearn import (
     HasMethods,
     Interval,
@@ -41,33 +35,24 @@ from skfeat.utils._sklearn import (
 from skfeat.utils._torch import draw_seeds
 from skfeat.utils._workers import N_JOBS
 
-_CONNECTORS = {
-    "sparse": "connector_",
-    "dense": "dense_connector_",
-    "nonlinear": "nonlinear_connector_",
-}
-# Rows that are predicted at a time: their features are a dense array.
-_ROWS = 1024
 
-
-class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
+class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     """Connect the features of the residual stream to those that an MLP writes.
 
-    The rows that go into a block of a language model, and those that its MLP adds to
-    the residual stream, are unwrapped into sparse features by one
-    :class:`SparseAutoencoder` each. A sparse linear map then computes the output
-    features from the input features by a few weights each [1]_. What lies between,
-    a normalisation and an MLP with its nonlinearity, is not looked at; attention that
-    comes before the MLP in its block is not either.
+    One :class:`SparseAutoencoder` unwraps the rows that enter a block of a language
+    model into sparse features, another one the rows that its MLP adds to the residual
+    stream. A sparse linear map then computes each output feature from the input
+    features by a few weights [1]_. The map replaces everything between the two: the
+    normalisation, the MLP with its nonlinearity, and any attention before the MLP.
 
     Parameters
     ----------
     input_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None
-        Cloned and fitted to the rows of X. One that is fitted already, here or by
-        another library (see :mod:`skfeat.interop`), is used as it is if it comes in a
-        ``sklearn.frozen.FrozenEstimator``. ``None`` means
+        Cloned and fitted to the rows of X. A fitted autoencoder, of skfeat or read
+        from another library (see :mod:`skfeat.interop`), is used as it is if it is
+        wrapped in a ``sklearn.frozen.FrozenEstimator``. ``None`` means
         ``SparseAutoencoder(8 * d, k=min(6, d / 2))`` for rows of d columns: the fewer
-        features are active at a time, the fewer weights explain another.
+        features are active at a time, the fewer weights predict each output.
 
     output_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None
         The same for the rows of y.
@@ -77,32 +62,33 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         ``FeatureConnector(link="identity", fit_intercept=False, candidates=6)``.
 
     nonlinear_connector : regressor or None, default=None
-        A second one, without a budget, to tell by :meth:`report` how linear the output
-        features are; cloned and fitted to the same codes in CSR.
+        Cloned and fitted to the same codes in CSR, without a budget.
+        :meth:`report` compares it with the linear maps to measure how linear each
+        output feature is.
 
     n_nonzero_coefs : float or None, default=10
-        Weights that an output feature has on average over the live ones: the budget of
-        the connector is this times their number, shared where it lowers the squared
-        error most, so that some outputs have more and some fewer. ``None`` leaves the
-        budget to the connector.
+        Average number of weights of a live output feature. The budget of the
+        connector is this number times the number of live output features; it goes
+        where it lowers the squared error most, so that some outputs have more weights
+        and some fewer. ``None`` leaves the budget to the connector.
 
     min_events : int, default=100
-        A feature is live if it fires in at least so many of the rows that are fitted.
-        The others, of both sides, are left out; the predictions of such output
-        features are zero.
+        A feature is live if it fires in at least this many of the fitted rows. All
+        other features of either side are left out; such output features are predicted
+        as zero.
 
     ridge : float, default=1e-6
-        Ridge of the dense map, for inputs of unit mean square, against a singular Gram
-        matrix.
+        Ridge of the dense map, for inputs of unit mean square; it keeps the Gram
+        matrix from being singular.
 
     n_jobs : int or None, default=None
-        Number of jobs that fit the autoencoders.
+        Number of parallel jobs that fit the autoencoders.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the parts that have no seed of their own.
+        Seeds the parts whose own `random_state` is None.
 
     verbose : int, default=0
-        Print a line a part.
+        Print a line for each fitted part.
 
     Attributes
     ----------
@@ -113,7 +99,8 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Number of the rows in which each feature fired.
 
     live_inputs_, live_outputs_ : ndarray of int
-        The live features, increasing: columns of the codes, rows of ``components_``.
+        The live features in increasing order: columns of the codes, rows of
+        ``components_``.
 
     connector_ : FeatureConnector
         From the live input features to the live output features, in their order.
@@ -122,10 +109,10 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         The least-squares map between the same features, without a budget.
 
     nonlinear_connector_ : regressor
-        Only with `nonlinear_connector`.
+        Set only if `nonlinear_connector` is.
 
     coef_ : CSR matrix of shape (m_out, m_in)
-        The weights of `connector_` by the numbers of the autoencoders' features.
+        The weights of `connector_`, indexed by the features of the autoencoders.
 
     output_mean_ : ndarray of shape (d_out,)
         Mean of the rows of y.
@@ -139,7 +126,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     See Also
     --------
     skfeat.capture.capture : Records the rows.
-    skfeat.language.replacement_loss : What the model loses if it runs on the features.
+    skfeat.language.replacement_loss : The model's loss when it runs on the features.
 
     References
     ----------
@@ -201,17 +188,16 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: Any, y: Any) -> Self:
         """Fit the autoencoders, then the maps between their features.
 
-        The codes of all rows are held in CSR, some 16 bytes for an active feature of
-        each side; the rows themselves may be read-only memory maps and are never
-        copied as a whole.
+        The codes of all rows are held in CSR, about 16 bytes for each active code. The
+        rows themselves may be read-only memory maps and are never copied as a whole.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Rows of the residual stream before the MLP, one a token.
+            Rows of the residual stream before the MLP, one for each token.
         y : array-like of shape (n, d_out) or (n,)
             Rows of the MLP's output for the same tokens.
 
@@ -237,183 +223,40 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         for name in ("coef_", "nonlinear_connector_"):
             self.__dict__.pop(name, None)
         seeds = draw_seeds(self.random_state, 3)
-        parts = [
-            one_autoencoder(getattr(self, name), seed, name, rows.shape[1])
-            for name, seed, rows in zip(
-                ("input_autoencoder", "output_autoencoder"), seeds, (X, y), strict=False
-            )
-        ]
+        parts = prepare_autoencoders(self, (X, y), seeds[:2])
         context = self._init_callback_context(max_subtasks=3)
         context.call_on_fit_task_begin(estimator=self, **data)
-        autoencoders = self._fit_autoencoders(parts, (X, y), context, data)
-        self.input_autoencoder_, self.output_autoencoder_ = autoencoders
-        codes_in, codes_out = map(sparse_codes, autoencoders, (X, y))
+        parts = fit_both_autoencoders(self, parts, (X, y), context, data)
+        self.input_autoencoder_, self.output_autoencoder_ = parts
+        codes_in = sparse_codes(self.input_autoencoder_, X)
+        codes_out = sparse_codes(self.output_autoencoder_, y)
         self.input_events_ = count_events(codes_in)
         self.output_events_ = count_events(codes_out)
-        self.live_inputs_, self.live_outputs_ = (
-            live_features(events, self.min_events, len(X), name)
-            for events, name in (
-                (self.input_events_, "input"),
-                (self.output_events_, "output"),
-            )
+        n_rows = len(X)
+        self.live_inputs_ = live_features(
+            self.input_events_, self.min_events, n_rows, "input"
+        )
+        self.live_outputs_ = live_features(
+            self.output_events_, self.min_events, n_rows, "output"
         )
         codes_in = codes_in[:, self.live_inputs_]
         codes_out = codes_out[:, self.live_outputs_]
         self.output_mean_ = mean_row(y)
-        self._fit_connectors(codes_in, codes_out, seeds[2], context, data)
+        maps = fit_maps(self, codes_in, codes_out, seeds[2], context, data)
+        for key, model in maps.items():
+            setattr(self, MAP_ATTRIBUTES[key], model)
+        shape = (len(self.output_events_), len(self.input_events_))
+        live = (self.live_outputs_, self.live_inputs_)
+        coef = spread_weights(maps["sparse"].coef_, live, shape)
+        self.coef_ = _align_api_if_sparse(coef)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 
-    def predict(self, X, connector="sparse"):
-        """Predict the MLP's output through input features, weights and the decoder.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows of the residual stream before the MLP.
-        connector : {"sparse", "dense", "nonlinear"}, default="sparse"
-            Which of the fitted maps to take.
-
-        Returns
-        -------
-        ndarray of shape (n, d_out) or (n,)
-            In the dtype of X.
-
-        Raises
-        ------
-        ValueError
-            If there is no such map.
-        """
-        model = self._connector(connector)
-        X = self._check_inputs(X, reset=False)
-        shape = (len(X), len(self.output_mean_))
-        predicted = np.empty(shape, floating(X[:1]).dtype)
-        for block, rows in row_blocks(X, _ROWS):
-            codes = sparse_codes(self.input_autoencoder_, rows, self.live_inputs_)
-            predicted[block] = self.decode_features(predict_codes(model, codes))
-        return predicted.ravel() if self._y_is_1d else predicted
-
-    def predict_features(self, X, connector="sparse"):
-        """Predict the live output features from the input features.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows of the residual stream before the MLP.
-        connector : {"sparse", "dense", "nonlinear"}, default="sparse"
-            Which of the fitted maps to take.
-
-        Returns
-        -------
-        ndarray of shape (n, n_live_outputs)
-            One column for each of `live_outputs_`.
-
-        Raises
-        ------
-        ValueError
-            If there is no such map.
-        """
-        model = self._connector(connector)
-        return predict_codes(model, self.input_features(X))
-
-    def input_features(self, X):
-        """Encode rows of the residual stream into the live input features.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows of the residual stream before the MLP.
-
-        Returns
-        -------
-        CSR matrix of shape (n, n_live_inputs)
-            One column for each of `live_inputs_`.
-        """
-        check_is_fitted(self)
-        X = self._check_inputs(X, reset=False)
-        codes = sparse_codes(self.input_autoencoder_, X, self.live_inputs_)
-        return _align_api_if_sparse(codes)
-
-    def output_features(self, y):
-        """Encode rows of the MLP's output into the live output features.
-
-        Parameters
-        ----------
-        y : array-like of shape (n, d_out) or (n,)
-            Rows of the MLP's output.
-
-        Returns
-        -------
-        CSR matrix of shape (n, n_live_outputs)
-            One column for each of `live_outputs_`.
-        """
-        check_is_fitted(self)
-        y = self._check_outputs(y, reset=False)
-        codes = sparse_codes(self.output_autoencoder_, y, self.live_outputs_)
-        return _align_api_if_sparse(codes)
-
-    def decode_features(self, features):
-        """Decode live output features into rows of the MLP's output.
-
-        Parameters
-        ----------
-        features : array-like or CSR matrix of shape (n, n_live_outputs)
-            One column for each of `live_outputs_`; the other features are zero.
-
-        Returns
-        -------
-        ndarray of shape (n, d_out)
-
-        Raises
-        ------
-        ValueError
-            If they are not finite or not so many.
-        """
-        check_is_fitted(self)
-        features = check_array(
-            accept_tensor(features, "features"),
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            ensure_min_samples=0,
-            input_name="features",
-        )
-        n_live = len(self.live_outputs_)
-        if features.shape[1] != n_live:
-            raise ValueError(
-                f"features must have {n_live} columns, one for each of live_outputs_. "
-                f"Got {features.shape[1]} instead."
-            )
-        decoder = self.output_autoencoder_
-        return features @ decoder.components_[self.live_outputs_] + decoder.intercept_
-
-    def reconstruct(self, y):
-        """Reconstruct rows of the MLP's output from their own features, live or not.
-
-        Parameters
-        ----------
-        y : array-like of shape (n, d_out) or (n,)
-            Rows of the MLP's output.
-
-        Returns
-        -------
-        ndarray of shape (n, d_out) or (n,)
-            What an exact map to the output features would lead to.
-        """
-        check_is_fitted(self)
-        y = self._check_outputs(y, reset=False)
-        decoder = self.output_autoencoder_
-        parts = [
-            decoder.inverse_transform(sparse_codes(decoder, rows))
-            for _, rows in row_blocks(y, _ROWS)
-        ]
-        rows = np.concatenate(parts)
-        return rows.ravel() if self._y_is_1d else rows
-
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the R2 of the predictions, over all rows and columns together.
 
         It is one minus the squared error over the squared deviation from the column
-        means, as of an autoencoder's score.
+        means, as the score of an autoencoder is.
 
         Parameters
         ----------
@@ -436,7 +279,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         weights = check_weights(sample_weight, y)
         return 1.0 - fvu_in_blocks(y.__getitem__, predicted.__getitem__, weights)
 
-    def report(self, X, y):
+    def report(self, X: Any, y: Any) -> PairReport:
         """Measure the features and the maps between them, best on held-out rows.
 
         Parameters
@@ -449,7 +292,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Returns
         -------
         PairReport
-            Columns with an entry for each live output feature, and `totals`.
+            Columns with one value for each live output feature, and `totals`.
         """
         check_is_fitted(self)
         X = self._check_inputs(X, reset=False)
@@ -457,7 +300,7 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         check_consistent_length(X, y)
         return make_report(self, X, y)
 
-    def formula(self, feature, *, max_terms=None):
+    def formula(self, feature: int, *, max_terms: int | None = None) -> str:
         """Write an output feature as a weighted sum of input features.
 
         Parameters
@@ -490,110 +333,11 @@ class LayerPair(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         )
         return f"OF_{feature}{formula[formula.index(' = ') :]}"
 
-    def connectors(self):
-        """Return the fitted maps between the live features.
-
-        Returns
-        -------
-        dict of str to regressor
-            "sparse", "dense" and, if there is one, "nonlinear".
-        """
-        check_is_fitted(self)
-        return {
-            key: getattr(self, attribute)
-            for key, attribute in _CONNECTORS.items()
-            if hasattr(self, attribute)
-        }
-
-    def _connector(self, name):
-        held = self.connectors()
-        if not isinstance(name, str) or name not in held:
-            hint = "; nonlinear_connector is None" if name == "nonlinear" else ""
-            raise ValueError(
-                f"connector must be one of {', '.join(map(repr, held))}. Got {name!r} "
-                f"instead{hint}."
-            )
-        return held[name]
-
-    def _check_inputs(self, X, *, reset):
-        # Names and the number of columns are told from what the caller gave.
-        if not reset:
-            check_is_fitted(self)
-        checked = check_rows(X, "X", self)
-        validate_data(self, X, skip_check_array=True, reset=reset)
-        return checked
-
-    def _check_outputs(self, y, *, reset):
-        y = check_rows(y, "y", self, ensure_2d=False)
-        one_column = y.ndim == 1
-        y = y.reshape(-1, 1) if one_column else y
-        if reset:
-            self._y_is_1d = one_column
-        elif y.shape[1] != len(self.output_mean_):
-            raise ValueError(
-                f"y has {y.shape[1]} columns, but this LayerPair was fitted with "
-                f"{len(self.output_mean_)}."
-            )
-        return y
-
-    def _fit_autoencoders(self, parts, rows, context, data):
-        names = ("input_autoencoder", "output_autoencoder")
-        frozen = [isinstance(getattr(self, name), FrozenEstimator) for name in names]
-        contexts = [context.subcontext(task_name=name) for name in names]
-        for subcontext in contexts:
-            subcontext.call_on_fit_task_begin(estimator=self, **data)
-        left = [i for i, kept in enumerate(frozen) if not kept]
-        tasks = [[those[i] for i in left] for those in (parts, rows, contexts)]
-        fitted = iter(fit_autoencoders(tasks[0], tasks[1], tasks[2], self.n_jobs))
-        parts = [
-            part if kept else next(fitted)
-            for part, kept in zip(parts, frozen, strict=True)
-        ]
-        for name, part, own, subcontext in zip(
-            names, parts, rows, contexts, strict=True
-        ):
-            subcontext.call_on_fit_task_end(estimator=self, **data)
-            if self.verbose:
-                print(f"[LayerPair] {name}: R2 {part.score(own):.6g}")
-        return parts
-
-    def _fit_connectors(self, codes_in, codes_out, seed, context, data):
-        connector = default_connector() if self.connector is None else self.connector
-        connector = one_each([connector], [seed], "connector", FeatureConnector)[0]
-        n_outputs = codes_out.shape[1]
-        if self.n_nonzero_coefs is not None:
-            budget = round(float(self.n_nonzero_coefs) * n_outputs)
-            connector.set_params(n_nonzero_coefs=budget)
-        subcontext = context.subcontext(task_name="connector")
-        subcontext.call_on_fit_task_begin(estimator=self, **data)
-        connector = fit_part(connector, codes_in, subcontext, codes_out)
-        self.dense_connector_ = fit_dense(
-            codes_in,
-            codes_out,
-            fit_intercept=connector.fit_intercept,
-            ridge=float(self.ridge),
-        )
-        if self.nonlinear_connector is not None:
-            other = clone(self.nonlinear_connector)
-            if other.get_params().get("random_state", seed) is None:
-                other.set_params(random_state=seed)
-            self.nonlinear_connector_ = other.fit(codes_in, codes_out)
-        subcontext.call_on_fit_task_end(estimator=self, **data)
-        if self.verbose:
-            print(
-                f"[LayerPair] connector: {connector.coef_.nnz} weights, "
-                f"{connector.coef_.nnz / n_outputs:.3g} an output"
-            )
-        self.connector_ = connector
-        shape = (len(self.output_events_), len(self.input_events_))
-        live = (self.live_outputs_, self.live_inputs_)
-        self.coef_ = _align_api_if_sparse(whole_weights(connector.coef_, live, shape))
-
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coef_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # Codes keep what is common in y, which need not be what a check asks for.
+        # Sparse codes describe random y too coarsely for the score that checks require.
         tags.regressor_tags.poor_score = True
         return tags

@@ -1,8 +1,9 @@
-"""A nonlinear map between features, to tell what the linear ones miss."""
+"""A nonlinear map between features, which shows what linear maps miss."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
-from skfeat.language._pair_parts import fit_dense
+from skfeat.language._dense_map import fit_dense
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._sklearn import Interval, StrOptions, _fit_context
 from skfeat.utils._torch import (
@@ -24,21 +25,21 @@ from skfeat.utils._torch import (
 )
 
 _AUTO_UPDATES = 2000
-# Rows whose dense codes are held at a time.
-_ROWS = 2048
+# Rows whose codes are dense at a time.
+_BLOCK_ROWS = 2048
 
 
 class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     """Predict features from features by a linear map and a hidden layer of ReLUs.
 
-    ``y = W x + V max(0, U x + c) + b``. Features are not negative, so that ``W x`` can
-    be had from hidden units of their own and this is the usual network of one hidden
-    layer; written like this it starts from the least-squares W, and learns what that
-    leaves. Adam trains U, V, b and c; kept are the weights of the epoch that was best
-    on rows held out, which may be the linear map alone.
+    ``y = W x + V max(0, U x + c) + b``. Features are not negative, so hidden units
+    could compute ``W x`` as well: this is the usual network with one hidden layer,
+    written so that it starts from the least-squares W. Adam then trains U, V, b and c
+    on the residual. The weights of the best epoch on held-out rows are kept; these may
+    be the linear map alone.
 
-    Its place is in :class:`LayerPair`, as `nonlinear_connector`: what it predicts
-    better than the dense linear map is not linear.
+    It is meant as the `nonlinear_connector` of a :class:`LayerPair`: features that it
+    predicts better than the dense linear map does are not linear.
 
     Parameters
     ----------
@@ -52,22 +53,22 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Rows of a minibatch.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs. "auto" plans as many as make 2,000 updates, and at least 5.
+        Number of epochs. "auto" takes as many as 2,000 updates need, at least 5.
 
     validation_fraction : float, default=0.05
-        Share of the rows held out, at least two.
+        Share of the rows that are held out; at least two rows are.
 
     ridge : float, default=1e-6
         Ridge of the linear map, for inputs of unit mean square.
 
     device : str, torch.device or None, default=None
-        Where it trains. ``None`` means the CPU.
+        Device to train on. ``None`` means the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the first weights, the rows held out and the shuffling.
+        Seeds the initial weights, the choice of held-out rows and the shuffling.
 
     verbose : int, default=0
-        Print a line an epoch.
+        Print a line for each epoch.
 
     Attributes
     ----------
@@ -75,20 +76,20 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         The linear weights W.
 
     intercept_ : ndarray of shape (n_outputs,)
-        b.
+        The bias b.
 
     hidden_coef_ : ndarray of shape (hidden_units, n_inputs)
-        U.
+        The hidden weights U.
 
     hidden_intercept_ : ndarray of shape (hidden_units,)
-        c.
+        The hidden bias c.
 
     output_coef_ : ndarray of shape (n_outputs, hidden_units)
-        V.
+        The output weights V.
 
     validation_scores_ : list of float
-        R2 over all outputs together on the rows held out: of the linear map, then
-        after each epoch; nan if these do not vary.
+        R2 over all outputs together on the held-out rows: first of the linear map,
+        then after each epoch; nan if these rows do not vary.
 
     n_iter_ : int
         Number of epochs.
@@ -119,7 +120,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "ridge": [Interval(Real, 0, None, closed="left")],
-        "device": "no_validation",  # resolve_device knows what this machine has
+        "device": "no_validation",  # resolve_device checks it against this machine
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -148,7 +149,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X: Any, y: Any) -> Self:
         """Fit the linear map, then the hidden layer.
 
         Parameters
@@ -187,16 +188,16 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         linear = fit_dense(X, y, fit_intercept=True, ridge=float(self.ridge))
         generator = make_generator(draw_seed(self.random_state))
         order = torch.randperm(X.shape[0], generator=generator).numpy()
-        # Of a single row nothing varies, so that it has no R2.
+        # A single row does not vary, so it would have no R2.
         n_held_out = max(2, int(self.validation_fraction * len(order)))
         n_held_out = min(n_held_out, len(order) - 1)
-        held_out, kept = order[:n_held_out], order[n_held_out:]
+        held_out, train = order[:n_held_out], order[n_held_out:]
         network = _Residual(linear, X, y, int(self.hidden_units), generator, device)
         n_epochs = self.max_iter
         if n_epochs == "auto":
-            n_updates = n_batches(len(kept), self.batch_size)
+            n_updates = n_batches(len(train), self.batch_size)
             n_epochs = max(5, -(-_AUTO_UPDATES // n_updates))
-        n_steps = n_epochs * n_batches(len(kept), self.batch_size)
+        n_steps = n_epochs * n_batches(len(train), self.batch_size)
         optimizer = torch.optim.Adam(network.weights, lr=float(self.learning_rate_init))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: max(0.0, 1 - step / n_steps)
@@ -210,8 +211,8 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         for epoch in range(n_epochs):
             subcontext = context.subcontext(task_name="epoch")
             subcontext.call_on_fit_task_begin(estimator=self, **data)
-            for batch in shuffled_batches(len(kept), self.batch_size, generator):
-                loss = network.loss(kept[batch]).sum() / len(batch)
+            for batch in shuffled_batches(len(train), self.batch_size, generator):
+                loss = network.loss(train[batch]).sum() / len(batch)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -235,7 +236,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Predict the features of the second layer.
 
         Parameters
@@ -246,7 +247,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Returns
         -------
         ndarray of shape (n,) or (n, n_outputs)
-            In the shape of the y that was fitted.
+            In the shape of the fitted y.
         """
         check_is_fitted(self)
         X = validate_data(
@@ -260,7 +261,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         y = X @ self.coef_.T + hidden @ self.output_coef_.T + self.intercept_
         return y.ravel() if self._y_is_1d else y
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the R2 of the predictions, averaged over the outputs.
 
         Parameters
@@ -279,7 +280,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
         return super().score(X, y, sample_weight)
 
-    def _store(self, linear, weights, dtype):
+    def _store(self, linear, weights, dtype) -> None:
         hidden_coef, hidden_intercept, output_coef, intercept = (
             to_numpy(weight, dtype) for weight in weights
         )
@@ -288,7 +289,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self.output_coef_ = output_coef
         self.intercept_ = linear.intercept_ + intercept
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "intercept_")
 
     def __sklearn_tags__(self):
@@ -298,7 +299,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
 
 
 class _Residual:
-    """The hidden layer, on inputs and residuals of unit mean square a row."""
+    """The hidden layer, trained on inputs and residuals scaled to unit mean square."""
 
     def __init__(self, linear, X, y, n_hidden, generator, device):
         self.linear, self.X, self.y, self.device = linear, X, y, device
@@ -306,39 +307,39 @@ class _Residual:
             float(np.sqrt(Z.astype(np.float64).power(2).sum() / Z.shape[0])) or 1.0
             for Z in (X, y)
         ]
-        # Small beside what Adam moves them by: what is drawn at random is soon left
-        # behind. At pre-activations of one the first layer stays what it was drawn.
+        # Small next to the steps of Adam, so that training soon outgrows the random
+        # start. With pre-activations of size one, the first layer would hardly change.
         first = torch.randn(n_hidden, X.shape[1], generator=generator)
         first *= X.shape[1] ** -0.5
         self.weights = [
             first.to(device),
             torch.zeros(n_hidden, device=device),
-            # Zero at first: the linear map is where it starts.
+            # Zero, so that training starts from the linear map.
             torch.zeros(y.shape[1], n_hidden, device=device),
             torch.zeros(y.shape[1], device=device),
         ]
         for weight in self.weights:
             weight.requires_grad_()
 
-    def _tensor(self, array, scale):
+    def _tensor(self, array: np.ndarray, scale: float) -> torch.Tensor:
         return torch.from_numpy((array / scale).astype(np.float32)).to(self.device)
 
-    def loss(self, rows):
+    def loss(self, rows: np.ndarray) -> torch.Tensor:
         """Return the squared error of each row."""
         X, y = self.X[rows], self.y[rows]
         inputs = self._tensor(X.toarray(), self.scales[0])
-        target = self._tensor(y.toarray() - self.linear.predict(X), self.scales[1])
+        residual = self._tensor(y.toarray() - self.linear.predict(X), self.scales[1])
         coef, intercept, output, bias = self.weights
-        found = torch.relu(inputs @ coef.T + intercept) @ output.T + bias
-        return (found - target).square().sum(dim=1)
+        predicted = torch.relu(inputs @ coef.T + intercept) @ output.T + bias
+        return (predicted - residual).square().sum(dim=1)
 
     @torch.no_grad()
-    def error(self, rows) -> float:
-        """Return the squared error of all rows."""
-        parts = np.array_split(rows, -(-len(rows) // _ROWS))
+    def error(self, rows: np.ndarray) -> float:
+        """Return the squared error of all rows together."""
+        parts = np.array_split(rows, -(-len(rows) // _BLOCK_ROWS))
         return sum(self.loss(part).sum().item() for part in parts)
 
-    def spread(self, rows) -> float:
+    def spread(self, rows: np.ndarray) -> float:
         """Return the squared deviation of all rows from their mean."""
         y = self.y[rows].astype(np.float64)
         means = np.asarray(y.mean(axis=0)).ravel()

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils import Bunch
 
-from skfeat.language._pair_parts import (
+from skfeat.language._pair_codes import (
+    as_float_rows,
     count_events,
-    floating,
     predict_codes,
     sparse_codes,
 )
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._table import write_columns
 
-# Rows whose features are held densely at a time.
-_ROWS = 1024
+# Rows whose features are dense at a time.
+_BLOCK_ROWS = 1024
 
-# The article of Riggs et al. calls a feature linear if a network lowers its mean
-# squared error by no more than this, where codes have the norm of its smallest layer.
+# Riggs et al. call a feature linear if a network lowers its mean squared error by at
+# most 0.001, after scaling codes to the mean norm of their smallest layer, 4.25.
 _LINEAR_GAP, _ARTICLE_NORM = 1e-3, 4.25
 
-# Codes that differ by less than so many roundings of their encoder are equal.
+# Codes that differ by fewer roundings of their encoder than this count as equal.
 _ROUNDINGS = 8
 
 _SHOWN = 20
@@ -37,10 +39,10 @@ _TITLES = {
 
 
 class PairReport(Bunch):
-    """Columns of a report with an entry for each live output feature.
+    """Columns of a report with one value for each live output feature.
 
-    ``pandas.DataFrame(report)`` makes it a data frame, printing it the totals and a
-    table of the features that fire most. `totals` holds what is of the whole pair.
+    ``pandas.DataFrame(report)`` turns it into a data frame. Printing it shows `totals`,
+    the figures of the whole pair, and a table of the features that fire most.
 
     Parameters
     ----------
@@ -58,14 +60,15 @@ class PairReport(Bunch):
     n_weights : ndarray of int
         Its nonzero weights in the sparse map.
     r2_sparse, r2_dense, r2_nonlinear : ndarray of float
-        R2 of each map; nan for a feature that does not vary on these rows, but for
-        rounding, and if the pair has no such map. Means leave it out.
+        R2 of each map; nan if the pair has no such map, and for a feature that does
+        not vary on these rows beyond rounding. Means leave out nan.
     linear_gap : ndarray of float
         By how much the nonlinear map lowers the mean squared error of the dense linear
-        one, where the codes of a row have a mean norm of 4.25. nan without such a map.
+        one, after scaling the codes to a mean norm of 4.25 a row. nan without a
+        nonlinear map.
     is_linear : ndarray of bool
-        Whether that is at most 0.001, which is how Riggs et al. tell linear features;
-        4.25 is the norm in the layer that they scale all others to.
+        Whether the gap is at most 0.001, the criterion of Riggs et al., who scale all
+        layers to the norm 4.25 of one of them.
 
     Examples
     --------
@@ -85,27 +88,30 @@ class PairReport(Bunch):
     True
     """
 
-    def __init__(self, totals, columns):
+    totals: Bunch
+
+    def __init__(self, totals: Bunch, columns: dict[str, np.ndarray]):
         super().__init__(**columns)
-        # Not an entry: a data frame has the features alone.
+        # Kept out of the Bunch: a data frame shall have the columns alone.
         self.__dict__["totals"] = totals
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.totals, dict(self))
 
-    def __str__(self):
+    def __str__(self) -> str:
         order = np.argsort(-self["firing_rate"], kind="stable")[:_SHOWN]
         shown = {
             title: [_text(value) for value in self[name][order]]
             for name, title in _TITLES.items()
             if not _is_nan(self[name]).all()
         }
-        lines = [*self._lines_above(), *write_columns(shown, _TITLES["feature"])]
-        left = len(self["feature"]) - len(order)
-        return "\n".join([*lines, *([f"... and {left} more"] if left else [])])
+        lines = [*self._lines_of_totals(), *write_columns(shown, _TITLES["feature"])]
+        n_hidden = len(self["feature"]) - len(order)
+        if n_hidden:
+            lines.append(f"... and {n_hidden} more")
+        return "\n".join(lines)
 
-    def _lines_above(self):
-        """Write the totals."""
+    def _lines_of_totals(self) -> list[str]:
         totals = self.totals
         text = {name: _text(value) or "nan" for name, value in totals.items()}
         lines = [
@@ -130,7 +136,7 @@ class PairReport(Bunch):
         return lines
 
 
-def make_report(pair, X, y) -> PairReport:
+def make_report(pair, X: np.ndarray, y: np.ndarray) -> PairReport:
     """Measure a fitted pair on validated rows.
 
     Parameters
@@ -143,15 +149,15 @@ def make_report(pair, X, y) -> PairReport:
     -------
     PairReport
     """
-    tally = _Tally(pair, y)
-    for block, rows in row_blocks(X, _ROWS):
-        tally.add(rows, y[block])
-    tally.finish(y)
-    columns = tally.columns()
+    sums = _Sums(pair, y)
+    for block, rows in row_blocks(X, _BLOCK_ROWS):
+        sums.add(rows, y[block])
+    sums.drop_rounding(y)
+    columns = sums.columns()
     totals = Bunch(n_rows=len(X))
     for side, rows in (("input", X), ("output", y)):
         autoencoder = getattr(pair, f"{side}_autoencoder_")
-        n_live, events = len(getattr(pair, f"live_{side}s_")), tally.events[side]
+        n_live, events = len(getattr(pair, f"live_{side}s_")), sums.events[side]
         totals[f"n_live_{side}s"] = n_live
         totals[f"n_dropped_{side}s"] = len(events) - n_live
         totals[f"l0_{side}s"] = float(events.sum() / len(X))
@@ -159,20 +165,21 @@ def make_report(pair, X, y) -> PairReport:
         score = autoencoder.score(rows) if _varies(rows) else np.nan
         totals[f"explained_variance_{side}s"] = score
     totals["weights_per_output"] = float(columns["n_weights"].mean())
-    for name, (features, rows) in tally.errors.items():
-        totals[f"r2_{name}"] = float(_r2(features.sum(), tally.spread.sum()))
-        known = columns[f"r2_{name}"][tally.spread > 0]
+    for name, (of_features, of_rows) in sums.errors.items():
+        totals[f"r2_{name}"] = float(_r2(of_features.sum(), sums.spread.sum()))
+        known = columns[f"r2_{name}"][sums.spread > 0]
         totals[f"mean_r2_{name}"] = float(known.mean()) if known.size else np.nan
-        totals[f"r2_rows_{name}"] = float(_r2(rows.sum(), tally.spread_of_rows.sum()))
-    if "nonlinear" in tally.errors:
+        r2_rows = _r2(of_rows.sum(), sums.spread_of_rows.sum())
+        totals[f"r2_rows_{name}"] = float(r2_rows)
+    if "nonlinear" in sums.errors:
         totals["linear_share"] = float(columns["is_linear"].mean())
     return PairReport(totals, columns)
 
 
-class _Tally:
+class _Sums:
     """Sums over rows, in float64: events, squared errors and squared deviations."""
 
-    def __init__(self, pair, y):
+    def __init__(self, pair, y: np.ndarray):
         self.pair, self.n_rows = pair, len(y)
         self.connectors = pair.connectors()
         self.events = {
@@ -180,56 +187,60 @@ class _Tally:
             "output": np.zeros_like(pair.output_events_),
         }
         sizes = len(pair.live_outputs_), y.shape[1]
-        # Deviations are from the means of these rows: they are read once more. Summed
-        # from the first row on, since sums of equal rows are rounded all one way.
+        # Deviations are taken from the means of these rows, so a first pass computes
+        # the means. It sums differences from the first row: those of equal rows are
+        # exactly zero, where plain sums would accumulate rounding.
         first_row = y[0].astype(np.float64)
         first = self._encode("output", y[:1])[1][0]
         self.means, self.mean_row = first.copy(), first_row.copy()
-        for _, rows in row_blocks(y, _ROWS):
+        for _, rows in row_blocks(y, _BLOCK_ROWS):
             codes = self._encode("output", rows)[1]
             self.means += (codes - first).sum(axis=0) / len(y)
             self.mean_row += (rows - first_row).sum(axis=0) / len(y)
         self.spread, self.spread_of_rows = np.zeros(sizes[0]), np.zeros(sizes[1])
-        # Squared sizes of what is added up to a code, over the rows where it fires.
+        # Squared sizes of the terms that a code adds up, over the rows where it fires.
         self.sizes = np.zeros(sizes[0])
         self.errors = {name: [*map(np.zeros, sizes)] for name in self.connectors}
         self.norm = 0.0
 
-    def _encode(self, side, rows):
-        """Return the codes of all features, and of the live ones in float64."""
+    def _encode(self, side: str, rows: np.ndarray) -> tuple[Any, Any]:
+        """Return the codes of all features in CSR, and those of the live features.
+
+        Live output codes are dense and float64.
+        """
         codes = sparse_codes(getattr(self.pair, f"{side}_autoencoder_"), rows)
         live = codes[:, getattr(self.pair, f"live_{side}s_")]
         return codes, live.toarray().astype(np.float64) if side == "output" else live
 
-    def add(self, rows, targets):
-        """Take some rows of X and y into account."""
+    def add(self, rows: np.ndarray, y: np.ndarray) -> None:
+        """Add rows of X and of y to the sums."""
         codes, inputs = self._encode("input", rows)
         self.events["input"] += count_events(codes)
-        codes, true = self._encode("output", targets)
+        codes, true = self._encode("output", y)
         self.events["output"] += count_events(codes)
-        targets = targets.astype(np.float64)
+        y = y.astype(np.float64)
         self.norm += np.linalg.norm(true, axis=1).sum() / self.n_rows
         self.spread += np.square(true - self.means).sum(axis=0)
-        self.spread_of_rows += np.square(targets - self.mean_row).sum(axis=0)
-        self.sizes += np.square(targets).sum(axis=1) @ (true != 0)
+        self.spread_of_rows += np.square(y - self.mean_row).sum(axis=0)
+        self.sizes += np.square(y).sum(axis=1) @ (true != 0)
         for name, connector in self.connectors.items():
-            found = predict_codes(connector, inputs)
-            self.errors[name][0] += np.square(found - true).sum(axis=0)
-            decoded = self.pair.decode_features(found)
-            self.errors[name][1] += np.square(decoded - targets).sum(axis=0)
+            predicted = predict_codes(connector, inputs)
+            self.errors[name][0] += np.square(predicted - true).sum(axis=0)
+            decoded = self.pair.decode_features(predicted)
+            self.errors[name][1] += np.square(decoded - y).sum(axis=0)
 
-    def finish(self, y):
-        """Take for no spread what rounding makes of features and rows that are equal.
+    def drop_rounding(self, y: np.ndarray) -> None:
+        """Set to zero the spread that is no larger than rounding.
 
-        Rows that are equal may be encoded by products of different shape, so that
-        their codes differ in the last digits.
+        Blocks of different length are encoded by matrix products that round
+        differently, so that the codes of equal rows may differ in the last digits.
         """
         live, part = self.pair.live_outputs_, self.pair.output_autoencoder_
         n_firings = self.events["output"][live]
         norms = np.square(part.encoder_coef_[live], dtype=np.float64).sum(axis=1)
         sizes = self.sizes + n_firings * np.square(part.intercept_).sum()
         sizes = sizes * norms + n_firings * np.square(part.encoder_intercept_[live])
-        eps = float(np.finfo(floating(y[:1]).dtype).eps)
+        eps = float(np.finfo(as_float_rows(y[:1]).dtype).eps)
         self.spread[self.spread <= (_ROUNDINGS * eps) ** 2 * sizes] = 0
         if not _varies(y):
             self.spread_of_rows[:] = 0
@@ -261,11 +272,12 @@ def _r2(error, spread):
         )[()]
 
 
-def _varies(X) -> bool:
+def _varies(X: np.ndarray) -> bool:
+    """Tell whether any row differs from the first one."""
     return any((rows != X[0]).any() for _, rows in row_blocks(X))
 
 
-def _is_nan(values) -> np.ndarray:
+def _is_nan(values: np.ndarray) -> np.ndarray:
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
 
 

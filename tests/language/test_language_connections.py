@@ -170,7 +170,7 @@ def test_rare_outputs_are_left_out(fitted):
         ({"max_inputs": 0}, "max_inputs must be None or an int"),
         ({"threshold": -1.0}, "threshold must be a finite number"),
         ({"X": np.zeros((4, 39))}, "X must have 40 columns"),
-        ({"X": np.zeros(4)}, "X must be an array or a sparse matrix"),
+        ({"X": np.zeros(4)}, "X must be a 2-D array or sparse matrix"),
         ({"X": np.full((4, 40), np.nan), "Y": None}, "X must be finite"),
         ({"X": np.zeros((0, 40)), "Y": None}, "X must have rows"),
         ({"Y": np.zeros((4, 9))}, "Y must have 6000 rows"),

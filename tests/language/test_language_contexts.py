@@ -191,7 +191,7 @@ def test_effects_of_tokens():
         ({"feature": 0}, "feature must be None where activations"),
         (
             {"activations": np.eye(2)},
-            "where activations are a matrix, an int",
+            "an int from 0 to 1 where activations are a matrix",
         ),
         (
             {"activations": np.eye(2), "feature": 1.0},

@@ -106,7 +106,7 @@ def test_the_dense_map_is_least_squares(fit_intercept):
 
 @pytest.mark.parametrize("ridge", [0, 1e-6])
 def test_the_dense_map_of_a_singular_gram_matrix(ridge):
-    from skfeat.language._pair_parts import fit_dense
+    from skfeat.language._dense_map import fit_dense
 
     rng = np.random.default_rng(0)
     F1 = np.maximum(rng.normal(size=(200, 6)), 0)
