@@ -1,9 +1,9 @@
-"""What a language model predicts worse without a feature."""
+"""How much worse a language model predicts without a feature."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +15,25 @@ from torch import nn
 
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
+from skfeat.capture._tokens import Tokens
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AblationEffect:
-    """What removing features changes, a row a token, as `ablation_effect` returns it.
+    """The effect of removing features at each token, from `ablation_effect`.
 
     Parameters
     ----------
     log_prob : ndarray of float64, shape (n,)
-        Log-probability of each token without the features, minus the model's own; in
-        nats. Negative where the model predicts the token worse without them. nan where
-        nothing predicts a token: the first one of a sequence.
+        Log-probability of each token without the features, minus the model's own, in
+        nats. Negative where the model predicts the token worse without them; nan for
+        the first token of a sequence, which nothing predicts.
     logit : ndarray of float64, shape (n,)
         The same difference of the token's logit.
     activations : ndarray of float64, shape (n,) or (n, n_features)
-        Of the removed features at each token.
+        Activations of the removed features at each token.
     sequence, position, token_ids : ndarray of int, shape (n,)
         As in a :class:`skfeat.capture.Capture` of the same batches.
 
@@ -59,10 +60,10 @@ class AblationEffect:
     token_ids: np.ndarray
 
     def __repr__(self) -> str:
-        known = self.log_prob[~np.isnan(self.log_prob)]
+        predicted = self.log_prob[~np.isnan(self.log_prob)]
         span = ""
-        if known.size:
-            span = f", log_prob from {known.min():.3g} to {known.max():.3g}"
+        if predicted.size:
+            span = f", log_prob from {predicted.min():.3g} to {predicted.max():.3g}"
         return f"AblationEffect({len(self.sequence)} tokens{span})"
 
 
@@ -70,63 +71,65 @@ def ablation_effect(
     model: nn.Module,
     batches: Iterable[Any],
     module: str,
-    autoencoder,
-    feature,
+    autoencoder: Any,
+    feature: int | Sequence[int],
     *,
     what: str = "output",
     index: int | None = None,
-    sequences=None,
+    sequences: Any = None,
     special_tokens: Any = "auto",
 ) -> AblationEffect:
-    """Measure what a language model predicts worse without a feature.
+    """Measure how much worse a language model predicts without a feature.
 
-    At every token ``f_i d_i`` is subtracted from what a module gives, where ``f_i`` is
-    the feature's activation there and ``d_i`` its row of ``autoencoder.components_``.
-    What the autoencoder does not reconstruct stays, so nothing else changes. The
-    activation is that of the unablated model. The model then predicts every next token
-    anew; compared is what it gives to the token that does come next.
+    At every token ``f_i d_i`` is subtracted from the output of a module, where ``f_i``
+    is the feature's activation there, in the unablated model, and ``d_i`` its row of
+    ``autoencoder.components_``. The reconstruction error of the autoencoder stays in
+    place, so nothing but the feature changes. The model then predicts every next token
+    again, and the effect is the difference in what it predicts for the token that does
+    come next.
 
     Parameters
     ----------
     model : torch.nn.Module
         A causal language model that maps tokens to logits of shape
-        (n_sequences, length, n_tokens): a tensor, or the ``logits`` of what it returns.
-        It runs in evaluation mode and is left as it was found.
+        (n_sequences, length, n_tokens): a tensor, or an attribute ``logits`` of what it
+        returns. It runs in evaluation mode and is left unchanged.
     batches : iterable
-        What the model is called with, as for :func:`skfeat.capture.capture`.
+        Batches with token ids, as :func:`skfeat.capture.capture` takes them.
     module : str
         Name of the module, as ``model.named_modules()`` gives it.
     autoencoder : SparseAutoencoder
-        Fitted on the rows of that module: with `transform` and `components_`.
+        Fitted on the rows of that module, with `transform` and `components_`.
     feature : int or sequence of int
-        The feature to remove; of several all are removed together.
+        The feature to remove. Several features are removed together.
     what : {"output", "input"}, default="output"
-        Which side of the module the autoencoder was fitted on.
+        The side of the module that the autoencoder was fitted on.
     index : int, default=None
-        Which entry to take where a module gives or takes several. ``None`` takes the
-        first tensor.
+        Index of the tensor, where the module's output or input holds several. ``None``
+        takes the first one.
     sequences : array-like of int, default=None
-        Measure these sequences only, counted over all batches from zero. Of the others
-        nothing is run or returned. ``None`` means all.
+        Numbers of the sequences to measure, counted over all batches from zero. The
+        model does not run on any other. ``None`` means all.
     special_tokens : "auto", None or sequence of int, default="auto"
-        Tokens at which nothing is removed and which get no row, as for
-        :func:`skfeat.capture.capture`; so it is with padding.
+        Tokens at which nothing is removed and which get no row, as in
+        :func:`skfeat.capture.capture`. Padding is treated alike.
 
     Returns
     -------
     AblationEffect
-        A row a token. The value at a token says how well this token itself is
-        predicted, from those before it; the first of a sequence has nan.
+        One row for each token. Its value is the effect on how well the model predicts
+        this token from the ones before it; nan for the first token of a sequence.
 
     Raises
     ------
     TypeError
-        If `model` is not a module, `autoencoder` is none, or a batch holds no tensor.
+        If `model` is not a module, `autoencoder` lacks what it needs, or a batch holds
+        no tensor.
     ValueError
         If an argument is not valid, the module does not run exactly once, its width is
-        not that of the autoencoder, its rows are not finite, or the model gives no
-        logits for tokens. That `sequences` names one which `batches` does not have
-        shows only once they have come to their end.
+        not that of the autoencoder, its rows are not finite, or the model returns no
+        logits for tokens. A number in `sequences` beyond the last sequence is found
+        only after the last batch.
 
     Examples
     --------
@@ -154,7 +157,9 @@ def ablation_effect(
         special_tokens=special_tokens,
     )
     if len(reader.modules) != 1:
-        raise ValueError(f"module must be the name of one module. Got {module!r}.")
+        raise ValueError(
+            f"module must be the name of one module. Got {module!r} instead."
+        )
     check_batches(batches)
     removal = _Removal(reader, autoencoder, feature)
     wanted = None if sequences is None else _check_sequences(sequences)
@@ -164,7 +169,7 @@ def ablation_effect(
         ids = tokens.ids
         if ids is None or ids.ndim != 2 or ids.dtype.kind not in "iu" or not ids.size:
             raise ValueError(
-                f"batches must hold token ids, an integer tensor called input_ids or "
+                "batches must hold token ids, an integer tensor called input_ids or "
                 f"passed first. Batch {number} has none."
             )
         n_sequences = len(ids)
@@ -173,95 +178,106 @@ def ablation_effect(
             here = here[np.isin(first + here, wanted)]
         if len(here):
             if len(here) < n_sequences:
-                batch = _take(batch, here, n_sequences)
+                batch = _select_sequences(batch, here, n_sequences)
                 args, kwargs, tokens = reader.prepare(batch, number)
             part = removal.measure(args, kwargs, tokens, number)
             part["sequence"] = first + here[part["sequence"]]
             parts.append(part)
         first += n_sequences
     if first == 0:
-        raise ValueError("batches are empty: there is nothing to measure.")
+        raise ValueError("batches is empty: there is nothing to measure.")
     if wanted is not None and not len(wanted):
-        raise ValueError("sequences must name one or more. Got none instead.")
+        raise ValueError("sequences must hold at least one number. Got none instead.")
     if wanted is not None and (beyond := wanted[wanted >= first]).size:
-        raise ValueError(_allowed_sequences(beyond[0], first - 1))
-    names = parts[0]
+        raise ValueError(_message_of_sequences(beyond[0], first - 1))
     return AblationEffect(
-        **{name: np.concatenate([part[name] for part in parts]) for name in names}
+        **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
 
 
 class _Removal:
     """Runs a model with and without features."""
 
-    def __init__(self, reader: ActivationReader, autoencoder, feature):
+    def __init__(self, reader: ActivationReader, autoencoder: Any, feature: Any):
         check_is_fitted(autoencoder)
         if not all(hasattr(autoencoder, name) for name in ("transform", "components_")):
             raise TypeError(
-                "autoencoder must have transform and components_, as a "
+                "autoencoder must have transform and components_, like a "
                 f"SparseAutoencoder. Got {autoencoder!r} instead."
             )
         self.reader, self.autoencoder = reader, autoencoder
         components = np.asarray(as_numpy(autoencoder.components_, "components_"))
-        self.single = np.ndim(feature) == 0
+        self.is_single = np.ndim(feature) == 0
         last = len(components) - 1
-        features = [feature] if self.single else list(feature)
+        features = [feature] if self.is_single else list(feature)
         if not features:
-            raise ValueError("feature must name one feature or more. Got none instead.")
+            raise ValueError("feature must be one int or more. Got none instead.")
         self.features = [check_int("feature", i, most=last) for i in features]
         if len(set(self.features)) < len(self.features):
-            raise ValueError(f"feature names a feature twice: {self.features!r}.")
+            raise ValueError(
+                f"feature must hold each number once. Got {self.features!r} instead."
+            )
         self.directions = components[self.features].astype(np.float64)
 
-    def measure(self, args, kwargs, tokens, number) -> dict[str, np.ndarray]:
-        """Return the rows of one batch, sequences counted within it."""
+    def measure(
+        self, args: tuple, kwargs: dict, tokens: Tokens, number: int
+    ) -> dict[str, np.ndarray]:
+        """Return the effects of one batch, its sequences counted from zero."""
         reader = self.reader
+        assert tokens.ids is not None  # ablation_effect has checked it
         keep = reader.kept(tokens, tokens.ids.shape)
-        found: list[Any] = []
-        output = self._run(reader.hook(found.append), args, kwargs, tokens)
-        rows = reader.only(reader.modules[0], found)
+        tensors: list[Any] = []
+        output = self._run(reader.hook(tensors.append), args, kwargs, tokens)
+        rows = reader.only(reader.modules[0], tensors)
         tokens.shape_of_rows({reader.modules[0]: rows})
         codes = self._codes(rows, keep, number)
-        own = _of_next_tokens(output, tokens, number)
-        # Where no feature fires nothing changes, to the last bit.
-        other = own
+        intact = _scores_of_tokens(output, tokens, number)
+        # Where no feature fires, nothing changes to the last bit.
+        ablated = intact
         if codes.any():
-            removed = self._contribution(codes, keep, rows)
-
-            def subtract(module, args, kwargs, output=None):
-                given = output
-                if reader.what == "input":
-                    given = (*args, *kwargs.values())
-                old = tensor_of(given, reader.index)
-                assert old is not None  # the first run has found it
-                new = (old.to(removed.dtype) - removed).to(old.dtype)
-                given = put_tensor(given, old, new)
-                if reader.what == "output":
-                    return given
-                named = zip(kwargs, given[len(args) :], strict=True)
-                return given[: len(args)], dict(named)
-
-            changed = self._run(subtract, args, kwargs, tokens)
-            other = _of_next_tokens(changed, tokens, number)
+            hook = self._subtract(self._contribution(codes, keep, rows))
+            changed = self._run(hook, args, kwargs, tokens)
+            ablated = _scores_of_tokens(changed, tokens, number)
         sequence, position = np.nonzero(keep)
-        log_prob, logit = ((b - a)[keep] for a, b in zip(own, other, strict=True))
+        log_prob, logit = (
+            (after - before)[keep]
+            for before, after in zip(intact, ablated, strict=True)
+        )
         return {
             "log_prob": log_prob,
             "logit": logit,
-            "activations": codes[:, 0] if self.single else codes,
+            "activations": codes[:, 0] if self.is_single else codes,
             "sequence": sequence,
             "position": position.astype(np.int32),
             "token_ids": tokens.ids[keep].astype(np.int32),
         }
 
-    def _run(self, hook, args, kwargs, tokens):
+    def _subtract(self, removed: torch.Tensor) -> Callable:
+        """Return a hook that subtracts a tensor from the module's rows."""
         reader = self.reader
-        # A model may write on what it is given.
+
+        def subtract(module, args, kwargs, output=None):
+            is_input = reader.what == "input"
+            value = (*args, *kwargs.values()) if is_input else output
+            old = tensor_of(value, reader.index)
+            assert old is not None  # the run without ablation has found it
+            new = (old.to(removed.dtype) - removed).to(old.dtype)
+            value = put_tensor(value, old, new)
+            if not is_input:
+                return value
+            named = zip(kwargs, value[len(args) :], strict=True)
+            return value[: len(args)], dict(named)
+
+        return subtract
+
+    def _run(self, hook: Callable, args: tuple, kwargs: dict, tokens: Tokens) -> Any:
+        reader = self.reader
+        # A model may write to its arguments, which a second run needs unchanged.
         args, kwargs = copy.deepcopy((args, kwargs))
         hooks = [(reader.modules[0], reader.what, hook)]
         return reader.run(hooks, args, kwargs, tokens)
 
-    def _codes(self, rows, keep, number) -> np.ndarray:
+    def _codes(self, rows: torch.Tensor, keep: np.ndarray, number: int) -> np.ndarray:
         """Return the features' activations at the kept tokens."""
         width, name = self.directions.shape[1], self.reader.modules[0]
         if rows.shape[-1] != width:
@@ -270,27 +286,32 @@ class _Removal:
                 f"{name!r} have {rows.shape[-1]}."
             )
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
-        rows = self.reader.rows_of(name, rows, keep, number, dtype)
-        if not len(rows):
+        kept = self.reader.rows_of(name, rows, keep, number, dtype)
+        if not len(kept):
             return np.zeros((0, len(self.features)))
-        codes = self.autoencoder.transform(rows)
+        codes = self.autoencoder.transform(kept)
         codes = sparse.csc_array(codes) if sparse.issparse(codes) else as_numpy(codes)
         codes = codes[:, self.features]
         codes = codes.toarray() if sparse.issparse(codes) else np.asarray(codes)
         return codes.astype(np.float64)
 
-    def _contribution(self, codes, keep, rows) -> torch.Tensor:
-        """Return what the features add to the module's rows, in its shape."""
+    def _contribution(
+        self, codes: np.ndarray, keep: np.ndarray, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what the features add to the module's rows, in the shape of these."""
         removed = np.zeros((keep.size, self.directions.shape[1]))
         removed[keep.ravel()] = codes @ self.directions
-        # Differences of half precision are rounded once, not twice.
+        # At least float32, so that half-precision rows are rounded once, not twice.
         precise = torch.promote_types(rows.dtype, torch.float32)
         tensor = torch.from_numpy(removed).to(rows.device, precise)
         return tensor.reshape(rows.shape)
 
 
-def _of_next_tokens(output, tokens, number) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-probability and logit of each token, nan where none precedes it."""
+def _scores_of_tokens(
+    output: Any, tokens: Tokens, number: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log-probability and logit of each token; nan where no token precedes."""
+    assert tokens.ids is not None
     logits = logits_of(output, tokens.ids, number)
     ids = torch.from_numpy(tokens.ids.astype(np.int64))
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -298,21 +319,22 @@ def _of_next_tokens(output, tokens, number) -> tuple[np.ndarray, np.ndarray]:
     logit = precise.gather(2, after)[..., 0].double()
     log_prob = logit - precise.logsumexp(dim=2).double()
     mask = np.ones(tokens.ids.shape, bool) if tokens.mask is None else tokens.mask
-    found = []
-    for values in (log_prob, logit):
-        padded = np.full(tokens.ids.shape, np.nan)
+
+    def with_first_token(values: torch.Tensor) -> np.ndarray:
+        padded = np.full(mask.shape, np.nan)
         padded[:, 1:] = np.where(mask[:, :-1], values.cpu().numpy(), np.nan)
-        found.append(padded)
-    return found[0], found[1]
+        return padded
+
+    return with_first_token(log_prob), with_first_token(logit)
 
 
-def _take(batch, rows, n_sequences):
-    """Return a batch with some of its sequences."""
+def _select_sequences(batch: Any, chosen: np.ndarray, n_sequences: int) -> Any:
+    """Return a batch with the chosen ones of its sequences."""
 
     def part(value):
         if isinstance(value, torch.Tensor | np.ndarray):
-            of_sequences = value.ndim > 0 and value.shape[0] == n_sequences
-            return value[rows] if of_sequences else value
+            has_sequences = value.ndim > 0 and value.shape[0] == n_sequences
+            return value[chosen] if has_sequences else value
         return value
 
     if isinstance(batch, Mapping):
@@ -322,19 +344,19 @@ def _take(batch, rows, n_sequences):
     return part(batch)
 
 
-def _check_sequences(sequences) -> np.ndarray:
-    found = np.asarray(as_numpy(sequences, "sequences"))
-    if found.ndim != 1 or found.dtype.kind not in "iu":
+def _check_sequences(sequences: Any) -> np.ndarray:
+    numbers = np.asarray(as_numpy(sequences, "sequences"))
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise ValueError(
             f"sequences must be None or a sequence of ints. Got {sequences!r} instead."
         )
-    if found.min(initial=0) < 0:
-        raise ValueError(_allowed_sequences(found.min()))
-    return found
+    if numbers.min(initial=0) < 0:
+        raise ValueError(_message_of_sequences(numbers.min(), "the last one"))
+    return numbers
 
 
-def _allowed_sequences(got, last="the last one") -> str:
+def _message_of_sequences(got: int, last: int | str) -> str:
     return (
-        f"sequences must be numbers from 0 to {last} of the sequences of batches. "
-        f"Got {got} instead."
+        f"sequences must be numbers of sequences in batches, from 0 to {last}. Got "
+        f"{got} instead."
     )

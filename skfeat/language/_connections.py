@@ -1,8 +1,9 @@
-"""Connections that read as logic, found by their evidence."""
+"""Connections that read as logic, ranked by their evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -26,63 +27,63 @@ _KINDS = ("or", "and-not", "and", "single")
 
 
 def find_connections(
-    connector,
-    X,
-    Y=None,
+    connector: BaseConnector,
+    X: Any,
+    Y: Any = None,
     *,
-    kind="or",
-    n=3,
-    max_inputs=8,
-    threshold=0.0,
-    min_firings=100,
-    feature_names=None,
-    output_names=None,
+    kind: str | Sequence[str] = "or",
+    n: int = 3,
+    max_inputs: int | None = 8,
+    threshold: float = 0.0,
+    min_firings: int = 100,
+    feature_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
 ) -> list[Bunch]:
     """Find the outputs of a connector that read most clearly as a kind of logic.
 
-    Every output is read off the data as by :meth:`skfeat.FeatureConnector.logic`; those
-    of the kind are ranked by ``score = f1 * (f1 - f1_simpler) * r2``: how well the
-    reading says where the output fires, what its logic adds to a simpler reading (to
-    the best single input for an OR or an AND, to the same without the NOT for an
-    AND-NOT, to nothing for a single input), and how well the connector predicts the
-    output's activation.
+    Each output is read as :meth:`skfeat.FeatureConnector.logic` reads it. Outputs of
+    the wanted kind are ranked by ``score = f1 * (f1 - f1_simpler) * r2``. ``f1`` says
+    how well the logic predicts where the output fires; ``f1_simpler`` is that of a
+    simpler reading: the best single input for an OR or an AND, the same logic without
+    the NOT for an AND-NOT, and zero for a single input. ``r2`` says how well the
+    connector predicts the output's activation.
 
     Parameters
     ----------
     connector : FeatureConnector
         Fitted.
     X : array-like or sparse matrix of shape (n_rows, n_inputs)
-        Activations of the input features, best of rows that were not fitted.
+        Activations of the input features, preferably on held-out rows.
     Y : array-like or sparse matrix of shape (n_rows, n_outputs), default=None
         Measured activations of the output features. ``None`` means the connector's own
-        prediction, for which `r2` is nan and left out of the score.
+        predictions; `r2` is then nan and the score leaves it out.
     kind : str or sequence of str, default="or"
-        "or", "and-not", "and" or "single"; of several kinds one after the other.
+        "or", "and-not", "and" or "single", or several of them: their connections
+        are returned in this order.
     n : int, default=3
         Number of connections of each kind.
     max_inputs : int, default=8
-        Number of inputs that are looked at, the strongest; ``None`` means all.
+        Number of inputs that the logic may use, the strongest; ``None`` means all.
     threshold : float, default=0.0
         Activation above which a feature fires.
     min_firings : int, default=100
-        Outputs that fire in fewer rows are left out.
+        Outputs that fire in fewer rows are skipped.
     feature_names, output_names : sequence of str, default=None
         Names of the inputs and outputs; ``None`` means "F1_0" and "F2_0" and so on.
 
     Returns
     -------
     connections : list of Bunch
-        The clearest first, with ``output``, its ``name``, ``kind``, ``score``, ``r2``,
-        ``formula`` (the weighted sum of all inputs) and ``logic``, which is what
-        `FeatureConnector.logic` returns. Fewer than `n` of a kind where there are no
-        more.
+        At most `n` of each kind, the highest score first. Each has ``output``, its
+        ``name``, ``kind``, ``score``, ``r2``, ``formula`` (the weighted sum of all
+        inputs) and ``logic``, as `FeatureConnector.logic` returns it.
 
     Raises
     ------
     TypeError
-        If `connector` is none.
+        If `connector` is not a connector.
     ValueError
-        If an argument is not as described.
+        If an argument is not valid.
 
     Examples
     --------
@@ -98,15 +99,21 @@ def find_connections(
     and-not F2_1 = 1.00*F1_2 - 1.00*F1_3
     """
     listed = isinstance(kind, Iterable) and not isinstance(kind, str)
-    kinds = list(kind) if listed else [kind]
+    kinds: list[Any] = list(kind) if listed else [kind]
     if not kinds or not all(isinstance(k, str) and k in _KINDS for k in kinds):
         allowed = ", ".join(map(repr, _KINDS))
         raise ValueError(
             f"kind must be one or several of {allowed}. Got {kind!r} instead."
         )
     n, min_firings = check_int("n", n, 1), check_int("min_firings", min_firings)
-    reader = _Reader(
-        *(connector, X, Y, max_inputs, threshold, feature_names, output_names)
+    reader = _LogicReader(
+        connector,
+        X,
+        Y,
+        max_inputs=max_inputs,
+        threshold=threshold,
+        feature_names=feature_names,
+        output_names=output_names,
     )
     found: dict[str, list] = {k: [] for k in kinds}
     for output in reader.candidates(kinds, min_firings):
@@ -121,17 +128,17 @@ def find_connections(
 
 
 def read_connection(
-    connector,
-    output,
-    X,
-    Y=None,
+    connector: BaseConnector,
+    output: int,
+    X: Any,
+    Y: Any = None,
     *,
-    max_inputs=8,
-    threshold=0.0,
-    feature_names=None,
-    output_names=None,
+    max_inputs: int | None = 8,
+    threshold: float = 0.0,
+    feature_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
 ) -> Bunch:
-    """Read one output of a connector as `find_connections` reads them all.
+    """Read one output of a connector as `find_connections` reads all outputs.
 
     Parameters
     ----------
@@ -150,9 +157,9 @@ def read_connection(
     Raises
     ------
     TypeError
-        If `connector` is none.
+        If `connector` is not a connector.
     ValueError
-        If an argument is not as described.
+        If an argument is not valid.
 
     Examples
     --------
@@ -165,18 +172,32 @@ def read_connection(
     >>> read_connection(connector, 0, X, Y).logic.formula
     '1.00*F1_0 OR 1.00*F1_1'
     """
-    reader = _Reader(
-        *(connector, X, Y, max_inputs, threshold, feature_names, output_names)
+    reader = _LogicReader(
+        connector,
+        X,
+        Y,
+        max_inputs=max_inputs,
+        threshold=threshold,
+        feature_names=feature_names,
+        output_names=output_names,
     )
     check_output(output, reader.coef.shape[0])
     return reader.read(int(output), 0)
 
 
-class _Reader:
-    """Reads outputs one after the other from the few rows that concern each."""
+class _LogicReader:
+    """Reads the logic of outputs, each from the rows where one of its codes fires."""
 
     def __init__(
-        self, connector, X, Y, max_inputs, threshold, feature_names, output_names
+        self,
+        connector: BaseConnector,
+        X: Any,
+        Y: Any,
+        *,
+        max_inputs: int | None,
+        threshold: float,
+        feature_names: Sequence[str] | None,
+        output_names: Sequence[str] | None,
     ):
         check_is_fitted(connector)
         if not isinstance(connector, BaseConnector):
@@ -192,25 +213,28 @@ class _Reader:
         check_names(output_names, n_outputs, "output_names", "outputs")
         self.max_inputs, self.threshold = max_inputs, float(threshold)
         self.feature_names, self.output_names = feature_names, output_names
-        self.X = _columns("X", X, None, n_inputs)
+        self.X = _check_features("X", X, None, n_inputs)
         self.n_rows = self.X.shape[0]
-        self.Y = None if Y is None else _columns("Y", Y, self.n_rows, n_outputs)
+        self.Y = None
+        if Y is not None:
+            self.Y = _check_features("Y", Y, self.n_rows, n_outputs)
         self.norms = np.sqrt(self.X.power(2).sum(axis=0))
         self.marked = np.zeros(self.n_rows, dtype=bool)
-        self.place = np.zeros(self.n_rows, dtype=np.int64)
+        # Maps a row of X to its index among the rows that `_rows_of_any` returned.
+        self.index_of_row = np.zeros(self.n_rows, dtype=np.int64)
 
-    def weights_of(self, output):
-        """Return inputs and weights of an output, strongest first."""
+    def weights_of(self, output: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs and weights of an output, strongest first."""
         span = slice(self.coef.indptr[output], self.coef.indptr[output + 1])
         inputs, weights = self.coef.indices[span], self.coef.data[span]
         inputs, weights = inputs[weights != 0], weights[weights != 0].astype(np.float64)
-        # As connector_logic ranks them, equal ones by their index.
+        # The order of connector_logic: ties go to the lower index.
         by_index = np.argsort(inputs, kind="stable")
         inputs, weights = inputs[by_index], weights[by_index]
         order = np.argsort(-np.abs(weights) * self.norms[inputs], kind="stable")
         return inputs[order], weights[order]
 
-    def candidates(self, kinds, min_firings):
+    def candidates(self, kinds: list[str], min_firings: int) -> Iterator[int]:
         """Yield the outputs whose weights and firings allow one of the kinds."""
         often = np.ones(self.coef.shape[0], dtype=bool)
         if self.Y is not None:
@@ -229,51 +253,47 @@ class _Reader:
             if any(possible[kind] for kind in kinds):
                 yield output
 
-    def read(self, output, min_firings) -> Bunch | None:
-        """Read an output; None if it fires too rarely."""
+    def read(self, output: int, min_firings: int) -> Bunch | None:
+        """Read an output; return None if it fires in fewer than `min_firings` rows."""
         inputs, weights = self.weights_of(output)
-        columns = [_entries(self.X, i) for i in inputs]
-        measured = None if self.Y is None else _entries(self.Y, output)
-        rows = self._union([*columns, *([] if measured is None else [measured])])
-        # All other rows are alike: one row at the end stands for them.
-        n_quiet = self.n_rows - len(rows)
-        size = len(rows) + (n_quiet > 0)
-        listed = len(inputs[: self.max_inputs])
-        x = np.zeros((size, listed), order="F")
+        codes = [_active_codes(self.X, i) for i in inputs]
+        measured = None if self.Y is None else _active_codes(self.Y, output)
+        rows = self._rows_of_any(codes if measured is None else [*codes, measured])
+        # In all other rows nothing fires: one row at the end stands for them.
+        n_silent = self.n_rows - len(rows)
+        size = len(rows) + (n_silent > 0)
+        n_listed = len(inputs[: self.max_inputs])
+        x = np.zeros((size, n_listed), order="F")
         predicted = np.full(size, self.intercept[output], dtype=np.float64)
-        for i, (at, values) in enumerate(columns):
-            here = self.place[at]
-            predicted[here] += weights[i] * values
-            if i < listed:
-                x[here, i] = values
+        for i, (firing, values) in enumerate(codes):
+            index = self.index_of_row[firing]
+            predicted[index] += weights[i] * values
+            if i < n_listed:
+                x[index, i] = values
         if self.link == "relu":
             np.maximum(predicted, 0, out=predicted)
         y, r2 = predicted, np.nan
         if measured is not None:
             y = np.zeros(size)
-            y[self.place[measured[0]]] = measured[1]
-            r2 = _r2(y, predicted, n_quiet)
+            y[self.index_of_row[measured[0]]] = measured[1]
+            r2 = _r2(y, predicted, n_silent)
         n_firings = np.count_nonzero(y > self.threshold)
-        if n_quiet and y[-1] > self.threshold:
-            n_firings += n_quiet - 1
+        if n_silent and y[-1] > self.threshold:
+            n_firings += n_silent - 1
         if n_firings < min_firings:
             return None
-        return self._read(output, inputs, weights, x, y, n_quiet, r2)
-
-    def _read(self, output, inputs, weights, x, y, n_quiet, r2):
-        listed = x.shape[1]
         name = f"F2_{output}"
         if self.output_names is not None:
             name = list(self.output_names)[output]
         logic = read_logic(
             name,
-            inputs[:listed],
-            name_inputs(inputs[:listed], self.feature_names),
-            weights[:listed],
+            inputs[:n_listed],
+            name_inputs(inputs[:n_listed], self.feature_names),
+            weights[:n_listed],
             x,
             y,
             self.threshold,
-            n_quiet,
+            n_silent,
         )
         formula = write_formula(self.coef, output, None, self.feature_names)
         score = logic.f1 * max(0.0, logic.f1 - logic.f1_simpler)
@@ -287,22 +307,27 @@ class _Reader:
             logic=logic,
         )
 
-    def _union(self, columns):
-        """Return the rows where any column has an entry, and note their places."""
-        for at, _ in columns:
-            self.marked[at] = True
+    def _rows_of_any(self, codes: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Return the rows where any code fires, and set `index_of_row` for them."""
+        for firing, _ in codes:
+            self.marked[firing] = True
         rows = np.flatnonzero(self.marked)
         self.marked[rows] = False
-        self.place[rows] = np.arange(len(rows))
+        self.index_of_row[rows] = np.arange(len(rows))
         return rows
 
 
-def _entries(matrix, column):
-    span = slice(matrix.indptr[column], matrix.indptr[column + 1])
+def _active_codes(
+    matrix: sparse.csc_array, feature: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows in which a feature fires, and its codes there."""
+    span = slice(matrix.indptr[feature], matrix.indptr[feature + 1])
     return matrix.indices[span], matrix.data[span]
 
 
-def _columns(name, value, n_rows, n_columns):
+def _check_features(
+    name: str, value: Any, n_rows: int | None, n_columns: int
+) -> sparse.csc_array:
     matrix = sparse.csc_array(check_codes(name, value, n_rows)).astype(np.float64)
     if matrix.shape[1] != n_columns:
         raise ValueError(
@@ -310,16 +335,16 @@ def _columns(name, value, n_rows, n_columns):
             f"Got {matrix.shape[1]} instead."
         )
     if not matrix.shape[0]:
-        raise ValueError(f"{name} must have rows. Got none instead.")
+        raise ValueError(f"{name} must have at least one row. Got none instead.")
     matrix.sum_duplicates()
     return matrix
 
 
-def _r2(y, predicted, n_quiet) -> float:
-    """Return R2 where the last row stands for `n_quiet` rows, 0 for none but itself."""
-    n_unseen = max(0, n_quiet - 1)
+def _r2(y: np.ndarray, predicted: np.ndarray, n_silent: int) -> float:
+    """Return the R2 of rows, the last of which stands for `n_silent` rows if any."""
+    n_unseen = max(0, n_silent - 1)
 
-    def total(values):
+    def total(values: np.ndarray) -> float:
         return values.sum() + n_unseen * values[-1]
 
     deviation = total((y - total(y) / (len(y) + n_unseen)) ** 2)

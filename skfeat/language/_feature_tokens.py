@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
@@ -14,18 +17,25 @@ from skfeat.utils._checks import check_int
 _LEAST_SHARE = 0.3
 
 
-def feature_tokens(codes, token_ids, decode=None, *, features=None, n=3) -> Bunch:
+def feature_tokens(
+    codes: Any,
+    token_ids: Any,
+    decode: Any = None,
+    *,
+    features: Sequence[int] | None = None,
+    n: int = 3,
+) -> Bunch:
     """Find the tokens that each feature fires on, and label features by them.
 
     Tokens are ranked by the cosine, over all rows, between a feature's activations and
-    the indicator of the token: high where the feature fires strongly on most of its
-    occurrences and hardly elsewhere. Neither a rare token on which it fires once nor a
-    frequent one on which it fires now and then gets far.
+    the indicator of the token. It is high where the feature fires strongly on most
+    occurrences of the token and hardly elsewhere, and low both for a rare token among
+    many on which it fires and for a frequent token on which it fires now and then.
 
     Parameters
     ----------
     codes : array-like or sparse matrix of shape (n_rows, n_features)
-        Activations, not negative.
+        Activations, none below zero.
     token_ids : array-like of int, shape (n_rows,)
         The token of each row.
     decode : tokenizer, callable or sequence of str, default=None
@@ -34,22 +44,23 @@ def feature_tokens(codes, token_ids, decode=None, *, features=None, n=3) -> Bunc
     features : sequence of int, default=None
         Columns of `codes`; ``None`` means all.
     n : int, default=3
-        Number of tokens.
+        Number of tokens for each feature.
 
     Returns
     -------
     Bunch
         Arrays of shape (n_features, n), the best tokens first: ``token_ids`` (-1 where
         a feature fires on fewer), ``cosine``, ``mean_activation`` on the token,
-        ``lift`` (that over its mean on all rows) and ``share`` (of the feature's
-        summed activation). ``labels``: a list of str, the texts of the best tokens
-        that reach 0.3 of the best one's cosine, those that differ in case or spaces
-        alone once; "" of a feature that never fires.
+        ``lift`` (that mean over the feature's mean on all rows) and ``share`` (of the
+        feature's summed activation). ``labels`` is a list of str: the texts of the
+        tokens whose cosine is at least 0.3 times the best one, joined by "/"; tokens
+        that differ in case or spaces alone count once. The label of a feature that
+        never fires is "".
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is not valid.
 
     Examples
     --------
@@ -87,38 +98,38 @@ def feature_tokens(codes, token_ids, decode=None, *, features=None, n=3) -> Bunc
     norms = np.sqrt(codes.power(2).sum(axis=0))
     sums = codes.sum(axis=0)
     shape = (codes.shape[1], n)
-    found = Bunch(token_ids=np.full(shape, -1, dtype=np.int64))
+    table = Bunch(token_ids=np.full(shape, -1, dtype=np.int64))
     for name in ("cosine", "mean_activation", "lift", "share"):
-        found[name] = np.zeros(shape)
+        table[name] = np.zeros(shape)
     for i in range(shape[0]):
         span = slice(totals.indptr[i], totals.indptr[i + 1])
         at, total = totals.indices[span], totals.data[span]
         at, total = at[total > 0], total[total > 0]
         cosine = total / np.sqrt(counts[at]) / (norms[i] or 1.0)
-        # Ties go to the lower token.
+        # Ties go to the lower token id.
         best = np.lexsort((at, -cosine))[:n]
         at, total = at[best], total[best]
         row = np.s_[i, : len(best)]
-        found.token_ids[row] = known[at]
-        found.cosine[row] = cosine[best]
-        found.mean_activation[row] = total / counts[at]
-        found.lift[row] = total / counts[at] * n_rows / (sums[i] or 1.0)
-        found.share[row] = total / (sums[i] or 1.0)
-    found.labels = _labels(found, decode)
-    return found
+        table.token_ids[row] = known[at]
+        table.cosine[row] = cosine[best]
+        table.mean_activation[row] = total / counts[at]
+        table.lift[row] = total / counts[at] * n_rows / (sums[i] or 1.0)
+        table.share[row] = total / (sums[i] or 1.0)
+    table.labels = _labels(table, decode)
+    return table
 
 
-def _labels(found, decode) -> list[str]:
-    used = found.token_ids[found.token_ids >= 0]
+def _labels(table: Bunch, decode: Any) -> list[str]:
+    used = table.token_ids[table.token_ids >= 0]
     texts = {int(t): str(t) for t in used}
     if decode is not None:
         texts = token_texts(decode, used)
     labels = []
-    for tokens, cosine in zip(found.token_ids, found.cosine, strict=True):
+    for tokens, cosine in zip(table.token_ids, table.cosine, strict=True):
         names: dict[str, str] = {}
         for token, value in zip(tokens.tolist(), cosine, strict=True):
             if token >= 0 and value >= _LEAST_SHARE * cosine[0]:
-                # The space before a word says nothing; a token of spaces is all it is.
+                # The space before a word is no part of a label, unless it is all.
                 name = visible(texts[token].strip(" ") or texts[token])
                 names.setdefault(name.casefold(), name)
         labels.append("/".join(names.values()))

@@ -172,7 +172,7 @@ def test_rare_outputs_are_left_out(fitted):
         ({"X": np.zeros((4, 39))}, "X must have 40 columns"),
         ({"X": np.zeros(4)}, "X must be a 2-D array or sparse matrix"),
         ({"X": np.full((4, 40), np.nan), "Y": None}, "X must be finite"),
-        ({"X": np.zeros((0, 40)), "Y": None}, "X must have rows"),
+        ({"X": np.zeros((0, 40)), "Y": None}, "X must have at least one row"),
         ({"Y": np.zeros((4, 9))}, "Y must have 6000 rows"),
         ({"Y": np.zeros((6000, 8))}, "Y must have 9 columns"),
         ({"feature_names": ["a"]}, "feature_names must name the 40 inputs"),
