@@ -1,8 +1,8 @@
-"""Recording what modules of a torch model compute, one row a token.
+"""Capturing what modules of a torch model compute, one row for each token.
 
-`capture` runs a model of any size over any number of batches and keeps the inputs or
-outputs of some of its modules, in memory or in files that
-:class:`skfeat.SparseAutoencoder` trains from without reading them whole.
+`capture` runs a model over batches and keeps the inputs or outputs of chosen modules,
+in memory or in files. :class:`skfeat.SparseAutoencoder` trains from such files without
+reading them as a whole.
 """
 
 from skfeat.capture._capture import Capture, Progress, capture

@@ -1,4 +1,4 @@
-"""The public function and what it returns."""
+"""Capturing the rows of modules: `capture`, and the `Capture` that it returns."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
+from skfeat.capture._folder_state import load_columns
 from skfeat.capture._reader import ActivationReader, check_batches, fingerprint
-from skfeat.capture._store import FolderStore, MemoryStore, digest_of, load_columns
-from skfeat.utils._checks import check_path
+from skfeat.capture._store import FolderStore, MemoryStore, digest_of
+from skfeat.utils._checks import check_path, check_verbose
 from skfeat.utils._warnings import warn
 
 _SECONDS_BETWEEN_LINES = 10
 
 
 class Progress(NamedTuple):
-    """How far a capture is.
+    """The progress of a capture.
 
     Parameters
     ----------
     n_batches : int
-        Batches that are done, those of an earlier call among them.
+        Number of finished batches, including those of earlier calls.
     n_rows : int
-        Rows that are kept.
+        Number of captured rows.
     n_sequences : int
-        Sequences that were seen.
+        Number of sequences run.
     seconds : float
-        Time since this call began.
+        Time since the start of this call.
 
     Examples
     --------
@@ -51,24 +51,24 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Capture:
-    """Rows that `capture` has recorded, and where each comes from.
+    """Captured rows of modules, and the token that each row belongs to.
 
     Parameters
     ----------
     activations : dict of str to ndarray of shape (n_rows, d)
-        The rows of each module, by its name; read-only memory maps of files if the
-        capture lives in a folder.
+        The rows of each module, by its name; read-only memory maps if the capture is
+        in a folder.
     sequence : ndarray of int64, shape (n_rows,)
-        Which sequence a row comes from, counted over all batches from zero. A model
-        that is given rows instead of sequences makes one sequence of each.
+        The sequence of each row, counted over all batches from zero. For a model that
+        takes rows instead of sequences, each row is a sequence of its own.
     position : ndarray of int32, shape (n_rows,)
-        Which place of its sequence a row comes from.
+        The position of each row in its sequence.
     token_ids : ndarray of int32, shape (n_rows,), or None
-        The token at that place; None if the model was given no tokens.
+        The token of each row; None if the batches held no tokens.
     folder : Path or None
-        Where the files are.
+        The folder of the files; None for a capture in memory.
     complete : bool
-        Whether the batches had come to their end; False after an interruption.
+        Whether all batches were captured; False after an interruption.
 
     Examples
     --------
@@ -103,8 +103,8 @@ class Capture:
         Returns
         -------
         Capture
-            Its arrays are read-only memory maps; those of an interrupted capture hold
-            the rows that it had.
+            Its arrays are read-only memory maps. Those of an interrupted capture hold
+            the rows up to the interruption.
 
         Raises
         ------
@@ -139,58 +139,59 @@ def capture(
     callback: Callable[[Progress], Any] | None = None,
     verbose: int = 0,
 ) -> Capture:
-    """Record the outputs or inputs of some modules of a model over batches.
+    """Capture the outputs or inputs of modules of a model over batches.
 
-    The model runs in evaluation mode and without gradients, on the device that it is
-    on, one batch at a time. Between batches and afterwards it is as it was found. Pass
-    the part of a model that holds the modules, such as ``language_model.gpt_neox``, to
-    spare what comes after it.
+    The model runs one batch at a time, on its own device, in evaluation mode and
+    without gradients. Between batches and afterwards it is in its original state. To
+    save computation, pass only the part of a model that holds the modules, such as
+    ``language_model.gpt_neox``.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any torch model, those of transformers among them.
+        Any torch model, for example one of transformers.
     batches : iterable
-        What the model is called with: a tensor or an array (one argument), a tuple or a
-        list (positional arguments) or a dict (named arguments). An integer tensor of
-        shape (n_sequences, length), called ``input_ids`` or passed first, holds tokens;
-        a tensor of that shape called ``attention_mask`` is zero where there is padding.
-        Memory holds one batch at a time.
+        The arguments of the model for each batch: a tensor or an array (one argument),
+        a tuple or a list (positional arguments) or a dict (named arguments). An integer
+        tensor of shape (n_sequences, length), named ``input_ids`` or passed first,
+        holds tokens; a tensor of that shape named ``attention_mask`` is zero at
+        padding. Memory holds one batch at a time.
     modules : str or sequence of str
-        Names of modules as ``model.named_modules()`` gives them, for example
+        Names of modules as in ``model.named_modules()``, for example
         ``gpt_neox.layers.1.mlp``; the empty name is the model itself. Each must run
-        exactly once a batch and give a tensor of shape (n, d) or
-        (n_sequences, length, d).
+        exactly once a batch, on a tensor of shape (n, d) or (n_sequences, length, d).
     what : {"output", "input"}, default="output"
-        Which side of the modules to record. Either is taken as other hooks leave it.
+        The side of the modules to capture, as other hooks leave it.
     index : int, default=None
-        Which entry to take where a module gives or takes several. ``None`` takes the
-        first tensor.
+        Index of the tensor, where the output or input of a module holds several.
+        ``None`` takes the first one.
     out : str or path, default=None
-        A folder to write ``.npy`` files to. It goes on from where it stopped if it
-        holds an interrupted capture of the same model, modules and batches, and takes
-        up further batches after a finished one; the batches it already has are then
-        read, compared and not run but for the last. The model is the same if its
-        class and every value of its parameters and buffers are, and if it gives the
-        rows that are there for the last batch again, to a thousandth of their norm (or
-        half the digits of its weights). What is done is on the disk every ten seconds
-        and when the call ends, whatever ends it. ``None`` keeps all rows in memory.
+        A folder for ``.npy`` files; ``None`` keeps all rows in memory. If the folder
+        holds a capture of the same model, modules and batches, the call continues it:
+        batches that are already captured are read and compared, but only the last of
+        them is run again. The model counts as the same if its class and all values of
+        its parameters and buffers are equal, and if it reproduces the rows of that
+        batch to a thousandth of their norm (or half the digits of its weights). Files
+        are complete on disk every ten seconds and when the call ends, also after an
+        error or an interruption.
     dtype : {"float32", "float16", "float64"}, default="float32"
-        What to store rows in.
+        The dtype of the stored rows.
     keep_padding : bool, default=False
-        Keep the rows where the attention mask is zero.
+        Whether to keep the rows where the attention mask is zero.
     special_tokens : "auto", None or sequence of int, default="auto"
-        Tokens whose rows are left out. "auto" means those that ``model.config`` names
-        as beginning, end, padding, separator or class token; ``None`` keeps all.
+        Tokens whose rows are left out. "auto" means the tokens that ``model.config``
+        defines as beginning, end, padding, separator or class token; ``None`` leaves
+        out no token.
     callback : callable, default=None
-        Called with a `Progress` after each batch. What it raises ends the capture.
+        Called with a `Progress` after each batch. An exception that it raises ends the
+        capture.
     verbose : int, default=0
-        Print a line about every ten seconds (1) or every batch (2).
+        Print a line about every ten seconds (1) or after each batch (2).
 
     Returns
     -------
     Capture
-        The rows of each module, with the token, the sequence and the position of each.
+        The rows of each module, and the token, sequence and position of each row.
 
     Raises
     ------
@@ -198,9 +199,9 @@ def capture(
         If `model` is not a module, `batches` is a single batch, or a batch holds no
         tensor.
     ValueError
-        If a parameter is not valid, a module does not exist, does not run or gives what
-        is not a row a token, the model does not run on a batch, a row to keep is not
-        finite, or `out` holds something else than this capture.
+        If a parameter is not valid, a module does not exist, does not run exactly once
+        or does not give one row for each token, the model does not run on a batch, a
+        row is not finite, or `out` holds anything but an earlier part of this capture.
 
     Warns
     -----
@@ -238,66 +239,62 @@ def capture(
     check_batches(batches)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be None or callable. Got {callback!r} instead.")
-    if not isinstance(verbose, Integral | np.bool_) or verbose < 0:
-        raise ValueError(
-            f"verbose must be a bool or an int of at least 0. Got {verbose!r} instead."
-        )
-    report = _Reporter(callback, verbose)
+    report = _Reporter(callback, check_verbose(verbose))
     if out is None:
         memory = MemoryStore(reader.modules)
         for number, batch in enumerate(batches):
             memory.append(reader.read(batch, number))
             report(memory)
-        _refuse_nothing(memory.n_batches)
+        _check_any_batch(memory.n_batches)
         report.end(memory)
-        return _captured(Capture(**memory.columns()))
+        return _warn_if_empty(Capture(**memory.columns()))
 
     folder = check_path("out", out)
     settings = {**reader.settings(), "model": fingerprint(reader.model)}
     with FolderStore(folder, settings) as store:
-        digest, done = "", store.n_batches
+        digest, n_done = "", store.n_batches
         for number, batch in enumerate(batches):
             digest = digest_of(batch, digest)
-            if number >= done:
+            if number >= n_done:
                 store.append(reader.read(batch, number), digest)
                 report(store)
-            elif number == done - 1:
+            elif number == n_done - 1:
                 store.check_digest(digest)
                 store.check_rows(reader.read(batch, number), reader.tolerance())
-        _refuse_nothing(store.n_batches)
+        _check_any_batch(store.n_batches)
         if digest != store.digest:
             raise ValueError(
-                f"batches end before the {done} batches that out={str(folder)!r} "
+                f"batches end before the {n_done} batches that out={str(folder)!r} "
                 "holds; name another folder for another capture."
             )
         store.complete()
         report.end(store)
-    return _captured(Capture.load(folder))
+    return _warn_if_empty(Capture.load(folder))
 
 
-def _captured(found: Capture) -> Capture:
-    if found.n_rows == 0:
+def _warn_if_empty(captured: Capture) -> Capture:
+    if captured.n_rows == 0:
         warn(
             "capture keeps no row: every token is padding or special; see "
             "keep_padding and special_tokens.",
         )
-    return found
+    return captured
 
 
-def _refuse_nothing(n_batches: int) -> None:
+def _check_any_batch(n_batches: int) -> None:
     if n_batches == 0:
         raise ValueError("batches is empty: there is nothing to capture.")
 
 
 class _Reporter:
-    """Tells the callback of every batch, and the screen now and then."""
+    """Calls the callback after each batch, and prints lines now and then."""
 
-    def __init__(self, callback, verbose):
+    def __init__(self, callback: Callable[[Progress], Any] | None, verbose: int):
         self.callback = callback
         self.verbose = verbose
         self.start = self.last = time.monotonic()
 
-    def __call__(self, store) -> None:
+    def __call__(self, store: MemoryStore | FolderStore) -> None:
         now = time.monotonic()
         if self.callback is not None:
             self.callback(self._progress(store))
@@ -306,15 +303,15 @@ class _Reporter:
             self.last = now
             self._print(store)
 
-    def end(self, store) -> None:
+    def end(self, store: MemoryStore | FolderStore) -> None:
         """Print the last line."""
         if self.verbose:
             self._print(store)
 
-    def _progress(self, store) -> Progress:
+    def _progress(self, store: MemoryStore | FolderStore) -> Progress:
         seconds = time.monotonic() - self.start
         return Progress(store.n_batches, store.n_rows, store.n_sequences, seconds)
 
-    def _print(self, store) -> None:
+    def _print(self, store: MemoryStore | FolderStore) -> None:
         n_batches, n_rows, _, seconds = self._progress(store)
         print(f"[capture] {n_batches:,} batches, {n_rows:,} rows, {seconds:.1f} s")

@@ -1,4 +1,4 @@
-"""Running a model with hooks, and finding the tensor that a hook is about."""
+"""Running a model with hooks, and finding tensors in what modules take and return."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,16 +16,16 @@ from skfeat.adapters import frozen_model
 def run_hooked(
     model: nn.Module, hooks: Iterable[tuple[str, str, Any]], args: tuple, kwargs: dict
 ) -> Any:
-    """Run a model, in evaluation mode, with hooks that last as long as the call.
+    """Run a model in evaluation mode, with hooks that are removed after the call.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it was found, whatever happens.
+        Restored to its original state, also after an error.
     hooks : iterable of (str, "input" or "output", callable)
-        Names of modules, the side that is hooked, and hooks with named arguments.
+        The name of a module, the side to hook, and a hook that takes keyword arguments.
     args, kwargs : tuple, dict
-        What the model is called with.
+        The arguments of the model.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def run_hooked(
 
 
 def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
-    """Find the tensor of a module's output or inputs; None if there is none."""
+    """Find the tensor in a module's output or inputs; return None if it has none."""
     if isinstance(value, torch.Tensor):
         return value if index in (None, 0) else None
     if isinstance(value, Mapping):
@@ -58,28 +59,28 @@ def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
     return next((tensor for tensor in tensors if tensor is not None), None)
 
 
-def put_tensor(output, old, new):
-    """Return what a module gave, with another tensor in the place of one."""
+def put_tensor(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
+    """Return a module's output with the tensor `new` in place of `old`."""
     if output is old:
         return new
     if isinstance(output, Mapping):
         changed = {key: put_tensor(value, old, new) for key, value in output.items()}
         return type(output)(**changed)
     if isinstance(output, tuple | list):
-        entries = [put_tensor(value, old, new) for value in output]
-        named = hasattr(output, "_fields")
-        return type(output)(*entries) if named else type(output)(entries)
+        values = [put_tensor(value, old, new) for value in output]
+        is_namedtuple = hasattr(output, "_fields")
+        return type(output)(*values) if is_namedtuple else type(output)(values)
     return output
 
 
-def logits_of(output, ids, number) -> torch.Tensor:
+def logits_of(output: Any, ids: np.ndarray, number: int) -> torch.Tensor:
     """Find the logits in what a model returns for the `number`-th batch.
 
     Raises
     ------
     ValueError
-        If there are none for each of the tokens `ids`, (n_sequences, length), or of a
-        token that occurs.
+        If the model returns no logits of shape (n_sequences, length, n_tokens) for the
+        tokens `ids` of shape (n_sequences, length), or none for a token that occurs.
     """
     shape = ids.shape
     logits = getattr(output, "logits", None)
@@ -95,7 +96,7 @@ def logits_of(output, ids, number) -> torch.Tensor:
         )
     if ids.max(initial=0) >= logits.shape[-1]:
         raise ValueError(
-            f"model gives logits of {logits.shape[-1]} tokens, but batch {number} "
+            f"model returns logits of {logits.shape[-1]} tokens, but batch {number} "
             f"holds token {ids.max()}: pass the whole language model, not a part of it."
         )
     return logits

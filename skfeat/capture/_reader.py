@@ -1,4 +1,4 @@
-"""Running a model on one batch and picking the rows of some modules out of it."""
+"""Running a model on one batch and reading the rows of some of its modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from skfeat.adapters._torch_ops import unwrapped
 from skfeat.capture._hooks import run_hooked, tensor_of
-from skfeat.capture._tokens import NOWHERE, Tokens
+from skfeat.capture._tokens import WEIGHTS_NOT_IN_MEMORY, Tokens
 from skfeat.utils._checks import check_flag, is_int
 
 _DTYPES = {
@@ -23,16 +23,22 @@ _DTYPES = {
 }
 _SPECIAL = ("bos", "eos", "pad", "sep", "cls")
 
-# What modules raise when they are given what they do not take; whatever else a forward
-# raises, an interruption or want of memory, is not about the batch.
-_REFUSALS: tuple[type[Exception], ...] = (
-    *(RuntimeError, IndexError, TypeError, ValueError, AttributeError),
-    *(NotImplementedError, AssertionError, KeyError),
-)
+# Errors that modules raise for arguments that they do not accept. Any other error of a
+# forward pass, such as an interruption or lack of memory, is not about the batch.
+_ERRORS_OF_ARGUMENTS = {
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+}
 
 
-class Rows(NamedTuple):
-    """What one batch gives.
+class CapturedBatch(NamedTuple):
+    """The kept rows of one batch.
 
     Attributes
     ----------
@@ -41,7 +47,7 @@ class Rows(NamedTuple):
     sequence, position : ndarray of shape (n,)
         Sequences are counted within the batch.
     n_sequences : int
-        Sequences of the batch, those without a row to keep among them.
+        Number of sequences in the batch, including those without a kept row.
     """
 
     activations: dict[str, np.ndarray]
@@ -55,7 +61,15 @@ class ActivationReader:
     """Runs a model on batches; see `skfeat.capture.capture` for the parameters."""
 
     def __init__(
-        self, model, modules, *, what, index, dtype, keep_padding, special_tokens
+        self,
+        model: nn.Module,
+        modules: str | Iterable[str],
+        *,
+        what: str,
+        index: int | None,
+        dtype: Any,
+        keep_padding: bool,
+        special_tokens: Any,
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(
@@ -68,18 +82,19 @@ class ActivationReader:
         self.what = what
         if index is not None and not (is_int(index) and index >= 0):
             raise ValueError(
-                f"index must be None or a non-negative int. Got {index!r} instead."
+                f"index must be None or an int of at least 0. Got {index!r} instead."
             )
         self.index = None if index is None else int(index)
         self.dtype = _check_dtype(dtype)
         self.keep_padding = check_flag("keep_padding", keep_padding)
         self.special_tokens = _check_special_tokens(self.model, special_tokens)
+        # Tokens that the user lists can be left out only where batches have tokens.
         self.must_have_tokens = bool(self.special_tokens) and not isinstance(
             special_tokens, str
         )
 
     def settings(self) -> dict[str, Any]:
-        """Return what makes two captures of one model the same."""
+        """Return the settings that one capture of a model must keep throughout."""
         return {
             "modules": self.modules,
             "what": self.what,
@@ -90,46 +105,47 @@ class ActivationReader:
         }
 
     def tolerance(self) -> float:
-        """Return by how much rows may differ, relatively, if they are computed again.
+        """Return how far rows may differ, relatively, when they are computed again.
 
-        Other devices and numbers of threads round otherwise, some to 10 bits.
+        Rounding depends on the device and the number of threads; some devices round to
+        10 bits.
         """
         dtypes = {weight.dtype for weight in self.model.parameters()}
         floating = {_DTYPES[self.dtype], *(d for d in dtypes if d.is_floating_point)}
         return max(1e-3, max(torch.finfo(dtype).eps for dtype in floating) ** 0.5)
 
-    def read(self, batch: Any, number: int) -> Rows:
+    def read(self, batch: Any, number: int) -> CapturedBatch:
         """Run the model on a batch, the `number`-th, and return the rows to keep."""
         args, kwargs, tokens = self.prepare(batch, number)
-        found = self._run(args, kwargs, tokens)
-        shape = tokens.shape_of_rows(found)
+        tensors = self._tensors(args, kwargs, tokens)
+        shape = tokens.shape_of_rows(tensors)
         keep = self.kept(tokens, shape)
         sequence, *positions = np.nonzero(keep)
         position = positions[0] if positions else np.zeros_like(sequence)
-        return Rows(
-            {
+        return CapturedBatch(
+            activations={
                 name: self.rows_of(name, tensor, keep, number)
-                for name, tensor in found.items()
+                for name, tensor in tensors.items()
             },
-            None if tokens.ids is None else tokens.ids[keep].astype(np.int32),
-            sequence.astype(np.int64),
-            position.astype(np.int32),
-            shape[0],
+            token_ids=None if tokens.ids is None else tokens.ids[keep].astype(np.int32),
+            sequence=sequence.astype(np.int64),
+            position=position.astype(np.int32),
+            n_sequences=shape[0],
         )
 
     def prepare(self, batch: Any, number: int) -> tuple[tuple, dict, Tokens]:
-        """Return what the model is called with for a batch, and its tokens."""
+        """Return the arguments of the model for a batch, and the batch's tokens."""
         args, kwargs = self._arguments(batch, number)
         tokens = Tokens(self.model, args, kwargs, number)
         if self.must_have_tokens and tokens.ids is None:
             raise ValueError(
-                f"special_tokens names tokens, but batch {number} has no token ids: "
+                f"special_tokens lists tokens, but batch {number} has no token ids: "
                 "an integer tensor called input_ids or passed first."
             )
         return args, kwargs, tokens
 
     def kept(self, tokens: Tokens, shape: tuple[int, ...]) -> np.ndarray:
-        """Mark the rows to keep: neither padding nor special tokens."""
+        """Return a mask of the rows to keep, without padding and special tokens."""
         keep = np.ones(shape, dtype=bool)
         if tokens.mask is not None and not self.keep_padding:
             keep &= tokens.mask
@@ -138,8 +154,8 @@ class ActivationReader:
         return keep
 
     def _arguments(self, batch: Any, number: int) -> tuple[tuple, dict]:
-        """Bring copies of a batch to the model's device: a model may write on them."""
-        # Weights that were moved out of memory are nowhere, "meta".
+        """Copy a batch to the model's device; the model may write to the copy."""
+        # Weights that were moved out of memory have the device "meta".
         weights = (
             weight
             for weight in self.model.parameters()
@@ -171,38 +187,59 @@ class ActivationReader:
             )
         return args, kwargs
 
-    def _run(self, args, kwargs, tokens) -> dict[str, torch.Tensor]:
-        """Run the model with hooks that last as long as the call."""
-        found: dict[str, list] = {name: [] for name in self.modules}
+    def _tensors(
+        self, args: tuple, kwargs: dict, tokens: Tokens
+    ) -> dict[str, torch.Tensor]:
+        """Run the model and return the tensor of each module."""
+        seen: dict[str, list] = {name: [] for name in self.modules}
         hooks = [
             (name, self.what, self.hook(tensors.append))
-            for name, tensors in found.items()
+            for name, tensors in seen.items()
         ]
         self.run(hooks, args, kwargs, tokens)
-        return {name: self.only(name, tensors) for name, tensors in found.items()}
+        return {name: self.only(name, tensors) for name, tensors in seen.items()}
 
-    def run(self, hooks, args: tuple, kwargs: dict, tokens: Tokens) -> Any:
-        """Run the model with hooks; of a batch that it refuses, say which it is."""
+    def run(
+        self,
+        hooks: Iterable[tuple[str, str, Callable]],
+        args: tuple,
+        kwargs: dict,
+        tokens: Tokens,
+    ) -> Any:
+        """Run the model with hooks.
+
+        Raises
+        ------
+        ValueError
+            If the model does not accept the batch; the message names the batch.
+        """
         try:
             return run_hooked(self.model, hooks, args, kwargs)
         except Exception as error:
-            if type(error) not in _REFUSALS:
+            if type(error) not in _ERRORS_OF_ARGUMENTS:
                 raise
-            raise ValueError(tokens.refused(self.model, error)) from error
+            message = tokens.message_of_failed_run(self.model, error)
+            raise ValueError(message) from error
 
     def hook(self, take: Callable[[torch.Tensor | None], Any]) -> Callable:
-        """Return a hook that hands over a copy of the tensor of a module."""
+        """Return a hook that calls `take` with a copy of a module's tensor."""
 
         def read(module, args, kwargs, output=None):
-            given = output if self.what == "output" else (*args, *kwargs.values())
-            tensor = tensor_of(given, self.index)
-            # A later module may work in place.
+            value = output if self.what == "output" else (*args, *kwargs.values())
+            tensor = tensor_of(value, self.index)
+            # A copy, as a later module may work in place.
             take(None if tensor is None else tensor.detach().clone())
 
         return read
 
     def only(self, name: str, tensors: list) -> torch.Tensor:
-        """Return the one tensor that a module's hook has handed over."""
+        """Return the one tensor that the hook of a module has seen.
+
+        Raises
+        ------
+        ValueError
+            If there is not exactly one, or it does not hold rows of real numbers.
+        """
         if len(tensors) != 1:
             times = f"{len(tensors)} times" if tensors else "not at all"
             raise ValueError(
@@ -215,14 +252,34 @@ class ActivationReader:
             raise ValueError(
                 f"the {self.what} of {name!r} must be a tensor of real numbers of two "
                 f"or three dimensions. Got {tensors[0].dtype} of shape "
-                f"{tuple(tensors[0].shape)}."
+                f"{tuple(tensors[0].shape)} instead."
             )
         if tensors[0].is_meta:
-            raise ValueError(NOWHERE)
+            raise ValueError(WEIGHTS_NOT_IN_MEMORY)
         return tensors[0]
 
-    def rows_of(self, name, tensor, keep, number, dtype=None) -> np.ndarray:
-        """Return the rows of a tensor to keep, in a dtype or that of the reader."""
+    def rows_of(
+        self,
+        name: str,
+        tensor: torch.Tensor,
+        keep: np.ndarray,
+        number: int,
+        dtype: str | None = None,
+    ) -> np.ndarray:
+        """Return the rows of a module's tensor to keep.
+
+        Parameters
+        ----------
+        name : str
+            Name of the module, for messages.
+        tensor : Tensor of shape (..., d)
+        keep : ndarray of bool
+            Of the shape of the rows.
+        number : int
+            Number of the batch, for messages.
+        dtype : str, default=None
+            The dtype of the result; None takes that of the reader.
+        """
         dtype = self.dtype if dtype is None else dtype
         rows = tensor.reshape(-1, tensor.shape[-1])
         if not keep.all():
@@ -237,7 +294,7 @@ class ActivationReader:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Digest the class, the parameters and the buffers of a model."""
+    """Return a digest of the class, the parameters and the buffers of a model."""
     digest = blake2b(type(model).__qualname__.encode(), digest_size=16)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -248,13 +305,13 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def check_batches(batches: Any) -> None:
-    """Raise TypeError unless there may be several batches."""
+    """Raise TypeError unless `batches` is an iterable other than a single batch."""
     if isinstance(batches, torch.Tensor | np.ndarray | Mapping | str) or not isinstance(
         batches, Iterable
     ):
         raise TypeError(
-            f"batches must be an iterable of batches, such as a list of one. Got a "
-            f"{type(batches).__name__} instead."
+            "batches must be an iterable of batches, such as a list of one batch. Got "
+            f"a {type(batches).__name__} instead."
         )
 
 
@@ -263,7 +320,8 @@ def _check_modules(model: nn.Module, modules: Any) -> list[str]:
     names = list(names) if isinstance(names, Iterable) else [names]
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(
-            f"modules must be the name of a module or names. Got {modules!r} instead."
+            "modules must be the name of a module or a sequence of names. Got "
+            f"{modules!r} instead."
         )
     known = [name for name, _ in model.named_modules(remove_duplicate=False)]
     for name in names:
@@ -271,15 +329,12 @@ def _check_modules(model: nn.Module, modules: Any) -> list[str]:
             near = get_close_matches(name, known, n=3, cutoff=0.5)
             hint = " or ".join(map(repr, near))
             raise ValueError(
-                f"modules names {name!r}, which {type(model).__name__} does not have"
-                + (
-                    f"; did you mean {hint}?"
-                    if near
-                    else "; see model.named_modules()."
-                )
+                f"modules must be names of modules of {type(model).__name__}. Got "
+                f"{name!r} instead; "
+                + (f"did you mean {hint}?" if near else "see model.named_modules().")
             )
     if len(set(names)) < len(names):
-        raise ValueError(f"modules names a module twice: {names!r}.")
+        raise ValueError(f"modules must hold each name once. Got {names!r} instead.")
     return names
 
 
@@ -301,11 +356,11 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
         return []
     if isinstance(special_tokens, str) and special_tokens == "auto":
         config = getattr(model, "config", None)
-        found: list[Any] = []
+        values: list[Any] = []
         for name in _SPECIAL:
             value = getattr(config, f"{name}_token_id", None)
-            found += value if isinstance(value, list | tuple) else [value]
-        return sorted({int(token) for token in found if isinstance(token, int)})
+            values += value if isinstance(value, list | tuple) else [value]
+        return sorted({int(token) for token in values if isinstance(token, int)})
     is_text = isinstance(special_tokens, str | bytes)
     tokens: list[Any] = (
         list(special_tokens)
@@ -314,7 +369,7 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
     )
     if not all(is_int(token) for token in tokens):
         raise ValueError(
-            f"special_tokens must be 'auto', None or a sequence of ints. Got "
+            "special_tokens must be 'auto', None or a sequence of ints. Got "
             f"{special_tokens!r} instead."
         )
     return sorted({int(token) for token in tokens})

@@ -1,8 +1,8 @@
 """Sparse connections between the features of a language model, measured in the model.
 
 A :class:`LayerPair` unwraps the residual stream before an MLP and the output of the MLP
-into features and connects them by few weights; `replacement_loss` says what the model
-loses when it runs on them.
+into features and connects them by few weights; `replacement_loss` measures the loss of
+the model when it runs on them.
 """
 
 from skfeat.capture._contexts import Contexts, activating_contexts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from skfeat.capture._reader import ActivationReader, check_batches
 from skfeat.language._layer_pair import LayerPair
 from skfeat.utils._table import write_columns
 
-# Predictions whose distributions over the vocabulary are computed at a time.
+# Predictions whose distributions over the vocabulary are in memory at a time.
 _PREDICTIONS = 1024
 
 _TITLES = {
@@ -30,9 +30,9 @@ _TITLES = {
 
 
 class ReplacementLoss(Bunch):
-    """Columns with an entry for each replacement of a module's output.
+    """Columns with one value for each replacement of a module's output.
 
-    ``pandas.DataFrame(table)`` makes it a data frame, printing it a table.
+    ``pandas.DataFrame(table)`` turns it into a data frame; printing it shows a table.
 
     Parameters
     ----------
@@ -42,18 +42,20 @@ class ReplacementLoss(Bunch):
     Attributes
     ----------
     replacement : list of str
-        "original": nothing is replaced. "reconstruction": the output is encoded and
-        decoded by its own autoencoder. "dense", "sparse" and, where the pair has one,
-        "nonlinear": the output is predicted from the input features by that connector
-        and decoded. "mean": the mean of the rows that were fitted. "zero": zero.
+        "original": nothing is replaced. "reconstruction": the output's own autoencoder
+        encodes and decodes it. "dense", "sparse" and, where the pair has one,
+        "nonlinear": that connector predicts the output's features from the input
+        features, and the autoencoder decodes them. "mean": the mean of the fitted rows.
+        "zero": zero.
     loss : list of float
         Mean cross-entropy of the next token, in nats.
     recovered_zero, recovered_mean : list of float
-        What the replacement keeps of what the module brings: (loss of zero - loss) /
-        (loss of zero - original loss), and the same for the mean. 1 for the original,
-        0 for the replacement it is named after; nan if that changes nothing.
+        The share of the module's effect on the loss that the replacement keeps: (loss
+        of zero - loss) / (loss of zero - original loss), and the same for the mean. It
+        is 1 for the original and 0 for zero or the mean; nan if replacing the output by
+        zero, or by the mean, does not change the loss.
     n_predictions : list of int
-        Number of tokens that were predicted, the same in each row.
+        Number of predicted tokens, the same in each row.
 
     Examples
     --------
@@ -67,15 +69,15 @@ class ReplacementLoss(Bunch):
     """
 
     @classmethod
-    def from_losses(cls, losses, n_predictions):
-        """Compute what is recovered.
+    def from_losses(cls, losses: dict[str, float], n_predictions: int) -> Self:
+        """Compute the recovered shares from the losses.
 
         Parameters
         ----------
         losses : dict of str to float
-            The loss with each replacement, "original", "mean" and "zero" among them.
+            The loss with each replacement, including "original", "mean" and "zero".
         n_predictions : int
-            Number of tokens that were predicted.
+            Number of predicted tokens.
 
         Returns
         -------
@@ -83,7 +85,7 @@ class ReplacementLoss(Bunch):
         """
         names = list(losses)
 
-        def recovered(floor):
+        def recovered(floor: str) -> list[float]:
             span = losses[floor] - losses["original"]
             return [
                 (losses[floor] - losses[name]) / span if span else float("nan")
@@ -98,7 +100,7 @@ class ReplacementLoss(Bunch):
             n_predictions=[n_predictions] * len(names),
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         columns = {
             title: [v if isinstance(v, str) else f"{v:.4f}" for v in self[name]]
             for name, title in _TITLES.items()
@@ -120,12 +122,12 @@ def replacement_loss(
 ) -> ReplacementLoss:
     """Measure a causal language model with the output of a module replaced.
 
-    Rows are replaced where `skfeat.capture.capture` keeps them: neither at padding nor
-    at special tokens, whose rows the pair was not fitted to. A token counts if it and
-    the one before it, whose row predicts it, are such.
+    Rows are replaced where `skfeat.capture.capture` keeps them: not at padding and not
+    at special tokens, as the pair was not fitted to these rows. A token counts if the
+    rows of the token and of the one before it, which predicts it, are both replaced.
 
     The model runs in evaluation mode, without gradients and on its own device, and is
-    left as it was found.
+    left unchanged.
 
     Parameters
     ----------
@@ -144,19 +146,19 @@ def replacement_loss(
         ``gpt_neox.layers.1``. It runs before `module`, or is `module` with
         ``source_what="input"``.
     source_what : {"output", "input"}, default="output"
-        Which side of `source` to read.
+        The side of `source` to read.
     index : int, default=None
-        Which entry of the output of `module` to replace where it gives several;
-        ``None`` takes the first tensor.
+        Index of the tensor to replace, where the output of `module` holds several;
+        ``None`` takes the first one.
     source_index : int, default=None
-        The same for what is read of `source`.
+        Index of the tensor to read, where `source` has several.
     special_tokens : "auto", None or sequence of int, default="auto"
         As for `skfeat.capture.capture`.
 
     Returns
     -------
     ReplacementLoss
-        The loss with each replacement, and what it recovers.
+        The loss with each replacement, and the shares that it recovers.
 
     Raises
     ------
@@ -164,8 +166,9 @@ def replacement_loss(
         If `model` is not a module, `batches` is a single batch, or `pair` is not a
         LayerPair.
     ValueError
-        If a parameter is not valid, a module does not exist, does not run once or too
-        late, the pair was fitted to rows of other widths, or the model gives no logits.
+        If a parameter is not valid, a module does not exist or does not run exactly
+        once, `source` runs after `module`, the pair was fitted to rows of other widths,
+        or the model returns no logits.
 
     Examples
     --------
@@ -191,20 +194,20 @@ def replacement_loss(
     if not isinstance(pair, LayerPair):
         raise TypeError(f"pair must be a LayerPair. Got {pair!r} instead.")
     check_is_fitted(pair)
-    options = {
-        "dtype": "float32",
-        "keep_padding": False,
-        "special_tokens": special_tokens,
-    }
-    reader = ActivationReader(model, module, what="output", index=index, **options)
-    sources = ActivationReader(
-        model, source, what=source_what, index=source_index, **options
+    make_reader = partial(
+        ActivationReader,
+        model,
+        dtype="float32",
+        keep_padding=False,
+        special_tokens=special_tokens,
     )
+    reader = make_reader(module, what="output", index=index)
+    source_reader = make_reader(source, what=source_what, index=source_index)
     check_batches(batches)
     names = ["original", *_replacements(pair)]
     totals, n_predictions = dict.fromkeys(names, 0.0), 0
     for number, batch in enumerate(batches):
-        run = _Run(reader, sources, batch, number)
+        run = _Run(reader, source_reader, batch, number)
         run.check_widths(pair)
         if not run.counted.any():
             continue
@@ -214,53 +217,62 @@ def replacement_loss(
             totals[name] += run.loss(replace(run.source_rows, run.rows))
     if n_predictions == 0:
         raise ValueError(
-            "batches hold nothing to predict: no token that is kept follows one."
+            "batches hold nothing to predict: no kept token follows another one."
         )
     losses = {name: total / n_predictions for name, total in totals.items()}
     return ReplacementLoss.from_losses(losses, n_predictions)
 
 
-def _replacements(pair):
-    """Return what gives the new rows from those of the source and the old ones."""
+def _replacements(
+    pair: LayerPair,
+) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """Return functions that compute new rows from those of the source and the old."""
 
-    def mapped(connector):
+    def predict_with(connector: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         return lambda source, rows: pair.predict(source, connector)
 
-    held = pair.connectors()
-    connectors = [name for name in ("dense", "sparse", "nonlinear") if name in held]
+    fitted = pair.connectors()
+    connectors = [name for name in ("dense", "sparse", "nonlinear") if name in fitted]
     return {
         "reconstruction": lambda source, rows: pair.reconstruct(rows),
-        **{name: mapped(name) for name in connectors},
+        **{name: predict_with(name) for name in connectors},
         "mean": lambda source, rows: np.broadcast_to(pair.output_mean_, rows.shape),
         "zero": lambda source, rows: np.zeros_like(rows),
     }
 
 
 class _Run:
-    """A batch, what the model computes of it, and the losses with other rows."""
+    """The model's run on a batch, and its losses with other rows."""
 
-    def __init__(self, reader, sources, batch, number):
+    def __init__(
+        self,
+        reader: ActivationReader,
+        source_reader: ActivationReader,
+        batch: Any,
+        number: int,
+    ):
         self.reader, self.number = reader, number
         self.args, self.kwargs, tokens = reader.prepare(batch, number)
         self.tokens = tokens
-        events: list = []
+        readers = {"source": source_reader, "module": reader}
+        events: list[tuple[str, Any]] = []  # in the order in which the modules run
         hooks = [
-            (part.modules[0], part.what, part.hook(partial(_note, events, key)))
-            for key, part in (("source", sources), ("module", reader))
+            (part.modules[0], part.what, part.hook(partial(_append, events, key)))
+            for key, part in readers.items()
         ]
         self.output = reader.run(hooks, self.args, self.kwargs, tokens)
-        (self.source,), (self.name,) = sources.modules, reader.modules
+        (self.source,), (self.name,) = source_reader.modules, reader.modules
         tensors = {
             key: part.only(part.modules[0], [t for k, t in events if k == key])
-            for key, part in (("source", sources), ("module", reader))
+            for key, part in readers.items()
         }
         module_of = reader.model.get_submodule
-        same = module_of(self.source) is module_of(self.name)
-        if events[0][0] != "source" or (same and sources.what == "output"):
+        is_same = module_of(self.source) is module_of(self.name)
+        if events[0][0] != "source" or (is_same and source_reader.what == "output"):
             raise ValueError(
-                f"source={self.source!r} must run before module={self.name!r}, whose "
-                f"output is predicted from it; it "
-                + ("is that output." if same else "runs after.")
+                f"source={self.source!r} must run before module={self.name!r}, as it "
+                "predicts the output of that module; it "
+                + ("is that output." if is_same else "runs after.")
             )
         shape = tokens.shape_of_rows(tensors)
         if tokens.ids is None or len(shape) != 2:
@@ -270,14 +282,17 @@ class _Run:
             )
         keep = reader.kept(tokens, shape)
         self.keep = torch.from_numpy(keep)
-        # The row before a token predicts it.
+        # The row of the token before predicts a token.
         self.counted = torch.from_numpy(keep[:, 1:] & keep[:, :-1])
-        self.targets = torch.from_numpy(tokens.ids[:, 1:])[self.counted].long()
-        self.source_rows = sources.rows_of(self.source, tensors["source"], keep, number)
+        self.ids = tokens.ids
+        self.targets = torch.from_numpy(self.ids[:, 1:])[self.counted].long()
+        self.source_rows = source_reader.rows_of(
+            self.source, tensors["source"], keep, number
+        )
         self.rows = reader.rows_of(self.name, tensors["module"], keep, number)
 
-    def check_widths(self, pair):
-        """Refuse rows of other widths than those that the pair was fitted to."""
+    def check_widths(self, pair: LayerPair) -> None:
+        """Raise ValueError unless rows are as wide as those the pair was fitted to."""
         for kind, name, rows, width in (
             ("source", self.source, self.source_rows, pair.n_features_in_),
             ("module", self.name, self.rows, len(pair.output_mean_)),
@@ -288,13 +303,13 @@ class _Run:
                     f"pair was fitted to rows of {width}."
                 )
 
-    def loss(self, rows=None) -> float:
-        """Return the summed loss, with new rows in place of those that are kept."""
+    def loss(self, rows: np.ndarray | None = None) -> float:
+        """Return the summed loss, with `rows` in place of the kept rows if given."""
         output = self.output
         if rows is not None and len(self.rows):
             hook = (self.name, "output", self._hook(torch.tensor(rows)))
             output = self.reader.run([hook], self.args, self.kwargs, self.tokens)
-        logits = logits_of(output, self.tokens.ids, self.number)
+        logits = logits_of(output, self.ids, self.number)
         counted = self.counted.to(logits.device)
         logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
         total = 0.0
@@ -306,10 +321,10 @@ class _Run:
             total += losses.double().sum().item()
         return total
 
-    def _hook(self, rows):
+    def _hook(self, rows: torch.Tensor) -> Callable:
         def replace(module, args, kwargs, output):
             old = tensor_of(output, self.reader.index)
-            assert old is not None  # the first run has found it
+            assert old is not None  # the run without replacement has found it
             new = old.clone().reshape(-1, old.shape[-1])
             new[self.keep.ravel().to(old.device)] = rows.to(old.device, old.dtype)
             return put_tensor(output, old, new.reshape(old.shape))
@@ -317,5 +332,5 @@ class _Run:
         return replace
 
 
-def _note(events, key, tensor):
+def _append(events: list[tuple[str, Any]], key: str, tensor: Any) -> None:
     events.append((key, tensor))

@@ -35,3 +35,12 @@ def check_path(name: str, value: Any) -> Path:
     if not isinstance(value, str | bytes | os.PathLike):
         raise TypeError(f"{name} must be a path, a str or such. Got {value!r} instead.")
     return Path(os.fsdecode(value))
+
+
+def check_verbose(value: Any) -> int:
+    """Return `verbose` as an int, or raise ValueError unless it is a level or a bool."""
+    if not isinstance(value, Integral | np.bool_) or value < 0:
+        raise ValueError(
+            f"verbose must be a bool or an int of at least 0. Got {value!r} instead."
+        )
+    return int(value)

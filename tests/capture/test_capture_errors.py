@@ -28,7 +28,11 @@ def test_progress(capsys):
 BAD = {
     "model": ({"model": 3}, TypeError, "model must be a torch.nn.Module"),
     "class": ({"model": TinyLM}, TypeError, "model must be a torch.nn.Module instance"),
-    "batches": ({"batches": tokens(2, 3)}, TypeError, "such as a list of one. Got a T"),
+    "batches": (
+        {"batches": tokens(2, 3)},
+        TypeError,
+        "such as a list of one batch. Got a T",
+    ),
     "dict": ({"batches": {"input_ids": tokens(2, 3)}}, TypeError, "Got a dict instead"),
     "number": ({"batches": 3}, TypeError, "batches must be an iterable"),
     "no batch": ({"batches": []}, ValueError, "batches is empty"),
@@ -37,9 +41,9 @@ BAD = {
     "unknown": (
         {"modules": "zzz"},
         ValueError,
-        "which Odd does not have; see",
+        "modules of Odd. Got 'zzz' instead; see",
     ),
-    "near": ({"modules": ["mpl"]}, ValueError, "'mpl', which .* did you mean 'mlp'"),
+    "near": ({"modules": ["mpl"]}, ValueError, "Got 'mpl' instead; did you mean 'mlp'"),
     "near deep": (
         {"modules": "attention.prj"},
         ValueError,
@@ -48,9 +52,9 @@ BAD = {
     "none": ({"modules": []}, ValueError, r"modules must be .* Got \[\] instead"),
     "ints": ({"modules": [1]}, ValueError, r"names. Got \[1\] instead"),
     "int": ({"modules": 1}, ValueError, "names. Got 1 instead"),
-    "twice": ({"modules": ["mlp", "mlp"]}, ValueError, "names a module twice"),
+    "twice": ({"modules": ["mlp", "mlp"]}, ValueError, "must hold each name once"),
     "what": ({"what": "both"}, ValueError, "what must be 'input' or 'output'. Got"),
-    "index": ({"index": -1}, ValueError, "index must be None or a non-negative int"),
+    "index": ({"index": -1}, ValueError, "index must be None or an int of at least 0"),
     "index bool": ({"index": True}, ValueError, "index must be None or"),
     "dtype": ({"dtype": "int8"}, ValueError, "dtype must be one of 'float16', 'fl"),
     "no dtype": ({"dtype": None}, ValueError, "dtype must be one of"),
@@ -82,13 +86,13 @@ BAD = {
     "labels": (
         {"batches": [(tokens(2, 5), tokens(2, 5, low=3))]},
         ValueError,
-        r"attention_mask of batch 0 must hold 0 and 1.* Got \[3.* instead",
+        r"attention_mask of batch 0 must be 1 at tokens and 0 .* Got \[3.* instead",
     ),
     **{
         f"mask {value}": (
             {"batches": [(tokens(2, 5), torch.full((2, 5), value))]},
             ValueError,
-            rf"attention_mask of batch 0 must hold 0 and 1.* Got \[{value}.*\] in it",
+            rf"mask of batch 0 must be 1 at tokens and 0 .* Got \[{value}.*\] in it",
         )
         for value in (2, -1, 0.5, float("nan"))
     },
@@ -188,7 +192,7 @@ def test_progress_is_asked_for_before_anything_runs():
 
 
 def test_special_tokens_need_tokens():
-    with pytest.raises(ValueError, match="special_tokens names tokens, but batch 0"):
+    with pytest.raises(ValueError, match="special_tokens lists tokens, but batch 0"):
         capture(mlp(), float_batches(3), "0", special_tokens=[3])
 
 
@@ -207,6 +211,6 @@ def test_batches_of_another_kind(tmp_path):
         with pytest.raises(ValueError, match="all have token ids or none; batch 1"):
             capture(Embeds(), mixed, "mlp", out=out)
     for out in (None, tmp_path / "wide"):
-        with pytest.raises(ValueError, match=r"batch 1 has \(4,\), those before it"):
+        with pytest.raises(ValueError, match=r"Batch 1 has \(4,\), those before it"):
             capture(nn.Identity(), wide, "", out=out)
     assert model.training

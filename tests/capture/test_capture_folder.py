@@ -201,7 +201,10 @@ OTHERS = {
     "dtype": ({"dtype": "float16"}, "of dtype='float32' not 'float16'"),
     "padding": ({"keep_padding": True}, "of keep_padding=False not True"),
     "special": ({"special_tokens": [3]}, r"special_tokens=\[0, 1, 2\] not \[3\]"),
-    "batches": ({"batches": LM_BATCHES[1:]}, "its first 4 are not the ones given"),
+    "batches": (
+        {"batches": LM_BATCHES[1:]},
+        "its first 4 differ from those of this call",
+    ),
     "fewer": ({"batches": LM_BATCHES[:3]}, "end before the 4 batches that out="),
     "none": ({"batches": []}, "end before the 4 batches that out="),
     "model": ({"model": TinyLM(d=7)}, "holds the rows of another model; name another"),
@@ -292,14 +295,14 @@ def test_other_folders_are_refused(tmp_path):
     below = tmp_path / "thesis" / "chapter.txt" / "rows"
     with pytest.raises(ValueError, match=r"out=.*rows' must be a .* below a file"):
         capture(TinyLM(), LM_BATCHES, "mlp", out=below)
-    with pytest.raises(FileNotFoundError, match="there is no capture in"):
+    with pytest.raises(FileNotFoundError, match="There is no capture in"):
         Capture.load(tmp_path / "thesis")
     for path in (3, None, ["rows"]):
         with pytest.raises(TypeError, match=r"folder must be a path.* Got .* instead"):
             Capture.load(path)
     with pytest.raises(TypeError, match=r"out must be a path.* Got 3 instead"):
         capture(TinyLM(), LM_BATCHES, "mlp", out=3)
-    with pytest.raises(FileNotFoundError, match="there is no capture in"):
+    with pytest.raises(FileNotFoundError, match="There is no capture in"):
         Capture.load(tmp_path / "nowhere")
 
 

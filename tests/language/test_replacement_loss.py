@@ -281,7 +281,7 @@ def test_bad_input_gets_one_sentence(lm):
     part = CausalLM()
     part.head = nn.Linear(6, 9)
     refused(
-        "model gives logits of 9 tokens, but batch 0 holds token 18: pass the whole",
+        "model returns logits of 9 tokens, but batch 0 holds token 18: pass the whole",
         *(part, data, "mlp", pair),
     )
     refused("on the device 'meta'", CausalLM().to("meta"), data, "mlp", pair)
