@@ -1,4 +1,4 @@
-"""Rows that come from elsewhere than one array: read in batches, stored for a fit."""
+"""Rows of files, tables and streams: read in batches, or stored for a fit."""
 
 from skfeat.rows._iterate import iter_rows
 from skfeat.rows._store import store_rows

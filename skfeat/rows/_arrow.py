@@ -1,29 +1,29 @@
-"""Rows of Arrow tables, whoever made them, and of Parquet and Arrow files."""
+"""Rows of Arrow tables of any library, and of Parquet and Arrow files."""
 
 from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skfeat.rows._columns import choose, side_by_side
+from skfeat.rows._columns import choose_columns, side_by_side
 from skfeat.utils._rows import release
 
-# What is read ahead of all columns of a Parquet file together; pages may be longer.
+# Bytes read ahead of all columns of a Parquet file together; pages may be longer.
 _PARQUET_BUFFER_BYTES = 2**23
-# What is decoded of it at once, which takes several times as much memory.
+# Bytes of a Parquet file decoded at once, which takes several times as much memory.
 _PARQUET_BYTES = 2**22
-# Rows of an Arrow file after which its pages are let go.
+# Rows of an Arrow file after which its pages are released.
 _IPC_ROWS = 8192
 
 
 def import_pyarrow() -> Any:
-    """Import pyarrow, which is optional."""
+    """Import pyarrow, or raise ImportError that says how to install it."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -35,77 +35,81 @@ def import_pyarrow() -> Any:
     return pyarrow
 
 
-def is_from(thing, package: str, *names: str) -> bool:
-    """Tell whether a thing is of a class of a package, which is not imported for it."""
+def is_instance_of(value: Any, package: str, *names: str) -> bool:
+    """Tell whether a value is of a class of a package, without importing the package."""
     module = sys.modules.get(package)
-    return any(isinstance(thing, getattr(module, name, ())) for name in names)
+    return any(isinstance(value, getattr(module, name, ())) for name in names)
 
 
-def is_table(thing) -> bool:
-    """Tell whether a thing is an Arrow table or a part of one."""
-    return is_from(thing, "pyarrow", "Table", "RecordBatch")
+def is_table(value: Any) -> bool:
+    """Tell whether a value is an Arrow table or a part of one."""
+    return is_instance_of(value, "pyarrow", "Table", "RecordBatch")
 
 
-def is_hugging_face(thing) -> bool:
-    """Tell whether a thing is a dataset of Hugging Face's package."""
-    return is_from(thing, "datasets", "Dataset", "IterableDataset")
+def is_hugging_face(value: Any) -> bool:
+    """Tell whether a value is a dataset of Hugging Face's package."""
+    return is_instance_of(value, "datasets", "Dataset", "IterableDataset")
 
 
-def is_arrow_stream(thing) -> bool:
-    """Tell whether a thing yields Arrow tables and is no array in memory."""
+def is_arrow_stream(value: Any) -> bool:
+    """Tell whether a value yields Arrow tables one after the other."""
     return (
-        is_from(thing, "pyarrow", "RecordBatchReader")
-        or is_from(thing, "pyarrow.dataset", "Dataset")
-        or is_hugging_face(thing)
+        is_instance_of(value, "pyarrow", "RecordBatchReader")
+        or is_instance_of(value, "pyarrow.dataset", "Dataset")
+        or is_hugging_face(value)
     )
 
 
-def has_arrow(thing) -> bool:
-    """Tell whether a thing gives Arrow tables in one way or another."""
-    return is_table(thing) or is_arrow_stream(thing)
+def has_arrow(value: Any) -> bool:
+    """Tell whether a value is an Arrow table or yields Arrow tables."""
+    return is_table(value) or is_arrow_stream(value)
 
 
-class ArrowRows:
-    """Makes rows of the columns of Arrow tables.
+class ArrowReader:
+    """Joins the columns of Arrow tables into rows.
 
     Parameters
     ----------
     columns : list of str or None
+        Names of the columns that make a row; None: all numeric ones.
     name : str
-        The parameter that the tables came in, for messages.
+        Name of the parameter that holds the tables, for messages.
     """
 
     def __init__(self, columns: list[str] | None, name: str):
         self.columns = columns
         self.name = name
         self.schema: Any = None
-        self.places: list[int] = []
+        self.indices: list[int] = []
         self.n_rows = 0
 
-    def choose(self, schema) -> list[str]:
-        """Choose columns from a schema, always those of the first; return the names."""
+    def choose(self, schema: Any) -> list[str]:
+        """Choose columns from a schema and return their names.
+
+        All later schemas must have the columns that the first one had.
+        """
         if self.schema is None or not schema.equals(self.schema):
             kinds = [(field.name, _kind(field.type)) for field in schema]
-            self.places = choose(kinds, self.columns, self.name)
+            self.indices = choose_columns(kinds, self.columns, self.name)
             self.schema = schema
-            names = [kinds[place][0] for place in self.places]
+            names = [kinds[index][0] for index in self.indices]
             if len(set(names)) < len(names):
                 raise ValueError(f"{self.name} has several columns of one name.")
             self.columns = names
         return list(self.columns or [])
 
-    def blocks(self, tables, batch_size: int) -> Iterator[np.ndarray]:
+    def blocks(self, tables: Iterable[Any], batch_size: int) -> Iterator[np.ndarray]:
         """Yield the rows of tables, at most `batch_size` at a time."""
         for table in tables:
             self.choose(table.schema)
-            table = table.select(self.places)
+            table = table.select(self.indices)
             for start in range(0, table.num_rows, batch_size):
                 part = table.slice(start, batch_size)
-                is_whole = is_from(part, "pyarrow", "Table")
-                for piece in part.to_batches() if is_whole else [part]:
+                is_chunked = is_instance_of(part, "pyarrow", "Table")
+                for piece in part.to_batches() if is_chunked else [part]:
                     yield self._rows(piece)
 
-    def _rows(self, batch) -> np.ndarray:
+    def _rows(self, batch: Any) -> np.ndarray:
         parts = [
             self._column(batch.column(i), batch.schema.field(i).name)
             for i in range(batch.num_columns)
@@ -113,18 +117,21 @@ class ArrowRows:
         self.n_rows += batch.num_rows
         return side_by_side(parts)
 
-    def _column(self, array, label) -> np.ndarray:
+    def _column(self, array: Any, label: str) -> np.ndarray:
+        """Return a column as an array (n,) of numbers, or (n, width) of lists."""
         array = getattr(array, "storage", array)
-        self._refuse_nulls(array, label, "a null")
+        if array.null_count > 0:
+            null = array.is_null().to_numpy(zero_copy_only=False)
+            raise self._error(label, int(np.argmax(null)), "a null")
         if not hasattr(array, "flatten") or not hasattr(array, "values"):
             return array.to_numpy(zero_copy_only=False)
-        entries = array.flatten()
-        if entries.null_count > 0:
+        flat = array.flatten()
+        if flat.null_count > 0:
             lengths = array.value_lengths().to_numpy(zero_copy_only=False)
-            where = int(np.argmax(entries.is_null().to_numpy(zero_copy_only=False)))
+            where = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
             row = int(np.searchsorted(np.cumsum(lengths), where, side="right"))
-            self._refuse(label, row, "a list with a null")
-        values = entries.to_numpy(zero_copy_only=False)
+            raise self._error(label, row, "a list with a null")
+        values = flat.to_numpy(zero_copy_only=False)
         width = len(values) // len(array) if len(array) else 0
         if hasattr(array, "offsets"):
             lengths = np.diff(array.offsets.to_numpy())
@@ -132,25 +139,20 @@ class ArrowRows:
             if (lengths != width).any():
                 row = int(np.argmax(lengths != width))
                 what = f"a list of {lengths[row]} numbers after lists of {width}"
-                self._refuse(label, row, what)
+                raise self._error(label, row, what)
         if width == 0:
-            self._refuse(label, 0, "an empty list")
+            raise self._error(label, 0, "an empty list")
         return values.reshape(len(array), width)
 
-    def _refuse_nulls(self, array, label, what):
-        if array.null_count > 0:
-            null = array.is_null().to_numpy(zero_copy_only=False)
-            self._refuse(label, int(np.argmax(null)), what)
-
-    def _refuse(self, label, row, what):
-        raise ValueError(
+    def _error(self, label: str, row: int, what: str) -> ValueError:
+        return ValueError(
             f"{self.name} has {what} in column {label!r}, row {self.n_rows + row}; "
-            f"every row must have the same number of values and no null."
+            "every row must have the same number of values and no null."
         )
 
 
-def _kind(kind) -> str:
-    """Say of an Arrow type what `choose` asks."""
+def _kind(kind: Any) -> str:
+    """Return the kind of an Arrow type, as `choose_columns` takes it."""
     types = import_pyarrow().types
     kind = getattr(kind, "storage_type", kind)
     if types.is_integer(kind) or types.is_floating(kind):
@@ -167,80 +169,83 @@ def _kind(kind) -> str:
     return str(kind)
 
 
-def tables_of(source, rows: ArrowRows, batch_size: int) -> Iterator[Any]:
-    """Yield the tables of whatever `has_arrow` is true of."""
+def tables_of(source: Any, reader: ArrowReader, batch_size: int) -> Iterator[Any]:
+    """Yield the tables of a source for which `has_arrow` is true."""
     if is_table(source):
         yield source
     elif is_hugging_face(source):
         known = source.column_names or []
-        if rows.columns is not None and set(rows.columns) <= set(known):
-            source = source.select_columns(rows.columns)
+        if reader.columns is not None and set(reader.columns) <= set(known):
+            source = source.select_columns(reader.columns)
         yield from source.with_format("arrow").iter(batch_size)
-    elif is_from(source, "pyarrow", "RecordBatchReader"):
+    elif is_instance_of(source, "pyarrow", "RecordBatchReader"):
         yield from source
     else:
-        # By default so much is read ahead that wide rows fill the memory.
+        # By default, pyarrow reads so far ahead that wide rows fill the memory.
         options: dict[str, Any] = {"batch_readahead": 1, "fragment_readahead": 1}
         dataset = sys.modules["pyarrow.dataset"]
         if isinstance(getattr(source, "format", None), dataset.ParquetFileFormat):
             options["fragment_scan_options"] = dataset.ParquetFragmentScanOptions(
                 use_buffered_stream=True, buffer_size=2**16, pre_buffer=False
             )
-        names = rows.choose(source.schema)
+        names = reader.choose(source.schema)
         yield from source.to_batches(columns=names, batch_size=batch_size, **options)
 
 
 def tables_of_parquet(
-    paths: list[Path], rows: ArrowRows, batch_size: int
+    paths: list[Path], reader: ArrowReader, batch_size: int
 ) -> Iterator[Any]:
     """Yield the tables of Parquet files, in the order of `paths`."""
     parquet = import_pyarrow().parquet
-    name = rows.name
+    name = reader.name
     for path in paths:
-        # Rows are counted in each file anew.
-        rows.name, rows.n_rows = f"{name}={str(path)!r}", 0
-        with _readable(rows.name):
+        # Messages count rows within each file.
+        reader.name, reader.n_rows = f"{name}={str(path)!r}", 0
+        with _naming(reader.name):
             n_columns = max(1, parquet.read_metadata(path).num_columns)
-            # By default whole row groups are read ahead, and kept until the end.
+            # By default, pyarrow reads whole row groups ahead and keeps them.
             file = parquet.ParquetFile(
                 path,
                 buffer_size=max(2**13, min(2**18, _PARQUET_BUFFER_BYTES // n_columns)),
                 pre_buffer=False,
             )
         with file:
-            names = rows.choose(file.schema_arrow)
+            names = reader.choose(file.schema_arrow)
             n_rows = min(batch_size, _rows_at_once(file.metadata))
             yield from file.iter_batches(n_rows, columns=names)
 
 
-def _rows_at_once(metadata) -> int:
-    """Return how many rows of a Parquet file are decoded at once."""
+def _rows_at_once(metadata: Any) -> int:
+    """Return the number of rows of a Parquet file to decode at once."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     n_bytes = sum(group.total_byte_size for group in groups)
     return max(1, _PARQUET_BYTES * metadata.num_rows // max(1, n_bytes))
 
 
-def tables_of_ipc(path: Path, rows: ArrowRows, *, stream: bool) -> Iterator[Any]:
+def tables_of_ipc(path: Path, reader: ArrowReader, *, is_stream: bool) -> Iterator[Any]:
     """Yield the tables of an Arrow file or stream, without copying them."""
     pyarrow = import_pyarrow()
-    rows.name = f"{rows.name}={str(path)!r}"
+    reader.name = f"{reader.name}={str(path)!r}"
     with path.open("rb") as file:
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     buffer = pyarrow.py_buffer(mapping)
-    with _readable(rows.name):
-        reader = (pyarrow.ipc.open_stream if stream else pyarrow.ipc.open_file)(buffer)
-    with reader:
-        numbers = range(0 if stream else reader.num_record_batches)
-        for table in reader if stream else map(reader.get_batch, numbers):
-            # In pieces, so that the pages of what was read can be let go.
+    with _naming(reader.name):
+        open_buffer = pyarrow.ipc.open_stream if is_stream else pyarrow.ipc.open_file
+        file = open_buffer(buffer)
+    with file:
+        tables = file
+        if not is_stream:
+            tables = map(file.get_batch, range(file.num_record_batches))
+        for table in tables:
+            # In slices, so that the pages of the rows already read can be released.
             for start in range(0, table.num_rows, _IPC_ROWS):
                 yield table.slice(start, _IPC_ROWS)
                 release(mapping)
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Say of a file that is not what it seems to be which one it is."""
+def _naming(name: str) -> Iterator[None]:
+    """Turn an error of a damaged file into a ValueError that names the file."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,8 +1,8 @@
-"""Which columns of a table make a row, and how they stand side by side."""
+"""Which columns of a table make a row, and how they are joined into rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import torch
 from skfeat.rows._batches import as_block
 from skfeat.utils._arrays import as_numpy
 
-# Columns are turned into rows through a tile of so many values, which stays in the
-# processor's cache; the few more in each of its lines keep them out of the same place.
-_TILE_VALUES = 2**20
-_TILE_PADDING = 16
+# Columns are transposed through a buffer of this many values, which fits the cache. Its
+# rows are padded so that equal offsets do not compete for the same cache set.
+_BUFFER_VALUES = 2**20
+_BUFFER_PADDING = 16
 
 
-def check_columns(columns) -> list[str] | None:
+def check_columns(columns: Any) -> list[str] | None:
     """Return the parameter `columns` as a list."""
     if columns is None:
         return None
@@ -29,26 +29,32 @@ def check_columns(columns) -> list[str] | None:
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"columns must be None, a name or a sequence of names. Got {columns!r} "
-            f"instead."
+            "instead."
         )
     if len(set(names)) < len(names):
         raise ValueError(f"columns must name each column once. Got {names!r} instead.")
     return names
 
 
-def choose(
+def choose_columns(
     kinds: list[tuple[str, str]], columns: list[str] | None, name: str
 ) -> list[int]:
-    """Return the places of the columns that make a row.
+    """Return the indices of the columns that make a row.
 
     Parameters
     ----------
     kinds : list of (str, str)
-        Of each column its name and "number", "rows" or what else it holds.
+        The name of each column and its kind: "number", "rows" (lists of numbers of one
+        length), "bool", or a text for messages.
     columns : list of str or None
-        Those wanted; None: all numbers, or all rows of numbers.
+        Names of the columns to take; None: all numbers, or all rows.
     name : str
-        The parameter that the table came in, for messages.
+        Name of the parameter that holds the table, for messages.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or not numeric, or if None could mean either kind.
     """
     names = [label for label, _ in kinds]
     if columns is None:
@@ -59,29 +65,29 @@ def choose(
         if found["number"] and found["rows"]:
             raise ValueError(
                 f"{name} has columns of numbers ({_listed(names, found['number'])}) "
-                f"and of rows ({_listed(names, found['rows'])}); name those to take in "
-                f"columns."
+                f"and of rows ({_listed(names, found['rows'])}); set columns to the "
+                "names of those to take."
             )
-        places = found["number"] or found["rows"]
-        if not places:
+        indices = found["number"] or found["rows"]
+        if not indices:
             raise ValueError(f"{name} has no numeric column; it has {kinds}.")
-        return places
-    places = []
+        return indices
+    indices = []
     for label in columns:
         if names.count(label) != 1:
-            how = "more than one column" if label in names else "no column"
+            number = "more than one column" if label in names else "no column"
             raise ValueError(
-                f"columns names {label!r}, but {name} has {how} of that name; it has "
-                f"{_listed(names, range(len(names)))}."
+                f"columns names {label!r}, but {name} has {number} of that name; it "
+                f"has {_listed(names, range(len(names)))}."
             )
-        place = names.index(label)
-        if kinds[place][1] not in ("number", "rows", "bool"):
+        index = names.index(label)
+        if kinds[index][1] not in ("number", "rows", "bool"):
             raise ValueError(
                 f"columns names {label!r}, which in {name} is of type "
-                f"{kinds[place][1]}; numbers and lists of numbers are allowed."
+                f"{kinds[index][1]}; numbers and lists of numbers are allowed."
             )
-        places.append(place)
-    return places
+        indices.append(index)
+    return indices
 
 
 def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
@@ -92,23 +98,23 @@ def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
     n, k, dtype = len(parts[0]), len(parts), np.result_type(*parts)
     rows = np.empty((n, k), dtype)
-    step = max(64, _TILE_VALUES // k)
-    tile = np.empty((k, min(step, n) + _TILE_PADDING), dtype)
+    step = max(64, _BUFFER_VALUES // k)
+    buffer = np.empty((k, min(step, n) + _BUFFER_PADDING), dtype)
     for start in range(0, n, step):
         stop = min(start + step, n)
-        for line, part in zip(tile, parts, strict=True):
-            line[: stop - start] = part[start:stop]
-        rows[start:stop] = tile[:, : stop - start].T
+        for buffered, part in zip(buffer, parts, strict=True):
+            buffered[: stop - start] = part[start:stop]
+        rows[start:stop] = buffer[:, : stop - start].T
     return rows
 
 
-def is_frame(thing) -> bool:
-    """Tell whether a thing is a dataframe, of pandas' or polars' kind."""
-    return hasattr(thing, "columns") and hasattr(thing, "to_numpy")
+def is_frame(value: Any) -> bool:
+    """Tell whether a value is a data frame like those of pandas and polars."""
+    return hasattr(value, "columns") and hasattr(value, "to_numpy")
 
 
-def rows_of_table(table, columns: list[str] | None, where: str) -> np.ndarray:
-    """Return the rows of a dataframe or of a mapping of names to columns."""
+def rows_of_table(table: Any, columns: list[str] | None, where: str) -> np.ndarray:
+    """Return the rows of a data frame or of a mapping of names to columns."""
     named = (
         {str(label): table[label] for label in table}
         if isinstance(table, Mapping)
@@ -119,7 +125,7 @@ def rows_of_table(table, columns: list[str] | None, where: str) -> np.ndarray:
     wanted = named if columns is None else [c for c in columns if c in named]
     arrays = {label: _column(named[label]) for label in wanted}
     kinds = [(label, _kind(arrays.get(label))) for label in named]
-    chosen = [arrays[kinds[i][0]] for i in choose(kinds, columns, where)]
+    chosen = [arrays[kinds[i][0]] for i in choose_columns(kinds, columns, where)]
     if len({len(part) for part in chosen}) > 1:
         lengths = {kinds[i][0]: len(arrays[kinds[i][0]]) for i in range(len(kinds))}
         raise ValueError(f"{where} has columns of different lengths: {lengths}.")
@@ -127,7 +133,7 @@ def rows_of_table(table, columns: list[str] | None, where: str) -> np.ndarray:
 
 
 def _column(values: Any) -> np.ndarray:
-    """Return a column as an array: of numbers, of rows, or of objects if neither."""
+    """Return a column as an array of numbers, of rows, or else of objects."""
     array = to_array(values)
     if array.dtype != object or array.ndim != 1 or len(array) == 0:
         return array
@@ -139,8 +145,8 @@ def _column(values: Any) -> np.ndarray:
     return array
 
 
-def to_array(values) -> np.ndarray:
-    """Return a tensor, array or nested list as an array; ragged ones as objects."""
+def to_array(values: Any) -> np.ndarray:
+    """Return a tensor, array or nested list as an array; a ragged one has objects."""
     values = widened(values)
     try:
         return np.asarray(values)
@@ -148,8 +154,8 @@ def to_array(values) -> np.ndarray:
         return np.fromiter(values, dtype=object, count=len(values))
 
 
-def widened(values):
-    """Return a tensor as an array, bfloat16 as the float32 that holds it."""
+def widened(values: Any) -> Any:
+    """Return a tensor as an array, bfloat16 as float32; return all else unchanged."""
     if not isinstance(values, torch.Tensor):
         return values
     return as_numpy(values.float() if values.dtype == torch.bfloat16 else values)
@@ -157,7 +163,7 @@ def widened(values):
 
 def _kind(array: np.ndarray | None) -> str:
     if array is None:
-        return "not asked for"
+        return "not in columns"
     if array.dtype.kind == "V":
         return "lists of different lengths"
     if array.dtype == bool and array.ndim == 1:
@@ -167,6 +173,6 @@ def _kind(array: np.ndarray | None) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
-def _listed(names, places) -> str:
-    shown = [repr(names[i]) for i in list(places)[:8]]
-    return ", ".join(shown) + (", …" if len(places) > 8 else "")
+def _listed(names: list[str], indices: Sequence[int]) -> str:
+    shown = [repr(names[i]) for i in indices[:8]]
+    return ", ".join(shown) + (", …" if len(indices) > 8 else "")

@@ -1,4 +1,4 @@
-"""Where rows come from: each kind of source as blocks of rows, in order."""
+"""Sources of rows, each kind read as blocks of rows, in order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.rows._arrow import (
-    ArrowRows,
+    ArrowReader,
     has_arrow,
     import_pyarrow,
-    is_from,
+    is_instance_of,
     is_table,
     tables_of,
     tables_of_ipc,
@@ -24,7 +24,7 @@ from skfeat.rows._batches import as_block
 from skfeat.rows._columns import is_frame, rows_of_table, widened
 from skfeat.utils._rows import mapped_file, release
 
-# How files begin. A stream of Arrow tables has no magic, but starts with a message.
+# First bytes of files. A stream of Arrow tables has no magic, but a message marker.
 _NPY, _PARQUET, _ARROW = b"\x93NUMPY", b"PAR1", b"ARROW1"
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 
@@ -35,11 +35,14 @@ def blocks_of(
     """Return the rows of a source in blocks of any length and numeric dtype."""
     if isinstance(source, str | os.PathLike):
         return _of_path(Path(os.fsdecode(source)), columns, batch_size, name)
-    if is_from(source, "datasets", "DatasetDict", "IterableDatasetDict"):
-        raise TypeError(f"{name} must be one split. Got those of {[*source]} instead.")
+    if is_instance_of(source, "datasets", "DatasetDict", "IterableDatasetDict"):
+        raise TypeError(
+            f"{name} must be one split of a dataset. Got the splits {[*source]} "
+            "instead."
+        )
     if has_arrow(source):
-        rows = ArrowRows(columns, name)
-        return rows.blocks(tables_of(source, rows, batch_size), batch_size)
+        reader = ArrowReader(columns, name)
+        return reader.blocks(tables_of(source, reader, batch_size), batch_size)
     if is_frame(source):
         return _of_frame(source, columns, batch_size, name)
     if isinstance(source, Mapping):
@@ -47,7 +50,7 @@ def blocks_of(
     if sparse.issparse(source):
         raise TypeError(f"{name} must be dense. Got {source!r} instead.")
     if all(hasattr(source, part) for part in ("shape", "dtype", "__getitem__")):
-        _refuse_columns(columns, name)
+        _check_no_columns(columns, name)
         return _of_array(source, batch_size, name)
     if isinstance(source, Iterable):
         return _of_batches(source, columns, batch_size, name)
@@ -57,7 +60,7 @@ def blocks_of(
     )
 
 
-def _refuse_columns(columns, name):
+def _check_no_columns(columns: list[str] | None, name: str) -> None:
     if columns is not None:
         raise ValueError(
             f"columns must be None where {name} holds arrays, whose columns have no "
@@ -65,54 +68,60 @@ def _refuse_columns(columns, name):
         )
 
 
-def _of_array(source, batch_size, name):
-    """Slice whatever can be sliced as an array, a file in memory or elsewhere."""
+def _of_array(source: Any, batch_size: int, name: str) -> Iterator[np.ndarray]:
+    """Read an array, or an object that can be sliced like one."""
     if len(source.shape) != 2:
         raise ValueError(
             f"{name} has shape {tuple(source.shape)}; rows are two-dimensional, "
-            f"(n_rows, n_features)."
+            "(n_rows, n_features)."
         )
     if hasattr(source, "dask") and hasattr(source, "blocks"):
-        # A slice of a block would compute all of it.
+        # A slice would compute all blocks that it touches, some of them repeatedly.
         n_blocks = source.numblocks[0]
         return (as_block(source.blocks[i], name) for i in range(n_blocks))
     return _slices(source, batch_size, name)
 
 
-def _slices(source, batch_size, name):
+def _slices(source: Any, batch_size: int, name: str) -> Iterator[np.ndarray]:
     mapping = mapped_file(source) if isinstance(source, np.ndarray) else None
     for start in range(0, source.shape[0], batch_size):
         yield as_block(widened(source[start : start + batch_size]), name)
         release(mapping)
 
 
-def _of_frame(source, columns, batch_size, name):
+def _of_frame(
+    source: Any, columns: list[str] | None, batch_size: int, name: str
+) -> Iterator[np.ndarray]:
     rows = source.iloc if hasattr(source, "iloc") else source
     for start in range(0, len(source), batch_size):
         yield rows_of_table(rows[start : start + batch_size], columns, name)
 
 
-def _of_batches(source, columns, batch_size, name):
-    """Read batches of any kind that `columns` goes with."""
-    tables = ArrowRows(columns, name)
+def _of_batches(
+    source: Iterable[Any], columns: list[str] | None, batch_size: int, name: str
+) -> Iterator[np.ndarray]:
+    """Read batches, each of which may be an array or a table."""
+    reader = ArrowReader(columns, name)
     for number, batch in enumerate(source):
         where = f"batch {number} of {name}"
         if isinstance(batch, tuple | list) and batch and _is_rows(batch[0]):
             batch = batch[0]
         if is_table(batch):
-            yield from tables.blocks([batch], batch_size)
+            yield from reader.blocks([batch], batch_size)
         elif is_frame(batch) or isinstance(batch, Mapping):
             yield rows_of_table(batch, columns, where)
         else:
-            _refuse_columns(columns, name)
+            _check_no_columns(columns, name)
             yield as_block(widened(batch), where)
 
 
-def _is_rows(thing) -> bool:
-    return len(getattr(thing, "shape", ())) == 2
+def _is_rows(value: Any) -> bool:
+    return len(getattr(value, "shape", ())) == 2
 
 
-def _of_path(path, columns, batch_size, name):
+def _of_path(
+    path: Path, columns: list[str] | None, batch_size: int, name: str
+) -> Iterator[np.ndarray]:
     where = f"{name}={str(path)!r}"
     if not path.exists():
         raise FileNotFoundError(f"{where} does not exist.")
@@ -124,28 +133,31 @@ def _of_path(path, columns, batch_size, name):
     with path.open("rb") as file:
         start = file.read(len(_NPY))
     if start == _NPY:
-        _refuse_columns(columns, name)
+        _check_no_columns(columns, name)
         return _of_npy(path, batch_size, where)
     if start.startswith(_PARQUET):
         return _of_parquet([path], columns, batch_size, name)
     if start.startswith((_ARROW, _ARROW_STREAM)):
         import_pyarrow()
-        rows = ArrowRows(columns, name)
-        stream = not start.startswith(_ARROW)
-        return rows.blocks(tables_of_ipc(path, rows, stream=stream), batch_size)
+        reader = ArrowReader(columns, name)
+        is_stream = not start.startswith(_ARROW)
+        tables = tables_of_ipc(path, reader, is_stream=is_stream)
+        return reader.blocks(tables, batch_size)
     raise ValueError(
         f"{where} is of no known format: .npy, Parquet and Arrow (file or stream) are "
-        f"allowed, and folders of Parquet files."
+        "allowed, and folders of Parquet files."
     )
 
 
-def _of_parquet(paths, columns, batch_size, name):
+def _of_parquet(
+    paths: list[Path], columns: list[str] | None, batch_size: int, name: str
+) -> Iterator[np.ndarray]:
     import_pyarrow()
-    rows = ArrowRows(columns, name)
-    return rows.blocks(tables_of_parquet(paths, rows, batch_size), batch_size)
+    reader = ArrowReader(columns, name)
+    return reader.blocks(tables_of_parquet(paths, reader, batch_size), batch_size)
 
 
-def _of_npy(path, batch_size, where):
+def _of_npy(path: Path, batch_size: int, where: str) -> Iterator[np.ndarray]:
     try:
         X = np.load(path, mmap_mode="r")
     except (ValueError, OSError) as error:
@@ -155,8 +167,10 @@ def _of_npy(path, batch_size, where):
     return _read_npy(path, X.shape, X.dtype, X.offset, batch_size)
 
 
-def _read_npy(path, shape, dtype, offset, batch_size):
-    """Read what could be mapped, too: that is faster than to fault page by page."""
+def _read_npy(
+    path: Path, shape: tuple[int, int], dtype: np.dtype, offset: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Read a file instead of mapping it, which is faster than to fault page by page."""
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         for start in range(0, shape[0], batch_size):

@@ -1,4 +1,4 @@
-"""Rows from anywhere in one file that a fit can map."""
+"""Writing the rows of any source to one file that a fit can map: `store_rows`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from skfeat.rows._arrow import is_arrow_stream
 from skfeat.rows._iterate import read
+from skfeat.utils._checks import check_flag, check_verbose
 from skfeat.utils._files import NPY_HEADER_BYTES, npy_header, replacing
 
 _SECONDS_BETWEEN_LINES = 10
@@ -31,12 +31,12 @@ def store_rows(
     overwrite: bool = False,
     verbose: int = 0,
 ) -> np.ndarray:
-    """Write rows from wherever they are to one ``.npy`` file, and map it.
+    """Write the rows of any source to one ``.npy`` file, and map it.
 
-    `SparseAutoencoder.fit` reads such a file in shuffled windows and in flat memory.
-    The number of rows need not be known beforehand. The file has its name only once it
-    is whole and on the disk: after an error, Ctrl-C or a full disk nothing is left of
-    it, and a file that was there before is as it was.
+    `SparseAutoencoder.fit` reads such a file in shuffled windows, in constant memory.
+    The number of rows need not be known beforehand. The file gets its name only when it
+    is complete and on disk: an error, Ctrl-C or a full disk leaves no partial file, and
+    an existing file unchanged.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def store_rows(
     path : str or path
         The file to write. Its folder must exist.
     dtype : {"float16", "float32", "float64"} or None, default="float32"
-        What to store, see `iter_rows`. Training rounds to float32 anyway, unless the
-        autoencoder has ``precision="float64"``.
+        The dtype of the file, see `iter_rows`. Training rounds to float32 in any case,
+        unless the autoencoder has ``precision="float64"``.
     columns : str or sequence of str, default=None
         The columns of a table that make a row, see `iter_rows`.
     overwrite : bool, default=False
-        Take the place of an existing file.
+        Whether to replace an existing file.
     verbose : int, default=0
-        Print a line about every ten seconds (1) or for every batch (2).
+        Print a line about every ten seconds (1) or after each batch (2).
 
     Returns
     -------
@@ -62,12 +62,12 @@ def store_rows(
     Raises
     ------
     FileExistsError
-        If there is such a file and `overwrite` is False, also when another call has
-        written it meanwhile.
+        If the file exists and `overwrite` is False, or if another call writes the same
+        file meanwhile.
     OSError
         If the file cannot be written.
     ValueError, TypeError, FileNotFoundError, ImportError
-        As `iter_rows` raises them.
+        As in `iter_rows`.
 
     See Also
     --------
@@ -89,8 +89,7 @@ def store_rows(
     """
     if not os.fsdecode(path):
         raise ValueError("path must name a file. Got '' instead.")
-    if not isinstance(overwrite, bool | np.bool_):
-        raise ValueError(f"overwrite must be a bool. Got {overwrite!r} instead.")
+    check_flag("overwrite", overwrite)
     target = Path(os.fsdecode(path))
     where = f"path={str(target)!r}"
     if target.is_dir():
@@ -100,35 +99,27 @@ def store_rows(
     if target.exists() and not overwrite:
         raise FileExistsError(f"{where} exists; set overwrite=True to replace it.")
     if target.exists() and not target.is_file():
-        raise ValueError(f"{where} is no regular file.")
-    check_verbose(verbose)
+        raise ValueError(f"{where} is not a regular file.")
+    verbose = check_verbose(verbose)
     batches = read(source, columns, _ROWS_READ_AT_ONCE, dtype, "source")
-    # A link stays, and leads to the file.
+    # A symbolic link is kept, and its file is replaced.
     target = Path(os.path.realpath(target))
     temporary = target.with_name(f".{uuid4().hex}.npy.tmp")
     with replacing(target, temporary, exclusive=not overwrite) as file:
         dtype, shape = _write(_reported(batches, verbose), file, where)
         written = os.fstat(file.fileno())
     with target.open("rb") as file:
-        # The same path may have been written by another process since.
+        # Another process may have written to the same path since.
         if not os.path.samestat(os.fstat(file.fileno()), written):
             raise FileExistsError(f"{where} was replaced by another call meanwhile.")
         return np.memmap(file, dtype, "r", offset=NPY_HEADER_BYTES, shape=shape)
 
 
-def check_verbose(verbose: Any) -> None:
-    """Raise ValueError unless `verbose` is a count or a flag."""
-    if not isinstance(verbose, Integral | np.bool_) or verbose < 0:
-        raise ValueError(
-            f"verbose must be an int of at least 0. Got {verbose!r} instead."
-        )
-
-
 def spooled(X: Any, name: str = "X") -> Any:
-    """Write an iterator of batches to a temporary file and map it; return all else.
+    """Write a stream of batches to a temporary file and map it; return all else as is.
 
-    The file has no name: it is gone with the last reference to its rows, also when the
-    process is killed.
+    The file has no name: it disappears with the last reference to its rows, also when
+    the process is killed.
     """
     if not is_stream(X):
         return X
@@ -140,25 +131,30 @@ def spooled(X: Any, name: str = "X") -> Any:
 
 
 def is_stream(X: Any) -> bool:
-    """Tell whether X is to be read once from the start, and is no array."""
+    """Tell whether X yields batches that can be read only once, from the start."""
     return hasattr(X, "__next__") or is_arrow_stream(X) or isinstance(X, DataLoader)
 
 
-def _write(batches: Iterator[np.ndarray], file: BinaryIO, where: str):
-    """Write an .npy file; its header last, as it says how many rows there are."""
+def _write(
+    batches: Iterator[np.ndarray], file: BinaryIO, where: str
+) -> tuple[str, tuple[int, int]]:
+    """Write an .npy file and return its dtype and shape.
+
+    The header is written last, as it holds the number of rows.
+    """
     n_rows, width, dtype = 0, 0, np.dtype(np.float32)
     for batch in batches:
         if n_rows == 0:
             width, dtype = batch.shape[1], batch.dtype
-            _put(file, npy_header(dtype.str, (0, width)), where)
-        _put(file, batch.reshape(-1).view(np.uint8).data, where)
+            _write_bytes(file, npy_header(dtype.str, (0, width)), where)
+        _write_bytes(file, batch.reshape(-1).view(np.uint8).data, where)
         n_rows += len(batch)
     file.seek(0)
-    _put(file, npy_header(dtype.str, (n_rows, width)), where)
+    _write_bytes(file, npy_header(dtype.str, (n_rows, width)), where)
     return dtype.str, (n_rows, width)
 
 
-def _put(file, content, where):
+def _write_bytes(file: BinaryIO, content: bytes | memoryview, where: str) -> None:
     try:
         file.write(content)
         file.flush()
@@ -168,8 +164,8 @@ def _put(file, content, where):
         ) from error
 
 
-def _reported(batches, verbose):
-    """Print how far the rows are."""
+def _reported(batches: Iterator[np.ndarray], verbose: int) -> Iterator[np.ndarray]:
+    """Yield the batches, and print the progress."""
     start = last = time.monotonic()
     n_rows = n_bytes = 0
     for batch in batches:
@@ -183,6 +179,6 @@ def _reported(batches, verbose):
         _print(n_rows, n_bytes, time.monotonic() - start)
 
 
-def _print(n_rows, n_bytes, seconds):
+def _print(n_rows: int, n_bytes: int, seconds: float) -> None:
     size = f"{n_bytes / 2**20:,.0f} MiB"
     print(f"[store_rows] {n_rows:,} rows, {size}, {seconds:.1f} s")

@@ -173,11 +173,11 @@ def test_any_split_gives_the_same_file(sizes, dtype):
         assert sorted(os.listdir(folder)) == ["X.npy", "whole.npy"]
 
 
-@given(n=st.integers(1, 150), k=st.integers(1, 40), tile=st.integers(1, 4000))
-def test_columns_side_by_side(n, k, tile):
+@given(n=st.integers(1, 150), k=st.integers(1, 40), n_buffered=st.integers(1, 4000))
+def test_columns_side_by_side(n, k, n_buffered):
     table = np.arange(n * k, dtype=np.float32).reshape(n, k)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_columns, "_TILE_VALUES", tile)
+        patch.setattr(_columns, "_BUFFER_VALUES", n_buffered)
         rows = _columns.side_by_side(list(table.T))
     np.testing.assert_array_equal(rows, table)
 

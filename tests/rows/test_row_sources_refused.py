@@ -53,7 +53,11 @@ REFUSED = [
         {},
         "source has rows of 2 features from row 100 on, and of 3",
     ),
-    (lambda: [X, X.astype(float)], {}, "is of float64 from row 100 on, which float32"),
+    (
+        lambda: [X, X.astype(float)],
+        {},
+        "is of float64 from row 100 on, which the float32",
+    ),
     (list, {}, "source holds no rows; at least one is needed"),
     (lambda: [X[:0]], {}, "source holds no rows"),
     (lambda: X[:0], {}, "source holds no rows"),
