@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.solvers.autoencoder._trainer import NOTHING_LEFT, Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._rows import row_blocks, rows_at
@@ -147,7 +147,7 @@ def diagnose(X, sample_weight, weights, activation) -> dict:
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
     coef, intercept, bias = (weights[name] for name in ENCODER)
-    codes = encode(rows, coef, intercept, bias, activation)
+    codes = EncoderWeights(coef, intercept, bias, activation).encode(rows)
     density = np.average(codes != 0, axis=0, weights=row_weights)
     return {
         "feature_density_": density,
@@ -165,11 +165,12 @@ def r2(X, sample_weight, weights, activation) -> float:
     unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
     mean, scale = unit.mean, unit.scale
     coef, intercept, bias = (weights[name] for name in ENCODER)
+    encoder = EncoderWeights(coef, intercept, bias, activation)
     components = weights["components_"]
     total = squared = 0.0
     for block, rows in row_blocks(X, _SCORED_ROWS):
         rows = rows.astype(np.float64, copy=False)
-        codes = encode(rows, coef, intercept, bias, activation)
+        codes = encoder.encode(rows)
         error = rows - bias - codes @ components
         deviation = (rows - mean) / scale
         total += float(sample_weight[block] @ np.square(deviation).sum(axis=1))

@@ -29,7 +29,7 @@ from skfeat.autoencoder._parts import (
     warn_of_a_long_mean,
     warn_of_a_poor_fit,
 )
-from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae._activations import make_training_activation
 from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
@@ -569,14 +569,8 @@ class SparseAutoencoder(
             )
         home, X = self._validate_fitted(X, "transform")
         coef, intercept, bias = (home.to_numpy(getattr(self, name)) for name in ENCODER)
-        codes = encode(
-            X,
-            coef,
-            intercept,
-            bias,
-            self.make_activation(),
-            sparse_output=self.sparse_output,
-        )
+        encoder = EncoderWeights(coef, intercept, bias, self.make_activation())
+        codes = encoder.encode(X, sparse_output=self.sparse_output)
         return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
 
     def inverse_transform(self, X):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_array
 
-from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, row_blocks
 
@@ -45,16 +45,10 @@ def sparse_codes(
     autoencoder, X: np.ndarray, features: np.ndarray | None = None
 ) -> sparse.csr_array:
     """Encode rows in blocks into CSR, all features or only the given ones."""
+    encoder = EncoderWeights.from_autoencoder(autoencoder)
     parts = []
     for _, rows in row_blocks(X, _BLOCK_ROWS):
-        codes = encode(
-            as_float_rows(rows),
-            autoencoder.encoder_coef_,
-            autoencoder.encoder_intercept_,
-            autoencoder.intercept_,
-            autoencoder.make_activation(),
-            sparse_output=True,
-        )
+        codes = encoder.encode(as_float_rows(rows), sparse_output=True)
         parts.append(codes if features is None else codes[:, features])
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
 

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from skfeat.activations import TopK
 from skfeat.kernels._threads import Team
-from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.inference._sparse_layers import SparseLayer, SparseStack, compiled
 from skfeat.network._arrays import LINKS, check_finite_rows
 
@@ -46,14 +46,13 @@ def blocks(network: SparseFeatureNetwork, n_rows: int) -> Iterator[slice]:
 
 def features(network: SparseFeatureNetwork, X: np.ndarray) -> list[np.ndarray]:
     """Compute the features of every layer."""
-    codes = encode(
-        network.front.forward(X),
-        network.encoder_coef_,
-        network.encoder_intercept_,
-        network.encoder_bias_,
-        network.activation,
+    encoder = EncoderWeights(
+        coef=network.encoder_coef_,
+        intercept=network.encoder_intercept_,
+        bias=network.encoder_bias_,
+        activation=network.activation,
     )
-    return connect(network, codes, 0)
+    return connect(network, encoder.encode(network.front.forward(X)), 0)
 
 
 def connect(

@@ -9,7 +9,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from skfeat.activations import ReLU
-from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._arrays import accept_tensor
 
@@ -25,13 +25,7 @@ def as_numpy(X):
 
 def dense_codes(autoencoder, X) -> np.ndarray:
     """Encode rows into a dense array, whatever output the autoencoder is set to."""
-    return encode(
-        X,
-        autoencoder.encoder_coef_,
-        autoencoder.encoder_intercept_,
-        autoencoder.intercept_,
-        autoencoder.make_activation(),
-    )
+    return EncoderWeights.from_autoencoder(autoencoder).encode(X)
 
 
 def layer_activations(chain, layers, X) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.kernels.inference import _encode
-from skfeat.kernels.inference._encode import encode
+from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae import _activations as training
 from skfeat.kernels.sae._reference import loss_reference
 from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
@@ -108,12 +108,13 @@ class TestEncode:
         arrays = (coef, rng.randn(9), rng.randn(4))
         pre = (X - arrays[2].astype(dtype)) @ coef.astype(dtype).T
         expected = activation.encode(pre + arrays[1].astype(dtype))
-        whole = encode(X, *arrays, activation)
+        encoder = EncoderWeights(*arrays, activation)
+        whole = encoder.encode(X)
         # Blocks of two rows, and one of one; then of one row, as wide as a block.
         for elements in (18, 1):
             monkeypatch.setattr(_encode, "_BLOCK_ELEMENTS", elements)
-            blocks = encode(X, *arrays, activation)
-            csr = encode(X, *arrays, activation, sparse_output=True)
+            blocks = encoder.encode(X)
+            csr = encoder.encode(X, sparse_output=True)
             assert isinstance(csr, sparse.csr_array)
             rtol = 1e-5 if dtype == "float32" else 1e-12
             for codes in (whole, blocks, csr.toarray()):

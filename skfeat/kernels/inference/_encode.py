@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -15,53 +16,72 @@ if TYPE_CHECKING:
 _BLOCK_ELEMENTS = 2**22
 
 
-def encode(
-    X: np.ndarray,
-    coef: np.ndarray | sparse.csr_array,
-    intercept: np.ndarray,
-    bias: np.ndarray,
-    activation: Activation,
-    *,
-    sparse_output: bool = False,
-) -> np.ndarray | sparse.csr_array:
-    """Compute ``activation((X - bias) @ coef.T + intercept)`` block by block.
+@dataclass(frozen=True, eq=False)
+class EncoderWeights:
+    """An encoder: the codes are ``activation((X - bias) @ coef.T + intercept)``.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
     coef : ndarray or csr_array of shape (m, d)
     intercept : ndarray of shape (m,)
     bias : ndarray of shape (d,)
+        It is subtracted from the rows.
     activation : ReLU, TopK or JumpReLU
-    sparse_output : bool, default=False
-        Return CSR, without ever holding all codes densely.
-
-    Returns
-    -------
-    ndarray or csr_array of shape (n, m), of the dtype of X
     """
-    coef, intercept, bias = (
-        array.astype(X.dtype, copy=False)
-        if sparse.issparse(array)
-        else np.asarray(array, dtype=X.dtype)
-        for array in (coef, intercept, bias)
-    )
-    n_rows, n_components = len(X), len(intercept)
-    block = max(1, _BLOCK_ELEMENTS // n_components)
-    starts = range(0, n_rows, block)
 
-    def codes_of(start):
-        pre = (X[start : start + block] - bias) @ coef.T
-        pre += intercept
-        return activation.encode(pre)
+    coef: np.ndarray | sparse.csr_array
+    intercept: np.ndarray
+    bias: np.ndarray
+    activation: Activation
 
-    if sparse_output:
-        return sparse.vstack(
-            [sparse.csr_array(codes_of(start)) for start in starts], format="csr"
+    @classmethod
+    def from_autoencoder(cls, autoencoder: Any) -> EncoderWeights:
+        """Return the weights of a fitted autoencoder that holds NumPy arrays."""
+        return cls(
+            coef=autoencoder.encoder_coef_,
+            intercept=autoencoder.encoder_intercept_,
+            bias=autoencoder.intercept_,
+            activation=autoencoder.make_activation(),
         )
-    if n_rows <= block:
-        return codes_of(0)
-    codes = np.empty((n_rows, n_components), dtype=X.dtype)
-    for start in starts:
-        codes[start : start + block] = codes_of(start)
-    return codes
+
+    def encode(
+        self, X: np.ndarray, *, sparse_output: bool = False
+    ) -> np.ndarray | sparse.csr_array:
+        """Compute the codes block by block.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+        sparse_output : bool, default=False
+            Return CSR, without ever holding all codes densely.
+
+        Returns
+        -------
+        ndarray or csr_array of shape (n, m), of the dtype of X
+        """
+        coef, intercept, bias = (
+            array.astype(X.dtype, copy=False)
+            if sparse.issparse(array)
+            else np.asarray(array, dtype=X.dtype)
+            for array in (self.coef, self.intercept, self.bias)
+        )
+        n_rows, n_components = len(X), len(intercept)
+        block = max(1, _BLOCK_ELEMENTS // n_components)
+        starts = range(0, n_rows, block)
+
+        def encode_block(start: int) -> np.ndarray:
+            pre = (X[start : start + block] - bias) @ coef.T
+            pre += intercept
+            return self.activation.encode(pre)
+
+        if sparse_output:
+            return sparse.vstack(
+                [sparse.csr_array(encode_block(start)) for start in starts],
+                format="csr",
+            )
+        if n_rows <= block:
+            return encode_block(0)
+        codes = np.empty((n_rows, n_components), dtype=X.dtype)
+        for start in starts:
+            codes[start : start + block] = encode_block(start)
+        return codes
