@@ -36,7 +36,7 @@ def import_pyarrow() -> Any:
 
 
 def is_instance_of(value: Any, package: str, *names: str) -> bool:
-    """Tell whether a value is of a class of a package, without importing the package."""
+    """Tell whether a value is of a class of a package, which is not imported for it."""
     module = sys.modules.get(package)
     return any(isinstance(value, getattr(module, name, ())) for name in names)
 

@@ -1,13 +1,26 @@
-"""Checks of single arguments: whole numbers, flags and paths."""
+"""Checks of single arguments.
+
+Each takes the name and the value of a parameter, and raises one sentence that has both
+and says what is allowed: "k must be an int of at least 1. Got 0 instead."
+"""
 
 from __future__ import annotations
 
 import os
-from numbers import Integral
+from collections.abc import Collection
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
+
+
+def value_error(name: str, allowed: str, value: Any) -> ValueError:
+    """Return the error of a parameter that has another value than is allowed."""
+    shape = getattr(value, "shape", None)
+    got = repr(value) if shape is None else f"an array of shape {tuple(shape)}"
+    return ValueError(f"{name} must be {allowed}. Got {got} instead.")
 
 
 def is_int(value: Any) -> bool:
@@ -38,9 +51,61 @@ def check_path(name: str, value: Any) -> Path:
 
 
 def check_verbose(value: Any) -> int:
-    """Return `verbose` as an int, or raise ValueError unless it is a level or a bool."""
+    """Return `verbose` as an int, or raise ValueError unless it is an int or a bool."""
     if not isinstance(value, Integral | np.bool_) or value < 0:
         raise ValueError(
             f"verbose must be a bool or an int of at least 0. Got {value!r} instead."
         )
     return int(value)
+
+
+def check_option(name: str, value: Any, options: Collection[str]) -> str:
+    """Return `value`, or raise ValueError unless it is one of `options`."""
+    if not isinstance(value, str) or value not in options:
+        raise value_error(name, f"one of {', '.join(map(repr, options))}", value)
+    return value
+
+
+def check_level(name: str, value: Any, *, positive: bool = False) -> float | None:
+    """Return a magnitude, such as a threshold, as a float; None stays None.
+
+    Raises
+    ------
+    ValueError
+        Unless it is a finite number, above zero or, without `positive`, at least zero.
+    """
+    if value is None:
+        return None
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if not is_number or not np.isfinite(value) or value < 0 or (positive and not value):
+        sign = "positive" if positive else "non-negative"
+        raise value_error(name, f"a finite {sign} number or None", value)
+    return float(value)
+
+
+def check_matrix(name: str, value: Any) -> np.ndarray | sparse.csr_array:
+    """Return a finite matrix as an ndarray, or as a CSR array without stored zeros.
+
+    Raises
+    ------
+    ValueError
+        Unless it is two-dimensional, not empty, and holds finite numbers.
+    """
+    allowed = "a non-empty 2-D array or sparse matrix of finite numbers"
+    matrix: Any
+    if sparse.issparse(value):
+        matrix = sparse.csr_array(value, copy=True)
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        is_finite = np.isfinite(matrix.data).all()
+    else:
+        matrix = np.asarray(value)
+        is_finite = matrix.dtype.kind in "biuf" and np.isfinite(matrix).all()
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise value_error(name, allowed, matrix)
+    if not is_finite:
+        raise ValueError(
+            f"{name} must be {allowed}. Got NaN, infinity or something that is not a "
+            "number in it instead."
+        )
+    return matrix
