@@ -17,7 +17,8 @@ from sklearn.datasets import fetch_openml
 from torch import nn
 
 import skfeat
-from skfeat.kernels.sae._low_precision import approximate_in
+from skfeat.kernels._optional import has_numba
+from skfeat.kernels.sae._choose import approximate_in
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -28,7 +29,8 @@ def precisions_for(activation):
     cpu = torch.cpu
     if cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported():
         found.append("bfloat16")
-    if activation in ("topk", "batch_topk") and approximate_in("int8") is not None:
+    selects = has_numba() and activation in ("topk", "batch_topk")
+    if selects and approximate_in("int8") is not None:
         found.append("int8")
     return found
 

@@ -25,9 +25,11 @@ from _peers import PlainTorch, available_peers
 
 from skfeat import SparseAutoencoder
 from skfeat.datasets import make_sparse_features
+from skfeat.kernels._optional import has_numba
 from skfeat.kernels.sae._activations import make_training_activation
-from skfeat.kernels.sae._sparse import compiled
-from skfeat.solvers.autoencoder._trainer import SAESettings, SAETrainer, Standardizer
+from skfeat.solvers.autoencoder._settings import SAESettings
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 
 # d, m, k, batch, rows of the data, epochs before the clock runs, timed epochs a round,
 # rounds.
@@ -170,7 +172,7 @@ def main():
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     seconds = warm_up()
-    print(f"Compiled loops ready after {seconds:.1f} s (numba: {bool(compiled())})\n")
+    print(f"Compiled loops ready after {seconds:.1f} s (numba: {has_numba()})\n")
     kinds = {"small": ["small batches", "small"], "wide": ["medium", "large"]}
     sizes = kinds.get(arguments.rows, list(SIZES))
     path = RECORDS / "sae_speed.json"

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from skfeat.solvers._loop import History
-from skfeat.solvers.autoencoder._trainer import SAESettings, SAETrainer, Standardizer
+from skfeat.solvers.autoencoder._settings import SAESettings
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._checkpoint import (
     CheckpointFile,

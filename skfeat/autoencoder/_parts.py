@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.kernels.inference._encode import EncoderWeights
-from skfeat.solvers.autoencoder._trainer import NOTHING_LEFT, Standardizer
+from skfeat.solvers.autoencoder._settings import NOTHING_LEFT
+from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._rows import row_blocks, rows_at
 from skfeat.utils._sklearn import _check_sample_weight

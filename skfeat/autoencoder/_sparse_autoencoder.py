@@ -33,7 +33,9 @@ from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae._activations import make_training_activation
 from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
-from skfeat.solvers.autoencoder._trainer import SAESettings, SAETrainer, Standardizer
+from skfeat.solvers.autoencoder._settings import SAESettings
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._distributed import agreed

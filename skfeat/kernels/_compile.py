@@ -4,18 +4,21 @@ Loops run on numpy arrays, release the GIL and work on a range ``first`` to ``la
 rows or features, so that the caller divides work among threads; no result depends on
 how it is divided.
 
-Some libraries (nnsight is one) put functions of their own in the place of those of the
-module `math`. Numba looks those up when it compiles, and does not know them: so loops
-call nothing that needs `math`, such as ``abs``, ``np.arange`` and ``np.argsort``, for
-which there are functions here. This module imports numba.
+Some libraries (nnsight is one) replace functions of the module `math`. Numba looks
+those up when it compiles, and fails on the replacements: so loops call nothing that
+needs `math`, such as ``abs``, ``np.arange`` and ``np.argsort``, for which there are
+functions here. This module imports numba.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
+
+_Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -26,10 +29,21 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
 
-compile_loop = njit(cache=True, **_OPTIONS)
 
-# For what is done to every row: a call would take as long.
-compile_inline = njit(inline="always", **_OPTIONS)
+def compile_loop(function: _Loop) -> _Loop:
+    """Compile a function, once for each kind of arguments; the machine code is cached.
+
+    To a type checker it stays the function that it was: calls are checked.
+    """
+    return njit(cache=True, **_OPTIONS)(function)
+
+
+def compile_inline(function: _Loop) -> _Loop:
+    """Compile a function into those that call it.
+
+    For what is done to every row: a call would take as long.
+    """
+    return njit(inline="always", **_OPTIONS)(function)
 
 
 @compile_inline

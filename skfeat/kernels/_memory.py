@@ -6,16 +6,16 @@ import numpy as np
 
 # A vector of the processor that lies across two lines of its cache is read in two
 # steps; what numpy allocates begins a quarter of a line late.
-_LINE = 64
+_CACHE_LINE = 64
 
 
 def empty(shape, dtype) -> np.ndarray:
     """Return an array like `numpy.empty`, at the start of a cache line."""
     dtype = np.dtype(dtype)
     n_bytes = int(np.prod(shape)) * dtype.itemsize
-    room = np.empty(n_bytes + _LINE, np.uint8)
-    start = -room.ctypes.data % _LINE
-    return room[start : start + n_bytes].view(dtype).reshape(shape)
+    memory = np.empty(n_bytes + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
 def zeros(shape, dtype) -> np.ndarray:
@@ -25,22 +25,22 @@ def zeros(shape, dtype) -> np.ndarray:
     return array
 
 
-class Workspace:
-    """Arrays that are used again: fresh memory costs as much as a pass over it.
+class Buffers:
+    """Arrays by name that are used again: fresh memory costs as much as a pass over it.
 
-    An array holds anything, until the next of its name is asked for.
+    An array holds anything, until the next of its name is requested.
     """
 
-    def __init__(self):
-        self._rooms: dict[str, np.ndarray] = {}
+    def __init__(self) -> None:
+        self._buffers: dict[str, np.ndarray] = {}
 
-    def room(self, name: str, n: int, width: int, dtype) -> np.ndarray:
+    def matrix(self, name: str, n: int, width: int, dtype) -> np.ndarray:
         """Return a matrix (n, width)."""
-        return self.line(name, n * width, dtype).reshape(n, width)
+        return self.vector(name, n * width, dtype).reshape(n, width)
 
-    def line(self, name: str, n: int, dtype) -> np.ndarray:
+    def vector(self, name: str, n: int, dtype) -> np.ndarray:
         """Return an array of n elements."""
-        room = self._rooms.get(name)
-        if room is None or len(room) < n or room.dtype != dtype:
-            room = self._rooms[name] = empty(n, dtype)
-        return room[:n]
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < n or buffer.dtype != dtype:
+            buffer = self._buffers[name] = empty(n, dtype)
+        return buffer[:n]

@@ -11,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-# Below this much work, in nanoseconds or so, a loop is over before another thread has
-# woken up.
-_MIN_ELEMENTS = 2**20
+from skfeat.kernels._limits import LIMITS
 
 # Rows, or columns, of a matrix product that one thread computes at a time. A product is
 # rounded according to its size: cut the same way for any number of threads, it comes
 # out the same for any number.
-TILE = 512
+PRODUCT_ROWS = 512
 
 
 class _SingleThreadedBlas:
@@ -56,9 +54,9 @@ class _SingleThreadedBlas:
 
 
 def _libraries(user_api):
-    # Of one kind alone: a limit that ends puts back what all that it knows of had. A
-    # network predicts where there is no scikit-learn: its threads get in each other's
-    # way then, but no result depends on that.
+    # Limit one API at a time: on exit threadpoolctl restores every library it saw.
+    # A network also predicts where there is no scikit-learn: without limits, threads
+    # of several libraries compete for the cores, but no result depends on that.
     try:
         from skfeat.utils._sklearn import _get_threadpool_controller
     except ImportError:
@@ -152,7 +150,7 @@ class Team:
             What the ranges begin at a multiple of. A function that goes through its
             range by so many computes the same whatever the number of threads.
         """
-        if self._pool is None or n_elements < _MIN_ELEMENTS or n <= multiple:
+        if self._pool is None or n_elements < LIMITS.threaded_work or n <= multiple:
             function(0, n, *args)
             return
         shares = [i / self._n_threads for i in range(self._n_threads + 1)]

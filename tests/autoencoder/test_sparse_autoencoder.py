@@ -33,6 +33,7 @@ import skfeat
 from skfeat import SparseAutoencoder
 from skfeat.autoencoder._sparse_autoencoder import _AUTO_UPDATES
 from skfeat.datasets import make_sparse_features
+from skfeat.kernels._limits import LIMITS
 from skfeat.metrics import explained_variance
 
 ACTIVATIONS = ["topk", "batch_topk", "relu", "jumprelu", "gated"]
@@ -950,7 +951,7 @@ class TestActivations:
     )
     def test_rounded_is_close(self, X, name, precision, monkeypatch):
         # As if weights were too many for a cache.
-        monkeypatch.setattr("skfeat.kernels.sae._sparse.suits_tiles", lambda _: False)
+        monkeypatch.setattr(LIMITS, "narrow_bytes", 0)
         if precision == "int8":
             vectors = pytest.importorskip("skfeat.kernels.simd._integers")
             if not vectors.is_supported():
@@ -972,12 +973,10 @@ class TestActivations:
 
     def test_integers_are_float32_where_nothing_multiplies_them(self, X, monkeypatch):
         vectors = pytest.importorskip("skfeat.kernels.simd._integers")
-        monkeypatch.setattr("skfeat.kernels.sae._sparse.suits_tiles", lambda _: False)
+        monkeypatch.setattr(LIMITS, "narrow_bytes", 0)
         monkeypatch.setattr(vectors, "is_supported", lambda: False)
         fits = [make_sae(precision=p).fit(X) for p in ("float32", "int8")]
-        monkeypatch.setattr(
-            "skfeat.solvers.autoencoder._trainer.compiled", lambda: None
-        )
+        monkeypatch.setattr("skfeat.kernels.sae._choose.has_numba", lambda: False)
         plain = [make_sae(precision=p).fit(X) for p in ("float32", "int8")]
         assert_same(*fits)
         assert_same(*plain)
@@ -987,9 +986,7 @@ class TestActivations:
     )
     def test_without_numba(self, X, name, monkeypatch):
         fast = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
-        monkeypatch.setattr(
-            "skfeat.solvers.autoencoder._trainer.compiled", lambda: None
-        )
+        monkeypatch.setattr("skfeat.kernels.sae._choose.has_numba", lambda: False)
         plain = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
         for key in WEIGHTS:
             np.testing.assert_allclose(

@@ -114,7 +114,7 @@ class TestStore:
         assert os.listdir(tmp_path) == []
 
     def test_verbose_is_checked_first(self, tmp_path):
-        with pytest.raises(ValueError, match="verbose must be an int of at least 0"):
+        with pytest.raises(ValueError, match="verbose must be a bool or an int of at least 0"):
             store_rows(np.ones((3, 2)), tmp_path / "rows.npy", verbose="x")
         assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +122,7 @@ class TestStore:
     def test_what_is_no_file_stays(self, tmp_path):
         pipe, link, file = (tmp_path / name for name in ("pipe", "link", "file"))
         os.mkfifo(pipe)
-        with pytest.raises(ValueError, match="is no regular file"):
+        with pytest.raises(ValueError, match="is not a regular file"):
             store_rows(np.ones((3, 2)), pipe, overwrite=True)
         assert pipe.is_fifo()
         link.symlink_to(file)

@@ -9,17 +9,17 @@ from torch.testing import assert_close
 
 pytest.importorskip("numba")
 
-from skfeat.kernels import _threads
-from skfeat.kernels._memory import Workspace
-from skfeat.kernels._optional import load
+from skfeat.kernels._limits import LIMITS
+from skfeat.kernels._memory import Buffers
 from skfeat.kernels._threads import Team
-from skfeat.kernels.sae import _bfloat16, _low_precision, _relu_bfloat16, _sparse
+from skfeat.kernels.sae import _bfloat16, _int8, _relu_bfloat16
+from skfeat.kernels.sae import _loops_bfloat16 as LOOPS
 from skfeat.kernels.sae._activations import make_training_activation
-from skfeat.kernels.sae._dense import DenseKernel, bfloat16_product, n_auxiliary
-from skfeat.kernels.sae._sparse import SparseKernel
+from skfeat.kernels.sae._choose import approximate_in, make_kernel
+from skfeat.kernels.sae._dense import DenseKernel
+from skfeat.kernels.sae._kernel import KernelSettings, n_auxiliary
 from skfeat.kernels.simd._integers import is_supported
 
-LOOPS, INTEGERS = load("sae._loops_bfloat16"), load("sae._loops_int8")
 BITS = st.integers(0, 2**32 - 1)
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -32,13 +32,13 @@ PRECISIONS = ["bfloat16", pytest.param("int8", marks=needs_integers)]
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Let threads take few rows and features, and round however few there are."""
-    monkeypatch.setattr(_sparse, "suits_tiles", lambda decoder: False)
+    monkeypatch.setattr(LIMITS, "narrow_bytes", 0)
     for module in (_bfloat16, _relu_bfloat16):
-        monkeypatch.setattr(module, "TILE", 8)
-    monkeypatch.setattr(_low_precision, "_TILE", 16)
-    monkeypatch.setattr(_low_precision, "_BLOCK", 8)
+        monkeypatch.setattr(module, "BFLOAT16_ROWS", 8)
+    monkeypatch.setattr(_int8, "_INTEGER_ROWS", 16)
+    monkeypatch.setattr(_int8, "_BLOCK", 8)
     monkeypatch.setattr(_relu_bfloat16, "_FEATURES", 16)
-    monkeypatch.setattr(_threads, "_MIN_ELEMENTS", 0)
+    monkeypatch.setattr(LIMITS, "threaded_work", 0)
 
 
 def as_bfloat16(bits):
@@ -82,20 +82,21 @@ class Problem:
         self.weights = weights / weights.sum()
         self.dead = torch.from_numpy(np.sort(rng.permutation(m)[:30]))
 
-    def solve(self, kind, *, n_threads=1, dead=None, **options):
+    def solve(self, precision, *, dense=False, n_threads=1, dead=None):
         params = {name: torch.tensor(array) for name, array in self.arrays.items()}
-        kernel = kind(params, self.activation, **options)
-        if kind is SparseKernel and self.activation.name == "relu":
-            kernel.memory = (1.0, 0.0)  # its codes are dense
+        settings, team = KernelSettings(self.activation, precision=precision), Team()
+        if dense:
+            kernel = DenseKernel(params, settings)
+        else:
+            kernel = make_kernel(params, settings, team)
+        if not dense and self.activation.name == "relu":
+            kernel.memory = (1.0,)  # its codes are dense
         penalty = 0.05 if self.activation.penalised else 0.0
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "get_num_threads", lambda: n_threads)
-            with options.get("team", Team()):
+            with team:
                 result = kernel.gradients(self.x, self.weights, penalty, dead)
         return {name: param.grad for name, param in params.items()}, result
-
-    def sparse(self, precision, **options):
-        return self.solve(SparseKernel, precision=precision, team=Team(), **options)
 
 
 def assert_near(actual, expected, share):
@@ -109,15 +110,15 @@ def assert_near(actual, expected, share):
 @given(seed=SEEDS, tied=st.booleans())
 def test_dense_relu_is_the_dense_kernel_rounded(seed, tied):
     problem = Problem(seed, "relu", tied=tied)
-    actual, result = problem.sparse("bfloat16")
-    expected, reference = problem.solve(DenseKernel, product=bfloat16_product)
+    actual, result = problem.solve("bfloat16")
+    expected, reference = problem.solve("bfloat16", dense=True)
     assert_near(actual, expected, 0.01)
     assert float(result.loss) == pytest.approx(float(reference.loss), rel=1e-2)
     assert abs(result.n_active - int(reference.n_active)) <= 0.01 * problem.x.numel()
     # Of few codes, one that rounding turns on or off is a share to be seen.
     problem = Problem(seed, "relu", tied=tied, n_rows=500)
-    exact, _ = problem.solve(DenseKernel)
-    assert_near(problem.sparse("bfloat16")[0], exact, 0.05)
+    exact, _ = problem.solve("float32", dense=True)
+    assert_near(problem.solve("bfloat16")[0], exact, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +136,8 @@ def test_dense_relu_is_the_dense_kernel_rounded(seed, tied):
 def test_any_number_of_threads_gives_the_same(name, precision, seed):
     problem = Problem(seed, name)
     dead = None if name == "relu" else problem.dead
-    one, first = problem.sparse(precision, n_threads=1, dead=dead)
-    three, second = problem.sparse(precision, n_threads=3, dead=dead)
+    one, first = problem.solve(precision, n_threads=1, dead=dead)
+    three, second = problem.solve(precision, n_threads=3, dead=dead)
     for key, value in one.items():
         assert torch.equal(value, three[key]), key
     assert torch.equal(first.fired, second.fired)
@@ -151,10 +152,10 @@ def test_what_rounding_selects_is_computed_exactly(name, precision, seed):
     k = problem.activation.k
     # Rounding does not confuse these with the others.
     problem.arrays["encoder_bias"][:k] += 30
-    # As many dead features as each row asks.
+    # As many dead features as each row revives.
     dead = torch.arange(k, k + n_auxiliary(k, k))
-    actual, result = problem.sparse(precision, dead=dead)
-    expected, reference = problem.sparse("float32", dead=dead)
+    actual, result = problem.solve(precision, dead=dead)
+    expected, reference = problem.solve("float32", dead=dead)
     assert result.n_active == k * len(problem.x)
     assert result.n_active == reference.n_active
     assert_near(actual, expected, 1e-4)
@@ -162,7 +163,7 @@ def test_what_rounding_selects_is_computed_exactly(name, precision, seed):
 
 def test_the_thread_that_trains_keeps_its_own(monkeypatch):
     before = torch.get_num_threads()
-    Problem(0, "relu").sparse("bfloat16")
+    Problem(0, "relu").solve("bfloat16")
     assert torch.get_num_threads() == before
 
 
@@ -170,8 +171,8 @@ def test_the_thread_that_trains_keeps_its_own(monkeypatch):
 @given(seed=SEEDS)
 def test_the_bound_of_batch_topk_is_that_of_exact_codes(precision, seed):
     problem = Problem(seed, "batch_topk")
-    _, result = problem.sparse(precision)
-    _, reference = problem.sparse("float32")
+    _, result = problem.solve(precision)
+    _, reference = problem.solve("float32")
     # Few are in another order, and all that is near the bound is computed exactly.
     assert result.n_active == reference.n_active
     assert result.lowest == pytest.approx(reference.lowest, rel=1e-4)
@@ -181,8 +182,8 @@ def multiplied(rows, features):
     """Return the products of rows and features that integers give."""
     with Team() as team:
         bias = np.zeros(len(features), np.float32)
-        args = rows, features, bias, Workspace(), team
-        pre, _, multiply, *_ = _low_precision.by_integers(*args)
+        args = rows, features, bias, Buffers(), team
+        pre, _, multiply, *_ = _int8.by_integers(*args)
         multiply(0, len(rows))
     return pre[:, : len(features)]
 
@@ -223,14 +224,14 @@ def test_products_of_integers_are_exact(problem):
     rows, features, bias = problem
     n, m = len(rows), len(features)
     with Team() as team:
-        pre, filled, multiply, *_ = _low_precision.by_integers(
-            *(rows, features, bias, Workspace(), team)
+        pre, filled, multiply, *_ = _int8.by_integers(
+            *(rows, features, bias, Buffers(), team)
         )
         multiply(0, n)
-        shares = [_low_precision._shares(part, INTEGERS, team) for part in problem[:2]]
+        shares = [_int8._shares(part, team) for part in problem[:2]]
     for part, share in zip(problem[:2], shares, strict=True):
         np.testing.assert_allclose(share, shares_of_columns(part), rtol=1e-4)
-    balance = _low_precision._balance(*shares)
+    balance = _int8._balance(*shares)
     both = (shares[0] > 0) & (shares[1] > 0)
     np.testing.assert_array_equal(balance[~both], 1)
     ratio = shares[0][both] / shares[1][both]
@@ -276,8 +277,8 @@ def test_an_outlier_spoils_no_other_row(where):
 
 @needs_integers
 def test_sums_of_32_bits_hold_what_is_multiplied():
-    assert _low_precision.approximate_in("int8", 2**17) is not None
-    assert _low_precision.approximate_in("int8", 2**17 + 1) is None
+    assert approximate_in("int8", 2**17) is not None
+    assert approximate_in("int8", 2**17 + 1) is None
     rows = np.ones((2, 2**17), np.float32)
     products = multiplied(rows, np.stack([rows[0], -rows[0]]))
     np.testing.assert_allclose(products, 2**17 * np.array([[1, -1]] * 2), rtol=1e-5)

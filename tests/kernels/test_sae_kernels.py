@@ -8,48 +8,56 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch.testing import assert_close
 
-from skfeat.kernels._optional import load
+from skfeat.kernels._limits import LIMITS
+from skfeat.kernels._memory import Buffers
+from skfeat.kernels._optional import has_numba
 from skfeat.kernels._threads import Team
-from skfeat.kernels.sae import _active, _encoder, _narrow, _sparse
+from skfeat.kernels.sae import _choose
 from skfeat.kernels.sae._activations import make_training_activation
-from skfeat.kernels.sae._dense import AUX_WEIGHT, DenseKernel, n_auxiliary
+from skfeat.kernels.sae._arrays import ActiveCodes, Rows
+from skfeat.kernels.sae._dense import DenseKernel
+from skfeat.kernels.sae._kernel import AUX_WEIGHT, KernelSettings, n_auxiliary
 from skfeat.kernels.sae._reference import loss_reference
-from skfeat.kernels.sae._sparse import SparseKernel
 from skfeat.solvers.autoencoder._adam import Adam
 
 NAMES = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 KERNELS = ["dense"]
-if _sparse.compiled() is not None:
+if has_numba():
+    from skfeat.kernels.sae._by_density import ByDensityKernel
+    from skfeat.kernels.sae._narrow_topk import NarrowTopKKernel
+    from skfeat.kernels.sae._parameters import Parameters
+    from skfeat.kernels.sae._relu import DenseReLUKernel
+    from skfeat.kernels.sae._relu_bfloat16 import BFloat16ReLUKernel
+    from skfeat.kernels.sae._sparse import SparseKernel
+    from skfeat.kernels.selection import _loops_row, _loops_rows
+
     KERNELS.append("sparse")
 CASES = [(kind, name) for kind in KERNELS for name in NAMES]
 if "sparse" in KERNELS:
-    CASES.append(("tiled", "topk"))
+    CASES.append(("narrow", "topk"))
 
 needs_numba = pytest.mark.skipif("sparse" not in KERNELS, reason="needs numba")
 
 
 @pytest.fixture(autouse=True)
 def never_too_dense(monkeypatch):
-    """Let the sparse kernel keep batches that it would hand over to the dense one."""
-    allow_density(monkeypatch, 1.0)
+    """Let the sparse kernel keep batches that the dense one would take over."""
+    monkeypatch.setattr(LIMITS, "active_density", 1.0)
     # Tiles and chunks of few rows: more than one of each.
-    monkeypatch.setattr(_narrow, "TILE_ROWS", 2)
-    monkeypatch.setattr(_narrow, "MOST_CHUNKS", 3)
-
-
-def allow_density(monkeypatch, most):
-    for module in (_sparse, _encoder, _active):
-        monkeypatch.setattr(module, "MAX_DENSITY", most)
+    monkeypatch.setattr(LIMITS, "narrow_tile_rows", 2)
+    monkeypatch.setattr(LIMITS, "narrow_chunks", 3)
 
 
 def make_kernel(kind, params, activation, prefixes=None, team=None):
+    settings, team = KernelSettings(activation, prefixes), team or Team()
     if kind == "dense":
-        return DenseKernel(params, activation, prefixes)
-    kernel = SparseKernel(params, activation, prefixes, team=team or Team())
+        return DenseKernel(params, settings)
     if kind == "sparse":
-        kernel._tiled = None
-    elif activation.name == "topk":
-        assert (kernel._tiled is None) == (len(prefixes or (1,)) > 1)
+        return SparseKernel(Parameters(params), settings, team, Buffers())
+    kernel = _choose.make_kernel(params, settings, team)
+    if kind == "narrow":
+        one_prefix = len(prefixes or (1,)) == 1
+        assert isinstance(kernel, NarrowTopKKernel if one_prefix else SparseKernel)
     return kernel
 
 
@@ -185,7 +193,7 @@ class TestKernels:
 class TestSparse:
     @pytest.mark.parametrize(("kind", "name"), CASES[len(NAMES) :])
     def test_threads_share_the_work(self, monkeypatch, kind, name):
-        monkeypatch.setattr("skfeat.kernels._threads._MIN_ELEMENTS", 0)
+        monkeypatch.setattr(LIMITS, "threaded_work", 0)
         grads = []
         for n_threads in (1, 3, 7):
             monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
@@ -204,7 +212,8 @@ class TestSparse:
     @pytest.mark.parametrize(("d", "m"), [(75, 130), (64, 64), (9, 1500)])
     def test_long_rows_and_many_columns(self, monkeypatch, kind, name, d, m, dtype):
         """Blocks of every width, and groups of columns, have something to do."""
-        monkeypatch.setattr(_narrow, "TILE_ROWS", 8)
+        monkeypatch.setattr(LIMITS, "narrow_tile_rows", 8)
+        monkeypatch.setattr(LIMITS, "narrow_bytes", 2**30)
         rng = np.random.RandomState(d)
         activation = make_training_activation(name, 7, d)
         params = {
@@ -229,13 +238,13 @@ class TestSparse:
     @pytest.mark.parametrize("most_bytes", [0, 2**18])
     @pytest.mark.parametrize("n", [1, 8, 21])
     def test_dense_batches_go_to_the_dense_kernel(self, monkeypatch, most_bytes, n):
-        """In tiles or not."""
-        allow_density(monkeypatch, 0.05)
-        monkeypatch.setattr(_narrow, "_MOST_BYTES", most_bytes)
+        """Narrow or not."""
+        monkeypatch.setattr(LIMITS, "active_density", 0.05)
+        monkeypatch.setattr(LIMITS, "narrow_bytes", most_bytes)
         for name in NAMES:
             problem = Problem(2, name, n=n, m=12)
             problem.activation.k = 6
-            actual, result = problem.closed_form("sparse")
+            actual, result = problem.closed_form("chosen")
             expected, wanted = problem.closed_form("dense")
             assert_grads_close(actual, expected, rtol=1e-12)
             assert float(result.loss) == pytest.approx(float(wanted.loss), rel=1e-12)
@@ -255,9 +264,8 @@ class TestSparse:
         count = np.empty(n, dtype=np.int64)
         indices, values = np.full(n * k, -1, np.int32), np.empty(n * k, np.float32)
         bias = np.zeros(m, np.float32)
-        load("selection._loops_row").select_topk(
-            *(0, n, pre, bias, k, start, count, indices, values)
-        )
+        codes = ActiveCodes(start, count, indices, values)
+        _loops_row.select_topk(0, n, pre, bias, k, codes)
         for i in range(n):
             found = slice(start[i], start[i] + count[i])
             expected = np.sort(pre[i])[::-1][:k]
@@ -280,9 +288,9 @@ class TestSparse:
         n_tied=st.integers(0, 61),
     )
     def test_topk_of_many_rows_at_once(self, rows, columns, k, n_tied):
-        loops = load("selection._loops_rows")
+        loops = _loops_rows
         m, tile = 9, loops.TILE
-        # Also rows of equal values, and some of which nothing is known.
+        # Also rows of equal values, and padding that holds anything.
         rows = np.array([*rows, *[rows[0][:1] * m] * n_tied], dtype=np.float32)
         values = np.full((m + 1, tile), np.nan, np.float32)
         values[:m, : len(rows)] = rows.T
@@ -290,10 +298,9 @@ class TestSparse:
         start = np.arange(n, dtype=np.int64) * k
         count = np.empty(n, dtype=np.int64)
         indices, codes = np.full(n * k, -1, np.int32), np.empty(n * k, np.float32)
-        room = loops.room_for_columns(m, k, values)
-        loops.select_of_columns(
-            *(values.ravel(), chosen, k, n, room, start, count, indices, codes)
-        )
+        buffers = loops.selection_buffers(m, k, values)
+        found = ActiveCodes(start, count, indices, codes)
+        loops.select_of_columns(values.ravel(), chosen, k, n, buffers, found)
         for i, row in enumerate(rows):
             found = slice(start[i], start[i] + count[i])
             order = chosen[np.argsort(-row[chosen], kind="stable")][:k]
@@ -301,8 +308,33 @@ class TestSparse:
             assert indices[found].tolist() == expected
             assert codes[found].tolist() == row[expected].tolist()
 
+    def test_a_process_without_rows_has_no_gradients(self):
+        problem = Problem(5, "topk", n=4, m=12)
+        problem.prefixes = None
+        params = {key: p.detach().clone() for key, p in problem.params.items()}
+        kernel = make_kernel("narrow", params, problem.activation)
+        kernel.gradients(problem.x, problem.weights)
+        result = kernel.gradients(problem.x[:0], problem.weights[:0])
+        assert result.loss == result.n_active == 0
+        assert not result.fired.any()
+        assert all(p.grad.eq(0).all() for p in params.values())
+
+    def test_rows_where_they_lie_are_those_gathered(self):
+        problem = Problem(5, "topk", n=40, m=12)
+        source, ids = problem.x.numpy(), np.array([7, 3, 3, 39, 0])
+        mean, scale = np.linspace(-1, 1, source.shape[1]), 0.5
+        gathered = torch.tensor((source[ids] - mean) * scale)
+        weights, grads = torch.full((5,), 0.2, dtype=torch.float64), []
+        for x in (Rows(source, ids, mean, scale), gathered):
+            params = {key: p.detach().clone() for key, p in problem.params.items()}
+            kernel = make_kernel("narrow", params, problem.activation)
+            assert kernel.takes_rows
+            kernel.gradients(x, weights)
+            grads.append({key: p.grad for key, p in params.items()})
+        assert_grads_close(*grads)
+
     def test_batch_topk_finds_its_bound_again(self):
-        """The second batch is looked through from near the first one's bound on."""
+        """The second batch is searched from near the first one's bound on."""
         for scale in (1.0, 0.1, 10.0):
             problem = Problem(7, "batch_topk", n=30, m=50)
             problem.prefixes = None
@@ -313,6 +345,54 @@ class TestSparse:
             kernel.gradients(problem.x, problem.weights)
             expected, _ = problem.closed_form("dense")
             assert_grads_close({k: p.grad for k, p in params.items()}, expected)
+
+
+@needs_numba
+class TestChoice:
+    """The table of skfeat/kernels/README.md."""
+
+    @staticmethod
+    def chosen(name, k=3, m=100, d=8, dtype=torch.float32, **settings):
+        params = {
+            "decoder": torch.zeros(m, d, dtype=dtype),
+            "encoder": torch.zeros(m, d, dtype=dtype),
+            "encoder_bias": torch.zeros(m, dtype=dtype),
+            "bias": torch.zeros(d, dtype=dtype),
+        }
+        activation = make_training_activation(name, k, d)
+        settings = KernelSettings(activation, **settings)
+        return _choose.make_kernel(params, settings, Team())
+
+    @pytest.fixture(autouse=True)
+    def usual_density(self, monkeypatch):
+        monkeypatch.setattr(LIMITS, "active_density", 0.15)
+
+    def test_topk(self, monkeypatch):
+        assert isinstance(self.chosen("topk"), NarrowTopKKernel)
+        assert isinstance(self.chosen("topk", prefixes=(50, 100)), SparseKernel)
+        assert isinstance(self.chosen("batch_topk"), SparseKernel)
+        assert isinstance(self.chosen("topk", k=16), DenseKernel)
+        assert isinstance(self.chosen("batch_topk", k=16), DenseKernel)
+        monkeypatch.setattr(LIMITS, "narrow_bytes", 0)
+        assert isinstance(self.chosen("topk"), SparseKernel)
+
+    @pytest.mark.parametrize("name", ["relu", "jumprelu", "gated"])
+    def test_codes_above_a_bound(self, name, monkeypatch):
+        for most_bytes in (2**18, 0):
+            monkeypatch.setattr(LIMITS, "narrow_bytes", most_bytes)
+            for precision in ("float32", "bfloat16"):
+                kernel = self.chosen(name, precision=precision)
+                assert isinstance(kernel, ByDensityKernel)
+                wanted = DenseKernel
+                if name == "relu":
+                    rounded = precision == "bfloat16" and most_bytes == 0
+                    wanted = BFloat16ReLUKernel if rounded else DenseReLUKernel
+                assert isinstance(kernel._dense, wanted)
+
+    def test_plain(self, monkeypatch):
+        monkeypatch.setattr(_choose, "has_numba", lambda: False)
+        for name in NAMES:
+            assert isinstance(self.chosen(name), DenseKernel)
 
 
 class TestTeam:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skfeat import SparseAutoencoder
-from skfeat.kernels._threads import TILE, Team, one_thread
+from skfeat.kernels._threads import PRODUCT_ROWS, Team, one_thread
 from skfeat.utils._sklearn import _get_threadpool_controller
 from tests.unwrapper.test_feature_unwrapper import X as ROWS
 from tests.unwrapper.test_feature_unwrapper import few_updates, unwrapper  # noqa: F401
@@ -28,7 +28,7 @@ def set_threads():
 
 @pytest.mark.parametrize("activation", ["topk", "relu", "batch_topk"])
 def test_an_autoencoder_is_the_same_in_any_number_of_threads(set_threads, activation):
-    X = np.random.default_rng(0).normal(size=(3 * TILE, 40)).astype(np.float32)
+    X = np.random.default_rng(0).normal(size=(3 * PRODUCT_ROWS, 40)).astype(np.float32)
     params = {"alpha": 0.3} if activation == "relu" else {"k": 12}
     fits = []
     for n in (1, 3):
@@ -36,7 +36,7 @@ def test_an_autoencoder_is_the_same_in_any_number_of_threads(set_threads, activa
         est = SparseAutoencoder(
             700,
             activation=activation,
-            batch_size=2 * TILE + 100,
+            batch_size=2 * PRODUCT_ROWS + 100,
             max_iter=2,
             random_state=0,
             **params,
@@ -124,9 +124,11 @@ def test_ranges_begin_at_multiples(set_threads, n_threads, n):
     set_threads(n_threads)
     ranges = []
     with Team() as team:
-        team.run(lambda *r: ranges.append(r), n, n_elements=2**30, multiple=TILE)
+        team.run(
+            lambda *r: ranges.append(r), n, n_elements=2**30, multiple=PRODUCT_ROWS
+        )
     ranges = sorted(part for part in ranges if part[0] < part[1])
-    assert all(first % TILE == 0 for first, _ in ranges)
+    assert all(first % PRODUCT_ROWS == 0 for first, _ in ranges)
     assert [first for first, _ in ranges[1:]] == [last for _, last in ranges[:-1]]
     assert (ranges[0][0], ranges[-1][1]) == (0, n)
 

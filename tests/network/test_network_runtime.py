@@ -12,6 +12,7 @@ from scipy import sparse
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 from skfeat.kernels import _threads
+from skfeat.kernels._limits import LIMITS
 from skfeat.network import SparseFeatureNetwork, _predict
 from tests.chain.test_chain_joins import random_steps
 from tests.network.test_network import ENDS, NETWORKS, parameters, rows
@@ -136,7 +137,7 @@ def test_threads_change_nothing(monkeypatch):
     monkeypatch.setattr(_predict, "_FAST_BLOCK_ELEMENTS", TILE)
     X = rows(network, 20 * TILE)
     alone = _predict.predict_tiles(network, X)
-    monkeypatch.setattr(_threads, "_MIN_ELEMENTS", 1)
+    monkeypatch.setattr(LIMITS, "threaded_work", 1)
     monkeypatch.setattr(_threads, "n_threads", lambda: 3)
     np.testing.assert_array_equal(_predict.predict_tiles(network, X), alone)
 

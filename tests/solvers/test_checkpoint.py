@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skfeat.kernels.sae import _sparse
+from skfeat.kernels._optional import has_numba
+from skfeat.kernels.sae import _choose
 from skfeat.solvers.autoencoder import _trainer
 from skfeat.utils import _checkpoint
 from skfeat.utils._checkpoint import CheckpointFile
@@ -84,21 +85,21 @@ def test_killed_fits_end_the_same(tmp_path, X, name, rows):
 
 
 def test_without_numba(tmp_path, X, monkeypatch):
-    monkeypatch.setattr(_trainer, "compiled", lambda: None)
+    monkeypatch.setattr(_choose, "has_numba", lambda: False)
     found, _ = kill_and_resume(make_sae, tmp_path / "a.safetensors", X, 11)
     assert_same_fit(found, make_sae().fit(X))
 
 
-@pytest.mark.skipif(_sparse.compiled() is None, reason="needs numba")
+@pytest.mark.skipif(not has_numba(), reason="needs numba")
 def test_the_kernel_goes_on_as_it_was_about_to(X):
     """A dense batch and a sparse one round differently."""
     sae = make_sae(activation="relu", n_components=40, max_iter=1)
     trainer = sae._start(sae._settings(6), X, np.ones(len(X)))
     trainer.epoch(X, np.ones(len(X)))
-    density, _ = trainer.kernel.memory
+    (density,) = trainer.kernel.memory
     assert density > 0
     other = _trainer.SAETrainer.from_state(trainer.settings, trainer.state())
-    assert other.kernel.memory == (0, 0)
+    assert other.kernel.memory == (0,)
     other.go_on(trainer.progress())
     assert other.kernel.memory == trainer.kernel.memory
 

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.kernels import _threads
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels.connector import _second_moments
 from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
@@ -291,7 +292,7 @@ def test_sparse_moments_are_the_dense_ones(few, seed, x_sparse, y_sparse, dtype)
     Y = in_any_order(Y, rng) if y_sparse else Y
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_threads, "n_threads", lambda: 3)
-        patch.setattr(_threads, "_MIN_ELEMENTS", 0)
+        patch.setattr(LIMITS, "threaded_work", 0)
         if not few:
             # As if there were too many for the cache, in blocks.
             patch.setattr(_second_moments, "_CACHED", 0)

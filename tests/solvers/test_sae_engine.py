@@ -19,7 +19,9 @@ from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae import _activations as training
 from skfeat.kernels.sae._reference import loss_reference
 from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
-from skfeat.solvers.autoencoder._trainer import SAESettings, SAETrainer, Standardizer
+from skfeat.solvers.autoencoder._settings import SAESettings
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._torch import (
     draw_seed,
@@ -293,10 +295,10 @@ class TestTrainer:
         rows = np.random.RandomState(0).randn(30, 4)
         trainer.params["encoder_bias"][2:4] = -1e6
         trainer.epoch(rows, np.ones(30))
-        assert trainer.rows_since_fired[2:4].tolist() == [30, 30]
-        assert trainer.rows_since_fired.max() == 30
-        silent = (trainer.rows_since_fired >= 30).nonzero().squeeze(1)
-        assert torch.equal(trainer._silent(30), silent)
+        assert trainer.dead.rows_since_fired[2:4].tolist() == [30, 30]
+        assert trainer.dead.rows_since_fired.max() == 30
+        silent = (trainer.dead.rows_since_fired >= 30).nonzero().squeeze(1)
+        assert torch.equal(trainer.dead.to_revive(30), silent)
         assert trainer.n_dead(30) == len(silent) >= 2
         # Of the codes of dead features none is positive here, but one that the bias
         # lets fire again is pulled at, though no row's top-k holds it.
@@ -318,7 +320,7 @@ class TestTrainer:
             trainer.params["encoder_bias"][2] = -50.0
             trainer.epoch(rows, np.ones(30))
             # The auxiliary loss is top-k's.
-            assert (trainer._silent(30) is None) == (activation is relu)
+            assert (trainer.dead.to_revive(30) is None) == (activation is relu)
             assert trainer.n_dead(30) >= 1
             before = float(trainer.params["encoder_bias"][2])
             trainer.epoch(rows, np.ones(30))
@@ -352,16 +354,22 @@ class TestTrainer:
         trainer.plan(80, 800)
         trainer.params["encoder_bias"][2:4] = -1e6
         trainer.epoch(rows, np.ones(80))
-        dead = (trainer.rows_since_fired >= 80).nonzero().squeeze(1)
+        dead = (trainer.dead.rows_since_fired >= 80).nonzero().squeeze(1)
         assert set(dead.tolist()) >= {2, 3}
         before = trainer.params["decoder"].clone()
-        trainer._resample(torch.tensor(rows), dead)
+        trainer.dead.resample(
+            trainer.params,
+            trainer.optimizer,
+            torch.tensor(rows),
+            dead,
+            trainer.generator,
+        )
         moved = (trainer.params["decoder"] != before).any(1)
         assert moved.nonzero().squeeze(1).tolist() == dead.tolist()
         norms = trainer.params["decoder"].norm(dim=1)
         torch.testing.assert_close(norms, torch.ones(6).double())
         assert trainer.params["encoder_bias"][dead].eq(0).all()
-        assert trainer.rows_since_fired[dead].eq(0).all()
+        assert trainer.dead.rows_since_fired[dead].eq(0).all()
         for moments in trainer.optimizer.optimizer.state.values():
             if moments["exp_avg"].shape[0] == 6:
                 assert moments["exp_avg"][dead].eq(0).all()
@@ -431,7 +439,7 @@ class TestTrainer:
             run.epoch(rows, np.ones(30))
         for key, value in trainer.params.items():
             assert torch.equal(value, other.params[key])
-        assert torch.equal(trainer.rows_since_fired, other.rows_since_fired)
+        assert torch.equal(trainer.dead.rows_since_fired, other.dead.rows_since_fired)
 
     def test_state_and_export_are_copies(self):
         trainer = self.make(tied=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from skfeat.kernels._memory import Workspace
+from skfeat.kernels._memory import Buffers
 from skfeat.kernels._optional import load
 from skfeat.kernels._threads import Team
 
@@ -176,7 +176,7 @@ def _add_by_column(X, Y, w, xx, yx, team):
     sums = _column_sums(x, w, X.shape[1]), _column_sums(y, w, Y.shape[1])
     share = max(X.nnz / X.shape[1], Y.nnz / Y.shape[1], 1) / n
     n_rows = int(_N_PER_COLUMN / share)
-    space = Workspace()
+    space = Buffers()
     for begin in range(0, n, n_rows):
         end = min(n, begin + n_rows)
         for left, total, (work, _) in ((x, xx, sums[0]), (y, yx, sums[1])):
@@ -189,8 +189,8 @@ def _add_by_column(X, Y, w, xx, yx, team):
                 compiled().add_products_of_rows,
                 len(total),
                 *(begin, end, w, left, x, own),
-                space.line("values", n_entries, np.float64),
-                space.room("reads", n_entries, 2, np.int64),
+                space.vector("values", n_entries, np.float64),
+                space.matrix("reads", n_entries, 2, np.int64),
                 total,
                 n_elements=n_entries * X.nnz // n,
                 cumulative=work,

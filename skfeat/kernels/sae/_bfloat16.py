@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
-from skfeat.kernels._memory import Workspace
-from skfeat.kernels._optional import load
+from skfeat.kernels._memory import Buffers
 from skfeat.kernels._threads import Team
+from skfeat.kernels.sae import _loops_bfloat16 as loops
+from skfeat.kernels.sae._approximation import Approximation
 
-# Rows that a thread multiplies at a time: their codes are to stay in a cache until
-# they are looked through.
-TILE = 256
+# Rows that a thread multiplies at a time: a cache holds their codes until these are
+# selected from.
+BFLOAT16_ROWS = 256
 
 
-class Rounded:
+class BFloat16Matrix:
     """A matrix of bfloat16: its bits, and torch's tensor of the same memory."""
 
     def __init__(self, bits: np.ndarray):
@@ -24,20 +23,35 @@ class Rounded:
         self.tensor = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
 
     @classmethod
-    def room(cls, space: Workspace, name: str, n: int, width: int) -> Rounded:
+    def empty(cls, buffers: Buffers, name: str, n: int, width: int) -> BFloat16Matrix:
         """Make a matrix (n, width) that holds anything."""
-        return cls(space.room(f"rounded {name}", n, width, np.uint16))
+        return cls(buffers.matrix(f"bfloat16 {name}", n, width, np.uint16))
 
     @classmethod
-    def of(cls, matrix: np.ndarray, space: Workspace, name: str, team: Team) -> Rounded:
+    def of(
+        cls, matrix: np.ndarray, buffers: Buffers, name: str, team: Team
+    ) -> BFloat16Matrix:
         """Round a matrix of float32."""
-        loops: Any = load("sae._loops_bfloat16")
-        room = cls.room(space, name, *matrix.shape)
+        out = cls.empty(buffers, name, *matrix.shape)
         nothing = np.zeros(matrix.shape[1], matrix.dtype)
         team.run(
-            loops.round_rows,
+            lambda first, last: loops.round_rows(
+                first, last, matrix, nothing, out.bits
+            ),
             len(matrix),
-            *(matrix, nothing, room.bits),
             n_elements=matrix.size,
         )
-        return room
+        return out
+
+
+def by_bfloat16(centred, encoder, bias, buffers: Buffers, team: Team) -> Approximation:
+    """Round both factors to bfloat16, and the product; torch multiplies."""
+    left = BFloat16Matrix.of(centred, buffers, "centred", team).tensor
+    right = BFloat16Matrix.of(encoder, buffers, "encoder", team).tensor.T
+    out = BFloat16Matrix.empty(buffers, "pre", len(centred), len(encoder))
+
+    def multiply(first, last):
+        part = slice(first, last)
+        torch.mm(left[part], right, out=out.tensor[part])
+
+    return Approximation(out.bits, bias, multiply, BFLOAT16_ROWS, 2.0**-6)

@@ -1,20 +1,23 @@
-"""Encoding a batch: pre-activations, and which of them count, by tiles of rows."""
+"""Encoding a batch: pre-activations, and which of them are active, by tiles of rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from skfeat.kernels._memory import Workspace
-from skfeat.kernels._optional import load
-from skfeat.kernels._threads import TILE, Team, one_thread
+from skfeat.kernels._memory import Buffers
+from skfeat.kernels._threads import PRODUCT_ROWS, Team, one_thread
+from skfeat.kernels.sae import _loops_sparse as loops
 from skfeat.kernels.sae._activations import TrainingActivation
-from skfeat.kernels.sae._active import MAX_DENSITY, Entries, EntryFinder
-from skfeat.kernels.sae._dense import n_auxiliary
-from skfeat.kernels.sae._low_precision import Approximate, Step
+from skfeat.kernels.sae._active import ActiveCodeFinder
+from skfeat.kernels.sae._approximation import Approximate, Step
+from skfeat.kernels.sae._arrays import ActiveCodes, Decoded, Encoding, ErrorScale
+from skfeat.kernels.sae._kernel import n_auxiliary
+from skfeat.kernels.sae._parameters import Parameters
+from skfeat.kernels.selection import _loops_row as selection
 
 
 class Encoded(NamedTuple):
@@ -23,16 +26,16 @@ class Encoded(NamedTuple):
     Attributes
     ----------
     centred : ndarray of shape (n, d)
-        Rows without the shift.
-    entries : Entries or None
-        None if they are too many.
-    asked : Entries or None
-        Those of dead features, if any is asked; see `n_auxiliary`.
+        Rows without the bias.
+    codes : ActiveCodes or None
+        None if they are too many for loops to pay.
+    dead : ActiveCodes or None
+        Those of dead features that are to be revived; see `n_auxiliary`.
     """
 
     centred: np.ndarray
-    entries: Entries | None
-    asked: Entries | None
+    codes: ActiveCodes | None
+    dead: ActiveCodes | None
 
 
 class Encoder:
@@ -40,132 +43,135 @@ class Encoder:
 
     Parameters
     ----------
-    params : dict of str to Tensor
-    arrays : dict of str to ndarray
-        The same memory.
+    parameters : Parameters
     activation : TrainingActivation
     team : Team
-    space : Workspace
+    buffers : Buffers
     approximate : callable or None
-        See `_low_precision`: what is found by it is computed again in full precision.
+        See `_approximation`: the values of the codes that it selects are computed
+        again in full precision.
 
     Attributes
     ----------
-    finder : EntryFinder
+    finder : ActiveCodeFinder
     k : int
-        Codes that each row keeps; 0 where rows are not told to keep a number.
+        Codes that each row keeps; 0 where rows keep no fixed number.
     decodes : bool
-        Whether a batch is decoded on the way.
+        Whether a batch is decoded in the same pass.
     """
 
     def __init__(
         self,
-        params: dict[str, torch.Tensor],
-        arrays: dict[str, np.ndarray],
+        parameters: Parameters,
         activation: TrainingActivation,
         team: Team,
-        space: Workspace,
+        buffers: Buffers,
         approximate: Approximate | None,
     ):
-        self._params, self._arrays, self._activation = params, arrays, activation
-        self._team, self._space, self._approximate = team, space, approximate
-        self._loops: Any = load("sae._loops_sparse")
-        self._select: Any = load("selection._loops_row")
-        self.finder = EntryFinder(activation, params, team, space)
-        m = len(params["decoder"])
+        self._parameters, self._weights = parameters, parameters.weights
+        self._activation = activation
+        self._team, self._buffers, self._approximate = team, buffers, approximate
+        self.finder = ActiveCodeFinder(activation, parameters.tensors, team, buffers)
+        m = parameters.n_components
         self.k = min(activation.k, m) if activation.selects == "by row" else 0
         self.decodes = approximate is None and self.k > 0
 
-    def encode(self, rows: np.ndarray, dead: np.ndarray, to_decode: tuple) -> Encoded:
+    def encode(
+        self,
+        rows: np.ndarray,
+        dead: np.ndarray,
+        decoding: tuple[ErrorScale, Decoded] | None,
+    ) -> Encoded:
         """Encode rows (n, d).
 
         Parameters
         ----------
         rows : ndarray of shape (n, d)
         dead : ndarray of int64
-            Features that are asked for help.
-        to_decode : tuple
-            Arguments of the compiled `decode` after its target, where the batch is
-            decoded on the way.
+            Features to revive.
+        decoding : tuple or None
+            What decoding needs and writes, where `decodes`.
         """
-        (n, d), m, space = rows.shape, len(self._arrays["decoder"]), self._space
-        centred = space.room("centred", n, d, rows.dtype)
-        if self.k > MAX_DENSITY * m:
-            return Encoded(centred, None, None)
-        entries, asked = None, None
+        (n, d), m = rows.shape, self._parameters.n_components
+        centred = self._buffers.matrix("centred", n, d, rows.dtype)
+        codes, revived, tile = None, None, PRODUCT_ROWS
         if self.k:
-            entries = self.finder.room_for_topk(n, self.k, rows.dtype, "entry")
-        bias, tile, slack, refine = self._arrays["encoder_bias"], TILE, 0.0, None
+            codes = self.finder.places_for_topk(n, self.k, rows.dtype, "active")
+        bias, slack = self._weights.encoder_bias, 0.0
+        refine: Callable[[ActiveCodes], None] | None = None
+        steps: list[Step]
         if self._approximate is None:
-            pre, steps = self._exact_steps(rows, centred, entries, to_decode)
+            pre = self._buffers.matrix("pre", n, m, rows.dtype)
+            batch = Encoding(rows, centred, pre)
+            steps = [self._exact_step(batch, codes, decoding)]
         else:
-            np.subtract(rows, self._arrays["bias"], out=centred)
+            np.subtract(rows, self._weights.bias, out=centred)
             pre, bias, multiply, tile, slack = self._approximate(
-                centred, self._encoder, bias, space, self._team
+                centred, self._weights.encoder, bias, self._buffers, self._team
             )
             steps = [multiply]
-            if entries is not None:
-                args = pre, bias, self.k, *entries
-                steps.append(lambda *span: self._select.select_topk(*span, *args))
+            if codes is not None:
+                steps.append(_selecting(pre, bias, self.k, codes))
             refine = partial(self._compute_again, centred)
         k = n_auxiliary(len(dead), self._activation.k)
         if k:
-            asked = self.finder.room_for_topk(n, k, rows.dtype, "dead")
-            steps.append(self._dead_step(pre, dead, k, asked))
+            revived = self.finder.places_for_topk(n, k, rows.dtype, "dead")
+            steps.append(self._dead_step(pre, dead, k, revived))
         run = _in_turn(steps, tile)
         if refine is not None:
             run = one_thread(run)  # torch may multiply, in threads of ours
         work = n * m * (4 + d // 16)
         self._team.run(run, n, n_elements=work, multiple=tile)
-        if entries is None:
-            entries = self.finder.find(pre, bias, refine, slack)
+        if codes is None:
+            codes = self.finder.find(pre, bias, refine, slack)
         elif refine is not None:
-            refine(entries)
-        if asked is not None and refine is not None:
-            refine(asked, dead)
-        return Encoded(centred, entries, asked)
+            refine(codes)
+        if revived is not None and refine is not None:
+            self._compute_again(centred, revived, dead)
+        return Encoded(centred, codes, revived)
 
-    @property
-    def _encoder(self):
-        return self._arrays.get("encoder", self._arrays["decoder"])
+    def _exact_step(self, batch: Encoding, codes, decoding) -> Step:
+        """Return the step that writes pre-activations, and codes where it can."""
+        weights, k = self._weights, self.k
+        if codes is None:
+            return lambda first, last: loops.encode(first, last, batch, weights)
+        scale, decoded = decoding
+        return lambda first, last: loops.code_topk(
+            first, last, batch, weights, k, codes, scale, decoded
+        )
 
-    def _exact_steps(self, rows, centred, entries, to_decode):
-        """Return pre-activations, and the steps that write them and what is kept."""
-        arrays, loops, encoder = self._arrays, self._loops, self._encoder
-        pre = self._space.room("pre", len(rows), len(encoder), rows.dtype)
-        args = rows, arrays["bias"], encoder
-        if entries is None:
-            return pre, [lambda *span: loops.encode(*span, *args, centred, pre)]
-        keep = arrays["encoder_bias"], self.k, pre, *entries
-        decode = arrays["decoder"], centred, *to_decode
-        return pre, [lambda *span: loops.code_topk(*span, *args, *keep, *decode)]
+    def _dead_step(self, pre, dead, k, codes) -> Step:
+        bias = self._weights.encoder_bias[dead]
+        u = self._buffers.matrix("dead", len(pre), len(dead), bias.dtype)
+        return lambda first, last: loops.select_dead(
+            first, last, pre, dead, bias, k, u, codes
+        )
 
-    def _dead_step(self, pre, dead, k, asked) -> Step:
-        bias = self._arrays["encoder_bias"][dead]
-        room = self._space.room("dead", len(pre), len(dead), bias.dtype)
-        args = pre, dead, bias, k, room, *asked
-        return lambda *span: self._loops.select_dead(*span, *args)
+    def _compute_again(self, centred, codes: ActiveCodes, dead=None) -> None:
+        """Write the exact values of codes that an approximation selected.
 
-    def _compute_again(self, centred, entries, dead=None):
-        """Write what an approximation was good enough to find in full precision.
-
-        Of entries that are asked for help, `dead` are the features they are numbered
-        among.
+        The indices of codes of `dead` features are places among these.
         """
-        encoder, bias = self._encoder, self._arrays["encoder_bias"]
-        # What rounding has let in just below its bound counts as just at it.
+        encoder, bias = self._weights.encoder, self._weights.encoder_bias
+        # A code that rounding has let in just below its bound counts as just at it.
         if dead is None:
-            floor = self._activation.bound(self._params).numpy()
+            floor = self._activation.bound(self._parameters.tensors).numpy()
         else:
             encoder, bias = encoder[dead], bias[dead]
             floor = np.zeros_like(bias)
         self._team.run(
-            self._loops.multiply,
+            lambda first, last: loops.multiply(
+                first, last, codes, centred, encoder, bias
+            ),
             len(centred),
-            *(*entries[:3], centred, encoder, bias, entries.u),
-            n_elements=centred.shape[1] * len(entries.u),
+            n_elements=centred.shape[1] * len(codes.values),
         )
-        np.maximum(entries.u, floor[entries.indices], out=entries.u)
+        np.maximum(codes.values, floor[codes.indices], out=codes.values)
+
+
+def _selecting(pre, bias, k, codes) -> Step:
+    """Return the step that keeps the `k` largest codes of each row."""
+    return lambda first, last: selection.select_topk(first, last, pre, bias, k, codes)
 
 
 def _in_turn(steps: list[Step], tile: int) -> Step:

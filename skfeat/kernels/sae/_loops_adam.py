@@ -121,7 +121,7 @@ def update_row(p, grad, mean, square, at, length, along, numbers):
 
 
 @compile_loop
-def adam(first, last, parts, rates, unit, beta1, beta2, correction, eps):
+def adam(first, last, parts, rates, unit, numbers):
     """Update rows of parameters as Adam does.
 
     Rows are counted through all parameters. Those of parameter `unit` keep norm one:
@@ -134,9 +134,10 @@ def adam(first, last, parts, rates, unit, beta1, beta2, correction, eps):
     rates : ndarray of shape (n_parts,)
         Learning rates, over the bias correction of the mean.
     unit : int
-    beta1, beta2, correction, eps : floating
-        `correction` is the bias correction of the root mean square.
+    numbers : tuple of floating
+        Both betas, the bias correction of the root mean square, and epsilon.
     """
+    beta1, beta2, correction, eps = numbers
     before = 0
     for i in range(len(parts)):
         n, d = parts[i][0].shape
@@ -145,13 +146,13 @@ def adam(first, last, parts, rates, unit, beta1, beta2, correction, eps):
         real = p.dtype.type
         one, none, least = real(1), real(0), real(1e-12)
         betas = beta1, one - beta1, beta2, one - beta2
-        numbers = rates[i], *betas, correction, eps
+        of_part = rates[i], *betas, correction, eps
         for f in range(max(first - before, 0), min(last - before, n)):
             at = f * d
             if i == unit:
                 along = dot(p, grad, at, d)
-                norm = update_row(p, grad, mean, square, at, d, along, numbers)
+                norm = update_row(p, grad, mean, square, at, d, along, of_part)
                 copy_scaled(p, at, d, p, at, one / max(np.sqrt(norm), least))
             else:
-                update_row(p, grad, mean, square, at, d, none, numbers)
+                update_row(p, grad, mean, square, at, d, none, of_part)
         before += n

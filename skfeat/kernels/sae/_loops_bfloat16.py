@@ -6,11 +6,29 @@ of a float32. This module imports numba.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skfeat.kernels._compile import compile_inline, compile_loop
 
 _NAN = np.uint16(0x7FC0)
+
+
+class Residual(NamedTuple):
+    """Errors of a batch times their weight, in two precisions, and their squares.
+
+    Attributes
+    ----------
+    exact : ndarray of float32, shape (n, d)
+    rounded : ndarray of uint16, shape (n, d)
+    square : ndarray of float32, shape (n,)
+        Squared error of each row, without the weight.
+    """
+
+    exact: np.ndarray
+    rounded: np.ndarray
+    square: np.ndarray
 
 
 @compile_inline
@@ -58,34 +76,33 @@ def rectify(first, last, pre, bias, total, count):
 
 
 @compile_loop
-def subtract_and_scale(first, last, decoded, rows, shift, factor, error, out, square):
-    """Write ``(decoded - (rows - shift)) * factor``, exact and rounded.
-
-    And the squared difference of each row.
-    """
+def subtract_and_scale(first, last, decoded, rows, shift, factor, residual):
+    """Write ``(decoded - (rows - shift)) * factor`` and its square to a `Residual`."""
+    exact, bits, square = residual.exact, residual.rounded, residual.square
     for i in range(first, last):
         scale, squares = factor[i], np.float32(0)
         for j in range(rows.shape[1]):
             difference = widened(decoded[i, j]) - (rows[i, j] - shift[j])
             squares += difference * difference
-            error[i, j] = difference * scale
-            out[i, j] = rounded(error[i, j])
+            exact[i, j] = difference * scale
+            bits[i, j] = rounded(exact[i, j])
         square[i] = squares
 
 
 @compile_loop
-def mask(first, last, slopes, codes, weight, sums, fired):
-    """Add its row's weight to each slope, and keep those of positive codes.
+def mask_and_sum(first, last, grad_codes, codes, weight, sums, fired):
+    """Add its row's weight to each derivative, and keep those of positive codes.
 
-    Of each feature the slopes are summed, and it is told whether one code is positive.
+    They are summed for each feature; `fired` is nonzero where one code is positive.
     """
     none = np.float32(0)
     sums[:] = 0
     fired[:] = 0
     for i in range(first, last):
         more = weight[i]
-        for j in range(slopes.shape[1]):
-            slope = widened(slopes[i, j]) + more if codes[i, j] != 0 else none
-            slopes[i, j] = rounded(slope)
-            sums[j] += slope
+        for j in range(grad_codes.shape[1]):
+            positive = codes[i, j] != 0
+            grad = widened(grad_codes[i, j]) + more if positive else none
+            grad_codes[i, j] = rounded(grad)
+            sums[j] += grad
             fired[j] |= codes[i, j]

@@ -7,6 +7,8 @@ that `skfeat.kernels.simd._integers` supports.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skfeat.kernels._compile import compile_inline, compile_loop, magnitude
@@ -17,8 +19,25 @@ _MOST = np.float32(127)
 # A row of smaller numbers is rounded to zeros: no float32 divides by its scale.
 _TINY = np.float32(1e-30)
 
-# What makes the integers of one factor unsigned, as the processor wants them.
+# Makes the integers of one factor unsigned, as the instruction takes them.
 _OFFSET = 128
+
+
+class Panels(NamedTuple):
+    """Columns as `multiply_rows` takes them; those that fill the last panel are zero.
+
+    Attributes
+    ----------
+    integers : ndarray of int32, shape (n_panels, depth, WIDTH)
+        Four numbers of a column each.
+    start : ndarray of int32, shape (n_panels * WIDTH,)
+        Takes back what the offset of the other factor adds.
+    scale : ndarray of float32, shape (n_panels * WIDTH,)
+    """
+
+    integers: np.ndarray
+    start: np.ndarray
+    scale: np.ndarray
 
 
 @compile_loop
@@ -67,18 +86,18 @@ def round_rows(first, last, rows, factor, out, scale):
 
 
 @compile_loop
-def round_panels(first, last, columns, factor, panels, start, scale):
-    """Round columns, times `factor`, as `multiply_rows` takes them.
+def round_panels(first, last, columns, factor, panels):
+    """Round columns, times `factor`, to `Panels`.
 
     Parameters
     ----------
     columns : ndarray of shape (m, d)
         Column by column.
-    panels : ndarray of int32, shape (n_panels, depth, WIDTH)
-    start, scale : ndarrays of shape (n_panels * WIDTH,)
-        Columns that fill up the last panel are zero.
+    panels : Panels
+        Written.
     """
-    depth = panels.shape[1]
+    out, start, scale = panels.integers, panels.start, panels.scale
+    depth = out.shape[1]
     scaled = np.empty(columns.shape[1], np.float32)
     integers = np.zeros(4 * depth, np.int8)
     fours = integers.view(np.int32)
@@ -94,14 +113,15 @@ def round_panels(first, last, columns, factor, panels, start, scale):
                 total += integers[j]
             start[f] = -_OFFSET * total
             for t in range(depth):
-                panels[panel, t, c] = fours[t]
+                out[panel, t, c] = fours[t]
 
 
 @compile_loop
-def multiply(first, last, rows, row_scale, panels, start, scale, out):
+def multiply(first, last, rows, row_scale, panels, out):
     """Write the products of rows `first` to `last` with all columns to `out`."""
     depth, width = rows.shape[1], out.shape[1]
-    flat, target, columns = rows.reshape(-1), out.reshape(-1), panels.reshape(-1)
+    flat, target = rows.reshape(-1), out.reshape(-1)
+    columns, start, scale = panels.integers.reshape(-1), panels.start, panels.scale
     for j in range(0, width, WIDTH):
         i = first
         while i + HEIGHT <= last:

@@ -1,16 +1,16 @@
-"""The loops that numba compiles: sparse products, and passes between dense ones.
+"""Compiled loops over active codes, and passes between dense products.
 
-An *entry* is a (row, feature) pair whose code may be nonzero: row i has the entries
-``start[i]`` to ``start[i] + count[i]``.
-
-This module imports numba; see `skfeat.kernels.sae._sparse` for who calls it.
+This module imports numba; `_sparse` and `_relu` beside it call it.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
+from skfeat.kernels.sae._arrays import Encoding
 from skfeat.kernels.selection._loops_row import select_topk
 from skfeat.kernels.simd._rows import (
     add_dots,
@@ -20,62 +20,59 @@ from skfeat.kernels.simd._rows import (
 )
 from skfeat.kernels.simd._vectors import number_at, prefetch
 
-# Rows that are read in any order are asked for so many ahead.
+# Rows that are read in any order are prefetched so many ahead.
 _AHEAD = 8
 
 
 @compile_loop
-def multiply(first, last, start, count, indices, x, encoder, bias, values):
-    """Write the pre-activation of each entry, ``x[i] . encoder[f] + bias[f]``."""
-    d = x.shape[1]
-    rows, features = x.reshape(-1), encoder.reshape(-1)
+def multiply(first, last, codes, rows, encoder, bias):
+    """Write the pre-activations ``rows[i] . encoder[f] + bias[f]`` of active codes."""
+    d, values, indices = rows.shape[1], codes.values, codes.indices
+    flat, features = rows.reshape(-1), encoder.reshape(-1)
     for i in range(first, last):
-        begin, end = start[i], start[i] + count[i]
+        begin, end = codes.start[i], codes.start[i] + codes.counts[i]
         for t in range(begin, end):
             values[t] = bias[indices[t]]
-        add_dots(values, begin, end, rows, i * d, d, indices, features, d)
+        add_dots(values, begin, end, flat, i * d, d, indices, features, d)
 
 
 @compile_loop
-def decode(
-    first,
-    last,
-    start,
-    count,
-    indices,
-    values,
-    decoder,
-    target,
-    sign,
-    factor,
-    group,
-    residual,
-    square,
-    dots,
-):
-    """Reconstruct rows from their entries, and pull back the error to the entries.
+def decode(first, last, codes, decoder, target, scale, decoded):
+    """Reconstruct rows from their active codes, and differentiate the error by these.
 
     With P groups of features, the reconstruction of prefix p uses the features of
     groups 0 to p. For each row i ::
 
-        error_p      = sum_{t: group <= p} values[t] decoder[indices[t]]
-                       + sign[i] target[i]
-        square[i]    = sum_p |error_p|^2 / P
-        residual[g]  = factor[i] * sum_{p >= g} error_p
-        dots[t]      = residual[group of t] . decoder[indices[t]]
+        error_p              = sum_{t: group <= p} values[t] decoder[indices[t]]
+                               + sign[i] target[i]
+        square[i]            = sum_p |error_p|^2 / P
+        weighted_residual[g] = factor[i] * sum_{p >= g} error_p
+        grad_codes[t]        = weighted_residual[group of t] . decoder[indices[t]]
+
+    Parameters
+    ----------
+    codes : ActiveCodes
+    decoder : ndarray of shape (m, d)
+    target : ndarray of shape (n, d)
+    scale : ErrorScale
+    decoded : Decoded
+        Written.
     """
     d = decoder.shape[1]
+    values, indices, group = codes.values, codes.indices, scale.group
+    dots, residual = decoded.grad_codes, decoded.weighted_residual
     n_prefixes = residual.shape[1]
     errors, features = residual.reshape(-1), decoder.reshape(-1)
     targets = target.reshape(-1)
     of_group = np.empty(decoder.shape[0] if n_prefixes > 1 else 0, values.dtype)
     for i in range(first, last):
-        begin, end, at = start[i], start[i] + count[i], i * n_prefixes * d
+        begin, end = codes.start[i], codes.start[i] + codes.counts[i]
+        at, factor = i * n_prefixes * d, scale.factor[i]
         dots[begin:end] = 0
-        copy_scaled(errors, at, d, targets, i * d, sign[i])
+        copy_scaled(errors, at, d, targets, i * d, scale.sign[i])
         if n_prefixes == 1:
             add_rows(errors, at, d, values, indices, begin, end, features, d, 0)
-            square[i] = square_and_scale(errors, at, d, factor[i])
+            decoded.square[i] = square_and_scale(errors, at, d, factor)
             add_dots(dots, begin, end, errors, at, d, indices, features, d)
             continue
         read, total = indices[begin:end], 0.0
@@ -88,60 +85,56 @@ def decode(
             add_rows(errors, own, d, of_group, read, 0, len(read), features, d, 0)
             for j in range(own, own + d):
                 total += errors[j] * errors[j]
-        square[i] = total / n_prefixes
+        decoded.square[i] = total / n_prefixes
         for p in range(n_prefixes - 1, -1, -1):
             own = at + p * d
             for j in range(own, own + d):
                 later = errors[j + d] if p < n_prefixes - 1 else 0
-                errors[j] = factor[i] * errors[j] + later
+                errors[j] = factor * errors[j] + later
         for t in range(begin, end):
             own = at + group[indices[t]] * d
             add_dots(dots, t, t + 1, errors, own, d, indices, features, d)
 
 
 @compile_loop
-def encode(first, last, rows, shift, encoder, centred, pre):
-    """Write ``rows - shift`` and its product with the encoder."""
+def encode(first, last, batch, weights):
+    """Write the centred rows of an `Encoding`, and their products with the encoder."""
+    rows, centred, bias = batch.rows, batch.centred, weights.bias
     for i in range(first, last):
         for j in range(rows.shape[1]):
-            centred[i, j] = rows[i, j] - shift[j]
-    np.dot(centred[first:last], encoder.T, pre[first:last])
+            centred[i, j] = rows[i, j] - bias[j]
+    np.dot(centred[first:last], weights.encoder.T, batch.pre[first:last])
 
 
 @compile_loop
-def code_topk(first, last, rows, shift, encoder, bias, k, pre, *decoding):
-    """Encode rows, keep the `k` largest codes of each and decode them.
-
-    `decoding` is what `decode` is given.
-    """
-    entries, target = decoding[:4], decoding[5]
-    encode(first, last, rows, shift, encoder, target, pre)
-    select_topk(first, last, pre, bias, k, *entries)
-    decode(first, last, *decoding)
+def code_topk(first, last, batch, weights, k, codes, scale, decoded):
+    """Encode rows, keep the `k` largest codes of each and decode them."""
+    encode(first, last, batch, weights)
+    select_topk(first, last, batch.pre, weights.encoder_bias, k, codes)
+    decode(first, last, codes, weights.decoder, batch.centred, scale, decoded)
 
 
 @compile_loop
-def select_dead(first, last, pre, dead, bias, k, u, *entries):
+def select_dead(first, last, pre, dead, bias, k, u, codes):
     """Write the columns `dead` of `pre` to `u`, and keep the `k` largest."""
     flat, m = pre.reshape(-1), pre.shape[1]
     for i in range(first, last):
         for j in range(dead.shape[0]):
             u[i, j] = number_at(flat, i * m + dead[j])
-    select_topk(first, last, u, bias, k, *entries)
+    select_topk(first, last, u, bias, k, codes)
 
 
 @compile_loop
-def sort_by_feature(
-    first, last, begin, end, start, count, indices, values, slopes, row, codes, pulls
-):
-    """List the entries of rows `begin` to `end` feature by feature.
+def sort_by_feature(first, last, begin, end, codes, grad_pre, buffers):
+    """List the active codes of rows `begin` to `end` feature by feature.
 
     Those of feature f are at ``pointer[f - first]`` to ``pointer[f - first + 1]`` of
-    `row`, `codes` and `pulls`, in the order of their rows; pointer is returned.
+    the buffers, in the order of their rows; pointer is returned.
     """
+    start, counts, indices = codes.start, codes.counts, codes.indices
     pointer = np.zeros(last - first + 2, np.int64)
     for i in range(begin, end):
-        for t in range(start[i], start[i] + count[i]):
+        for t in range(start[i], start[i] + counts[i]):
             f = indices[t]
             if f < first:
                 pointer[0] += 1
@@ -152,77 +145,109 @@ def sort_by_feature(
     pointer[1] = pointer[0]
     for f in range(2, last - first + 2):
         pointer[f] += pointer[f - 1]
+    row, values, gradients = buffers.row, buffers.values, buffers.grad_pre
     for i in range(begin, end):
-        for t in range(start[i], start[i] + count[i]):
+        for t in range(start[i], start[i] + counts[i]):
             f = indices[t]
             if f >= first and f < last:
                 at = pointer[f - first + 1]
-                row[at], codes[at], pulls[at] = i, values[t], slopes[t]
+                row[at], values[at], gradients[at] = i, codes.values[t], grad_pre[t]
                 pointer[f - first + 1] = at + 1
     return pointer
 
 
 @compile_loop
-def accumulate(
-    first,
-    last,
-    tile,
-    start,
-    count,
-    indices,
-    values,
-    slopes,
-    residual,
-    group,
-    x,
-    target,
-    fresh,
-    row,
-    codes,
-    pulls,
-    grad_decoder,
-    grad_encoder,
-    grad_bias,
-    n_active,
-):
-    """Sum the gradients of features `first` to `last` over their entries.
+def accumulate(first, last, tile, backward, target, fresh, buffers, gradients):
+    """Sum the gradients of features `first` to `last` over their active codes.
 
     It computes ::
 
-        grad_decoder[target[f]] += sum_t values[t] residual[row of t, group[f]]
-        grad_encoder[target[f]] += sum_t slopes[t] x[row of t]
-        grad_bias[target[f]] += sum_t slopes[t]
+        grad_decoder[target[f]] += sum_t values[t] weighted_residual[row of t, group[f]]
+        grad_encoder[target[f]] += sum_t grad_pre[t] rows[row of t]
+        grad_encoder_bias[target[f]] += sum_t grad_pre[t]
         n_active[f] += number of positive values
 
-    With `fresh`, where feature f is its own target, the gradients are written, not
-    added to. Those of decoder and encoder may be one array (tied). `tile` rows at a
-    time, which stay in a cache; `row`, `codes` and `pulls` have room for all entries.
+    Parameters
+    ----------
+    tile : int
+        Rows at a time, which a cache holds.
+    backward : Backward
+    target : ndarray of int64
+        Which row of the gradients each feature has.
+    fresh : bool
+        Write the gradients instead of adding to them; each feature is its own target.
+    buffers : SortBuffers
+        For all active codes.
+    gradients : Gradients
+        Written, or added to. Decoder and encoder may be one array (tied).
     """
-    d = x.shape[1]
-    n_groups, rows, errors = residual.shape[1], x.reshape(-1), residual.reshape(-1)
-    decoders, encoders = grad_decoder.reshape(-1), grad_encoder.reshape(-1)
+    rows, residual = backward.rows, backward.weighted_residual
+    codes, group = backward.codes, backward.group
+    d, n_groups = rows.shape[1], residual.shape[1]
+    flat, errors = rows.reshape(-1), residual.reshape(-1)
+    decoders, encoders = gradients.decoder.reshape(-1), gradients.encoder.reshape(-1)
+    grad_bias, n_active = gradients.encoder_bias, gradients.n_active
+    row, values, of_feature = buffers.row, buffers.values, buffers.grad_pre
     none = grad_bias.dtype.type(0)
     if fresh:
         decoders[first * d : last * d] = 0
         encoders[first * d : last * d] = 0
         grad_bias[first:last] = 0
-    for begin in range(0, start.shape[0], tile):
-        end = min(start.shape[0], begin + tile)
-        entries = start, count, indices, values, slopes, row, codes, pulls
-        pointer = sort_by_feature(first, last, begin, end, *entries)
+    for begin in range(0, codes.start.shape[0], tile):
+        end = min(codes.start.shape[0], begin + tile)
+        pointer = sort_by_feature(
+            first, last, begin, end, codes, backward.grad_pre, buffers
+        )
         for f in range(first, last):
             here, there = pointer[f - first], pointer[f - first + 1]
             if here == there:
                 continue
-            slope, n = none, 0
+            total, n = none, 0
             for q in range(here, there):
-                slope += pulls[q]
-                n += codes[q] > 0
-            grad_bias[target[f]] += slope
+                total += of_feature[q]
+                n += values[q] > 0
+            grad_bias[target[f]] += total
             n_active[f] += n
             at, stride, own = target[f] * d, n_groups * d, group[f] * d
-            add_rows(decoders, at, d, codes, row, here, there, errors, stride, own)
-            add_rows(encoders, at, d, pulls, row, here, there, rows, d, 0)
+            add_rows(decoders, at, d, values, row, here, there, errors, stride, own)
+            add_rows(encoders, at, d, of_feature, row, here, there, flat, d, 0)
+
+
+class ReLUBatch(NamedTuple):
+    """A batch of a dense ReLU autoencoder.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, d)
+    factor : ndarray of shape (n,)
+        Weight of each row in the derivative of the loss.
+    weight : ndarray of shape (n,)
+        What each positive code of a row adds to that derivative.
+    """
+
+    rows: np.ndarray
+    factor: np.ndarray
+    weight: np.ndarray
+
+
+class ReLUBuffers(NamedTuple):
+    """What a batch of a dense ReLU autoencoder writes on its way.
+
+    Attributes
+    ----------
+    centred, weighted_residual : ndarray of shape (n, d)
+    codes, grad_pre : ndarray of shape (n, m)
+    square, total, n_positive : ndarray of shape (n,)
+        Of each row the squared error, the sum of the codes and how many are positive.
+    """
+
+    centred: np.ndarray
+    weighted_residual: np.ndarray
+    codes: np.ndarray
+    grad_pre: np.ndarray
+    square: np.ndarray
+    total: np.ndarray
+    n_positive: np.ndarray
 
 
 @compile_loop
@@ -240,68 +265,67 @@ def rectify(first, last, pre, bias, total, count):
 
 
 @compile_loop
-def subtract_and_scale(first, last, rows, target, factor, square):
-    """Write ``(rows - target) * factor`` over `rows`, and the squared difference."""
+def subtract_and_scale(first, last, decoded, rows, factor, square):
+    """Write ``(decoded - rows) * factor`` over `decoded`, and the squared errors."""
     for i in range(first, last):
         scale = factor[i]
-        squares = rows.dtype.type(0)
-        for j in range(rows.shape[1]):
-            error = rows[i, j] - target[i, j]
+        squares = decoded.dtype.type(0)
+        for j in range(decoded.shape[1]):
+            error = decoded[i, j] - rows[i, j]
             squares += error * error
-            rows[i, j] = error * scale
+            decoded[i, j] = error * scale
         square[i] = squares
 
 
 @compile_loop
-def mask(first, last, slopes, codes, weight):
-    """Add its row's weight to each slope, and keep those of positive codes."""
-    none = slopes.dtype.type(0)
+def mask(first, last, grad_codes, codes, weight):
+    """Add its row's weight to each derivative, and keep those of positive codes."""
+    none = grad_codes.dtype.type(0)
     for i in range(first, last):
         more = weight[i]
-        for j in range(slopes.shape[1]):
-            slopes[i, j] = slopes[i, j] + more if codes[i, j] > none else none
+        for j in range(grad_codes.shape[1]):
+            positive = codes[i, j] > none
+            grad_codes[i, j] = grad_codes[i, j] + more if positive else none
 
 
 @compile_loop
-def code_relu(
-    first,
-    last,
-    tile,
-    rows,
-    shift,
-    encoder,
-    bias,
-    decoder,
-    factor,
-    weight,
-    centred,
-    codes,
-    error,
-    slopes,
-    square,
-    total,
-    count,
-):
-    """Pass rows through a dense ReLU autoencoder and back to the codes' slopes."""
+def code_relu(first, last, tile, batch, weights, buffers):
+    """Pass rows through a dense ReLU autoencoder and back to the pre-activations.
+
+    Parameters
+    ----------
+    tile : int
+        Rows of a matrix product.
+    batch : ReLUBatch
+    weights : Weights
+    buffers : ReLUBuffers
+        Written.
+    """
+    decoder, codes = weights.decoder, buffers.codes
+    residual, grad_pre = buffers.weighted_residual, buffers.grad_pre
+    encoding = Encoding(batch.rows, buffers.centred, codes)
     for begin in range(first, last, tile):
         end = min(last, begin + tile)
-        encode(begin, end, rows, shift, encoder, centred, codes)
-        rectify(begin, end, codes, bias, total, count)
-        np.dot(codes[begin:end], decoder, error[begin:end])
-        subtract_and_scale(begin, end, error, centred, factor, square)
-        np.dot(error[begin:end], decoder.T, slopes[begin:end])
-        mask(begin, end, slopes, codes, weight)
+        encode(begin, end, encoding, weights)
+        bias = weights.encoder_bias
+        rectify(begin, end, codes, bias, buffers.total, buffers.n_positive)
+        np.dot(codes[begin:end], decoder, residual[begin:end])
+        subtract_and_scale(
+            begin, end, residual, buffers.centred, batch.factor, buffers.square
+        )
+        np.dot(residual[begin:end], decoder.T, grad_pre[begin:end])
+        mask(begin, end, grad_pre, codes, batch.weight)
 
 
 @compile_loop
 def gather(first, last, X, rows, mean, inverse_scale, out):
     """Write ``(X[rows] - mean) * inverse_scale`` in the dtype of `out`."""
     d = X.shape[1]
-    flat, line = X.reshape(-1), max(1, 64 // X.itemsize)
+    flat, step = X.reshape(-1), max(1, 64 // X.itemsize)
     for i in range(first, last):
         if i + _AHEAD < last:
             at = rows[i + _AHEAD] * d
-            for j in range(at, at + d, line):
+            for j in range(at, at + d, step):
                 prefetch(flat, j)
         source = X[rows[i]]
         for j in range(X.shape[1]):

@@ -1,8 +1,8 @@
-"""What the processes of a group share, where they train one autoencoder together.
+"""What the processes of a group share when they train one autoencoder together.
 
 Either each takes some of the rows of every batch and holds all the weights, or each
 takes all the rows and holds the weights of some of the features. Sums then run over
-processes, and what is largest is largest among all of them.
+processes, and the largest codes are chosen among all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from skfeat.kernels.sae._activations import TrainingActivation
-    from skfeat.kernels.sae._dense import BatchResult
+    from skfeat.kernels.sae._result import BatchResult
 
 
 class Shards:
@@ -47,7 +47,7 @@ class Shards:
         if self.by != "features":
             return mine
         whole = mine.new_zeros(n_components, *mine.shape[1:])
-        # Processes send the same number of rows, the last of which may mean nothing.
+        # Processes send the same number of rows; the last may be padding.
         longest = -(-n_components // distributed.place()[1])
         padded = mine.new_zeros(longest, *mine.shape[1:])
         padded[: len(mine)] = mine
@@ -68,8 +68,8 @@ class Shards:
             distributed.all_reduce(tensor)
         return tensor
 
-    def entries(self, u: torch.Tensor, activation: TrainingActivation) -> torch.Tensor:
-        """Tell which of u (n, m) are entries, where no bound can tell."""
+    def active(self, u: torch.Tensor, activation: TrainingActivation) -> torch.Tensor:
+        """Tell which of u (n, m) are active, where no bound can tell."""
         if self.by is None:
             return activation.keep(u)
         if activation.selects == "by row":
@@ -112,7 +112,7 @@ def _largest(u: torch.Tensor, k: int, *, everywhere: bool) -> torch.Tensor:
         rank, size = distributed.place()
         mine = u.new_full((len(u), k), -torch.inf)
         mine[:, :width] = values
-        # All choose from the same numbers in the same order: ties end alike.
+        # All choose from the same numbers in the same order, so ties end alike.
         everyone = torch.cat(distributed.gather(mine), dim=1)
         best = everyone.topk(k, dim=1, sorted=False).indices
         among = torch.zeros_like(everyone, dtype=torch.bool).scatter_(1, best, True)

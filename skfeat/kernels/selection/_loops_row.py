@@ -1,10 +1,11 @@
-"""Compiled loops that find the entries of rows that are to stay.
+"""Compiled loops that find the active codes of one row after the other.
 
-An *entry* is a (row, feature) pair whose code may be nonzero: row i has the entries
-``start[i]`` to ``start[i] + count[i]``. A comparison of 64 values at a time gives the
-bits of an integer, and only set bits are looked at one by one.
+A comparison of 64 values at a time gives the bits of an integer, and only set bits are
+looked at one by one.
 
-This module imports numba; see `skfeat.kernels.sae._sparse` for who calls it.
+Codes are written to a named tuple (start, counts, indices, values), such as
+`skfeat.kernels.sae._arrays.ActiveCodes`: row i has those from ``start[i]`` on. This
+module imports numba.
 """
 
 from __future__ import annotations
@@ -110,13 +111,14 @@ def list_above(values, n, bound, places):
 
 
 @compile_loop
-def select_topk(first, last, pre, bias, k, start, count, indices, values):
+def select_topk(first, last, pre, bias, k, codes):
     """Keep the `k` largest positive ``pre + bias`` of each row, in their order there.
 
     Columns are divided into groups, twice as many as `k` or so. A bound that `k` of
-    their maxima exceed bounds the k-th largest entry from below, and little else
+    their maxima exceed bounds the k-th largest value from below, and little else
     exceeds it.
     """
+    indices, values = codes.indices, codes.values
     m, real = pre.shape[1], bias.dtype.type
     none = real(0)
     width, n_full = (m + TILE - 1) // TILE * TILE, m // TILE * TILE
@@ -155,7 +157,7 @@ def select_topk(first, last, pre, bias, k, start, count, indices, values):
                 for t in range(n):
                     found[t] = row[places[t]]
                     ties -= found[t] > bound
-        begin, kept = start[i], 0
+        begin, kept = codes.start[i], 0
         for t in range(n):
             u = found[t]
             if u > bound or (u == bound and ties > 0):
@@ -163,28 +165,28 @@ def select_topk(first, last, pre, bias, k, start, count, indices, values):
                 indices[begin + kept] = places[t]
                 values[begin + kept] = u
                 kept += 1
-        count[i] = kept
+        codes.counts[i] = kept
 
 
 @compile_loop
-def count_above(first, last, pre, bias, bound, count):
-    """Count each row's entries ``pre + bias > bound``; `bound` has one a column."""
+def count_above(first, last, pre, bias, bound, counts):
+    """Count where ``pre + bias > bound`` in each row; `bound` has one a column."""
     one, none = bias.dtype.type(1), bias.dtype.type(0)
     m, flat = pre.shape[1], pre.reshape(-1)
     for i in range(first, last):
         n = none
         for j in range(m):
             n += one if number_at(flat, i * m + j) + bias[j] > bound[j] else none
-        count[i] = int(n)
+        counts[i] = int(n)
 
 
 @compile_loop
-def select_above(first, last, pre, bias, bound, start, indices, values):
-    """Write the entries that `count_above` counted."""
-    m = pre.shape[1]
+def select_above(first, last, pre, bias, bound, codes):
+    """Write the codes that `count_above` counted."""
+    m, indices, values = pre.shape[1], codes.indices, codes.values
     flat, n_full = pre.reshape(-1), m // TILE * TILE
     for i in range(first, last):
-        t = start[i]
+        t = codes.start[i]
         for at in range(0, n_full, TILE):
             bits = bits_of_sum_above(flat, i * m + at, bias, bound, at)
             while bits != 0:

@@ -2,10 +2,10 @@
 
 Values of `TILE` rows lie side by side, one feature after the other. Each row has a lane
 of the processor's vectors to itself, so that all rows halve the distance to their k-th
-largest value in the same steps, and nothing branches on what a single row holds: rows
-that are looked through one by one spend most of their time on branches guessed wrong.
+largest value in the same steps, and nothing branches on what a single row holds: one
+row after the other, most of the time goes into mispredicted branches.
 
-This module imports numba; see `skfeat.kernels.sae._narrow_topk` for who calls it.
+This module imports numba.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skfeat.kernels.selection._loops_row import kth_largest
 from skfeat.kernels.simd._bits import bits_of_above, count_column, lowest_bit
 from skfeat.kernels.simd._vectors import TILE, copy_plus, keep_larger
 
-# Places in the array of what each lane knows of its row.
+# Places in the array of each lane's numbers.
 _LOW, _HIGH, _MIDDLE, _ABOVE, _N_LOW, _HIGHEST, LANES = (TILE * i for i in range(7))
 
 # Halvings that find a bound for groups, which need not be the best one, and those after
@@ -27,7 +27,7 @@ _ROUGH_STEPS, _STEPS = 7, 24
 # Groups of columns for each place, of which the largest values are halved first.
 _GROUPS = 4
 
-# Candidates that are listed before asking whether there are more.
+# Candidates that are listed before the loop checks for more.
 _AT_ONCE = 4
 
 
@@ -40,9 +40,9 @@ def add_bias(values, bias):
 
 @compile_loop
 def start_lanes(values, n, lanes):
-    """Let each lane know how many of `n` values are above zero, and the largest.
+    """Write to each lane how many of `n` values are above zero, and the largest.
 
-    Its bound comes first among the numbers of `lanes`, and is zero as yet.
+    Its bound, the first of the numbers of `lanes`, is still zero.
     """
     lanes[:] = 0
     for j in range(n):
@@ -106,7 +106,7 @@ def list_candidates(values, columns, lanes, places, found, counts):
         at = columns[j] * TILE
         bits = bits_of_above(values, at, lanes, _LOW)
         while bits != 0:
-            # Some at once, were they there or not: no branch to guess wrong.
+            # Some at once, whether they exist or not: no branch to mispredict.
             for _ in range(_AT_ONCE):
                 row = lowest_bit(bits)  # TILE if there is none
                 place = counts[row] * TILE + row
@@ -117,56 +117,55 @@ def list_candidates(values, columns, lanes, places, found, counts):
 
 
 @compile_loop
-def write_candidates(places, found, n, lanes, end, indices, codes):
+def write_candidates(places, found, n, lanes, end, codes):
     """Write the candidates that exceed LOW, those of row r from ``end[r]`` on."""
     for t in range(n):
         bits = bits_of_above(found, t * TILE, lanes, _LOW)
         while bits != 0:
             row = lowest_bit(bits)
-            indices[end[row]] = places[t * TILE + row]
-            codes[end[row]] = found[t * TILE + row]
+            codes.indices[end[row]] = places[t * TILE + row]
+            codes.values[end[row]] = found[t * TILE + row]
             end[row] += 1
             bits &= bits - 1
 
 
 @compile_loop
-def write_first_of_equal(row, n, k, places, found, at, indices, codes):
+def write_first_of_equal(row, n, k, places, found, codes):
     """Write the `k` largest candidates of a row, of equal ones the first."""
-    line = np.empty(n, found.dtype)
+    of_row, at = np.empty(n, found.dtype), codes.start[row]
     for t in range(n):
-        line[t] = found[t * TILE + row]
-    bound, ties = kth_largest(line, n, k), k
+        of_row[t] = found[t * TILE + row]
+    bound, ties = kth_largest(of_row, n, k), k
     for t in range(n):
         ties -= found[t * TILE + row] > bound
     for t in range(n):
         value = found[t * TILE + row]
         if value > bound or (value == bound and ties > 0):
             ties -= value == bound
-            indices[at], codes[at] = places[t * TILE + row], value
+            codes.indices[at], codes.values[at] = places[t * TILE + row], value
             at += 1
 
 
 @compile_loop
-def select_of_columns(values, columns, k, n_rows, room, start, count, indices, codes):
+def select_of_columns(values, columns, k, n_rows, buffers, codes):
     """Keep the `k` largest positive values of each row among some columns.
 
     Parameters
     ----------
     values : ndarray of shape ((m + 1) * TILE,)
-        Of `TILE` rows, feature by feature, and one feature that means nothing.
+        Of `TILE` rows, feature by feature, and padding as large as a feature.
     columns : ndarray of int64
-        Features that are looked at, in increasing order.
+        Features to choose from, in increasing order.
     k : int
     n_rows : int
-        Rows that are written; the others mean nothing.
-    room : tuple
-        Made by `room_for_columns`; written over.
-    start, count : ndarrays of int64, shape (n_rows,)
-        Where the entries of each row begin; how many there are is written.
-    indices, codes : ndarrays
-        Written: features and values of the entries, feature by feature.
+        Rows that are written; the others are padding.
+    buffers : tuple
+        Made by `selection_buffers`; written over.
+    codes : named tuple (start, counts, indices, values)
+        Row i is written from ``start[i]`` on, feature by feature; all but `start` is
+        written.
     """
-    groups, lanes, places, found, counts = room
+    groups, lanes, places, found, counts = buffers
     n_groups = min(columns.shape[0], _GROUPS * k)
     group_largest(values, columns, n_groups, groups)
     start_lanes(groups, n_groups, lanes)
@@ -184,23 +183,22 @@ def select_of_columns(values, columns, k, n_rows, room, start, count, indices, c
     for r in range(n_rows):
         if n_above_low(lanes, r) > k:
             lanes[_LOW + r] = np.inf  # and is written here
-            n, at = counts[r], start[r]
-            write_first_of_equal(r, n, k, places, found, at, indices, codes)
-        count[r] = min(counts[r], k)
-        counts[r] = start[r]
-    write_candidates(places, found, n_listed, lanes, counts, indices, codes)
+            write_first_of_equal(r, counts[r], k, places, found, codes)
+        codes.counts[r] = min(counts[r], k)
+        counts[r] = codes.start[r]
+    write_candidates(places, found, n_listed, lanes, counts, codes)
 
 
 @compile_loop
 def aligned(n, like):
     """Return an array of n values, at the start of a cache line."""
-    room = np.empty(n + TILE, like.dtype)
-    start = (-room.ctypes.data % 64) // like.itemsize
-    return room[start : start + n]
+    memory = np.empty(n + TILE, like.dtype)
+    start = (-memory.ctypes.data % 64) // like.itemsize
+    return memory[start : start + n]
 
 
 @compile_loop
-def room_for_columns(n_columns, k, like):
+def selection_buffers(n_columns, k, like):
     """Return the memory that `select_of_columns` works in."""
     return (
         aligned(min(n_columns, _GROUPS * k) * TILE, like),

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from skfeat.kernels._optional import load
 from skfeat.kernels._threads import Team
 
 # The loss of a narrow layer falls to a hundredth within the thousand updates that a
 # second moment of 0.999 remembers, which then holds the steps back; and a feature that
 # fires once in many batches moves by 1 / sqrt(1 - beta2) learning rates when it does.
 _BETAS, _EPS = (0.95, 0.97), 1e-8
-
-
-def _loops() -> Any:
-    return load("sae._loops_adam")
 
 
 class _Views(NamedTuple):
@@ -70,7 +65,7 @@ class Adam:
 
     def step(self) -> None:
         """Make one update."""
-        # Torch makes the first one, and its own state with it.
+        # Torch makes the first update, and allocates its state.
         if self._team is None or not self.optimizer.state:
             self._torch_step()
         else:
@@ -110,12 +105,15 @@ class Adam:
         # A rate too large for the dtype makes weights that are not finite, which the
         # trainer reports.
         with np.errstate(over="ignore"):
-            numbers = [real(x) for x in (*_BETAS, correction, _EPS)]
+            numbers = tuple(real(x) for x in (*_BETAS, correction, _EPS))
             rates = (rate * views.shares).astype(real)
+        from skfeat.kernels.sae._loops_adam import adam
+
         team.run(
-            _loops().adam,
+            lambda first, last: adam(
+                first, last, views.parts, rates, views.unit, numbers
+            ),
             views.n_rows,
-            *(views.parts, rates, views.unit, *numbers),
             n_elements=views.n_elements,
         )
 

@@ -1,0 +1,58 @@
+"""Sizes at which one way of computing takes over from another, in one object.
+
+No result depends on them beyond rounding. Tests set them on `LIMITS`, to send small
+problems down the ways of large ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Limits:
+    """Where to change over; every number was measured on two cores of an AMD EPYC.
+
+    Attributes
+    ----------
+    active_density : float
+        Share of active codes above which dense products are faster than loops over
+        the active codes.
+    narrow_bytes : int
+        Bytes of the gradients of an autoencoder that a cache holds: of such narrow
+        ones a thread takes tiles of rows from the codes to the gradients.
+    narrow_tile_rows, narrow_chunks : int
+        Rows of such a tile, and into how many chunks a batch is divided at most: more
+        threads find no work, and each chunk costs the memory of all gradients. Sums
+        are rounded as they are divided, so neither depends on the machine.
+    threaded_work : int
+        Work, in nanoseconds or so, below which a loop is over before another thread
+        has woken up.
+    compiled_gram, compiled_rectified, compiled_moments : int
+        Products of a connector's problem above which its loops are worth the seconds
+        that they take to compile: of the Gram solver, the rectified one, and the
+        second moments.
+    moment_density : float
+        Share of nonzeros up to which second moments are summed over nonzeros.
+    dense_rows, sparse_rows : float
+        Products a pass up to which `FeatureConnector(solver="auto")` takes all rows at
+        once: of dense inputs, and over the nonzeros of sparse ones.
+    path_memory : int
+        Numbers that a path of penalties may hold for the outputs of one thread.
+    """
+
+    active_density: float = 0.15
+    narrow_bytes: int = 2**18
+    narrow_tile_rows: int = 256
+    narrow_chunks: int = 4
+    threaded_work: int = 2**20
+    compiled_gram: int = 2**21
+    compiled_rectified: int = 2**27
+    compiled_moments: int = 2**28
+    moment_density: float = 0.1
+    dense_rows: float = 5e8
+    sparse_rows: float = 1e11
+    path_memory: int = 2**22
+
+
+LIMITS = Limits()

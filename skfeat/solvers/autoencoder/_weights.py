@@ -1,0 +1,63 @@
+"""The weights that training starts from, and those that act on raw rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.utils._torch import to_numpy
+
+
+def initial_weights(
+    settings: SAESettings, n_features: int, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Return decoder rows of norm one in random directions, and what goes with them.
+
+    An encoder that starts as its decoder's transpose keeps features alive.
+    """
+    m = settings.n_components
+    decoder = torch.randn(m, n_features, generator=generator)
+    decoder = decoder.to(DTYPES[settings.precision])
+    decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    weights = {
+        "decoder": decoder,
+        "encoder_bias": torch.zeros(m),
+        "bias": torch.zeros(n_features),
+        **settings.activation.extra_params(m, n_features),
+    }
+    if not settings.tied:
+        weights["encoder"] = decoder.clone()
+    return weights
+
+
+def fold_standardizer(
+    weights: dict[str, torch.Tensor], standardizer: Standardizer
+) -> dict[str, np.ndarray]:
+    """Return weights that act on raw rows, as float64 arrays.
+
+    Codes are in the units of the raw rows, ``scale`` times those of the scaled ones:
+    decoder rows keep their unit norm, and a tied encoder stays equal to its decoder.
+
+    Parameters
+    ----------
+    weights : dict of str to Tensor
+        By the names of fitted attributes.
+    standardizer : Standardizer
+
+    Raises
+    ------
+    ValueError
+        If training has left weights that are not finite.
+    """
+    folded = {key: to_numpy(value, np.float64) for key, value in weights.items()}
+    if not all(np.isfinite(value).all() for value in folded.values()):
+        raise ValueError(
+            "SparseAutoencoder diverged: the weights are non-finite; lower "
+            "'learning_rate_init' or rescale X."
+        )
+    for key in {"intercept_", "encoder_intercept_", "threshold_"} & set(folded):
+        folded[key] *= standardizer.scale
+    folded["intercept_"] += standardizer.mean
+    return folded
