@@ -1,4 +1,4 @@
-"""Pictures of what a network has learnt, as scikit-learn Displays.
+"""Pictures of features, connectors and networks, as scikit-learn Displays.
 
 Importing this module does not import matplotlib; drawing does.
 """

@@ -1,4 +1,8 @@
-"""Feature activations: of one row, of many rows, or how often each one fires."""
+"""Feature activations: of one row, of many rows, or how often each feature fires."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 from skfeat.inspection._activation_drawing import (
     FEW_ROWS,
@@ -6,16 +10,10 @@ from skfeat.inspection._activation_drawing import (
     draw_frequency,
     draw_heatmap,
 )
-from skfeat.inspection._common import (
-    as_codes,
-    check_count,
-    check_level,
-    check_matplotlib_support,
-    check_option,
-    extend_of,
-    param_error,
-    single_axes,
-)
+from skfeat.inspection._axes import add_color_bar, single_axes
+from skfeat.inspection._inputs import check_codes
+from skfeat.utils._checks import check_int, check_level, check_option, value_error
+from skfeat.utils._sklearn import check_matplotlib_support
 
 KINDS = ("auto", "bars", "heatmap", "frequency")
 
@@ -32,15 +30,15 @@ class ActivationDisplay:
             (n_features,)
         The activations.
     threshold : float, default=None
-        A feature counts as active where its magnitude is above; None: where it is
-        not zero.
+        A feature is active where its magnitude is above the threshold; None: where it
+        is not zero.
     name : str, default=None
-        What the activations are of; leads the title.
+        Beginning of the title.
 
     Attributes
     ----------
     bars_ : list of matplotlib LineCollection, or None
-        One set of bars a row, for kind="bars".
+        One set of bars for each row, for kind="bars".
     im_ : matplotlib AxesImage or None
         The image, for kind="heatmap".
     line_ : matplotlib Line2D or None
@@ -60,7 +58,13 @@ class ActivationDisplay:
     '1 of 4 above 0.3'
     """
 
-    def __init__(self, *, activations, threshold=None, name=None):
+    def __init__(
+        self,
+        *,
+        activations: Any,
+        threshold: float | None = None,
+        name: str | None = None,
+    ):
         self.activations = activations
         self.threshold = threshold
         self.name = name
@@ -77,7 +81,7 @@ class ActivationDisplay:
         bar_kw=None,
         im_kw=None,
         line_kw=None,
-    ):
+    ) -> Self:
         """Draw the activations.
 
         Parameters
@@ -86,11 +90,11 @@ class ActivationDisplay:
             Axes to draw on; None: those of a new figure.
         kind : {"auto", "bars", "heatmap", "frequency"}, default="auto"
             Bars over the features, for at most 4 rows; a heatmap with the most
-            frequently active features first; or the fraction of rows that each
-            feature is active in, sorted. "auto" takes bars for up to 4 rows, else
-            the heatmap.
+            frequently active features first; or the fraction of rows in which each
+            feature is active, sorted. "auto" means bars for up to 4 rows, else the
+            heatmap.
         max_features : int, default=256
-            How many features the heatmap shows, the most frequently active.
+            Number of features that the heatmap shows, the most frequently active.
         cmap : str or matplotlib Colormap, default=None
             Colours of the heatmap; None: "magma", or "RdBu_r" where activations
             are negative.
@@ -107,35 +111,32 @@ class ActivationDisplay:
         display : ActivationDisplay
             The object itself.
         """
-        caller = type(self).__name__
-        codes = as_codes(caller, "activations", self.activations)
-        check_level(caller, "threshold", self.threshold)
-        check_option(f"{caller}.plot", "kind", kind, KINDS)
-        check_count(f"{caller}.plot", "max_features", max_features)
-        check_level(f"{caller}.plot", "vmax", vmax, positive=True)
+        codes = check_codes("activations", self.activations)
+        threshold = check_level("threshold", self.threshold)
+        check_option("kind", kind, KINDS)
+        max_features = check_int("max_features", max_features, 1)
+        vmax = check_level("vmax", vmax, positive=True)
         n_rows = codes.shape[0]
         if kind == "auto":
             kind = "bars" if n_rows <= FEW_ROWS else "heatmap"
         if kind == "bars" and n_rows > FEW_ROWS:
-            expected = f"'heatmap' or 'frequency' for more than {FEW_ROWS} rows"
-            raise param_error(f"{caller}.plot", "kind", expected, kind)
+            allowed = f"'heatmap' or 'frequency' for more than {FEW_ROWS} rows"
+            raise value_error("kind", allowed, kind)
 
-        self.ax_ = ax = single_axes(f"{caller}.plot", ax)
+        self.ax_ = ax = single_axes(f"{type(self).__name__}.plot", ax)
         self.figure_ = ax.figure
         self.bars_ = self.im_ = self.line_ = self.colorbar_ = None
         if kind == "bars":
-            self.bars_, title = draw_bars(ax, codes, self.threshold, bar_kw)
+            self.bars_, title = draw_bars(ax, codes, threshold, bar_kw)
         elif kind == "frequency":
-            self.line_, title = draw_frequency(ax, codes, self.threshold, line_kw)
+            self.line_, title = draw_frequency(ax, codes, threshold, line_kw)
         else:
             self.im_, title = draw_heatmap(
-                ax, codes, self.threshold, max_features, cmap, vmax, im_kw
+                ax, codes, threshold, max_features, cmap, vmax, im_kw
             )
             if colorbar:
-                extend = extend_of(self.im_.get_array(), *self.im_.get_clim())
-                self.colorbar_ = ax.figure.colorbar(
-                    self.im_, ax=ax, label="activation", extend=extend
-                )
+                shown = self.im_.get_array()
+                self.colorbar_ = add_color_bar(self.im_, ax, shown, "activation")
         ax.set_title(f"{self.name}: {title}" if self.name else title)
         return self
 
@@ -156,7 +157,7 @@ class ActivationDisplay:
         bar_kw=None,
         im_kw=None,
         line_kw=None,
-    ):
+    ) -> Self:
         """Draw the features that a fitted transformer finds in `X`.
 
         Parameters
@@ -184,10 +185,10 @@ class ActivationDisplay:
         >>> display = ActivationDisplay.from_estimator(PCA().fit(X), X)
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        display = cls(
-            activations=transformer.transform(X), threshold=threshold, name=name
-        )
-        return display.plot(
+        return cls.from_activations(
+            transformer.transform(X),
+            threshold=threshold,
+            name=name,
             ax=ax,
             kind=kind,
             max_features=max_features,
@@ -215,7 +216,7 @@ class ActivationDisplay:
         bar_kw=None,
         im_kw=None,
         line_kw=None,
-    ):
+    ) -> Self:
         """Draw activations.
 
         Parameters

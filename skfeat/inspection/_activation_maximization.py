@@ -1,50 +1,54 @@
-"""Inputs that excite a feature most, by projected gradient ascent."""
+"""Inputs that activate a feature most, by projected gradient ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skfeat.inspection._common import (
-    check_count,
-    check_features,
-    check_image_shape,
-    check_level,
-    param_error,
-)
+from skfeat.inspection._inputs import check_features, check_image_shape
+from skfeat.utils._checks import check_int, check_level, value_error
+
+if TYPE_CHECKING:
+    import torch
 
 
 def maximize_activation(
-    forward,
-    n_features_in,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    n_features_in: int,
     *,
-    feature,
-    bounds=(0.0, 1.0),
-    n_steps=256,
-    learning_rate=0.05,
-    regularization=0.01,
-    image_shape=None,
-    random_state=None,
-):
-    r"""Find the input that excites a feature most.
+    feature: int | Sequence[int],
+    bounds: tuple[float, float] = (0.0, 1.0),
+    n_steps: int = 256,
+    learning_rate: float = 0.05,
+    regularization: float = 0.01,
+    image_shape: tuple[int, int] | None = None,
+    random_state: Any = None,
+) -> np.ndarray:
+    r"""Find the input that activates a feature most.
 
     Maximises :math:`f_j(x) - \lambda (\|x\|^2 + \sum (x_p - x_q)^2)` over a box by
-    projected gradient ascent [1]_; the sum, over neighbouring pixels p and q, is there
-    for images only. The gradient is scaled to unit root mean square and the step
-    shrinks linearly to zero, so `learning_rate` is in units of the input whatever the
-    scale of the feature. The best point met on the way is returned.
+    projected gradient ascent [1]_; the sum over neighbouring pixels p and q applies to
+    images only. The gradient is scaled to unit root mean square and the step shrinks
+    linearly to zero, so `learning_rate` is in units of the input, whatever the scale of
+    the feature. The best point on the path is returned.
 
     Parameters
     ----------
     forward : callable
         Takes a float32 torch tensor of shape (n, n_features_in) and returns one of
-        shape (n, n_features): activations, better before their nonlinearity, whose
+        shape (n, n_features): activations, preferably before their nonlinearity, whose
         gradient is zero wherever the feature is silent. Rows must not depend on each
-        other: put modules in evaluation mode. Their gradients are left alone.
+        other, so put modules in evaluation mode. The gradients of their parameters are
+        not changed.
     n_features_in : int
         Length of an input.
     feature : int or sequence of int
-        The feature or features to excite.
+        The feature or features to activate.
     bounds : tuple of float (low, high), default=(0.0, 1.0)
-        Every value of the result lies in between.
+        Bounds of every value of the result.
     n_steps : int, default=256
         Number of steps.
     learning_rate : float, default=0.05
@@ -52,22 +56,22 @@ def maximize_activation(
     regularization : float, default=0.01
         The weight :math:`\lambda` of the penalties.
     image_shape : tuple of int (height, width), default=None
-        Shape of an input seen as an image; makes the image smooth.
+        Shape of an input as an image; adds the penalty that makes it smooth.
     random_state : int, RandomState instance or None, default=None
         Determines the starting point, the same for every feature. The same call gives
-        the same result; asked for among other features, a feature gives it up to
-        rounding, which the scaling of the steps amplifies.
+        the same result. Together with other features, a feature gives the same result
+        up to rounding, which the scaling of the steps amplifies.
 
     Returns
     -------
     x : ndarray of shape (n_features_in,) or (len(feature), n_features_in)
-        The inputs found, one a feature.
+        One input for each feature.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or if `forward` does not return a finite
-        tensor of the right shape that depends on its input.
+        If a parameter is not valid, or if `forward` does not return a finite tensor of
+        shape (n, n_features) that depends on its input.
 
     References
     ----------
@@ -85,55 +89,54 @@ def maximize_activation(
     """
     import torch
 
-    caller = "maximize_activation"
-    low, high = _check_bounds(caller, bounds)
-    check_count(caller, "n_features_in", n_features_in)
-    check_count(caller, "n_steps", n_steps)
+    low, high = _check_bounds(bounds)
+    n_features_in = check_int("n_features_in", n_features_in, 1)
+    n_steps = check_int("n_steps", n_steps, 1)
     for name, value in (
         ("learning_rate", learning_rate),
         ("regularization", regularization),
     ):
         if value is None:
-            raise param_error(caller, name, "a finite number", value)
-        check_level(caller, name, value, positive=name == "learning_rate")
-    shape = image_shape
-    if shape is not None:
-        shape = check_image_shape(caller, shape, n_features_in)
+            raise value_error(name, "a finite number", value)
+        check_level(name, value, positive=name == "learning_rate")
+    shape = None
+    if image_shape is not None:
+        shape = check_image_shape(image_shape, n_features_in)
 
     generator = torch.Generator()
     generator.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
     start = low + (high - low) * torch.rand(1, n_features_in, generator=generator)
-    features = _check_output(caller, forward, start, feature)
+    features = _check_forward(forward, start, feature)
     columns = torch.from_numpy(features)
 
     x = start.repeat(len(features), 1)
-    best, best_value = x.clone(), torch.full((len(x),), -torch.inf)
+    best, best_objective = x.clone(), torch.full((len(x),), -torch.inf)
     for step in range(n_steps + 1):
         with torch.enable_grad():
             x.requires_grad_()
             output = forward(x)
             activation = output.gather(1, columns[:, None].to(output.device))[:, 0]
             activation = activation.to(x.device, x.dtype)
-            value = activation - regularization * _penalty(x, shape)
-            (gradient,) = torch.autograd.grad(value.sum(), x)
-        x, value = x.detach(), value.detach()
-        better = value > best_value
-        best = torch.where(better[:, None], x, best)
-        best_value = value.maximum(best_value)
-        # Values that a bound holds do not move, nor count in the length of a step:
-        # else they would soon slow the others down.
-        held = ((x <= low) & (gradient < 0)) | ((x >= high) & (gradient > 0))
-        gradient = gradient.masked_fill(held, 0)
-        n_free = (~held).sum(dim=1, keepdim=True).clamp_min(1)
+            objective = activation - regularization * _penalty(x, shape)
+            (gradient,) = torch.autograd.grad(objective.sum(), x)
+        x, objective = x.detach(), objective.detach()
+        is_better = objective > best_objective
+        best = torch.where(is_better[:, None], x, best)
+        best_objective = objective.maximum(best_objective)
+        # Values at a bound that the gradient points beyond do not move. They must not
+        # count in the length of a step, or they would slow down the others.
+        stuck = ((x <= low) & (gradient < 0)) | ((x >= high) & (gradient > 0))
+        gradient = gradient.masked_fill(stuck, 0)
+        n_free = (~stuck).sum(dim=1, keepdim=True).clamp_min(1)
         size = (gradient.square().sum(dim=1, keepdim=True) / n_free).sqrt()
         rate = learning_rate * (1 - step / n_steps)
         x = (x + rate * gradient / size.clamp_min(1e-12)).clamp(low, high)
-    # In float64, where the bounds hold to the last digit.
+    # Clipped again in float64, in which the bounds are exact.
     result = best.numpy().astype(np.float64).clip(low, high)
     return result[0] if np.ndim(feature) == 0 else result
 
 
-def _penalty(x, shape):
+def _penalty(x: torch.Tensor, shape: tuple[int, int] | None) -> torch.Tensor:
     """Return the squared norm of each row and, for images, of its differences."""
     penalty = x.square().sum(dim=1)
     if shape is not None:
@@ -143,32 +146,30 @@ def _penalty(x, shape):
     return penalty
 
 
-def _check_bounds(caller, bounds):
-    """Return the bounds as two floats."""
+def _check_bounds(bounds: Any) -> tuple[float, float]:
     try:
         low, high = (float(bound) for bound in bounds)
     except (TypeError, ValueError):
         low = high = np.nan
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise param_error(caller, "bounds", "two finite numbers, low < high", bounds)
+        raise value_error("bounds", "two finite numbers, low < high", bounds)
     return low, high
 
 
-def _check_output(caller, forward, start, feature):
-    """Return the features as indices, once `forward` has shown that it can be used."""
+def _check_forward(forward: Callable, start: torch.Tensor, feature: Any) -> np.ndarray:
+    """Return the features as indices, after checking what `forward` returns."""
     import torch
 
     with torch.enable_grad():
         output = forward(start.clone().requires_grad_())
     is_matrix = isinstance(output, torch.Tensor) and output.ndim == 2
     if not is_matrix or len(output) != len(start):
-        expected = "a callable that returns a tensor of shape (n, n_features)"
-        raise param_error(caller, "forward", expected, output)
+        allowed = "a callable that returns a tensor of shape (n, n_features)"
+        raise value_error("forward", allowed, output)
     if not output.requires_grad:
-        expected = "a callable whose result depends differentiably on its input"
-        raise param_error(caller, "forward", expected, forward)
+        allowed = "a callable whose result depends differentiably on its input"
+        raise value_error("forward", allowed, forward)
     if not output.isfinite().all():
-        expected = "a callable that returns finite numbers within the bounds"
-        raise param_error(caller, "forward", expected, forward)
-    chosen = check_features(caller, "feature", feature, output.shape[1])
-    return chosen.astype(np.int64)
+        allowed = "a callable that returns finite numbers within the bounds"
+        raise value_error("forward", allowed, forward)
+    return check_features("feature", feature, output.shape[1]).astype(np.int64)

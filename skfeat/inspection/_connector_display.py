@@ -1,18 +1,19 @@
 """The weights of a connector as a picture."""
 
-from skfeat.inspection._common import (
-    check_level,
-    check_matrix,
+from __future__ import annotations
+
+from typing import Self
+
+from skfeat.inspection._axes import add_color_bar, single_axes
+from skfeat.inspection._inputs import (
     check_names,
-    check_option,
-    color_limit,
     count_text,
-    extend_of,
     fitted_step,
     nonzero_values,
-    single_axes,
 )
+from skfeat.inspection._style import color_limit
 from skfeat.inspection._weights import KINDS, draw_weights
+from skfeat.utils._checks import check_level, check_matrix, check_option
 
 MAX_TICK_NAMES = 40
 
@@ -28,11 +29,11 @@ class ConnectorDisplay:
     weights : {array-like, sparse matrix} of shape (n_outputs, n_inputs)
         The weights; drawn with outputs on rows and inputs on columns.
     input_names : sequence of str of length n_inputs, default=None
-        Names for the columns; written on the axis up to 40 of them.
+        Names of the inputs; the axis shows them if there are at most 40.
     output_names : sequence of str of length n_outputs, default=None
-        Names for the rows; written on the axis up to 40 of them.
+        Names of the outputs; the axis shows them if there are at most 40.
     threshold : float, default=None
-        The title counts the weights of larger magnitude; None: the nonzero ones.
+        The title counts the weights above this magnitude; None: the nonzero weights.
 
     Attributes
     ----------
@@ -69,7 +70,7 @@ class ConnectorDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw the weights.
 
         Parameters
@@ -77,12 +78,12 @@ class ConnectorDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None: those of a new figure.
         kind : {"auto", "image", "points"}, default="auto"
-            A heatmap; or one square a nonzero weight, never too small to be seen.
-            "auto" takes points for a large matrix of which less than 5 % is nonzero.
+            A heatmap; or a visible square for each nonzero weight. "auto" means points
+            for a large matrix of which less than 5 % is nonzero.
         cmap : str or matplotlib Colormap, default="RdBu_r"
             Colours, the middle one for zero.
         vmax : float, default=None
-            Colour limits are -vmax and vmax; None: the 99.5th percentile of the
+            The colour limits are -vmax and vmax; None: the 99.5th percentile of the
             nonzero magnitudes, so that a few outliers do not hide the rest.
         colorbar : bool, default=True
             Whether to draw the colour bar.
@@ -94,16 +95,15 @@ class ConnectorDisplay:
         display : ConnectorDisplay
             The object itself.
         """
-        caller = type(self).__name__
-        weights = check_matrix(caller, "weights", self.weights)
+        weights = check_matrix("weights", self.weights)
         n_out, n_in = weights.shape
-        inputs = check_names(caller, "input_names", self.input_names, n_in)
-        outputs = check_names(caller, "output_names", self.output_names, n_out)
-        check_level(caller, "threshold", self.threshold)
-        check_level(f"{caller}.plot", "vmax", vmax, positive=True)
-        check_option(f"{caller}.plot", "kind", kind, KINDS)
+        inputs = check_names("input_names", self.input_names, n_in)
+        outputs = check_names("output_names", self.output_names, n_out)
+        threshold = check_level("threshold", self.threshold)
+        vmax = check_level("vmax", vmax, positive=True)
+        check_option("kind", kind, KINDS)
 
-        ax = single_axes(f"{caller}.plot", ax)
+        ax = single_axes(f"{type(self).__name__}.plot", ax)
         values = nonzero_values(weights)
         limit = color_limit(values, vmax)
         self.im_ = draw_weights(
@@ -111,17 +111,14 @@ class ConnectorDisplay:
         )
         self.ax_, self.figure_, self.colorbar_ = ax, ax.figure, None
         if colorbar:
-            extend = extend_of(values, *self.im_.get_clim())
-            self.colorbar_ = ax.figure.colorbar(
-                self.im_, ax=ax, label="weight", extend=extend
-            )
+            self.colorbar_ = add_color_bar(self.im_, ax, values, "weight")
         ax.set(xlabel="input feature", ylabel="output feature")
         if inputs and n_in <= MAX_TICK_NAMES:
             tilt = {"rotation": 90} if n_in > 12 else {"rotation": 30, "ha": "right"}
             ax.set_xticks(range(n_in), inputs, **tilt)
         if outputs and n_out <= MAX_TICK_NAMES:
             ax.set_yticks(range(n_out), outputs)
-        ax.set_title(count_text(weights, self.threshold, thing="weights", symbol="w"))
+        ax.set_title(count_text(weights, threshold, thing="weights", symbol="w"))
         return self
 
     @classmethod
@@ -138,14 +135,14 @@ class ConnectorDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw the `coef_` of a fitted connector, or of any linear model.
 
         Parameters
         ----------
         connector : estimator
-            Fitted, with `coef_` of shape (n_outputs, n_inputs) or (n_inputs,); of
-            a pipeline the last step counts.
+            Fitted, with `coef_` of shape (n_outputs, n_inputs) or (n_inputs,), or a
+            pipeline that ends in one.
         input_names, output_names, threshold
             As in :class:`ConnectorDisplay`.
         ax, kind, cmap, vmax, colorbar, im_kw
@@ -166,15 +163,17 @@ class ConnectorDisplay:
         >>> display = ConnectorDisplay.from_estimator(connector)
         """
         coef = fitted_step(connector).coef_
-        weights = coef.reshape(1, -1) if coef.ndim == 1 else coef
-        display = cls(
-            weights=weights,
+        return cls.from_matrix(
+            coef.reshape(1, -1) if coef.ndim == 1 else coef,
             input_names=input_names,
             output_names=output_names,
             threshold=threshold,
-        )
-        return display.plot(
-            ax=ax, kind=kind, cmap=cmap, vmax=vmax, colorbar=colorbar, im_kw=im_kw
+            ax=ax,
+            kind=kind,
+            cmap=cmap,
+            vmax=vmax,
+            colorbar=colorbar,
+            im_kw=im_kw,
         )
 
     @classmethod
@@ -191,7 +190,7 @@ class ConnectorDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw a weight matrix.
 
         Parameters

@@ -1,19 +1,17 @@
-"""A connector while it is learnt: one panel or one animation frame an epoch."""
+"""A connector during its training: one panel or animation frame for each epoch."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from skfeat.inspection._animation import check_frames, write_gif
-from skfeat.inspection._common import (
-    check_count,
-    check_level,
-    extend_of,
-    fitted_step,
-    panel_axes,
-    param_error,
-)
-from skfeat.inspection._weights import draw_weights
+from skfeat.inspection._animation import Frames, write_gif
+from skfeat.inspection._axes import add_color_bar, panel_axes
+from skfeat.inspection._inputs import fitted_step
+from skfeat.utils._checks import check_int, check_level, value_error
+from skfeat.utils._sklearn import check_matplotlib_support
 
 
 class ConnectorHistoryDisplay:
@@ -27,14 +25,14 @@ class ConnectorHistoryDisplay:
     frames : sequence of {array-like, sparse matrix} of shape (n_outputs, n_inputs)
         The weights after each epoch.
     titles : sequence of str, default=None
-        A title a frame; None: "epoch 1" and so on.
+        One title for each frame; None: "epoch 1" and so on.
 
     Attributes
     ----------
     im_ : list of matplotlib AxesImage or PathCollection
-        What each panel shows.
+        The image or the points of each panel.
     colorbar_ : matplotlib Colorbar or None
-        The colour bar they share.
+        The colour bar of all panels.
     axes_ : ndarray of matplotlib Axes of shape (1, n_panels)
         The panels.
     bounding_ax_ : matplotlib Axes or None
@@ -66,21 +64,23 @@ class ConnectorHistoryDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw a strip of panels.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
-            Axes to split into panels, or one a panel; None: those of a new figure.
+            Axes to split into panels, or one for each panel; None: those of a new
+            figure.
         max_frames : int, default=6
-            Panels at most: evenly spaced frames, with the first and the last.
+            Largest number of panels: evenly spaced frames, including the first and
+            the last.
         kind : {"auto", "image", "points"}, default="auto"
             As in :meth:`ConnectorDisplay.plot`; "auto" decides for each frame.
         cmap : str or matplotlib Colormap, default="RdBu_r"
             Colours, the middle one for zero.
         vmax : float, default=None
-            Colour limits are -vmax and vmax; None: the 99.5th percentile of the
+            The colour limits are -vmax and vmax; None: the 99.5th percentile of the
             nonzero magnitudes of all frames.
         colorbar : bool, default=True
             Whether to draw the colour bar.
@@ -92,34 +92,32 @@ class ConnectorHistoryDisplay:
         display : ConnectorHistoryDisplay
             The object itself.
         """
-        caller = f"{type(self).__name__}.plot"
-        check_count(caller, "max_frames", max_frames)
-        frames, titles, options, values = check_frames(
-            caller, self.frames, self.titles, kind, cmap, vmax
-        )
-        n_panels = min(max_frames, len(frames))
-        # The last frame is the one that counts: it is kept even if alone.
-        chosen = np.linspace(len(frames) - 1, 0, n_panels).round().astype(int)[::-1]
+        max_frames = check_int("max_frames", max_frames, 1)
+        frames = Frames.check(self.frames, self.titles, kind=kind, cmap=cmap, vmax=vmax)
+        n_frames = len(frames.matrices)
+        n_panels = min(max_frames, n_frames)
+        # From the end, so that a single panel shows the last frame, the result.
+        chosen = np.linspace(n_frames - 1, 0, n_panels).round().astype(int)[::-1]
+        size = (2 * n_panels + 1, 2.5)
         axes, self.bounding_ax_ = panel_axes(
-            caller, ax, 1, n_panels, figsize=(2 * n_panels + 1, 2.5)
+            f"{type(self).__name__}.plot", ax, 1, n_panels, figsize=size
         )
         self.im_ = []
         for panel, i in zip(axes.flat, chosen, strict=True):
-            self.im_.append(draw_weights(panel, frames[i], **options, im_kw=im_kw))
-            panel.set_title(titles[i])
+            self.im_.append(frames.draw(panel, i, im_kw))
+            panel.set_title(frames.titles[i])
             panel.set(xticks=[], yticks=[], xlabel="input")
         axes[0, 0].set_ylabel("output")
         self.axes_, self.figure_, self.colorbar_ = axes, axes[0, 0].figure, None
         if colorbar:
-            extend = extend_of(values, *self.im_[0].get_clim())
-            self.colorbar_ = self.figure_.colorbar(
-                self.im_[0], ax=axes.ravel().tolist(), label="weight", extend=extend
+            self.colorbar_ = add_color_bar(
+                self.im_[0], axes.ravel().tolist(), frames.values, "weight"
             )
         return self
 
     def save_animation(
         self, path, *, fps=4, kind="auto", cmap="RdBu_r", vmax=None, im_kw=None, dpi=100
-    ):
+    ) -> Path:
         """Write all frames as an animated GIF.
 
         Parameters
@@ -127,11 +125,11 @@ class ConnectorHistoryDisplay:
         path : str or path-like
             Where to write; ends in ".gif".
         fps : int or float, default=4
-            Frames a second.
+            Frames per second.
         kind, cmap, vmax, im_kw
             As in :meth:`plot`.
         dpi : int, default=100
-            Pixels an inch, of a picture of 5 by 4.2 inches.
+            Pixels per inch; a picture has 5 by 4.2 inches.
 
         Returns
         -------
@@ -148,18 +146,15 @@ class ConnectorHistoryDisplay:
         ...     display.save_animation(f"{folder}/history.gif").name
         'history.gif'
         """
-        caller = f"{type(self).__name__}.save_animation"
         path = Path(path)
         if path.suffix.lower() != ".gif":
-            raise param_error(caller, "path", "a path that ends in '.gif'", str(path))
+            raise value_error("path", "a path that ends in '.gif'", str(path))
         if fps is None:
-            raise param_error(caller, "fps", "a finite positive number", fps)
-        check_level(caller, "fps", fps, positive=True)
-        frames, titles, options, values = check_frames(
-            caller, self.frames, self.titles, kind, cmap, vmax
-        )
-        options["im_kw"] = im_kw
-        write_gif(caller, path, frames, titles, options, values, fps=fps, dpi=dpi)
+            raise value_error("fps", "a finite positive number", fps)
+        check_level("fps", fps, positive=True)
+        frames = Frames.check(self.frames, self.titles, kind=kind, cmap=cmap, vmax=vmax)
+        check_matplotlib_support(f"{type(self).__name__}.save_animation")
+        write_gif(path, frames, im_kw, fps=fps, dpi=dpi)
         return path
 
     @classmethod
@@ -175,13 +170,13 @@ class ConnectorHistoryDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
-        """Draw the `coef_` of fitted connectors, such as copies made while learning.
+    ) -> Self:
+        """Draw the `coef_` of fitted connectors, such as copies made during training.
 
         Parameters
         ----------
         connectors : sequence of estimators
-            Each fitted, with `coef_`; of a pipeline the last step counts.
+            Each fitted, with `coef_`, or a pipeline that ends in one.
         titles
             As in :class:`ConnectorHistoryDisplay`.
         ax, max_frames, kind, cmap, vmax, colorbar, im_kw
@@ -226,7 +221,7 @@ class ConnectorHistoryDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw weight matrices.
 
         Parameters

@@ -1,19 +1,27 @@
-"""Text in axes whose units are points: how much room there is, and how wide it is."""
+"""Text in axes whose units are points: the size of axes, and the width of text."""
 
-from skfeat.inspection._common import style
+from __future__ import annotations
 
-_SHORTEST = 3  # letters that are left of a name, before the ellipsis
+from typing import Any
+
+import numpy as np
+
+from skfeat.inspection._style import style
+
+_SHORTEST = 3  # letters that a name keeps before the ellipsis
 
 
-def room_of(ax):
-    """Return width and height of the axes in points, once the layout has settled."""
+def size_in_points(ax: Any) -> tuple[float, float]:
+    """Return width and height of axes in points, after laying out the figure."""
     figure = ax.get_figure(root=True)
     figure.draw_without_rendering()
     box = ax.get_window_extent()
     return box.width * 72 / figure.dpi, box.height * 72 / figure.dpi
 
 
-def text_width(ax, text, font, text_kw=None):
+def text_width(
+    ax: Any, text: str, font: float, text_kw: dict[str, Any] | None = None
+) -> float:
     """Return the width of a text in points."""
     artist = put_text(ax, 0, 0, text, font, "black", text_kw=text_kw)
     width = artist.get_window_extent().width
@@ -21,9 +29,18 @@ def text_width(ax, text, font, text_kw=None):
     return width * 72 / ax.get_figure(root=True).dpi
 
 
-def put_text(ax, x, y, text, font, color, va="center_baseline", text_kw=None):
-    """Write a text at a place, centred."""
-    # A name is no formula, and takes no room from the axes.
+def put_text(
+    ax: Any,
+    x: float,
+    y: float,
+    text: str,
+    font: float,
+    color: str,
+    va: str = "center_baseline",
+    text_kw: dict[str, Any] | None = None,
+) -> Any:
+    """Write a text centred at (x, y), and keep it out of the layout."""
+    # Names may contain dollar signs, which are not formulas.
     options = {"fontsize": font, "color": color, "zorder": 4, "parse_math": False}
     options |= {"horizontalalignment": "center", "verticalalignment": va}
     artist = ax.text(x, y, text, **style(options, text_kw))
@@ -31,8 +48,8 @@ def put_text(ax, x, y, text, font, color, va="center_baseline", text_kw=None):
     return artist
 
 
-def shortened(ax, name, font, widest):
-    """Cut the first line to what is at most `widest` wide; return the width too."""
+def shortened(ax: Any, name: str, font: float, widest: float) -> tuple[str, float]:
+    """Cut the first line to at most `widest` points; return the text and its width."""
     first, *others = name.split("\n", 1)
     text, n_letters = name, len(first)
     while (width := text_width(ax, text, font)) > widest and n_letters > _SHORTEST:
@@ -42,6 +59,6 @@ def shortened(ax, name, font, widest):
     return text, width
 
 
-def readable_on(face):
-    """Return a colour of text that can be read on a colour."""
+def readable_on(face: np.ndarray) -> str:
+    """Return the colour of text, black or white, that is readable on `face`."""
     return "white" if face[:3] @ (0.3, 0.59, 0.11) < 0.5 else "black"

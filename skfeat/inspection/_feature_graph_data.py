@@ -1,62 +1,121 @@
-"""What a feature graph shows of a network: flows of one row, of many, or weights."""
+"""The data of a feature graph: flows of one row, mean flows of many, or weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from skfeat.chain._slopes import LINEAR
 from skfeat.chain._steps import walk
-from skfeat.inspection._common import check_names, param_error
+from skfeat.inspection._inputs import check_names
 from skfeat.network import SparseFeatureNetwork
+from skfeat.utils._checks import check_matrix, value_error
 
 
-def graph_data(caller, network, X, *, output, inputs, input_names, output_names):
-    """Return the parameters of a :class:`FeatureGraphDisplay`.
+def check_graph(
+    edges: Any, node_values: Any, node_names: Any, layer_names: Any
+) -> tuple[
+    list[sparse.csr_array],
+    list[np.ndarray] | None,
+    list[list[str]],
+    list[str] | None,
+]:
+    """Check the parameters of a :class:`FeatureGraphDisplay`, and fill in names."""
+    if not isinstance(edges, (list, tuple)) or not edges:
+        raise value_error("edges", "a list of matrices", edges)
+    matrices = [sparse.csr_array(check_matrix("edges", matrix)) for matrix in edges]
+    sizes = [matrices[0].shape[1], *(matrix.shape[0] for matrix in matrices)]
+    if [matrix.shape[1] for matrix in matrices] != sizes[:-1]:
+        allowed = "matrices that each have a column for each row of the one before"
+        raise value_error("edges", allowed, [matrix.shape for matrix in matrices])
+    titles = check_names("layer_names", layer_names, len(sizes))
+    if node_names is None:
+        node_names = [[f"{i}_{j}" for j in range(n)] for i, n in enumerate(sizes)]
+    elif len(node_names) != len(sizes):
+        raise value_error("node_names", f"{len(sizes)} lists", node_names)
+    names = [
+        check_names("node_names", column, n) or []
+        for column, n in zip(node_names, sizes, strict=True)
+    ]
+    if node_values is None:
+        return matrices, None, names, titles
+    values = [np.asarray(column, dtype=float) for column in node_values]
+    if [column.shape for column in values] != [(n,) for n in sizes] or not all(
+        np.isfinite(column).all() for column in values
+    ):
+        allowed = f"finite arrays of {sizes} values or None"
+        raise value_error("node_values", allowed, node_values)
+    return matrices, values, names, titles
 
-    X of one row gives its flows with their signs, of several their mean magnitudes,
-    None the weights. The others are as of :meth:`FeatureGraphDisplay.from_network`.
+
+def graph_data(
+    network: SparseFeatureNetwork,
+    X: Any,
+    *,
+    output: Any,
+    inputs: bool,
+    input_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Return the parameters of the :class:`FeatureGraphDisplay` of a network.
+
+    For one row of X these are its flows with their signs, for several rows the mean
+    magnitudes, and for None the weights. All other parameters are those of
+    :meth:`FeatureGraphDisplay.from_network`.
     """
     if not isinstance(network, SparseFeatureNetwork):
         raise TypeError(
-            f"{caller} draws a SparseFeatureNetwork, as FeatureUnwrapper.network() "
-            f"returns; got {type(network).__name__}."
+            "network must be a SparseFeatureNetwork, as FeatureUnwrapper.network() "
+            f"returns it. Got {type(network).__name__} instead."
         )
     if X is None and output is not None:
         raise ValueError(
-            f"{caller}: output={output!r} needs X: without rows the weights are drawn, "
-            f"which lead to all outputs."
+            f"output={output!r} needs X: without rows the weights are drawn, which "
+            "lead to all outputs."
         )
     d, q = network.n_features_in_, network.n_outputs_
-    input_names = check_names(caller, "input_names", input_names, d)
-    output_names = check_names(caller, "output_names", output_names, q)
-    output_names = output_names or [f"output {o}" for o in range(q)]
+    input_labels = check_names("input_names", input_names, d)
+    output_labels = check_names("output_names", output_names, q)
+    output_labels = output_labels or [f"output {o}" for o in range(q)]
     if X is None:
-        data = _weights(caller, network, inputs)
+        data = _weights(network, inputs)
     else:
         X = X if sparse.issparse(X) or np.ndim(X) != 1 else np.reshape(X, (1, -1))
         if np.shape(X)[:1] == (1,):
-            data = _flows_of_one(network, X, output, inputs, output_names)
-            output_names = [data.pop("output_name")]
+            data = _flows_of_one(network, X, output, inputs, output_labels)
+            output_labels = [data.pop("output_name")]
         else:
             data = _mean_flows(network, X, output, inputs)
     names = [*network.feature_names_]
-    # Modules of an nn.Sequential are called "0", "2": that alone tells nothing.
+    # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
     titles = [f"layer {n}" if n.isdigit() else n for n in network.layer_names_]
     if inputs:
-        names.insert(0, input_names or [f"x{k}" for k in range(d)])
+        names.insert(0, input_labels or [f"x{k}" for k in range(d)])
         titles.insert(0, "inputs")
     if len(data["edges"]) == len(names):
-        names.append(output_names)
-        titles.append("outputs" if len(output_names) > 1 else "output")
+        names.append(output_labels)
+        titles.append("outputs" if len(output_labels) > 1 else "output")
     return {"node_names": names, "layer_names": titles, **data}
 
 
-def _flows_of_one(network, X, output, inputs, output_names):
+def _flows_of_one(
+    network: SparseFeatureNetwork,
+    X: Any,
+    output: Any,
+    inputs: bool,
+    output_names: list[str],
+) -> dict[str, Any]:
     parts = network.attribute(X, output, inputs=inputs)
     edges = [parts.flow(0, i) for i in range(len(network.coefs_))]
     values = [column[0] for column in parts.features]
     edges.append(sparse.csr_array(parts.features[-1]))
     if inputs:
         shape = network.n_components_[0], network.n_features_in_
+        assert parts.input_edges is not None
+        assert parts.inputs is not None
         edges.insert(0, parts.input_edges.reshape(shape).tocsr())
         values.insert(0, parts.inputs[0])
     name, value = output_names[parts.output[0]], float(parts.value[0])
@@ -72,7 +131,9 @@ def _flows_of_one(network, X, output, inputs, output_names):
     }
 
 
-def _mean_flows(network, X, output, inputs):
+def _mean_flows(
+    network: SparseFeatureNetwork, X: Any, output: Any, inputs: bool
+) -> dict[str, Any]:
     flow = network.mean_flow(X, output, inputs=inputs)
     edges = [*flow.edges, sparse.csr_array(flow.to_outputs)]
     values = [*flow.features, flow.to_outputs.sum(axis=1)]
@@ -88,21 +149,21 @@ def _mean_flows(network, X, output, inputs):
     }
 
 
-def _weights(caller, network, inputs):
+def _weights(network: SparseFeatureNetwork, inputs: bool) -> dict[str, Any]:
     edges = list(network.coefs_)
     if inputs:
         if network.front.steps:
-            expected = "False without X where steps come before the first features"
-            raise param_error(caller, "inputs", expected, inputs)
+            allowed = "False without X where steps come before the first features"
+            raise value_error("inputs", allowed, inputs)
         edges.insert(0, sparse.csr_array(network.encoder_coef_))
     if all(step.kind in LINEAR for step in walk(network.back.steps)):
-        # What a unit of each last feature adds to each output.
+        # The head is affine: what one unit of each last feature adds to each output.
         d = network.back.n_features_in
-        slopes = network.back.forward(np.eye(d)) - network.back.forward(
+        jacobian = network.back.forward(np.eye(d)) - network.back.forward(
             np.zeros((1, d))
         )
-        edges.append(sparse.csr_array((network.decoder_coef_ @ slopes).T))
+        edges.append(sparse.csr_array((network.decoder_coef_ @ jacobian).T))
     if not edges:
-        expected = "given for a network of a single layer with a nonlinear end"
-        raise param_error(caller, "X", expected, None)
+        allowed = "given for a network of a single layer with a nonlinear head"
+        raise value_error("X", allowed, None)
     return {"edges": edges, "heading": "Weights", "value_name": "weight"}

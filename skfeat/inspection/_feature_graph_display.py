@@ -1,67 +1,64 @@
 """The features of a network and what flows between them, as a graph in layers."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
-from scipy import sparse
 
 from skfeat.inspection import _feature_graph_layout as layout
-from skfeat.inspection._common import (
-    bare,
-    check_count,
-    check_level,
-    check_matplotlib_support,
-    check_matrix,
-    check_names,
-    fitted_step,
-    param_error,
-    single_axes,
-)
-from skfeat.inspection._feature_graph_data import graph_data
+from skfeat.inspection._axes import hide_frame, single_axes
+from skfeat.inspection._feature_graph_data import check_graph, graph_data
 from skfeat.inspection._feature_graph_drawing import (
     Colors,
     draw_boxes,
     draw_edges,
     figure_size,
 )
+from skfeat.inspection._inputs import fitted_step
+from skfeat.utils._checks import check_int, check_level
+from skfeat.utils._sklearn import check_matplotlib_support
 
 
 class FeatureGraphDisplay:
-    """Picture of features in columns, layer by layer, and of what leads where.
+    """Picture of features in columns, layer by layer, and of the edges between them.
 
     It is recommended to create one with :meth:`from_estimator` or
-    :meth:`from_network`: of one input it shows the circuit that computes an output,
-    by exact contributions (``SparseFeatureNetwork.attribute``); of many, what the
-    network uses; without any, its weights. Only the strongest edges are drawn, and
-    what share of the whole they are stands below.
+    :meth:`from_network`. For one input it shows the circuit that computes an output, by
+    exact contributions (``SparseFeatureNetwork.attribute``); for many, the mean flows;
+    without inputs, the weights. Only the strongest edges are drawn, and the text below
+    gives their share of the total.
 
     Parameters
     ----------
     edges : list of {array-like, sparse matrix} of shape (n_i+1, n_i)
-        From the nodes of each column to those of the next.
+        Edges from the nodes of each column to those of the next.
     node_values : list of array-like of shape (n_i,), default=None
-        They set colour and height of the boxes; None: boxes are grey and alike.
+        Values that set the colour and height of the boxes; None: all boxes are grey
+        and equally high.
     node_names : list of lists of str, default=None
-        One list a column; None: "0_0", "0_1" and so on.
+        One list for each column; None: "0_0", "0_1" and so on.
     layer_names : list of str, default=None
         Titles of the columns.
     signed : bool, default=True
-        Whether values have a sign: colours then diverge about zero.
+        Whether values have a sign, so that colours diverge about zero.
     heading : str, default=""
         Title of the picture.
     value_name : str, default="flow"
-        What the colour bar shows.
+        Label of the colour bar.
 
     Attributes
     ----------
     edges_ : list of matplotlib LineCollection
-        The edges between each two columns, the strongest last.
+        The edges between each pair of columns, the strongest last.
     nodes_ : list of matplotlib PatchCollection
         The boxes of each column, from the top.
     texts_ : list of matplotlib Text
-        The names in them.
+        The names in the boxes.
     columns_ : list of ndarray of int
-        Which nodes of each column are shown, from the top.
+        The nodes of each column that are shown, from the top.
     coverage_ : list of float
-        What share of the magnitudes between each two columns is shown.
+        The share of the magnitudes between each pair of columns that is shown.
     colorbar_ : matplotlib Colorbar or None
         The colour bar.
     ax_ : matplotlib Axes
@@ -112,17 +109,17 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
-    ):
+    ) -> Self:
         """Draw the graph.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw on; None: those of a new figure, as large as the graph needs.
-            Names are placed for the size that the axes have now.
+            Names are placed for the present size of the axes.
         n_edges : int, default=30
-            How many edges to draw between each two columns: the strongest, and before
-            the last columns of those only that lead on.
+            Number of edges to draw between each pair of columns: the strongest ones
+            that lead to a node from which an edge leads on.
         cmap : str or matplotlib Colormap, default=None
             Colours; None: "RdBu_r" for values with a sign, else "Blues".
         vmax : float, default=None
@@ -130,8 +127,8 @@ class FeatureGraphDisplay:
         colorbar : bool, default=True
             Whether to draw the colour bar.
         font_size : float, default=8
-            Largest size of the names, which shrink to 5 where a column is full. Where
-            even that is too large, the weakest nodes go without a name.
+            Largest size of the names. They shrink down to 5 where a column is full;
+            beyond that, the weakest nodes have no name.
         edge_kw : dict, default=None
             Options of matplotlib's `LineCollection`.
 
@@ -140,25 +137,27 @@ class FeatureGraphDisplay:
         display : FeatureGraphDisplay
             The object itself.
         """
-        caller = type(self).__name__
-        edges, values, names, titles = self._checked(caller)
-        check_count(f"{caller}.plot", "n_edges", n_edges)
-        check_level(f"{caller}.plot", "vmax", vmax, positive=True)
-        check_level(f"{caller}.plot", "font_size", font_size, positive=True)
-        check_matplotlib_support(f"{caller}.plot")
+        edges, values, names, titles = check_graph(
+            self.edges, self.node_values, self.node_names, self.layer_names
+        )
+        n_edges = check_int("n_edges", n_edges, 1)
+        vmax = check_level("vmax", vmax, positive=True)
+        check_level("font_size", font_size, positive=True)
+        caller = f"{type(self).__name__}.plot"
+        check_matplotlib_support(caller)
         gaps = layout.strongest_edges(edges, n_edges)
         columns = layout.shown_columns(gaps, edges[-1].shape[0])
         columns = layout.ordered_columns(columns, gaps)
         self.columns_, self.coverage_ = columns, [gap.share for gap in gaps]
 
-        ax = single_axes(f"{caller}.plot", ax, figure_size(columns, font_size))
+        ax = single_axes(caller, ax, figure_size(columns, font_size))
         self.ax_, self.figure_, self.colorbar_ = ax, ax.figure, None
         colors = Colors(
             cmap or ("RdBu_r" if self.signed else "Blues"),
-            vmax or _largest(gaps, columns, values),
+            vmax or _largest_shown(gaps, columns, values),
             self.signed,
         )
-        bare(ax)
+        hide_frame(ax)
         ax.set_title(self.heading, fontsize="medium")
         ax.set_xlabel(_coverage_text(gaps, edges), fontsize="small", color="0.3")
         if colorbar:
@@ -175,36 +174,6 @@ class FeatureGraphDisplay:
         self.nodes_, self.texts_ = boxes.nodes, boxes.texts
         self.edges_ = draw_edges(ax, gaps, columns, boxes, colors, edge_kw)
         return self
-
-    def _checked(self, caller):
-        """Return edges, values, names and titles, or say what is wrong with them."""
-        if not isinstance(self.edges, (list, tuple)) or not self.edges:
-            raise param_error(caller, "edges", "a list of matrices", self.edges)
-        edges = [check_matrix(caller, "edges", matrix) for matrix in self.edges]
-        sizes = [edges[0].shape[1], *(matrix.shape[0] for matrix in edges)]
-        if [matrix.shape[1] for matrix in edges] != sizes[:-1]:
-            expected = "matrices that each have a column for each row of the one before"
-            shapes = [matrix.shape for matrix in edges]
-            raise param_error(caller, "edges", expected, shapes)
-        titles = check_names(caller, "layer_names", self.layer_names, len(sizes))
-        names = self.node_names
-        if names is None:
-            names = [[f"{i}_{j}" for j in range(n)] for i, n in enumerate(sizes)]
-        elif len(names) != len(sizes):
-            raise param_error(caller, "node_names", f"{len(sizes)} lists", names)
-        names = [
-            check_names(caller, "node_names", column, n)
-            for column, n in zip(names, sizes, strict=True)
-        ]
-        values = self.node_values
-        if values is not None:
-            values = [np.asarray(column, dtype=float) for column in values]
-            if [column.shape for column in values] != [(n,) for n in sizes] or not all(
-                np.isfinite(column).all() for column in values
-            ):
-                expected = f"finite arrays of {sizes} values or None"
-                raise param_error(caller, "node_values", expected, self.node_values)
-        return [sparse.csr_array(matrix) for matrix in edges], values, names, titles
 
     @classmethod
     def from_estimator(
@@ -223,22 +192,23 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
-    ):
+    ) -> Self:
         """Draw the network of a fitted unwrapper.
 
         Parameters
         ----------
         unwrapper : FeatureUnwrapper
-            Fitted; of a pipeline the last step counts, and X is what that step gets.
+            Fitted, or a pipeline that ends in one; X is then the input of that step.
         X, output, inputs
-            As in :meth:`from_network`. The default `output`, each row's largest, is
-            over the columns of all heads: of a model with several, which may be of
-            unrelated things, give a column, as ``unwrapper.heads_["cls"].start + 2``.
+            As in :meth:`from_network`. By default, `output` is the largest output of
+            each row, over the columns of all heads. For a model with several heads,
+            which need not be comparable, give a column, such as
+            ``unwrapper.heads_["cls"].start + 2``.
         input_names : sequence of str, default=None
-            Names of the inputs; None: the names of the columns that it was fitted on.
+            Names of the inputs; None: the names of the fitted columns.
         output_names : sequence of str, default=None
-            Names of the outputs; None: the classes, or of a model with several heads
-            their names, as "value" or, of one with several columns, "cls[2]".
+            Names of the outputs; None: the classes, or the names of several heads,
+            such as "value" or, for a head with several columns, "cls[2]".
         ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
             As in :meth:`plot`.
 
@@ -266,8 +236,8 @@ class FeatureGraphDisplay:
         unwrapper = fitted_step(unwrapper)
         if not hasattr(unwrapper, "network"):
             raise TypeError(
-                f"{cls.__name__}.from_estimator draws a fitted FeatureUnwrapper; got "
-                f"{type(unwrapper).__name__}."
+                "unwrapper must be a fitted FeatureUnwrapper. Got "
+                f"{type(unwrapper).__name__} instead."
             )
         network = unwrapper.network()
         if output_names is None and hasattr(unwrapper, "classes_"):
@@ -310,7 +280,7 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
-    ):
+    ) -> Self:
         """Draw a network of features.
 
         Parameters
@@ -318,11 +288,11 @@ class FeatureGraphDisplay:
         network : SparseFeatureNetwork
             The network.
         X : array-like of shape (n_features_in,) or (n, n_features_in), default=None
-            One row: what each feature and each edge contributes to an output, exactly,
-            with its sign. Several rows: the mean magnitudes of that. None: weights.
+            One row: the exact contribution of each feature and each edge to an output,
+            with its sign. Several rows: the mean magnitudes of these. None: weights.
         output : int or array-like of int of shape (n,), default=None
-            Which output contributions are to; None: each row's largest, whatever
-            heads the outputs are of.
+            The output that contributions are to; None: the largest output of each row,
+            over all heads.
         inputs : bool, default=False
             Whether to show the inputs too, on the left.
         input_names : sequence of str, default=None
@@ -340,13 +310,11 @@ class FeatureGraphDisplay:
         Raises
         ------
         ValueError
-            If the network is curved between its features and the outputs, as with a
-            tanh; see ``SparseFeatureNetwork.attribute``.
+            If the network is curved between its features and the outputs, as by a tanh;
+            see ``SparseFeatureNetwork.attribute``.
         """
-        caller = f"{cls.__name__}.from_network"
-        check_matplotlib_support(caller)
+        check_matplotlib_support(f"{cls.__name__}.from_network")
         data = graph_data(
-            caller,
             network,
             X,
             output=output,
@@ -365,11 +333,11 @@ class FeatureGraphDisplay:
         )
 
 
-def _head_names(heads):
+def _head_names(heads: dict[str, slice]) -> list[str]:
     """Return a name for each column of the heads, which are slices by name."""
     names: list[str] = []
     for name, head in heads.items():
-        # Those of a tuple are called "0", "1": that alone tells nothing.
+        # Heads of a tuple are named "0", "1", which alone would not be clear.
         name = f"head {name}" if name.isdigit() else name
         n_columns = head.stop - head.start
         several = [f"{name}[{column}]" for column in range(n_columns)]
@@ -377,15 +345,19 @@ def _head_names(heads):
     return names
 
 
-def _largest(gaps, columns, values):
-    """Return the largest magnitude that is shown, 1 where there is none."""
+def _largest_shown(
+    gaps: list[layout.Edges],
+    columns: list[np.ndarray],
+    values: list[np.ndarray] | None,
+) -> float:
+    """Return the largest magnitude that is shown, 1 if there is none."""
     shown = [gap.value for gap in gaps]
     if values is not None:
         shown += [own[column] for own, column in zip(values, columns, strict=True)]
     return float(np.abs(np.concatenate(shown)).max(initial=0)) or 1.0
 
 
-def _coverage_text(gaps, edges):
+def _coverage_text(gaps: list[layout.Edges], edges: list[Any]) -> str:
     parts = [
         f"{len(gap.value):,} of {matrix.nnz:,} edges ({gap.share:.0%})"
         for gap, matrix in zip(gaps, edges, strict=True)

@@ -1,22 +1,29 @@
 """The boxes, names and curves of a feature graph."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from skfeat.inspection import _feature_graph_layout as layout
-from skfeat.inspection._common import style
-from skfeat.inspection._drawn_text import put_text, readable_on, room_of, shortened
+from skfeat.inspection._drawn_text import (
+    put_text,
+    readable_on,
+    shortened,
+    size_in_points,
+)
+from skfeat.inspection._style import style
 
 _WIDEST_EDGE, _THINNEST_EDGE = 5.0, 0.5
 _GREY = np.array([0.92, 0.92, 0.92, 1.0])
 
 
 class Colors:
-    """From values to colours: diverging about zero, or growing from it."""
+    """Maps values to colours, which diverge about zero or start from it."""
 
-    def __init__(self, cmap, limit, signed):
+    def __init__(self, cmap: Any, limit: float, signed: bool):
         from matplotlib import colormaps
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
@@ -26,12 +33,12 @@ class Colors:
         norm = Normalize(-limit if signed else 0, limit)
         self.mappable = ScalarMappable(norm, self.cmap)
 
-    def strength(self, values):
-        """Return magnitudes from 0 to 1."""
+    def strength(self, values: np.ndarray) -> np.ndarray:
+        """Return magnitudes as shares of the limit, from 0 to 1."""
         return np.clip(np.abs(values) / self.limit, 0, 1)
 
-    def __call__(self, values, least=0.0):
-        """Return colours; with `least` above zero also those of small values show."""
+    def __call__(self, values: np.ndarray, least: float = 0.0) -> np.ndarray:
+        """Return colours; with `least` above zero, small values stay visible."""
         strength = least + (1 - least) * self.strength(values)
         if not self.signed:
             return self.cmap(strength)
@@ -40,7 +47,7 @@ class Colors:
 
 @dataclass
 class Boxes:
-    """What stands where, column by column; lengths in points."""
+    """The places and artists of boxes, column by column; lengths in points."""
 
     left: np.ndarray
     right: np.ndarray
@@ -50,25 +57,32 @@ class Boxes:
     texts: list[Any]
 
 
-def figure_size(columns, font):
-    """Return inches that give every column of boxes the room it wants."""
+def figure_size(columns: list[np.ndarray], font: float) -> tuple[float, float]:
+    """Return inches at which every column of boxes fits, within limits."""
     longest = max(map(len, columns))
-    height = 1.5 + 1.7 * layout.LINE * font * longest / 72
+    height = 1.5 + 1.7 * layout.LABELLED_BOX * font * longest / 72
     return 2.3 * len(columns) + 1.2, float(np.clip(height, 3.2, 13))
 
 
-def draw_boxes(ax, names, values, titles, colors, font_size):
+def draw_boxes(
+    ax: Any,
+    names: list[list[str]],
+    values: list[np.ndarray] | None,
+    titles: list[str] | None,
+    colors: Colors,
+    font_size: float,
+) -> Boxes:
     """Draw the boxes with the names in them.
 
     Parameters
     ----------
     ax : matplotlib Axes
-        All that takes room beside it stands already.
+        Their title, labels and colour bar must be drawn already.
     names : list of list of str
-        Of the nodes shown, from the top.
+        Names of the nodes shown, from the top.
     values : list of ndarray or None
     titles : list of str or None
-        Of two lines.
+        Titles of two lines.
     colors : Colors
     font_size : float
 
@@ -76,27 +90,32 @@ def draw_boxes(ax, names, values, titles, colors, font_size):
     -------
     Boxes
     """
-    width, height = room_of(ax)
+    width, height = size_in_points(ax)
     ax.set(xlim=(0, width), ylim=(0, height))
-    head = 3.4 * font_size if titles else 0
-    room = 0.98 * (height - head)
-    font = layout.font_size(names, room, font_size)
+    title_height = 3.4 * font_size if titles else 0
+    column_height = 0.98 * (height - title_height)
+    font = layout.font_size(names, column_height, font_size)
     title_font = min(font_size, 9)
-    names, sizes = _fitting(ax, names, font, width)
+    names, widths = _shorten_columns(ax, names, font, width)
+    short_titles: list[list[str]] = []
     if titles:
-        titles, title_sizes = _fitting(ax, [[t] for t in titles], title_font, width)
-        sizes = np.maximum(sizes, title_sizes)
-    space = (width - sizes.sum()) / max(1, len(names) - 1)
-    left = np.concatenate([[0], np.cumsum(sizes + space)[:-1]])
-    right = left + sizes
+        short_titles, title_widths = _shorten_columns(
+            ax, [[title] for title in titles], title_font, width
+        )
+        widths = np.maximum(widths, title_widths)
+    distance = (width - widths.sum()) / max(1, len(names) - 1)
+    left = np.concatenate([[0], np.cumsum(widths + distance)[:-1]])
+    right = left + widths
     boxes = Boxes(left, right, [], [], [], [])
     for i, column in enumerate(names):
         strength, faces = np.zeros(len(column)), np.tile(_GREY, (len(column), 1))
         if values is not None and len(column):
             largest = np.abs(values[i]).max() or 1.0
             strength, faces = np.abs(values[i]) / largest, colors(values[i])
-        heights, labelled, gap = layout.box_heights(strength, room, font)
-        bottoms = layout.box_bottoms(heights, gap, room, layout.LINE * font)
+        heights, labelled, gap = layout.box_heights(strength, column_height, font)
+        bottoms = layout.box_bottoms(
+            heights, gap, column_height, layout.LABELLED_BOX * font
+        )
         centres, middle = bottoms + heights / 2, (left[i] + right[i]) / 2
         boxes.centres.append(centres)
         boxes.heights.append(heights)
@@ -106,13 +125,20 @@ def draw_boxes(ax, names, values, titles, colors, font_size):
             text = put_text(ax, middle, centres[j], column[j], font, color)
             boxes.texts.append(text)
         if titles:
-            top = room + head
-            put_text(ax, middle, top, titles[i][0], title_font, "0.3", va="top")
+            top, title = column_height + title_height, short_titles[i][0]
+            put_text(ax, middle, top, title, title_font, "0.3", va="top")
     return boxes
 
 
-def draw_edges(ax, gaps, columns, boxes, colors, edge_kw):
-    """Draw the edges between each two columns as curves, one artist for each."""
+def draw_edges(
+    ax: Any,
+    gaps: list[layout.Edges],
+    columns: list[np.ndarray],
+    boxes: Boxes,
+    colors: Colors,
+    edge_kw: dict[str, Any] | None,
+) -> list[Any]:
+    """Draw the edges between columns as curves, one artist for each pair of columns."""
     from matplotlib.collections import LineCollection
 
     artists = []
@@ -144,18 +170,27 @@ def draw_edges(ax, gaps, columns, boxes, colors, edge_kw):
     return artists
 
 
-def _fitting(ax, names, font, width):
-    """Return names that fit into their columns, and how wide these must be."""
+def _shorten_columns(
+    ax: Any, names: list[list[str]], font: float, width: float
+) -> tuple[list[list[str]], np.ndarray]:
+    """Shorten names to fit into their columns, and return the columns' widths too."""
     widest, pad = 0.62 * width / len(names), 0.9 * font
-    fitting, sizes = [], []
+    short_names, widths = [], []
     for column in names:
-        kept = [shortened(ax, name, font, widest - pad) for name in column]
-        fitting.append([name for name, _ in kept])
-        sizes.append(max((size for _, size in kept), default=0) + pad)
-    return fitting, np.array(sizes)
+        texts = [shortened(ax, name, font, widest - pad) for name in column]
+        short_names.append([text for text, _ in texts])
+        widths.append(max((size for _, size in texts), default=0) + pad)
+    return short_names, np.array(widths)
 
 
-def _patches(ax, left, right, bottoms, heights, faces):
+def _patches(
+    ax: Any,
+    left: float,
+    right: float,
+    bottoms: np.ndarray,
+    heights: np.ndarray,
+    faces: np.ndarray,
+) -> Any:
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import FancyBboxPatch
 
@@ -168,14 +203,20 @@ def _patches(ax, left, right, bottoms, heights, faces):
         )
         for bottom, height in zip(bottoms, heights, strict=True)
     ]
-    options = {"facecolor": faces, "edgecolor": "0.35", "linewidth": 0.6}
-    # The outermost boxes end where the axes do: their borders lie half outside.
-    options["clip_on"] = False
+    options: dict[str, Any] = {
+        "facecolor": faces,
+        "edgecolor": "0.35",
+        "linewidth": 0.6,
+        # The outermost boxes end at the edge of the axes, half their border beyond.
+        "clip_on": False,
+    }
     return ax.add_collection(PatchCollection(patches, zorder=3, **options))
 
 
-def _curves(x0, y0, x1, y1, n_points=24):
-    """Return smooth lines (n, n_points, 2) that start and end level."""
+def _curves(
+    x0: float, y0: np.ndarray, x1: float, y1: np.ndarray, n_points: int = 24
+) -> Any:
+    """Return smooth curves (n, n_points, 2) that are horizontal at both ends."""
     t = np.linspace(0, 1, n_points)
     x = x0 + (x1 - x0) * t
     y = y0[:, None] + (y1 - y0)[:, None] * (t * t * (3 - 2 * t))

@@ -1,17 +1,21 @@
-"""Where the boxes of a feature graph stand: which are shown, in what order, how large.
+"""The layout of a feature graph: which boxes are shown, in what order, how large.
 
 Lengths are typographic points; a column is an array of the nodes of one layer.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 SMALLEST_FONT = 5.0
-LINE = 1.5  # height of a box with one line of text, in font sizes
-_SLIVER = 0.2  # of a box without text, in lines
-_GROWTH = 1.2  # by how many lines the box of the strongest node is higher
+LABELLED_BOX = 1.5  # height of a box with one line of text, in font sizes
+_UNLABELLED_BOX = 0.2  # height of a box without text, in heights of a labelled box
+_GROWTH = 1.2  # extra height of the strongest node's box, in the same unit
 
 
 @dataclass(frozen=True)
@@ -22,19 +26,20 @@ class Edges:
     target: np.ndarray
     value: np.ndarray
     share: float
-    """Of the sum of all magnitudes between the two layers."""
+    """Their share of the sum of all magnitudes between the two layers."""
 
 
-def strongest_edges(matrices, n_edges):
-    """Choose the strongest edges between each two layers, from the last backwards.
+def strongest_edges(matrices: Sequence[Any], n_edges: int) -> list[Edges]:
+    """Choose the strongest edges between neighbouring layers, from the last backwards.
 
-    Before the last layers only edges count that lead to a node which has an edge on.
+    Before the last layer, an edge must lead to a node from which a chosen edge leads
+    on.
 
     Parameters
     ----------
     matrices : list of sparse arrays of shape (n_after, n_before)
     n_edges : int
-        Of each.
+        Largest number of edges between two layers.
 
     Returns
     -------
@@ -43,26 +48,26 @@ def strongest_edges(matrices, n_edges):
     chosen: list[Edges] = []
     reached = None
     for matrix in reversed(matrices):
-        entries = sparse.coo_array(matrix)
-        target, source = entries.coords
-        strength = np.abs(entries.data)
+        nonzeros = sparse.coo_array(matrix)
+        target, source = nonzeros.coords
+        strength = np.abs(nonzeros.data)
         total = strength.sum()
         if reached is not None:
             strength = np.where(np.isin(target, reached), strength, 0)
         order = np.argsort(-strength, kind="stable")[:n_edges]
         order = order[strength[order] > 0][::-1]
         share = strength[order].sum() / total if total else 1.0
-        edges = Edges(source[order], target[order], entries.data[order], float(share))
+        edges = Edges(source[order], target[order], nonzeros.data[order], float(share))
         chosen.insert(0, edges)
         reached = np.unique(edges.source)
     return chosen
 
 
-def shown_columns(gaps, n_last):
-    """Return the nodes of each column that an edge touches; ``n_last`` if it is few.
+def shown_columns(gaps: list[Edges], n_last: int) -> list[np.ndarray]:
+    """Return the nodes of each column that an edge touches.
 
-    The last column is shown whole where it is small: outputs that nothing reaches say
-    something too.
+    A small last column, of `n_last` nodes, is shown as a whole, so that outputs that no
+    edge reaches are visible as such.
     """
     columns = [np.unique(gaps[0].source)]
     for before, after in zip(gaps, [*gaps[1:], None], strict=True):
@@ -73,11 +78,13 @@ def shown_columns(gaps, n_last):
     return columns
 
 
-def ordered_columns(columns, gaps, n_sweeps=8):
-    """Order the nodes of each column so that few edges cross; the last one stays.
+def ordered_columns(
+    columns: list[np.ndarray], gaps: list[Edges], n_sweeps: int = 8
+) -> list[np.ndarray]:
+    """Order the nodes of all columns but the last so that few edges cross.
 
-    Each node goes to the mean height of its neighbours, weighted by their edges, from
-    the last column to the first and back again.
+    Sweeps from the last column to the first and back move each node to the mean height
+    of its neighbours, weighted by their edges.
     """
     columns = [column.copy() for column in columns]
     last = len(columns) - 1
@@ -90,40 +97,43 @@ def ordered_columns(columns, gaps, n_sweeps=8):
             if not backwards:
                 own, other = other, own
             place = _places(columns[beside])
-            pull = {node: [0.0, 0.0] for node in columns[at].tolist()}
+            sums = {node: [0.0, 0.0] for node in columns[at].tolist()}
             ends = zip(own.tolist(), other.tolist(), np.abs(edges.value), strict=True)
             for node, neighbour, weight in ends:
-                pull[node][0] += weight * place[neighbour]
-                pull[node][1] += weight
+                sums[node][0] += weight * place[neighbour]
+                sums[node][1] += weight
             present = _places(columns[at])
-            goal = [
+            mean = [
                 total / weight if weight else present[node]
-                for node, (total, weight) in pull.items()
+                for node, (total, weight) in sums.items()
             ]
-            columns[at] = columns[at][np.argsort(goal, kind="stable")]
+            columns[at] = columns[at][np.argsort(mean, kind="stable")]
     return columns
 
 
-def _places(column):
-    """Map each node of a column to how far up it stands, from 0 to 1."""
+def _places(column: np.ndarray) -> dict[int, float]:
+    """Map each node of a column to its relative place, from 0 to 1."""
     n = len(column)
     return {node: (i + 0.5) / n for i, node in enumerate(column.tolist())}
 
 
-def font_size(columns, room, largest):
-    """Return the largest font with which every column has room for all its labels."""
+def font_size(columns: Sequence[Any], height: float, largest: float) -> float:
+    """Return the largest font at which all labels of every column fit its height."""
     longest = max(map(len, columns))
-    return float(np.clip(room / (1.3 * LINE * longest), SMALLEST_FONT, largest))
+    fitting = height / (1.3 * LABELLED_BOX * longest)
+    return float(np.clip(fitting, SMALLEST_FONT, largest))
 
 
-def box_heights(strength, room, font):
-    """Return the height of each box; those without a label are slivers.
+def box_heights(
+    strength: np.ndarray, height: float, font: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the height of each box; where they do not fit, weak ones lose the label.
 
     Parameters
     ----------
     strength : ndarray of shape (n,)
         From 0 to 1.
-    room : float
+    height : float
         Height of the column.
     font : float
 
@@ -132,50 +142,58 @@ def box_heights(strength, room, font):
     heights : ndarray of shape (n,)
     labelled : ndarray of bool of shape (n,)
     gap : float
-        Between two boxes.
+        Distance between two boxes.
     """
-    n, line = len(strength), LINE * font
-    gap = min(0.3 * line, room / (3 * max(1, n)))
-    room = room - gap * (n - 1)
+    n, box = len(strength), LABELLED_BOX * font
+    gap = min(0.3 * box, height / (3 * max(1, n)))
+    height = height - gap * (n - 1)
     labelled = np.ones(n, bool)
-    if n * line <= room:
-        growth = _GROWTH * line * np.sqrt(strength)
-        spare = (room - n * line) / max(growth.sum(), 1e-12)
-        return line + growth * min(1.0, spare), labelled, gap
-    sliver = min(_SLIVER * line, room / n)
-    n_labelled = max(0, int((room - n * sliver) / (line - sliver)))
+    if n * box <= height:
+        growth = _GROWTH * box * np.sqrt(strength)
+        spare = (height - n * box) / max(growth.sum(), 1e-12)
+        return box + growth * min(1.0, spare), labelled, gap
+    unlabelled = min(_UNLABELLED_BOX * box, height / n)
+    n_labelled = max(0, int((height - n * unlabelled) / (box - unlabelled)))
     labelled[np.argsort(-strength, kind="stable")[n_labelled:]] = False
-    return np.where(labelled, line, sliver), labelled, gap
+    return np.where(labelled, box, unlabelled), labelled, gap
 
 
-def box_bottoms(heights, gap, room, line):
-    """Stack the boxes from the top, spread out a little, about the middle."""
+def box_bottoms(
+    heights: np.ndarray, gap: float, column_height: float, labelled_height: float
+) -> np.ndarray:
+    """Stack the boxes about the middle of the column, using spare height for gaps."""
     n = len(heights)
-    spare = room - heights.sum() - gap * (n - 1)
-    gap += min(max(0.0, spare) / max(1, n), 1.8 * line)
+    spare = column_height - heights.sum() - gap * (n - 1)
+    gap += min(max(0.0, spare) / max(1, n), 1.8 * labelled_height)
     total = heights.sum() + gap * (n - 1)
-    tops = (room + total) / 2 - np.concatenate([[0], np.cumsum(heights + gap)[:-1]])
+    offsets = np.concatenate([[0], np.cumsum(heights + gap)[:-1]])
+    tops = (column_height + total) / 2 - offsets
     return tops - heights
 
 
-def ports(ends, columns, centres, heights):
-    """Spread the ends of edges over the sides of their boxes, in the order they lead.
+def ports(
+    ends: tuple[np.ndarray, np.ndarray],
+    columns: tuple[np.ndarray, np.ndarray],
+    centres: tuple[np.ndarray, np.ndarray],
+    heights: np.ndarray,
+) -> np.ndarray:
+    """Spread the ends of edges over the sides of boxes, ordered by their other ends.
 
     Parameters
     ----------
     ends : pair of ndarray of shape (n_edges,)
-        The node at this end of each edge, and at the other.
+        The node at this end of each edge, and the node at its other end.
     columns : pair of ndarray
         The nodes shown at this end and at the other, from the top.
     centres : pair of ndarray
-        Of their boxes.
+        Centres of the boxes of these nodes.
     heights : ndarray
-        Of the boxes at this end.
+        Heights of the boxes at this end.
 
     Returns
     -------
     ndarray of shape (n_edges,)
-        Heights where the edges end.
+        The height at which each edge ends.
     """
     box, other = (
         np.argsort(column)[np.searchsorted(column, nodes, sorter=np.argsort(column))]

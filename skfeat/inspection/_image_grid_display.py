@@ -1,26 +1,24 @@
-"""A plain grid of images."""
+"""A grid of images."""
+
+from __future__ import annotations
+
+from typing import Self
 
 import numpy as np
 
-from skfeat.inspection._common import (
-    bare,
-    check_count,
+from skfeat.inspection._axes import add_color_bar, hide_frame, panel_axes
+from skfeat.inspection._inputs import (
     check_features,
     check_image_shape,
-    check_level,
-    check_matrix,
     check_names,
-    color_limit,
-    extend_of,
     fitted_step,
-    panel_axes,
-    param_error,
-    style,
 )
+from skfeat.inspection._style import color_limit, style
+from skfeat.utils._checks import check_int, check_level, check_matrix, value_error
 
 
 class ImageGridDisplay:
-    """Grid of images, such as what excites each feature or what it writes.
+    """Grid of images, such as the inputs that activate features or what features write.
 
     It is recommended to create one with :meth:`from_estimator` or
     :meth:`from_rows`.
@@ -30,14 +28,14 @@ class ImageGridDisplay:
     images : array-like of shape (n_images, height, width)
         The images.
     titles : sequence of str of length n_images, default=None
-        A title above each image.
+        One title above each image.
 
     Attributes
     ----------
     im_ : list of matplotlib AxesImage
         The images.
     colorbar_ : matplotlib Colorbar or None
-        The colour bar they share.
+        The colour bar of all images.
     axes_ : ndarray of matplotlib Axes of shape (n_rows, n_cols)
         The panels; those past the last image are empty.
     bounding_ax_ : matplotlib Axes or None
@@ -68,18 +66,19 @@ class ImageGridDisplay:
         vmax=None,
         colorbar=False,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw the images.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
-            Axes to split into panels, or one a panel; None: those of a new figure.
+            Axes to split into panels, or one for each panel; None: those of a new
+            figure.
         n_cols : int, default=8
-            Images in a row of the grid, at most.
+            Largest number of images in a row of the grid.
         symmetric : bool, default=False
-            Whether all images share colour limits -vmax and vmax, for images where
-            the sign counts; otherwise each one spans its own range.
+            Whether all images share the colour limits -vmax and vmax, for images
+            whose sign matters; otherwise each one spans its own range.
         cmap : str or matplotlib Colormap, default=None
             Colours; None: "RdBu_r" if symmetric, else "gray".
         vmax : float, default=None
@@ -95,32 +94,29 @@ class ImageGridDisplay:
         display : ImageGridDisplay
             The object itself.
         """
-        caller = type(self).__name__
         images = np.asarray(self.images)
         if images.ndim != 3 or 0 in images.shape:
-            expected = "an array of shape (n_images, height, width)"
-            raise param_error(caller, "images", expected, images)
-        check_matrix(caller, "images", images.reshape(len(images), -1))
-        titles = check_names(caller, "titles", self.titles, len(images))
-        check_count(f"{caller}.plot", "n_cols", n_cols)
-        check_level(f"{caller}.plot", "vmax", vmax, positive=True)
+            allowed = "an array of shape (n_images, height, width)"
+            raise value_error("images", allowed, images)
+        check_matrix("images", images.reshape(len(images), -1))
+        titles = check_names("titles", self.titles, len(images))
+        n_cols = min(check_int("n_cols", n_cols, 1), len(images))
+        vmax = check_level("vmax", vmax, positive=True)
         if colorbar and not symmetric:
-            expected = "False unless symmetric=True"
-            raise param_error(f"{caller}.plot", "colorbar", expected, colorbar)
+            raise value_error("colorbar", "False unless symmetric=True", colorbar)
 
-        n_cols = min(n_cols, len(images))
         n_rows = -(-len(images) // n_cols)
         height = 1.1 * images.shape[1] / images.shape[2] + 0.3 * bool(titles)
         size = (max(1.1 * n_cols, 2) + 0.9 * bool(colorbar), max(height * n_rows, 1.5))
         axes, self.bounding_ax_ = panel_axes(
-            f"{caller}.plot", ax, n_rows, n_cols, figsize=size
+            f"{type(self).__name__}.plot", ax, n_rows, n_cols, figsize=size
         )
         defaults = {"cmap": cmap or ("RdBu_r" if symmetric else "gray")}
         if symmetric:
             limit = color_limit(images, vmax)
             defaults |= {"vmin": -limit, "vmax": limit}
         for panel in axes.flat:
-            bare(panel)
+            hide_frame(panel)
         drawn = list(axes.flat)[: len(images)]
         self.im_ = [
             panel.imshow(image, **style(defaults, im_kw))
@@ -130,10 +126,8 @@ class ImageGridDisplay:
             panel.set_title(title, fontsize="small", pad=3)
         self.axes_, self.figure_, self.colorbar_ = axes, drawn[0].figure, None
         if colorbar:
-            extend = extend_of(images, *self.im_[0].get_clim())
-            self.colorbar_ = self.figure_.colorbar(
-                self.im_[0], ax=axes.ravel().tolist(), extend=extend
-            )
+            panels = axes.ravel().tolist()
+            self.colorbar_ = add_color_bar(self.im_[0], panels, images)
         return self
 
     @classmethod
@@ -152,21 +146,21 @@ class ImageGridDisplay:
         vmax=None,
         colorbar=True,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw what features write: the rows of a fitted decoder as images.
 
         Parameters
         ----------
         autoencoder : estimator
-            Fitted, with `components_` of shape (n_features, n_neurons); of a
-            pipeline the last step counts.
+            Fitted, with `components_` of shape (n_features, n_neurons), or a pipeline
+            that ends in one.
         image_shape : tuple of int (height, width)
             Shape of a row seen as an image.
         features : int or sequence of int, default=None
             The features to show; None: the first 24.
         projection : array-like of shape (n_neurons, n_pixels), default=None
-            Takes the space of the neurons to that of the pixels, such as the first
-            weight matrix of the network; None: neurons are pixels.
+            Maps neurons to pixels, such as the first weight matrix of the network;
+            None: neurons are pixels.
         titles : sequence of str, default=None
             Titles; None: the numbers of the features.
         ax, n_cols, symmetric, cmap, vmax, colorbar, im_kw
@@ -187,17 +181,16 @@ class ImageGridDisplay:
         >>> display.titles
         ['0', '1', '2']
         """
-        caller = f"{cls.__name__}.from_estimator"
         components = np.asarray(fitted_step(autoencoder).components_)
         n_features = len(components)
         features = range(min(24, n_features)) if features is None else features
-        chosen = check_features(caller, "features", features, n_features)
+        chosen = check_features("features", features, n_features)
         rows = components[chosen]
         if projection is not None:
-            matrix = check_matrix(caller, "projection", projection)
+            matrix = check_matrix("projection", projection)
             if matrix.shape[0] != rows.shape[1]:
-                expected = f"of shape ({rows.shape[1]}, n_pixels) or None"
-                raise param_error(caller, "projection", expected, matrix)
+                allowed = f"of shape ({rows.shape[1]}, n_pixels) or None"
+                raise value_error("projection", allowed, matrix)
             rows = rows @ matrix
         return cls.from_rows(
             rows,
@@ -226,7 +219,7 @@ class ImageGridDisplay:
         vmax=None,
         colorbar=False,
         im_kw=None,
-    ):
+    ) -> Self:
         """Draw flat rows as images, such as those of `maximize_activation`.
 
         Parameters
@@ -251,9 +244,8 @@ class ImageGridDisplay:
         >>> from skfeat.inspection import ImageGridDisplay
         >>> display = ImageGridDisplay.from_rows(np.eye(4), image_shape=(2, 2))
         """
-        caller = f"{cls.__name__}.from_rows"
         rows = np.atleast_2d(np.asarray(rows))
-        shape = check_image_shape(caller, image_shape, rows.shape[1])
+        shape = check_image_shape(image_shape, rows.shape[1])
         display = cls(images=rows.reshape(-1, *shape), titles=titles)
         return display.plot(
             ax=ax,

@@ -1,21 +1,22 @@
-"""One input's activations with their reconstruction over them."""
+"""The activations of one input, and their reconstruction."""
+
+from __future__ import annotations
+
+from typing import Self
 
 import numpy as np
 
-from skfeat.inspection._common import (
-    BLUE,
-    GREY,
-    ORANGE,
-    as_row,
-    check_level,
-    check_matplotlib_support,
+from skfeat.inspection._axes import (
     draw_stems,
+    draw_threshold,
     legend_above,
-    param_error,
     points_per_cell,
     single_axes,
-    style,
 )
+from skfeat.inspection._inputs import check_row
+from skfeat.inspection._style import BLUE, ORANGE, style
+from skfeat.utils._checks import check_level, value_error
+from skfeat.utils._sklearn import check_matplotlib_support
 
 
 class ReconstructionDisplay:
@@ -29,9 +30,9 @@ class ReconstructionDisplay:
     original : array-like of shape (n_neurons,)
         The activations of the neurons for one input.
     reconstruction : array-like of shape (n_neurons,)
-        What the autoencoder makes of them.
+        Their reconstruction by the autoencoder.
     threshold : float, default=None
-        The title counts the neurons of larger magnitude; None: no count.
+        The title counts the neurons above this magnitude; None: no count.
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class ReconstructionDisplay:
         self.reconstruction = reconstruction
         self.threshold = threshold
 
-    def plot(self, *, ax=None, original_kw=None, reconstruction_kw=None):
+    def plot(self, *, ax=None, original_kw=None, reconstruction_kw=None) -> Self:
         """Draw bars for the original and dots for the reconstruction.
 
         Parameters
@@ -76,15 +77,14 @@ class ReconstructionDisplay:
         display : ReconstructionDisplay
             The object itself.
         """
-        caller = type(self).__name__
-        original = as_row(caller, "original", self.original)
-        rebuilt = as_row(caller, "reconstruction", self.reconstruction)
+        original = check_row("original", self.original)
+        rebuilt = check_row("reconstruction", self.reconstruction)
         if rebuilt.shape != original.shape:
-            expected = f"of as many values as 'original' ({original.size})"
-            raise param_error(caller, "reconstruction", expected, rebuilt)
-        check_level(caller, "threshold", self.threshold)
+            allowed = f"of as many values as original ({original.size})"
+            raise value_error("reconstruction", allowed, rebuilt)
+        threshold = check_level("threshold", self.threshold)
 
-        ax = single_axes(f"{caller}.plot", ax, figsize=(7.5, 3.6))
+        ax = single_axes(f"{type(self).__name__}.plot", ax, figsize=(7.5, 3.6))
         original_kw = style({"color": BLUE, "label": "neurons"}, original_kw)
         self.original_ = draw_stems(ax, original, original_kw)
         size = float(np.clip(0.7 * points_per_cell(ax, original.size), 2, 5))
@@ -96,12 +96,9 @@ class ReconstructionDisplay:
             "label": "reconstruction",
         }
         (self.reconstruction_,) = ax.plot(rebuilt, **style(defaults, reconstruction_kw))
-        for sign in (1, -1):
-            level = sign * (self.threshold or 0)
-            if level and (sign * original > 0).any():
-                ax.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0.5)
+        draw_threshold(ax, original, threshold)
         ax.set(xlabel="neuron", ylabel="activation")
-        ax.set_title(fit_text(original, rebuilt, self.threshold))
+        ax.set_title(_quality_text(original, rebuilt, threshold))
         legend_above(ax, 2)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -116,8 +113,8 @@ class ReconstructionDisplay:
         ax=None,
         original_kw=None,
         reconstruction_kw=None,
-    ):
-        """Draw one input and what a fitted autoencoder makes of it.
+    ) -> Self:
+        """Draw one input and its reconstruction by a fitted autoencoder.
 
         Parameters
         ----------
@@ -145,8 +142,8 @@ class ReconstructionDisplay:
         >>> display = ReconstructionDisplay.from_estimator(pca, X[0])
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        original = as_row(f"{cls.__name__}.from_estimator", "x", x)
-        # A data frame keeps its column names, which the estimator may check.
+        original = check_row("x", x)
+        # A 2-D x is passed as it is, as the estimator may check a data frame's names.
         X = x if np.ndim(x) == 2 else original.reshape(1, -1)
         return cls.from_arrays(
             original,
@@ -167,7 +164,7 @@ class ReconstructionDisplay:
         ax=None,
         original_kw=None,
         reconstruction_kw=None,
-    ):
+    ) -> Self:
         """Draw one input and its reconstruction.
 
         Parameters
@@ -195,8 +192,10 @@ class ReconstructionDisplay:
         )
 
 
-def fit_text(original, rebuilt, threshold):
-    """Say how good the reconstruction is; what is not defined is left out."""
+def _quality_text(
+    original: np.ndarray, rebuilt: np.ndarray, threshold: float | None
+) -> str:
+    """Describe the quality of the reconstruction by the figures that are defined."""
     error = np.sum((original - rebuilt) ** 2)
     spread = np.sum((original - original.mean()) ** 2)
     norm = np.linalg.norm(original)

@@ -10,18 +10,18 @@ EFFECT_STOPS = ("#67001f", "#d6604d", "#ffffff", "#4393c3", "#053061")
 UNKNOWN = "#e4e4e4"  # of a token without an effect
 
 
-def activation_position(values, limit) -> np.ndarray:
-    """Return places on the scale from 0 to 1; below zero is white, too."""
+def activation_position(values: np.ndarray, limit: float) -> np.ndarray:
+    """Return positions on the scale from 0 to 1; values below zero are at 0."""
     return np.clip(np.asarray(values, float) / limit, 0, 1)
 
 
-def effect_position(values, limit) -> np.ndarray:
-    """Return places on the scale from 0 to 1, with zero in the middle."""
+def effect_position(values: np.ndarray, limit: float) -> np.ndarray:
+    """Return positions on the scale from 0 to 1, with zero in the middle."""
     return np.clip(0.5 + 0.5 * np.asarray(values, float) / limit, 0, 1)
 
 
-def hex_colors(stops, positions) -> list[str]:
-    """Return the colours at places from 0 to 1; where there is none, a grey."""
+def hex_colors(stops: tuple[str, ...], positions: np.ndarray) -> list[str]:
+    """Return the colours at positions from 0 to 1, and grey at nan."""
     rgb = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops])
     at = np.linspace(0, 1, len(stops))
     known = np.nan_to_num(positions)
@@ -36,7 +36,7 @@ def hex_colors(stops, positions) -> list[str]:
 def ink_on(color: str) -> str:
     """Return black or white, whichever contrasts more with a colour.
 
-    By the relative luminance of WCAG 2, at which both contrast equally at 0.179.
+    At a relative luminance of 0.179, as WCAG 2 defines it, both contrast equally.
     """
     channels = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(

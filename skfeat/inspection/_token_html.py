@@ -1,4 +1,4 @@
-"""Tokens coloured by activation, as HTML that needs nothing else."""
+"""Tokens coloured by activation, as self-contained HTML."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from skfeat.inspection._token_colors import (
     hex_colors,
     ink_on,
 )
+from skfeat.inspection._token_passages import Passage
 from skfeat.inspection._token_text import visible
 
-# Boxes bring their own ink, so that they read the same on a light or a dark page.
+# Boxes set the colour of their text, so that it is readable on light and dark pages.
 _STYLE = """
 .skfeat-tokens{font-family:sans-serif;font-size:14px;color:inherit;margin:.6em 0}
 .skfeat-tokens table{border-collapse:collapse;width:auto;margin:0;border:0}
@@ -53,37 +54,32 @@ body{{font-family:sans-serif;max-width:75em;margin:1em auto;padding:0 1em}}
 
 
 def html_page(body: str, title: str, style: str = "") -> str:
-    """Return a whole document, light or dark as its reader's browser is."""
+    """Return a whole document, light or dark as the browser is set."""
     return _PAGE.format(body=body, title=escape(title), style=style)
 
 
-def html_table(passages, labels, title, effect_name, limit, effect_limit) -> str:
-    """Return a table with a row of boxes a passage.
+def html_table(
+    passages: list[Passage],
+    title: str | None,
+    effect_name: str,
+    limits: tuple[float, float],
+) -> str:
+    """Return a table with a row of boxes for each passage.
 
-    Parameters
-    ----------
-    passages : list of tuple (list of str, ndarray, ndarray or None)
-        Tokens, activations and effects.
-    labels : list of str or None
-    title : str or None
-    effect_name : str
-    limit, effect_limit : float
-        What the strongest colours stand for.
-
-    Returns
-    -------
-    str
+    `limits` are the values of the strongest colours of activations and of effects.
     """
+    limit, effect_limit = limits
+    has_labels = any(passage.label for passage in passages)
     rows = []
-    for number, (tokens, activations, effects) in enumerate(passages):
-        boxes = _boxes(tokens, activations, effects, effect_name, limit, effect_limit)
-        label = "" if labels is None else f"<th>{_text(labels[number])}</th>"
+    for passage in passages:
+        boxes = _boxes(passage, effect_name, limits)
+        label = f"<th>{_text(passage.label)}</th>" if has_labels else ""
         rows.append(f"<tr>{label}<td>{boxes}</td></tr>\n")
     caption = "" if title is None else f"<caption>{_text(title)}</caption>\n"
     if not rows:
         rows = ["<tr><td>never active</td></tr>\n"]
     legend = _legend("activation", ACTIVATION_STOPS, "0", f"{limit:.3g}")
-    if any(effects is not None for _, _, effects in passages):
+    if any(passage.effects is not None for passage in passages):
         ends = f"{-effect_limit:.3g}", f"{effect_limit:.3g}"
         legend += _legend(effect_name, EFFECT_STOPS, *ends)
     return (
@@ -92,19 +88,21 @@ def html_table(passages, labels, title, effect_name, limit, effect_limit) -> str
     )
 
 
-def _boxes(tokens, activations, effects, effect_name, limit, effect_limit) -> str:
-    fills = hex_colors(ACTIVATION_STOPS, activation_position(activations, limit))
-    strips, notes = [""] * len(tokens), [""] * len(tokens)
-    if effects is not None:
-        places = effect_position(effects, effect_limit)
+def _boxes(passage: Passage, effect_name: str, limits: tuple[float, float]) -> str:
+    limit, effect_limit = limits
+    positions = activation_position(passage.activations, limit)
+    fills = hex_colors(ACTIVATION_STOPS, positions)
+    strips = notes = [""] * len(passage.tokens)
+    if passage.effects is not None:
+        positions = effect_position(passage.effects, effect_limit)
         strips = [
             f'<i style="background:{color}"></i>'
-            for color in hex_colors(EFFECT_STOPS, places)
+            for color in hex_colors(EFFECT_STOPS, positions)
         ]
-        notes = [f", {effect_name} {_number(effect, '+.3g')}" for effect in effects]
+        notes = [f", {effect_name} {_effect(value)}" for value in passage.effects]
     boxes = []
     for text, value, fill, strip, note in zip(
-        tokens, activations, fills, strips, notes, strict=True
+        passage.tokens, passage.activations, fills, strips, notes, strict=True
     ):
         shown = visible(text)
         tooltip = _text(f"{shown}: activation {value:.3g}{note}")
@@ -112,19 +110,19 @@ def _boxes(tokens, activations, effects, effect_name, limit, effect_limit) -> st
             f'<span class="t" title="{tooltip}"><b style="background:{fill};'
             f'color:{ink_on(fill)}">{_text(shown)}</b>{strip}</span>'
         )
-    # Without a place to break a long passage would run out of the page.
+    # Line breaks are allowed between boxes, or long passages would leave the page.
     return "<wbr>".join(boxes)
 
 
-def _legend(name, stops, low, high) -> str:
+def _legend(name: str, stops: tuple[str, ...], low: str, high: str) -> str:
     bar = f'<span style="background:linear-gradient(90deg,{",".join(stops)})"></span>'
     return f'<span class="l">{_text(name)}: {_text(low)}{bar}{_text(high)}</span>'
 
 
 def _text(text: str) -> str:
-    # Spaces of names are spaces; whatever else cannot be seen is written out.
+    # Spaces stay spaces, while other invisible characters are shown by their code.
     return escape(" ".join(visible(part) for part in text.split(" ") if part))
 
 
-def _number(value, spec) -> str:
-    return "unknown" if np.isnan(value) else format(value, spec)
+def _effect(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{value:+.3g}"

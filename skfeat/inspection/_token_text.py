@@ -1,4 +1,4 @@
-"""Tokens written so that everything in them can be seen, and does nothing."""
+"""Token texts with their invisible characters made visible and harmless."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# In what the fonts of matplotlib and of browsers both have.
+# Symbols that the fonts of matplotlib and of browsers have.
 _SYMBOLS = {" ": "·", "\n": "⏎", "\t": "⇥", "": "∅"}
 # Control and format characters, lone surrogates, private and unassigned ones, and
-# separators other than the plain space: none of them shows, some reorder a line.
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
-_WORD_START = "▁"  # what SentencePiece writes for a space
+# separators other than the plain space: all are invisible, and some reorder a line.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+_WORD_START = "▁"  # SentencePiece's sign for a space
 
 
 def visible(text: str) -> str:
-    r"""Return a token's text with its spaces and control characters to be seen.
+    r"""Return a token's text with its spaces and control characters visible.
 
     Examples
     --------
@@ -27,14 +27,14 @@ def visible(text: str) -> str:
     if not text:
         return _SYMBOLS[""]
     shown = "".join(map(_visible_character, text))
-    # An accent by itself would sit on what stands before it.
+    # A combining accent needs a base, or it would join the character before it.
     return f"◌{shown}" if unicodedata.combining(shown[0]) else shown
 
 
 def _visible_character(character: str) -> str:
     if character in _SYMBOLS:
         return _SYMBOLS[character]
-    if unicodedata.category(character) not in _UNSEEN:
+    if unicodedata.category(character) not in _INVISIBLE:
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
@@ -46,8 +46,8 @@ def token_texts(decode: Any, token_ids: Iterable[int]) -> dict[int, str]:
     Parameters
     ----------
     decode : tokenizer, callable or sequence of str
-        With a method ``decode`` that takes a list of ids, as those of transformers
-        and tokenizers; or a function of one id; or the texts by id.
+        A tokenizer whose method ``decode`` takes a list of ids, as those of
+        transformers and tokenizers do; or a function of one id; or the texts by id.
     token_ids : iterable of int
 
     Returns
@@ -57,14 +57,14 @@ def token_texts(decode: Any, token_ids: Iterable[int]) -> dict[int, str]:
     Raises
     ------
     TypeError
-        If `decode` is none of these, or gives no text.
+        If `decode` is none of these, or does not return a text.
     ValueError
-        If a token is negative, or is not in a sequence of texts.
+        If a token is negative, or beyond the end of a sequence of texts.
     """
     text_of = _text_of(decode)
     texts: dict[int, str] = {}
     tokens = sorted({int(token) for token in token_ids})
-    # A list would count from its end.
+    # Checked here, as a negative index would count from the end of a list.
     n_texts = len(decode) if isinstance(decode, list | tuple) else math.inf
     if tokens and (tokens[0] < 0 or tokens[-1] >= n_texts):
         most = "0 or more" if n_texts == math.inf else f"from 0 to {n_texts - 1}"
@@ -75,8 +75,8 @@ def token_texts(decode: Any, token_ids: Iterable[int]) -> dict[int, str]:
         text = text_of(token)
         if not isinstance(text, str):
             raise TypeError(
-                f"decode must give the text of a token, a str. For token {token} it "
-                f"gives {text!r}."
+                f"decode must return the text of a token, a str. For token {token} it "
+                f"returned {text!r} instead."
             )
         texts[token] = text
     return texts
@@ -90,16 +90,16 @@ def _text_of(decode: Any) -> Callable[[int], Any]:
     if isinstance(decode, list | tuple):
         return lambda token: decode[token]
     raise TypeError(
-        f"decode must be a tokenizer, a function of a token id or a list of texts. Got "
+        "decode must be a tokenizer, a function of a token id or a list of texts. Got "
         f"{decode!r} instead."
     )
 
 
-def _decoded(tokenizer, token: int) -> str:
+def _decoded(tokenizer: Any, token: int) -> str:
     text = tokenizer.decode([token])
-    if not text and hasattr(tokenizer, "id_to_token"):  # of a special token
+    if not text and hasattr(tokenizer, "id_to_token"):  # a special token
         return tokenizer.id_to_token(token)
-    # SentencePiece drops the space of a word that stands alone.
+    # SentencePiece drops the space before a single word.
     if hasattr(tokenizer, "convert_ids_to_tokens"):
         piece = tokenizer.convert_ids_to_tokens(token)
         starts = isinstance(piece, str) and piece.startswith(_WORD_START)

@@ -1,22 +1,23 @@
-"""The rows that excite each feature most."""
+"""The rows that activate each feature most."""
+
+from __future__ import annotations
+
+from typing import Self
 
 import numpy as np
 
-from skfeat.inspection._common import (
-    BLUE,
-    as_codes,
-    bare,
+from skfeat.inspection._axes import hide_frame, panel_axes
+from skfeat.inspection._inputs import (
+    check_codes,
     check_features,
     check_image_shape,
-    check_matplotlib_support,
-    check_matrix,
     check_names,
-    panel_axes,
-    param_error,
-    style,
     take_rows,
 )
 from skfeat.inspection._ranking import rank_examples
+from skfeat.inspection._style import BLUE, style
+from skfeat.utils._checks import check_matrix, value_error
+from skfeat.utils._sklearn import check_matplotlib_support
 
 
 class TopExamplesDisplay:
@@ -30,11 +31,11 @@ class TopExamplesDisplay:
     indices : array-like of shape (n_features, n_examples)
         Rows of `examples`, the strongest first.
     values : array-like of shape (n_features, n_examples)
-        The activations there; an example of activation zero is not shown.
+        The activations of these examples; examples of activation zero are not shown.
     examples : {array-like, sparse matrix} of shape (n_samples, n_values)
         The rows to show.
     image_shape : tuple of int (height, width), default=None
-        Shape of a row seen as an image; None: rows are drawn as lines.
+        Shape of a row as an image; None: rows are drawn as lines.
     feature_names : sequence of str of length n_features, default=None
         Names at the left of each row of panels.
 
@@ -67,47 +68,47 @@ class TopExamplesDisplay:
         self.image_shape = image_shape
         self.feature_names = feature_names
 
-    def plot(self, *, ax=None, im_kw=None, line_kw=None):
-        """Draw a row of panels a feature, with the activation under each.
+    def plot(self, *, ax=None, im_kw=None, line_kw=None) -> Self:
+        """Draw a row of panels for each feature, with the activation under each panel.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
-            Axes to split into panels, or one a panel; None: those of a new figure.
+            Axes to split into panels, or one for each panel; None: those of a new
+            figure.
         im_kw : dict, default=None
             Options of `Axes.imshow`; all images share their grey levels.
         line_kw : dict, default=None
-            Options of `Axes.plot`, where rows are no images.
+            Options of `Axes.plot`, for rows that are not images.
 
         Returns
         -------
         display : TopExamplesDisplay
             The object itself.
         """
-        caller = type(self).__name__
-        values = check_matrix(caller, "values", self.values)
+        values = check_matrix("values", self.values)
         n_features, n_examples = values.shape
-        names = check_names(caller, "feature_names", self.feature_names, n_features)
+        names = check_names("feature_names", self.feature_names, n_features)
         n_rows = np.shape(self.examples)[0]
-        indices = check_features(caller, "indices", self.indices, n_rows, ndim=2)
+        indices = check_features("indices", self.indices, n_rows, ndim=2)
         if indices.shape != values.shape:
-            expected = f"of the shape of 'values', {values.shape}"
-            raise param_error(caller, "indices", expected, indices)
+            allowed = f"of the shape of values, {values.shape}"
+            raise value_error("indices", allowed, indices)
         shown = take_rows(self.examples, indices.ravel())
-        shown = check_matrix(caller, "examples", shown)
+        shown = check_matrix("examples", shown)
         shape = self.image_shape
         if shape is not None:
-            shape = check_image_shape(caller, shape, shown.shape[1])
+            shape = check_image_shape(shape, shown.shape[1])
 
         size = (1.2 + 0.85 * n_examples, 1.05 * n_features + 0.1)
         axes, self.bounding_ax_ = panel_axes(
-            f"{caller}.plot", ax, n_features, n_examples, figsize=size
+            f"{type(self).__name__}.plot", ax, n_features, n_examples, figsize=size
         )
         limits = {"vmin": shown.min(), "vmax": shown.max()}
         margin = 0.05 * np.ptp(shown) or 0.5
         shown = shown.reshape(n_features, n_examples, -1)
         for i, j in np.ndindex(axes.shape):
-            bare(axes[i, j])
+            hide_frame(axes[i, j])
             if values[i, j] <= 0:
                 continue
             if shape is None:
@@ -124,7 +125,7 @@ class TopExamplesDisplay:
             row[0].set_ylabel(label, rotation=0, ha="right", va="center")
             if values[i].max() <= 0:
                 text = row[0].text(0, 0.5, "never active", va="center", color="0.4")
-                # It may run on into the next panels, which are empty.
+                # The text may extend into the next panels, which are empty.
                 text.set(in_layout=False, fontsize="small")
         self.axes_, self.figure_ = axes, axes[0, 0].figure
         return self
@@ -144,7 +145,7 @@ class TopExamplesDisplay:
         ax=None,
         im_kw=None,
         line_kw=None,
-    ):
+    ) -> Self:
         """Draw the rows of `X` that activate the features of a transformer most.
 
         Parameters
@@ -157,7 +158,7 @@ class TopExamplesDisplay:
             As in :meth:`from_activations`.
         examples : {array-like, sparse matrix} of shape (n_samples, n_values), \
                 default=None
-            The rows to show, such as the raw images that gave rise to `X`; None: `X`.
+            The rows to show, such as the images that `X` was computed from; None: `X`.
         image_shape, feature_names
             As in :class:`TopExamplesDisplay`.
         ax, im_kw, line_kw
@@ -208,7 +209,7 @@ class TopExamplesDisplay:
         ax=None,
         im_kw=None,
         line_kw=None,
-    ):
+    ) -> Self:
         """Draw the examples of the highest activations.
 
         Parameters
@@ -218,11 +219,11 @@ class TopExamplesDisplay:
         examples : {array-like, sparse matrix} of shape (n_samples, n_values)
             The rows to show.
         features : int or sequence of int, default=None
-            The features to show; None: those of the highest activation.
+            The features to show; None: those with the highest activations.
         n_features : int, default=6
-            How many to show if `features` is None.
+            Number of features to show if `features` is None.
         n_examples : int, default=8
-            How many examples a feature; of equal ones the first rows are shown.
+            Number of examples for each feature; of equal ones the first rows are shown.
         image_shape
             As in :class:`TopExamplesDisplay`.
         feature_names : sequence of str, default=None
@@ -247,13 +248,12 @@ class TopExamplesDisplay:
         array([[1, 0, 2],
                [0, 1, 2]])
         """
-        caller = f"{cls.__name__}.from_activations"
-        codes = as_codes(caller, "activations", activations)
+        codes = check_codes("activations", activations)
         if np.shape(examples)[0] != codes.shape[0]:
-            expected = f"of as many rows as the activations ({codes.shape[0]})"
-            raise param_error(caller, "examples", expected, examples)
+            allowed = f"of as many rows as the activations ({codes.shape[0]})"
+            raise value_error("examples", allowed, examples)
         features, indices, values = rank_examples(
-            caller, codes, features, n_features, n_examples
+            codes, features, n_features, n_examples
         )
         if feature_names is None:
             feature_names = [f"feature {j}" for j in features]

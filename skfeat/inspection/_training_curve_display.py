@@ -1,16 +1,15 @@
 """The loss of one or more estimators over the epochs of their training."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
 
-from skfeat.inspection._common import (
-    check_names,
-    check_option,
-    fitted_step,
-    integer_ticks,
-    param_error,
-    single_axes,
-    style,
-)
+from skfeat.inspection._axes import integer_ticks, single_axes
+from skfeat.inspection._inputs import check_names, fitted_step
+from skfeat.inspection._style import style
+from skfeat.utils._checks import check_option, value_error
 
 
 class TrainingCurveDisplay:
@@ -22,9 +21,9 @@ class TrainingCurveDisplay:
     Parameters
     ----------
     loss_curves : sequence of array-like
-        A loss an epoch for each curve; lengths may differ.
+        Curves with one loss for each epoch; lengths may differ.
     names : sequence of str, default=None
-        A name a curve, for the legend.
+        One name for each curve, for the legend.
 
     Attributes
     ----------
@@ -47,7 +46,7 @@ class TrainingCurveDisplay:
         self.loss_curves = loss_curves
         self.names = names
 
-    def plot(self, *, ax=None, yscale="linear", curve_kwargs=None):
+    def plot(self, *, ax=None, yscale="linear", curve_kwargs=None) -> Self:
         """Draw the curves.
 
         Parameters
@@ -57,31 +56,30 @@ class TrainingCurveDisplay:
         yscale : {"linear", "log"}, default="linear"
             Scale of the loss axis.
         curve_kwargs : dict or list of dict, default=None
-            Options of `Axes.plot`, for all curves or one dict a curve.
+            Options of `Axes.plot`: a dict for all curves, or a list with one for each.
 
         Returns
         -------
         display : TrainingCurveDisplay
             The object itself.
         """
-        caller = type(self).__name__
-        check_option(f"{caller}.plot", "yscale", yscale, ("linear", "log"))
-        curves = [_as_curve(caller, curve, yscale) for curve in self.loss_curves]
+        check_option("yscale", yscale, ("linear", "log"))
+        curves = [_check_curve(curve, yscale) for curve in self.loss_curves]
         if not curves:
-            raise param_error(caller, "loss_curves", "one curve or more", [])
-        names = check_names(caller, "names", self.names, len(curves))
+            raise value_error("loss_curves", "one curve or more", [])
+        names = check_names("names", self.names, len(curves))
         styles = curve_kwargs
         if curve_kwargs is None or isinstance(curve_kwargs, dict):
             styles = [curve_kwargs] * len(curves)
         if len(styles) != len(curves):
-            expected = f"a dict or a list of {len(curves)} dicts"
-            raise param_error(f"{caller}.plot", "curve_kwargs", expected, curve_kwargs)
+            allowed = f"a dict or a list of {len(curves)} dicts"
+            raise value_error("curve_kwargs", allowed, curve_kwargs)
 
-        ax = single_axes(f"{caller}.plot", ax)
+        ax = single_axes(f"{type(self).__name__}.plot", ax)
         self.line_ = []
         for i, (curve, curve_kw) in enumerate(zip(curves, styles, strict=True)):
             defaults = {"label": names[i] if names else None, "linewidth": 1.8}
-            if curve.size == 1:  # a line through one point is not seen
+            if curve.size == 1:  # a line through one point is invisible
                 defaults["marker"] = "o"
             epochs = np.arange(1, curve.size + 1)
             self.line_ += ax.plot(epochs, curve, **style(defaults, curve_kw))
@@ -95,13 +93,13 @@ class TrainingCurveDisplay:
     @classmethod
     def from_estimator(
         cls, estimator, *, name=None, ax=None, yscale="linear", curve_kwargs=None
-    ):
+    ) -> Self:
         """Draw the `loss_curve_` of a fitted estimator.
 
         Parameters
         ----------
         estimator : estimator
-            Fitted, with `loss_curve_`; of a pipeline the last step counts.
+            Fitted, with `loss_curve_`, or a pipeline that ends in one.
         name : str, default=None
             Name for the legend; None: the name of the class.
         ax, yscale, curve_kwargs
@@ -131,16 +129,16 @@ class TrainingCurveDisplay:
     @classmethod
     def from_estimators(
         cls, estimators, *, names=None, ax=None, yscale="linear", curve_kwargs=None
-    ):
+    ) -> Self:
         """Draw the `loss_curve_` of several fitted estimators on the same axes.
 
         Parameters
         ----------
         estimators : sequence of estimators
-            Each fitted, with `loss_curve_`; of a pipeline the last step counts.
+            Each fitted, with `loss_curve_`, or a pipeline that ends in one.
         names : sequence of str, default=None
-            Names for the legend; None: the names of the classes, numbered where
-            two are the same.
+            Names for the legend; None: the names of the classes, numbered if two are
+            equal.
         ax, yscale, curve_kwargs
             As in :meth:`plot`.
 
@@ -177,7 +175,7 @@ class TrainingCurveDisplay:
     @classmethod
     def from_curves(
         cls, loss_curves, *, names=None, ax=None, yscale="linear", curve_kwargs=None
-    ):
+    ) -> Self:
         """Draw losses that were recorded elsewhere.
 
         Parameters
@@ -201,13 +199,13 @@ class TrainingCurveDisplay:
         return display.plot(ax=ax, yscale=yscale, curve_kwargs=curve_kwargs)
 
 
-def _as_curve(caller, curve, yscale):
-    """Return a curve as a vector that the chosen scale can show."""
+def _check_curve(curve: Any, yscale: str) -> np.ndarray:
+    """Return a curve as a vector that the scale can show."""
     values = np.asarray(curve, dtype=float)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        expected = "a sequence of non-empty 1-D curves of finite numbers"
-        raise param_error(caller, "loss_curves", expected, curve)
+        allowed = "a sequence of non-empty 1-D curves of finite numbers"
+        raise value_error("loss_curves", allowed, curve)
     if yscale == "log" and values.min() <= 0:
-        value = float(values.min())
-        raise param_error(caller, "loss_curves", "positive for yscale='log'", value)
+        smallest = float(values.min())
+        raise value_error("loss_curves", "positive for yscale='log'", smallest)
     return values

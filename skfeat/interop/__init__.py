@@ -1,8 +1,8 @@
 """Reading the autoencoders of other libraries, and writing SAELens' format.
 
-Each reader returns a fitted :class:`skfeat.SparseAutoencoder` that computes what the
-library computes from the same file. Files are read with safetensors or with torch's
-``weights_only=True``: nothing in them is ever executed.
+Each reader returns a fitted :class:`skfeat.SparseAutoencoder` that computes the same
+codes and reconstructions as the library does from the same file. Files are read with
+safetensors or with torch's ``weights_only=True``, so that no code in them runs.
 """
 
 from skfeat.interop._dictionary_learning import read_dictionary_learning

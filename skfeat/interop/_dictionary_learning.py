@@ -1,12 +1,14 @@
-"""dictionary_learning: ``config.json`` and ``ae.pt``."""
+"""Reader of dictionary_learning: ``config.json`` and ``ae.pt``."""
 
 from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, read_json, reading
-from skfeat.interop._fitted import Weights, check_unit_norms
+from skfeat.interop._fitted import NO_K, Weights, check_unit_norms
 from skfeat.utils._checks import check_path
 
 _LINEAR = {"encoder.weight": "md", "encoder.bias": "m", "decoder.weight": "dm"}
@@ -36,7 +38,7 @@ _ACTIVATIONS = {
 }
 _DECODER_BIASES = ("bias", "decoder.bias", "decoder_bias", "b_dec")
 
-# The rows are set to norm one after each update, in whatever precision it has.
+# The library sets rows to norm one after each update, in the precision of training.
 _NORM_TOLERANCE = 0.02
 
 
@@ -48,20 +50,20 @@ def read_dictionary_learning(
 ) -> SparseAutoencoder:
     """Read an autoencoder that dictionary_learning has trained.
 
-    Batch top-k ones code rows by their learnt threshold, as the library does; top-k
-    ones by their k.
+    As in the library, batch top-k autoencoders encode rows by their trained threshold,
+    and top-k autoencoders by their k.
 
     Parameters
     ----------
     folder : str or path
-        Holds ``config.json``, which names the class, and the weights.
+        The folder of the weights and of ``config.json``, which names the class.
     weights : str, default="ae.pt"
         The file of weights within `folder`, for example
         ``checkpoints/ae_1000.pt``; may also be a ``.safetensors`` file of the same
         tensors.
     unit_norm : bool, default=False
-        Scale the decoder rows to norm one and the codes by their norms, which the
-        library does when it loads an ``AutoEncoder``.
+        Whether to scale the decoder rows to norm one, and the codes by the norms, as
+        the library does when it loads an ``AutoEncoder``.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def read_dictionary_learning(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+        If a file is damaged, or a `SparseAutoencoder` cannot express what it holds.
 
     Examples
     --------
@@ -108,33 +110,32 @@ def read_dictionary_learning(
         arrays = tensors.arrays(
             _SHAPES[kind],
             sizes=_sizes(trainer),
-            # Older releases kept k in the configuration alone.
+            # Older releases stored k in the configuration alone.
             ignored=["k", "threshold"] if top_k else [],
         )
-        linear = "encoder.weight" in arrays
-        found = Weights(
-            encoder=arrays["encoder.weight"] if linear else arrays["W_enc"].T,
-            decoder=arrays["decoder.weight"].T if linear else arrays["W_dec"],
-            encoder_bias=_first(arrays, "encoder.bias", "mag_bias", "b_enc"),
-            decoder_bias=_first(arrays, *_DECODER_BIASES),
+        is_linear = "encoder.weight" in arrays  # named as modules of torch
+        read = Weights(
+            encoder=arrays["encoder.weight"] if is_linear else arrays["W_enc"].T,
+            decoder=arrays["decoder.weight"].T if is_linear else arrays["W_dec"],
+            encoder_bias=_first_of(arrays, ("encoder.bias", "mag_bias", "b_enc")),
+            decoder_bias=_first_of(arrays, _DECODER_BIASES),
             subtracts_bias=kind not in ("AutoEncoderNew", "JumpReluAutoEncoder"),
             activation=_ACTIVATIONS.get(kind, "relu"),
             k=_k(trainer, tensors) if top_k else None,
             metadata=config,
         )
         if kind == "GatedAutoEncoder":
-            found.open_gates(arrays["gate_bias"], arrays["r_mag"])
+            read.set_gates(arrays["gate_bias"], arrays["r_mag"])
         elif kind == "JumpReluAutoEncoder":
-            found.threshold = arrays["threshold"]
-        elif found.activation == "batch_topk":
-            found.cut_at(float(arrays["threshold"]))
-        if "group_sizes" in arrays and arrays["group_sizes"].sum() != len(
-            found.encoder
-        ):
+            read.threshold = arrays["threshold"]
+        elif read.activation == "batch_topk":
+            read.set_threshold(float(arrays["threshold"]))
+        group_sizes = arrays.get("group_sizes")
+        if group_sizes is not None and group_sizes.sum() != len(read.encoder):
             raise ValueError("its group_sizes do not add up to the number of features")
         if top_k:
-            check_unit_norms(found.decoder, _NORM_TOLERANCE)
-        return found.autoencoder(unit_norm=unit_norm)
+            check_unit_norms(read.decoder, _NORM_TOLERANCE)
+        return read.autoencoder(unit_norm=unit_norm)
 
 
 def _sizes(trainer: dict) -> dict[str, int]:
@@ -142,17 +143,19 @@ def _sizes(trainer: dict) -> dict[str, int]:
     return {letter: size for letter, size in named.items() if type(size) is int}
 
 
-def _first(arrays, *names):
+def _first_of(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
     return next(arrays[name] for name in names if name in arrays)
 
 
 def _k(trainer: dict, tensors: Tensors) -> int:
-    """Return the k of the configuration and the weights, who must not disagree."""
-    found = [trainer["k"]] if trainer.get("k") is not None else []
+    """Return the k of the configuration and of the weights, which must agree."""
+    values = [trainer["k"]] if trainer.get("k") is not None else []
     if "k" in tensors:
-        found.append(tensors.whole_number("k"))
-    if not found:
-        raise ValueError("it does not say its k, the number of active features")
-    if found[0] != found[-1]:
-        raise ValueError(f"its k is {found[0]!r} in config.json, but {found[1]}")
-    return found[0]
+        values.append(tensors.whole_number("k"))
+    if not values:
+        raise ValueError(NO_K)
+    if values[0] != values[-1]:
+        raise ValueError(
+            f"its k is {values[0]!r} in config.json, but {values[1]} in the weights"
+        )
+    return values[0]

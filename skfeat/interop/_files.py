@@ -1,7 +1,7 @@
-"""Files of other libraries as named arrays, whoever wrote them.
+"""Reading named arrays from files of other libraries.
 
-A file may come from anyone. No object is unpickled, and nothing that a file says of
-its own sizes is believed before the bytes are known to be there.
+A file may come from anyone. No object is unpickled, and sizes that a file claims are
+checked against its length before memory is allocated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from skfeat.utils._files import import_safetensors
 
 _LARGEST_JSON = 2**24
 
-# How many times longer than its file an array may be: weights hardly compress.
+# Largest ratio of an array's bytes to its file's, as weights hardly compress.
 _LARGEST_INFLATION = 16
 
 
@@ -31,39 +31,39 @@ _LARGEST_INFLATION = 16
 def reading(
     library: str, path: str | os.PathLike[str], name: str, **flags: bool
 ) -> Iterator[Path]:
-    """Turn whatever goes wrong with a file into one sentence that names it.
+    """Turn any error of reading a file into one sentence that names the file.
 
     Parameters
     ----------
     library : str
-        Whose file it is.
+        The library that wrote the file.
     path : str or path
     name : str
-        The reader's name for it.
+        The reader's parameter that holds the path.
     **flags : bool
-        What else the reader was given.
+        Other parameters of the reader, which must be bools.
 
     Raises
     ------
     FileNotFoundError
-        If a file is not there.
+        If a file does not exist.
     ValueError
-        If it cannot be read, or a flag is none.
+        If a file cannot be read, or a flag is not a bool.
     TypeError
-        If the path is none.
+        If `path` is not a path.
     """
-    whole = check_path(name, path)
+    checked = check_path(name, path)
     for flag, value in flags.items():
         check_flag(flag, value)
-    start = f"Cannot read an autoencoder of {library} from {str(whole)!r}:"
+    start = f"Cannot read an autoencoder of {library} from {str(checked)!r}:"
     try:
-        yield whole
+        yield checked
     except FileNotFoundError as error:
-        missing = error.filename or whole
+        missing = error.filename or checked
         raise FileNotFoundError(f"{start} there is no {str(missing)!r}.") from None
     except ImportError:
         raise
-    except Exception as error:  # a broken file may raise anything
+    except Exception as error:  # a damaged file may raise any error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{start} {reason[0].rstrip('.')}.") from error
 
@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Tensors:
-    """Named values of a file; each is looked at only when asked for."""
+    """Named values of a file; each is checked only when it is read."""
 
     def __init__(self, values: Mapping[str, Any], n_bytes: int):
         self.values = dict(values)
@@ -92,7 +92,7 @@ class Tensors:
     def read(cls, path: Path) -> Tensors:
         """Read a ``.safetensors``, ``.npz`` or ``.pt`` file, by its ending."""
         if path.is_dir():
-            raise ValueError(f"{path.name!r} is a folder, where a file is needed")
+            raise ValueError(f"{path.name!r} must be a file, but it is a folder")
         if not path.is_file():
             raise FileNotFoundError(None, None, str(path))
         readers = {
@@ -113,7 +113,7 @@ class Tensors:
         return name in self.values
 
     def rename(self, names: dict[str, str]) -> None:
-        """Call values otherwise, where their new names are free."""
+        """Rename values, unless there is a value of the new name."""
         for old, new in names.items():
             if old in self.values and new not in self.values:
                 self.values[new] = self.values.pop(old)
@@ -131,20 +131,20 @@ class Tensors:
         Parameters
         ----------
         shapes : dict of str to str
-            What must be there, one letter a dimension: ``{"W_enc": "dm", "b_dec":
-            "d"}``. The same letter is the same size everywhere.
+            The required arrays, with one letter for each dimension: ``{"W_enc": "dm",
+            "b_dec": "d"}``. A letter stands for the same size everywhere.
         sizes : dict of str to int, optional
-            What letters must be.
+            Sizes that letters must have.
         optional, ignored : iterable of str
-            Names of `shapes` that may be missing; other names that may be there.
+            Names in `shapes` that may be missing; other names that the file may have.
         """
         optional = set(optional)
         self._check_names(shapes.keys() - optional, {*optional, *ignored})
         known = dict(sizes or {})
-        found = {}
+        arrays = {}
         for name, letters in shapes.items():
             if name in self.values:
-                found[name] = array = self._array(name)
+                arrays[name] = array = self._array(name)
                 if array.ndim == len(letters):
                     for letter, size in zip(letters, array.shape, strict=True):
                         known.setdefault(letter, size)
@@ -152,37 +152,37 @@ class Tensors:
                 if array.shape != expected or 0 in expected:
                     raise ValueError(
                         f"{name} has the shape {array.shape}, which must be "
-                        f"{_text(expected)}"
+                        f"{_shape_text(expected)}"
                     )
-        return found
+        return arrays
 
     def whole_number(self, name: str) -> int:
-        """Return a scalar that is a whole number."""
+        """Return a scalar, which must be a whole number."""
         value = self._array(name)
         if value.shape != () or value.dtype.kind not in "iu":
             raise ValueError(f"{name} is not a whole number")
         return int(value)
 
-    def _check_names(self, required, others) -> None:
+    def _check_names(self, required: set[str], others: set[str]) -> None:
         if missing := sorted(required - self.values.keys()):
             raise ValueError(f"it has no {', '.join(map(repr, missing))}")
         if unknown := sorted(self.values.keys() - required - others):
-            raise ValueError(f"it holds {', '.join(map(repr, unknown))}, too")
+            raise ValueError(f"it also has {', '.join(map(repr, unknown))}")
 
     def _array(self, name: str) -> np.ndarray:
-        """Copy an array, as float64, float32 or int64."""
+        """Return a copy of an array as float64, float32 or int64."""
         value = self.values[name]
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value)
-        plain = (
+        is_plain = (
             type(value) in (torch.Tensor, torch.nn.Parameter)
             and value.layout == torch.strided
             and value.device.type == "cpu"
             and not (value.is_complex() or value.is_quantized)
         )
-        if not plain:
-            raise ValueError(f"{name!r} is no plain tensor of real numbers")
-        # A tensor may claim any size with a stride of zero.
+        if not is_plain:
+            raise ValueError(f"{name!r} is not a plain tensor of real numbers")
+        # With a stride of zero, a tensor may claim any size.
         if value.numel() * value.element_size() > _LARGEST_INFLATION * self.n_bytes:
             raise ValueError(f"{name!r} is larger than the file")
         if not value.is_floating_point():
@@ -194,7 +194,7 @@ class Tensors:
         return array
 
 
-def _text(shape: tuple) -> str:
+def _shape_text(shape: tuple) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
@@ -203,9 +203,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # a class of its own, that safetensors does not export
+    except Exception as error:  # safetensors does not export its error class
         raise ValueError(
-            f"{path.name} is not a whole safetensors file ({error})"
+            f"{path.name} is not a complete safetensors file ({error})"
         ) from None
 
 
@@ -220,23 +220,23 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _read_torch(path: Path) -> Any:
     with _checked_zip(path, 1) as archive:
         sizes = {entry.file_size for entry in archive.infolist()}
-        whole = archive.testzip() is None
+        is_intact = archive.testzip() is None
     try:
-        # Mapped, so that a storage cannot reach beyond the file.
+        # Mapped, so that a tensor cannot reach beyond the file.
         values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        whole = whole and _are_stored(values, sizes)
-    except Exception:  # what is wrong with a pickle may show as anything
-        whole = False
-    if not whole:
+        is_intact = is_intact and _are_stored(values, sizes)
+    except Exception:  # a damaged pickle may raise any error
+        is_intact = False
+    if not is_intact:
         raise ValueError(
-            f"{path.name} is damaged or holds more than tensors, which skfeat never "
-            "unpickles; convert it to safetensors with the library that wrote it"
+            f"{path.name} is damaged or holds objects other than tensors, which skfeat "
+            "never unpickles; convert it to safetensors with the library that wrote it"
         )
     return values
 
 
 def _are_stored(values: Any, sizes: set[int]) -> bool:
-    """Tell whether the tensors lie in whole entries of a file."""
+    """Tell whether the storage of each tensor is one whole entry of the archive."""
     tensors = values.values() if isinstance(values, dict) else ()
     return all(
         tensor.untyped_storage().nbytes() in sizes
@@ -249,7 +249,7 @@ def _are_stored(values: Any, sizes: set[int]) -> bool:
 
 @contextmanager
 def _checked_zip(path: Path, inflation: int) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file whose entries are not much longer than the file itself."""
+    """Open a zip file, after checking that its entries are not far longer than it."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:

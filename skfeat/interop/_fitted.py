@@ -1,4 +1,4 @@
-"""A fitted SparseAutoencoder from weights that another library has trained."""
+"""A fitted SparseAutoencoder from the weights of another library."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy as np
 
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 
-_BLOCK = 1024
+_BLOCK_ROWS = 1024
 
-# Norms that differ by rounding alone.
+# Largest relative difference of norms that are equal but for rounding.
 _EQUAL_NORMS = 1e-5
+
+NO_K = "it does not say its k, the number of active features"
 
 
 @dataclass
 class Weights:
-    """An autoencoder as other libraries write it, and how it becomes one of skfeat.
+    """An autoencoder as other libraries write it, and its conversion to one of skfeat.
 
     Rows x have the codes ``z = activation((s * x - a * b) @ encoder.T + c)`` and the
     reconstruction ``(z @ decoder + b) / s``, with b the decoder's bias, c the encoder's
-    and s the `input_scale`; a is one where the library subtracts the decoder's bias
-    from the rows, else zero.
+    and s the `input_scale`; a is one if the library subtracts the decoder's bias from
+    the rows, else zero.
 
     Attributes
     ----------
@@ -32,14 +34,14 @@ class Weights:
     subtracts_bias : bool
     activation : {"relu", "topk", "batch_topk", "jumprelu", "gated"}
     k : int, default=None
-        For "topk" and, if known, for "batch_topk".
+        Set for "topk" and, if known, for "batch_topk".
     threshold : ndarray of shape (m,), default=None
-        For the last three.
+        Set for the last three activations.
     input_scale : float, default=1.0
     density : ndarray of shape (m,), default=None
         Share of rows on which each feature was active.
     metadata : dict
-        What else the file says, plain JSON values.
+        Other settings in the file, plain JSON values.
     """
 
     encoder: np.ndarray
@@ -54,7 +56,7 @@ class Weights:
     density: np.ndarray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def open_gates(self, gate_bias: np.ndarray, log_magnitude: np.ndarray) -> None:
+    def set_gates(self, gate_bias: np.ndarray, log_magnitude: np.ndarray) -> None:
         """Turn a gated encoder into one with thresholds.
 
         The encoder's bias is that of the magnitudes. The gate ``(x - a * b) @ encoder.T
@@ -65,32 +67,32 @@ class Weights:
         self.threshold = self.encoder_bias - magnitude * gate_bias
         self.encoder = _times(self.encoder, magnitude[:, None], self.encoder.dtype)
 
-    def cut_at(self, threshold: float) -> None:
-        """Take the one threshold of a batch top-k autoencoder."""
+    def set_threshold(self, threshold: float) -> None:
+        """Set the one threshold of a batch top-k autoencoder for all features."""
         if threshold < 0:
             raise ValueError(
-                "its threshold is below zero, which means that it was never learnt; "
+                "its threshold is below zero, which means that it was never trained; "
                 "train it beyond threshold_start_step"
             )
         self.threshold = np.full(len(self.encoder), threshold)
 
     def rank_by_decoder_norm(self) -> None:
-        """Fold the norms of the decoder rows into the encoder."""
+        """Fold the norms of the decoder rows into the encoder, and so into codes."""
         norms = np.linalg.norm(self.decoder.astype(np.float64), axis=1)
         if not (norms > 0).all():
-            raise ValueError("a row of its decoder is zero, by whose norm it divides")
+            raise ValueError("a row of its decoder is zero, so its norm cannot divide")
         dtype = self.encoder.dtype
         self.encoder = _times(self.encoder, norms[:, None], dtype)
         self.encoder_bias = self.encoder_bias * norms
         self.decoder = _times(self.decoder, 1 / norms[:, None], dtype)
 
     def autoencoder(self, *, unit_norm: bool = False) -> SparseAutoencoder:
-        """Return the fitted estimator, its decoder rows of norm one if asked for.
+        """Return the fitted estimator, with decoder rows of norm one if `unit_norm`.
 
         Raises
         ------
         ValueError
-            If k is missing, is not possible, or a norm cannot be moved past it.
+            If k is missing or not valid, or if unit norms would change the top k.
         """
         m, d = self.encoder.shape
         k = self._check_k(m)
@@ -112,7 +114,7 @@ class Weights:
             "intercept_": self.decoder_bias / self.input_scale,
         }
         if self.threshold is not None:
-            # Codes are positive: a threshold below zero lets no more of them pass.
+            # Codes are positive, so a threshold below zero acts like zero.
             fitted["threshold_"] = np.maximum(self.threshold * code_scale, 0)
         fitted["components_"] = _times(self.decoder, decoder_scale, dtype)
         for name, array in fitted.items():
@@ -121,10 +123,13 @@ class Weights:
                 raise ValueError(f"its weights are too large for {dtype}")
         return self._estimator(m, d, k, fitted)
 
-    def _estimator(self, m, d, k, fitted) -> SparseAutoencoder:
+    def _estimator(
+        self, m: int, d: int, k: int | None, fitted: dict[str, np.ndarray]
+    ) -> SparseAutoencoder:
         params = {} if k is None else {"k": k}
         sae = SparseAutoencoder(m, activation=self.activation, **params)
         if self.activation == "topk":
+            assert k is not None  # _check_k has raised otherwise
             sae._code = ("topk", k)
         else:
             sae._code = ("relu" if self.activation == "relu" else "jumprelu", 0)
@@ -137,15 +142,15 @@ class Weights:
             dtype = fitted["components_"].dtype
             sae.feature_density_ = self.density.astype(dtype)
             sae.l0_ = float(self.density.sum())
-        # The last one is the one that says "fitted".
+        # components_ comes last, as it marks the estimator as fitted.
         for name, array in fitted.items():
             setattr(sae, name, array)
         return sae
 
-    def _check_k(self, m) -> int | None:
+    def _check_k(self, m: int) -> int | None:
         if self.k is None:
             if self.activation == "topk":
-                raise ValueError("it does not say its k, the number of active features")
+                raise ValueError(NO_K)
             return None
         if type(self.k) is not int or not 1 <= self.k <= m:
             raise ValueError(f"k must be a whole number from 1 to {m}, not {self.k!r}")
@@ -154,8 +159,8 @@ class Weights:
     def _norms(self) -> np.ndarray:
         norms = np.linalg.norm(self.decoder.astype(np.float64, copy=False), axis=1)
         norms[norms == 0] = 1.0
-        unequal = norms.max() > (1 + _EQUAL_NORMS) * norms.min()
-        if self.activation == "topk" and unequal:
+        are_unequal = norms.max() > (1 + _EQUAL_NORMS) * norms.min()
+        if self.activation == "topk" and are_unequal:
             raise ValueError(
                 "unit_norm=True is not possible: the rows of its decoder differ in "
                 "norm, and scaling codes would change which are among the top k"
@@ -164,9 +169,9 @@ class Weights:
 
 
 class _NoTrainingState(dict):
-    """Stands for the state of a training that happened elsewhere."""
+    """Stands for the training state, which files of other libraries do not hold."""
 
-    def __missing__(self, key):
+    def __missing__(self, key: str) -> Any:
         raise ValueError(
             "This SparseAutoencoder was read from a file that holds no state of its "
             "training, so training cannot go on; fit it with warm_start=False, or a "
@@ -175,7 +180,7 @@ class _NoTrainingState(dict):
 
 
 def check_unit_norms(decoder: np.ndarray, tolerance: float) -> None:
-    """Refuse a decoder that is not what its library always writes."""
+    """Raise ValueError unless all decoder rows have norm one, within a tolerance."""
     norms = np.linalg.norm(decoder, axis=1)
     if not (np.abs(norms - 1) <= tolerance).all():
         raise ValueError(
@@ -188,12 +193,12 @@ def check_unit_norms(decoder: np.ndarray, tolerance: float) -> None:
 def _product(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Multiply in float64 without a float64 copy of the matrix."""
     vector = vector.astype(np.float64)
-    parts = range(0, len(matrix), _BLOCK)
+    starts = range(0, len(matrix), _BLOCK_ROWS)
     return np.concatenate(
-        [matrix[i : i + _BLOCK].astype(np.float64) @ vector for i in parts]
+        [matrix[i : i + _BLOCK_ROWS].astype(np.float64) @ vector for i in starts]
     )
 
 
-def _times(matrix: np.ndarray, scale: np.ndarray, dtype) -> np.ndarray:
+def _times(matrix: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> np.ndarray:
     scaled = matrix if (scale == 1).all() else matrix * scale
     return np.ascontiguousarray(scaled, dtype=dtype)

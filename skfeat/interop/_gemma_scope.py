@@ -1,4 +1,4 @@
-"""Gemma Scope: ``params.npz``, or ``params.safetensors`` of its second release."""
+"""Reader of Gemma Scope: ``params.npz``, or ``params.safetensors`` of release two."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def read_gemma_scope(
 ) -> SparseAutoencoder:
     """Read a jump-ReLU autoencoder of Gemma Scope.
 
-    A transcoder of the first release whose output is as wide as its input has the same
-    file as an autoencoder: nothing in it tells them apart.
+    The file of a transcoder of the first release whose output is as wide as its input
+    cannot be told from that of an autoencoder.
 
     Parameters
     ----------
     path : str or path
-        ``params.npz`` or ``params.safetensors``, or the folder of it. If there is a
-        ``config.json`` beside it, it must name an autoencoder.
+        ``params.npz`` or ``params.safetensors``, or the folder that holds it. A
+        ``config.json`` beside it must describe an autoencoder.
     unit_norm : bool, default=False
-        Scale the decoder rows to norm one and the codes by their norms.
+        Whether to scale the decoder rows to norm one, and the codes by the norms.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def read_gemma_scope(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+        If a file is damaged, or a `SparseAutoencoder` cannot express what it holds.
     ImportError
         If safetensors is needed and not installed.
 
@@ -70,23 +70,25 @@ def read_gemma_scope(
         beside = file.parent / "config.json"
         config = read_json(beside) if beside.is_file() else {}
         kind = config.get("architecture", "jump_relu")
-        if kind != "jump_relu" or config.get("hf_hook_point_out"):
-            what = (
-                f"its architecture is {kind!r}"
-                if kind != "jump_relu"
-                else ("it is a transcoder (it has a hf_hook_point_out)")
+        if kind != "jump_relu":
+            raise ValueError(
+                f"its architecture is {kind!r}, which a SparseAutoencoder cannot "
+                "express"
             )
-            raise ValueError(f"{what}, which a SparseAutoencoder cannot express")
+        if config.get("hf_hook_point_out"):
+            raise ValueError(
+                "it is a transcoder (it has a hf_hook_point_out), which a "
+                "SparseAutoencoder cannot express"
+            )
         tensors = Tensors.read(file)
         if "affine_skip_connection" in tensors:
             raise ValueError(
                 "it is a transcoder with an affine_skip_connection, which a "
                 "SparseAutoencoder cannot express"
             )
-        small = {f"w_{side}": f"W_{side}" for side in ("enc", "dec")}
-        tensors.rename(small)
+        tensors.rename({"w_enc": "W_enc", "w_dec": "W_dec"})
         arrays = tensors.arrays(_SHAPES)
-        found = Weights(
+        read = Weights(
             encoder=arrays["W_enc"].T,
             decoder=arrays["W_dec"],
             encoder_bias=arrays["b_enc"],
@@ -96,4 +98,4 @@ def read_gemma_scope(
             threshold=arrays["threshold"],
             metadata=config,
         )
-        return found.autoencoder(unit_norm=unit_norm)
+        return read.autoencoder(unit_norm=unit_norm)

@@ -1,16 +1,17 @@
-"""OpenAI's sparse_autoencoder: one state dict in a ``.pt`` file."""
+"""Reader of OpenAI's sparse_autoencoder: one state dict in a ``.pt`` file."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, reading
-from skfeat.interop._fitted import Weights
+from skfeat.interop._fitted import NO_K, Weights
 
 _SHAPES = {"pre_bias": "d", "encoder.weight": "md", "latent_bias": "m"}
 
-# Running statistics and what names the activation.
+# Running statistics, and the name of the activation.
 _IGNORED = (
     "stats_last_nonzero",
     "latents_activation_frequency",
@@ -29,13 +30,13 @@ def read_openai(
     ----------
     path : str or path
         A ``.pt`` file of a state dict; may also be a ``.safetensors`` file of the same
-        tensors, which is then taken for one with ReLU.
+        tensors, whose activation is then ReLU.
     normalized : bool, default=False
-        Accept a top-k autoencoder, which normalises each row to mean zero and standard
-        deviation one as no `SparseAutoencoder` does: what is returned takes, and
-        reconstructs, rows that were normalised before.
+        Whether to accept a top-k autoencoder. It normalises each row to mean zero and
+        standard deviation one, which a `SparseAutoencoder` does not: the result takes,
+        and reconstructs, rows that are already normalised.
     unit_norm : bool, default=False
-        Scale the decoder rows to norm one and the codes by their norms.
+        Whether to scale the decoder rows to norm one, and the codes by the norms.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def read_openai(
     FileNotFoundError
         If the file is missing.
     ValueError
-        If the file is damaged or holds what a `SparseAutoencoder` cannot express.
+        If the file is damaged, or a `SparseAutoencoder` cannot express what it holds.
 
     Examples
     --------
@@ -87,26 +88,26 @@ def read_openai(
                     "it normalises each row by itself, which a SparseAutoencoder does "
                     "not; normalise the rows and pass normalized=True"
                 )
-        tied = "decoder.linear.weight" in tensors
-        name = "decoder.linear.weight" if tied else "decoder.weight"
+        is_tied = "decoder.linear.weight" in tensors
+        name = "decoder.linear.weight" if is_tied else "decoder.weight"
         arrays = tensors.arrays(
-            {**_SHAPES, name: "md" if tied else "dm"}, ignored=_IGNORED
+            {**_SHAPES, name: "md" if is_tied else "dm"}, ignored=_IGNORED
         )
-        found = Weights(
+        read = Weights(
             encoder=arrays["encoder.weight"],
-            decoder=arrays[name] if tied else arrays[name].T,
+            decoder=arrays[name] if is_tied else arrays[name].T,
             encoder_bias=arrays["latent_bias"],
             decoder_bias=arrays["pre_bias"],
             subtracts_bias=True,
             activation="relu" if k is None else "topk",
             k=k,
         )
-        return found.autoencoder(unit_norm=unit_norm)
+        return read.autoencoder(unit_norm=unit_norm)
 
 
-def _k(state) -> int:
+def _k(state: Any) -> int:
     if not isinstance(state, dict) or "k" not in state:
-        raise ValueError("it does not say its k, the number of active features")
+        raise ValueError(NO_K)
     if state.get("postact_fn", "ReLU") != "ReLU":
         raise ValueError(
             f"its codes pass through {state['postact_fn']!r}, where a "

@@ -1,11 +1,12 @@
-"""SAELens: ``cfg.json`` and ``sae_weights.safetensors``."""
+"""Reader and writer of SAELens: ``cfg.json`` and ``sae_weights.safetensors``."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,14 @@ from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_path
 from skfeat.utils._files import import_safetensors
 
-_CONFIG, _WEIGHTS, _SPARSITY = (
-    "cfg.json",
-    "sae_weights.safetensors",
-    "sparsity.safetensors",
-)
+_CONFIG = "cfg.json"
+_WEIGHTS = "sae_weights.safetensors"
+_SPARSITY = "sparsity.safetensors"
 
-# What SAELens adds to a density before it takes the logarithm.
+# SAELens adds this to a density before it takes the logarithm.
 _DENSITY_FLOOR = 1e-10
 
-# The release whose files are written, and were checked to be read back equal.
+# The release whose format is written; it was tested to read the same weights back.
 _VERSION = "6.54.12"
 
 _COMMON = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
@@ -53,24 +52,24 @@ def read_saelens(
 ) -> SparseAutoencoder:
     """Read an autoencoder that SAELens has saved.
 
-    Architectures "standard", "topk", "jumprelu" (as which SAELens saves batch top-k,
-    too) and "gated", of any version. With "hook_z" rows are the heads side by side.
+    It reads the architectures "standard", "topk", "jumprelu" (in which SAELens also
+    saves batch top-k) and "gated", of any version. For "hook_z", a row is the
+    concatenation of all heads.
 
     Parameters
     ----------
     folder : str or path
-        Holds ``cfg.json`` and ``sae_weights.safetensors``; a
+        The folder of ``cfg.json`` and ``sae_weights.safetensors``; a
         ``sparsity.safetensors`` becomes `feature_density_`.
     normalized : bool, default=False
-        Accept an autoencoder that normalises each row by itself ("layer_norm" or
-        "constant_norm_rescale"), which no `SparseAutoencoder` does: what is returned
-        takes, and reconstructs, rows that were normalised before.
+        Whether to accept an autoencoder that normalises each row by itself
+        ("layer_norm" or "constant_norm_rescale"), which a `SparseAutoencoder` does not:
+        the result takes, and reconstructs, rows that are already normalised.
     norm_scaling_factor : float, default=None
-        What the rows were multiplied by in training, for files whose
-        ``normalize_activations`` is "expected_average_only_in": those do not hold it.
-        It is folded into the weights.
+        The factor of the rows in training, for files whose ``normalize_activations`` is
+        "expected_average_only_in", which do not hold it. It is folded into the weights.
     unit_norm : bool, default=False
-        Scale the decoder rows to norm one and the codes by their norms.
+        Whether to scale the decoder rows to norm one, and the codes by the norms.
 
     Returns
     -------
@@ -82,18 +81,18 @@ def read_saelens(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+        If a file is damaged, or a `SparseAutoencoder` cannot express what it holds.
     ImportError
         If safetensors is not installed.
 
     See Also
     --------
-    write_saelens : The way back, with an example of both.
+    write_saelens : Writes such files, with an example of both.
     """
     with reading(
         "SAELens", folder, "folder", normalized=normalized, unit_norm=unit_norm
     ) as path:
-        config = _modern(read_json(path / _CONFIG))
+        config = _as_version_6(read_json(path / _CONFIG))
         architecture = config["architecture"]
         if architecture not in list(_SHAPES):
             raise ValueError(
@@ -120,7 +119,7 @@ def read_saelens(
             metadata=dict(config.get("metadata") or {}),
         )
         if architecture == "gated":
-            weights.open_gates(arrays["b_gate"], arrays["r_mag"])
+            weights.set_gates(arrays["b_gate"], arrays["r_mag"])
         if _flag(config, "rescale_acts_by_decoder_norm", False):
             weights.rank_by_decoder_norm()
         if not np.all(arrays.get("scaling_factor", 1.0) == 1):
@@ -140,24 +139,24 @@ def write_saelens(
 ) -> None:
     """Write a fitted autoencoder for ``SAE.load_from_disk`` of SAELens 6.
 
-    "relu" becomes SAELens' "standard", "topk" stays, and all that have a threshold
-    become "jumprelu". Centring and scale are in the weights already.
+    "relu" becomes "standard" of SAELens, "topk" stays "topk", and all activations with
+    a threshold become "jumprelu". The weights include the centring and the scale.
 
     Parameters
     ----------
     autoencoder : SparseAutoencoder
         Fitted.
     folder : str or path
-        Made if it is not there; an autoencoder in it is replaced.
+        Created if it does not exist; an autoencoder in it is replaced.
     metadata : dict, default=None
-        What SAELens calls so: ``model_name``, ``hook_name``, ``hf_hook_name``,
-        ``context_size``, ``prepend_bos`` and more. ``None`` takes the `metadata_` of
-        an autoencoder that was read from SAELens.
+        Metadata of SAELens: ``model_name``, ``hook_name``, ``hf_hook_name``,
+        ``context_size``, ``prepend_bos`` and more. ``None`` takes the `metadata_` of an
+        autoencoder that was read from SAELens.
 
     Raises
     ------
     TypeError
-        If `autoencoder` is not a `SparseAutoencoder`, `folder` is no path, or
+        If `autoencoder` is not a `SparseAutoencoder`, `folder` is not a path, or
         `metadata` is not JSON.
     ImportError
         If safetensors is not installed.
@@ -229,12 +228,12 @@ def write_saelens(
         (path / _SPARSITY).unlink(missing_ok=True)
     for file, arrays in files.items():
         contiguous = {key: np.ascontiguousarray(a) for key, a in arrays.items()}
-        _replace(path / file, lambda to, arrays=contiguous: save_file(arrays, to))
+        _replace(path / file, partial(save_file, contiguous))
     _replace(path / _CONFIG, lambda to: to.write_text(text + "\n", encoding="utf-8"))
 
 
-def _replace(path: Path, write) -> None:
-    """Let a file appear under its name only once it is whole."""
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under a temporary name, and rename it once it is complete."""
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         write(temporary)
@@ -243,17 +242,17 @@ def _replace(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _modern(config: dict[str, Any]) -> dict[str, Any]:
-    """Bring the configuration of any version to the names of version 6."""
+def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of any version with the names of version 6."""
     metadata = config.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise ValueError("its metadata is not a JSON object")
     version = config.get("sae_lens_version") or metadata.get("sae_lens_version")
     if version is not None:
-        found = re.match(r"(\d+)\.", str(version))
-        if found is None:
+        major = re.match(r"(\d+)\.", str(version))
+        if major is None:
             raise ValueError(f"its sae_lens_version {version!r} is not a version")
-        if int(found[1]) >= 6:
+        if int(major[1]) >= 6:
             if "architecture" not in config:
                 raise ValueError(f"{_CONFIG} has no 'architecture'")
             return config
@@ -265,8 +264,8 @@ def _modern(config: dict[str, Any]) -> dict[str, Any]:
     elif activation != "relu":
         raise ValueError(f"its activation {activation!r} is neither relu nor topk")
     if isinstance(config.get("normalize_activations"), bool):
-        average = config["normalize_activations"]
-        config["normalize_activations"] = _NORMALIZE[average]
+        # True and False were the names of the two modes once.
+        config["normalize_activations"] = _NORMALIZE[config["normalize_activations"]]
     own = ("model_name", "hook_name", "hook_point", "context_size", "prepend_bos")
     names = {"hook_point": "hook_name"}
     config["metadata"] = {
@@ -304,7 +303,7 @@ def _input_scale(
     if mode not in _NORMALIZE:
         raise ValueError(f"its normalize_activations={mode!r} cannot be expressed")
     if (mode == "none") != (factor is None):
-        needed = "needs" if factor is None else "has no place for"
+        needed = "needs" if factor is None else "must not have"
         raise ValueError(
             f"its normalize_activations={mode!r} {needed} a norm_scaling_factor"
         )

@@ -1,4 +1,4 @@
-"""EleutherAI's sparsify: ``cfg.json`` and ``sae.safetensors``."""
+"""Reader of EleutherAI's sparsify: ``cfg.json`` and ``sae.safetensors``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skfeat.interop._fitted import Weights, check_unit_norms
 
 _SHAPES = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md", "b_dec": "d"}
 
-# The rows are set to norm one before each update, and saved after it.
+# The library sets rows to norm one before each update, and saves them after it.
 _NORM_TOLERANCE = 0.5
 
 
@@ -22,10 +22,10 @@ def read_sparsify(
     Parameters
     ----------
     folder : str or path
-        The folder of one hookpoint: it holds ``cfg.json`` and ``sae.safetensors``.
+        The folder of one hookpoint, with ``cfg.json`` and ``sae.safetensors``.
     unit_norm : bool, default=False
-        Make sure that the norms of the decoder rows are one; possible only where they
-        are all equal, as codes would else change places among the top k.
+        Whether to scale the decoder rows to norm one, and the codes by the norms;
+        possible only if all norms are equal, as the top k could change otherwise.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def read_sparsify(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or holds what a `SparseAutoencoder` cannot express.
+        If a file is damaged, or a `SparseAutoencoder` cannot express what it holds.
     ImportError
         If safetensors is not installed.
 
@@ -78,14 +78,14 @@ def read_sparsify(
                 )
         if config.get("activation", "topk") != "topk":
             raise ValueError(
-                f"its activation {config['activation']!r} is one that a "
-                "SparseAutoencoder cannot express; it reads topk"
+                f"its activation must be 'topk', not {config['activation']!r}, which a "
+                "SparseAutoencoder cannot express"
             )
         tensors = Tensors.read(path / "sae.safetensors")
         arrays = tensors.arrays(_SHAPES, sizes=_sizes(config))
         if config.get("normalize_decoder"):
             check_unit_norms(arrays["W_dec"], _NORM_TOLERANCE)
-        found = Weights(
+        read = Weights(
             encoder=arrays["encoder.weight"],
             decoder=arrays["W_dec"],
             encoder_bias=arrays["encoder.bias"],
@@ -95,7 +95,7 @@ def read_sparsify(
             k=config.get("k"),
             metadata=config,
         )
-        return found.autoencoder(unit_norm=unit_norm)
+        return read.autoencoder(unit_norm=unit_norm)
 
 
 def _sizes(config: dict) -> dict[str, int]:

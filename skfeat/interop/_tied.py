@@ -1,4 +1,4 @@
-"""The tied autoencoders of HoagyC/sparse_coding, once they are safetensors."""
+"""Reader of the tied autoencoders of HoagyC/sparse_coding, saved as tensors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_tied(
     """Read a tied autoencoder, whose decoder is its encoder with rows of norm one.
 
     These are the autoencoders of "Finding Sparse Linear Connections between Features in
-    LLMs". They were published as pickled objects, which skfeat does not open; convert
-    them once, where the code that wrote them can be trusted ::
+    LLMs". They were published as pickled objects, which skfeat does not open. Convert
+    them once, if you trust the code that wrote them ::
 
         sae = torch.load(path, weights_only=False)
         safetensors.torch.save_file(
@@ -40,8 +40,8 @@ def read_tied(
         (m, d) and ``encoder_bias`` (m,), and, if rows are centred, ``center_trans``
         (d,), ``center_rot`` (d, d) and ``center_scale`` (d,).
     norm_encoder : bool, default=True
-        Whether encoding, too, uses rows of norm one: the attribute of this name of the
-        pickled object.
+        Whether the encoder's rows have norm one as well: the attribute of this name of
+        the pickled object.
 
     Returns
     -------
@@ -78,19 +78,20 @@ def read_tied(
         decoder = encoder / np.maximum(norms, 1e-8)
         if norm_encoder:
             encoder = decoder
-        # Rows x are coded as R (x - t) * s; back, they are divided by s and turned.
+        # The encoder takes R (x - t) * s. Both R and s are folded into the weights.
         scale = arrays.get("center_scale", np.ones(encoder.shape[1], np.float32))
         if not (scale > 0).all():
             raise ValueError("center_scale must be positive")
         if (scale != 1).any():
             encoder, decoder = encoder * scale, decoder / scale
         if "center_rot" in arrays:
-            turn = arrays["center_rot"].astype(np.float64)
-            if not np.allclose(turn @ turn.T, np.eye(len(turn)), atol=1e-3):
+            rotation = arrays["center_rot"].astype(np.float64)
+            unit = np.eye(len(rotation))
+            if not np.allclose(rotation @ rotation.T, unit, atol=1e-3):
                 raise ValueError("center_rot must be a rotation")
-            encoder, decoder = encoder @ turn, decoder @ turn
+            encoder, decoder = encoder @ rotation, decoder @ rotation
         dtype = arrays["encoder"].dtype
-        found = Weights(
+        read = Weights(
             encoder=encoder.astype(dtype),
             decoder=decoder.astype(dtype),
             encoder_bias=arrays["encoder_bias"],
@@ -98,4 +99,4 @@ def read_tied(
             subtracts_bias=True,
             activation="relu",
         )
-        return found.autoencoder()
+        return read.autoencoder()

@@ -16,13 +16,13 @@ from sklearn.utils import Bunch
 from skfeat.capture._capture import Capture
 from skfeat.capture._checks import check_capture, check_codes, check_vector
 from skfeat.capture._contexts import Contexts, activating_contexts
-from skfeat.inspection._common import check_level, closed_on_error
+from skfeat.inspection._axes import closed_on_error
 from skfeat.inspection._token_activations_display import TokenActivationsDisplay
 from skfeat.inspection._token_html import html_page
 from skfeat.language._ablation import AblationEffect
 from skfeat.language._connection_html import STYLE, html_section, labelled_logic
 from skfeat.language._feature_tokens import feature_tokens
-from skfeat.utils._checks import check_int, check_path
+from skfeat.utils._checks import check_int, check_level, check_path
 from skfeat.utils._sklearn import check_matplotlib_support
 
 
@@ -90,7 +90,7 @@ class ConnectionPage:
         index = check_int("index", index, most=len(self.sections) - 1)
         section = self.sections[index]
         for name, value in (("width", width), ("font_size", font_size)):
-            check_level("ConnectionPage.plot", name, value, positive=True)
+            check_level(name, value, positive=True)
         is_new = figure is None
         if is_new:
             figure = plt.figure(figsize=(width, width), layout="constrained")

@@ -350,17 +350,17 @@ def test_tokenizers():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"tokens": ["ab"]}, "'tokens' parameter"),
-        ({"tokens": [[1, 2]]}, "'tokens' parameter"),
-        ({"activations": [[1.0]]}, "'activations' parameter"),
-        ({"activations": [[1.0, np.nan]]}, "'activations' parameter"),
-        ({"activations": [["a", "b"]]}, "'activations' parameter"),
-        ({"effects": [[1.0, np.inf]]}, "'effects' parameter"),
-        ({"effects": []}, "'effects' parameter"),
-        ({"labels": "a"}, "'labels' parameter"),
+        ({"tokens": ["ab"]}, "^tokens must be"),
+        ({"tokens": [[1, 2]]}, "^tokens must be"),
+        ({"activations": [[1.0]]}, "^activations must be"),
+        ({"activations": [[1.0, np.nan]]}, "^activations must be"),
+        ({"activations": [["a", "b"]]}, "^activations must be"),
+        ({"effects": [[1.0, np.inf]]}, "^effects must be"),
+        ({"effects": []}, "^effects must be"),
+        ({"labels": "a"}, "^labels must be"),
         ({"activations": [[1.0]]}, r"Got arrays of shapes \[\(1,\)\] for"),
-        ({"title": 3}, "'title' parameter .* must be a str or None. Got 3"),
-        ({"effect_name": None}, "'effect_name' parameter .* must be a str. Got"),
+        ({"title": 3}, "^title must be a str or None. Got 3"),
+        ({"effect_name": None}, "^effect_name must be a str. Got"),
     ],
 )
 def test_clear_errors(changed, message):
@@ -417,7 +417,7 @@ def test_ticks_of_small_colour_bars_do_not_touch():
 
 def test_clear_errors_of_plot_and_of_captures():
     for option in ({"vmax": 0}, {"effect_vmax": -1.0}, {"font_size": 0}):
-        with pytest.raises(ValueError, match=f"'{next(iter(option))}' parameter"):
+        with pytest.raises(ValueError, match=f"^{next(iter(option))} must be"):
             display().plot(**option)
     for option in (
         {"ax": 3},
@@ -426,7 +426,7 @@ def test_clear_errors_of_plot_and_of_captures():
         {"effect_cmap": 4},
         *({name: value} for name in ("text_kw", "box_kw") for value in (3, {"no": 1})),
     ):
-        with pytest.raises(ValueError, match=f"'{next(iter(option))}' parameter.* Got"):
+        with pytest.raises(ValueError, match=f"^{next(iter(option))} must be .* Got"):
             display().plot(**option)
     assert plt.get_fignums() == []
     with pytest.raises(TypeError, match=r"path must be a path.* Got 3 instead"):
@@ -434,11 +434,11 @@ def test_clear_errors_of_plot_and_of_captures():
     create = TokenActivationsDisplay.from_estimator
     with pytest.raises(TypeError, match="capture must be a"):
         create(Coder(), 3, 0, decode=str)
-    with pytest.raises(ValueError, match=r"'module' parameter.*one of 'a', 'b'"):
+    with pytest.raises(ValueError, match=r"^module must be one of 'a', 'b'"):
         create(Coder(), rows(), 0, decode=str)
     capture = Capture({"a": np.eye(2)}, np.zeros(2, int), np.arange(2))
     with pytest.raises(ValueError, match="must hold token ids"):
         create(Coder(), capture, 0, decode=str)
     contexts = activating_contexts([1.0], [0], [0], [0])
-    with pytest.raises(ValueError, match="'labels' parameter"):
+    with pytest.raises(ValueError, match=r"^labels must be"):
         TokenActivationsDisplay.from_contexts(contexts, str, labels="all")

@@ -130,7 +130,7 @@ def test_a_threshold_that_was_never_learnt(kind, tmp_path):
     file = dictionary_learning(tmp_path, np.random.default_rng(0), D, M, kind)
     values = load(tmp_path / "ae.pt")
     torch.save({**values, "threshold": torch.tensor(-1.0)}, tmp_path / "ae.pt")
-    refused(file, "its threshold is below zero, which means that it was never learnt")
+    refused(file, "its threshold is below zero, which means that it was never trained")
     del values["threshold"]
     torch.save(values, tmp_path / "ae.pt")
     refused(file, "it has no 'threshold'")
@@ -157,7 +157,10 @@ SPARSIFY = {
     "transcoder": ({"transcode": True}, "it is a transcoder .transcode is true., wh"),
     "skip": ({"skip_connection": True}, "an autoencoder with a skip connection"),
     "signed": ({"signed": True}, "an autoencoder with codes below zero"),
-    "groupmax": ({"activation": "groupmax"}, "its activation 'groupmax' is one that"),
+    "groupmax": (
+        {"activation": "groupmax"},
+        "its activation must be 'topk', not 'groupmax'",
+    ),
     "no k": ({"k": ...}, "it does not say its k"),
     "k": ({"k": 99}, "k must be a whole number from 1 to 8, not 99"),
     "no d_in": ({"d_in": ...}, "d_in must be a whole number, not None"),
@@ -252,5 +255,5 @@ def test_arguments_of_another_type(read, tmp_path):
 
 @pytest.mark.parametrize("read", [interop.read_openai, interop.read_tied])
 def test_a_folder_is_no_file(read, tmp_path):
-    with pytest.raises(ValueError, match="is a folder, where a file is needed"):
+    with pytest.raises(ValueError, match="must be a file, but it is a folder"):
         read(tmp_path)

@@ -164,7 +164,7 @@ def test_a_norm_scaling_factor_is_folded(tmp_path):
         with pytest.raises(ValueError, match="norm_scaling_factor must be positive"):
             read_saelens(tmp_path, norm_scaling_factor=factor)
     edit(tmp_path / "cfg.json", normalize_activations="none")
-    with pytest.raises(ValueError, match="'none' has no place for a norm_scaling_fac"):
+    with pytest.raises(ValueError, match="'none' must not have a norm_scaling_fac"):
         read_saelens(tmp_path, norm_scaling_factor=0.2)
 
 

@@ -185,7 +185,7 @@ def test_clear_errors(text):
             connection_page(found, X, Y, capture, WORDS, **option)
     page = connection_page(found, X, Y, capture, WORDS, n_top=1, n_strata=0)
     for option in ({"width": 0}, {"font_size": -1}):
-        with pytest.raises(ValueError, match=f"'{next(iter(option))}' parameter of"):
+        with pytest.raises(ValueError, match=f"^{next(iter(option))} must be"):
             page.plot(**option)
     assert plt.get_fignums() == []
     with pytest.raises(TypeError, match=r"path must be a path.* Got 3 instead"):

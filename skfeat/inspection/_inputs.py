@@ -1,0 +1,92 @@
+"""What displays take: matrices, activations, names, features, fitted estimators."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import check_is_fitted
+
+from skfeat.utils._checks import check_matrix, value_error
+
+# An ndarray or a csr_array: scipy has no types by which a checker could tell them.
+Matrix: TypeAlias = Any
+
+
+def check_names(name: str, names: Any, n: int) -> list[str] | None:
+    """Return one string for each of `n` things; None stays None."""
+    if names is None:
+        return None
+    if isinstance(names, str) or len(names) != n:
+        got = list(names) if hasattr(names, "shape") else names
+        raise value_error(name, f"a sequence of {n} names or None", got)
+    return [str(item) for item in names]
+
+
+def check_codes(name: str, value: Any) -> Matrix:
+    """Return activations as a finite matrix; a vector becomes one row."""
+    is_row = not sparse.issparse(value) and np.ndim(value) == 1
+    return check_matrix(name, np.reshape(value, (1, -1)) if is_row else value)
+
+
+def check_row(name: str, value: Any) -> np.ndarray:
+    """Return one row as a dense finite vector of floats."""
+    matrix = check_codes(name, value)
+    if matrix.shape[0] != 1:
+        raise value_error(name, "one row: (n,) or (1, n)", matrix)
+    return take_rows(matrix, slice(None)).ravel().astype(float)
+
+
+def check_features(
+    name: str, features: Any, n_features: int, *, ndim: int = 1
+) -> np.ndarray:
+    """Return `features`, an int or a sequence of int, as an array of indices."""
+    indices = np.array(features, ndmin=1)
+    is_index = indices.ndim == ndim and indices.size > 0 and indices.dtype.kind in "iu"
+    if not is_index or indices.min() < 0 or indices.max() >= n_features:
+        allowed = f"an int or a sequence of int from 0 to {n_features - 1}"
+        if ndim == 2:
+            allowed = f"a 2-D array of int from 0 to {n_features - 1}"
+        got = features.tolist() if hasattr(features, "tolist") else features
+        raise value_error(name, allowed, got)
+    return indices
+
+
+def check_image_shape(image_shape: Any, n_values: int) -> tuple[int, int]:
+    """Return `image_shape` as two ints whose product is `n_values`."""
+    sides = np.ravel(image_shape).tolist()
+    are_ints = all(type(side) is int and side > 0 for side in sides)
+    if len(sides) != 2 or not are_ints or sides[0] * sides[1] != n_values:
+        allowed = f"(height, width) with height * width = {n_values}"
+        raise value_error("image_shape", allowed, image_shape)
+    return sides[0], sides[1]
+
+
+def fitted_step(estimator: Any) -> Any:
+    """Return a fitted estimator, or the last step of a fitted pipeline."""
+    check_is_fitted(estimator)
+    return estimator[-1] if hasattr(estimator, "named_steps") else estimator
+
+
+def take_rows(matrix: Any, rows: Any) -> np.ndarray:
+    """Return rows of an array, a data frame or a sparse matrix as a dense array."""
+    if sparse.issparse(matrix):
+        return sparse.csr_array(matrix)[rows].toarray()
+    return np.asarray(matrix)[rows]
+
+
+def nonzero_values(matrix: Matrix) -> np.ndarray:
+    """Return the nonzeros of an ndarray or of a CSR array as a vector."""
+    return matrix.data if sparse.issparse(matrix) else matrix[matrix != 0]
+
+
+def count_text(
+    matrix: Matrix, threshold: float | None, *, thing: str, symbol: str
+) -> str:
+    """Count the values above `threshold` in magnitude, or the nonzeros, in words."""
+    values, size = np.abs(nonzero_values(matrix)), matrix.shape[0] * matrix.shape[1]
+    if threshold is None:
+        return f"{values.size:,} of {size:,} {thing} nonzero"
+    n_above = np.count_nonzero(values > threshold)
+    return f"{n_above:,} of {size:,} {thing} with |{symbol}| > {threshold:g}"
