@@ -270,7 +270,7 @@ def test_labels():
         ),
         ({"token_ids": [3], "decode": ["a"]}, ValueError, "to 0, .* decode. Got 3"),
         ({"decode": 3}, TypeError, "decode must be a tokenizer"),
-        ({"decode": lambda token: None}, TypeError, "decode must give the text"),
+        ({"decode": lambda token: None}, TypeError, "decode must return the text"),
     ],
 )
 def test_clear_errors_of_tokens(changed, error, message):
