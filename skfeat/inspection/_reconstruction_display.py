@@ -15,6 +15,7 @@ from skfeat.inspection._axes import (
 )
 from skfeat.inspection._inputs import check_row
 from skfeat.inspection._style import BLUE, ORANGE, style
+from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import check_level, value_error
 from skfeat.utils._sklearn import check_matplotlib_support
 
@@ -199,7 +200,7 @@ def _quality_text(
     error = np.sum((original - rebuilt) ** 2)
     spread = np.sum((original - original.mean()) ** 2)
     norm = np.linalg.norm(original)
-    parts = [f"R² = {1 - error / spread:.3f}"] if spread else []
+    parts = [f"R² = {r2_of_sums(error, spread):.3f}"] if spread else []
     parts += [f"relative error = {np.sqrt(error) / norm:.3f}"] if norm else []
     if threshold is not None:
         n_above = np.count_nonzero(np.abs(original) > threshold)

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat.capture._checks import check_codes
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._logic import read_logic
+from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import check_int
 from skfeat.utils._formula import (
     check_count,
@@ -349,4 +350,4 @@ def _r2(y: np.ndarray, predicted: np.ndarray, n_silent: int) -> float:
 
     deviation = total((y - total(y) / (len(y) + n_unseen)) ** 2)
     error = total((y - predicted) ** 2)
-    return float(1 - error / deviation) if deviation > 0 else np.nan
+    return float(r2_of_sums(error, deviation))

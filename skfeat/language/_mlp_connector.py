@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.language._dense_map import fit_dense
+from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._sklearn import Interval, StrOptions, _fit_context
 from skfeat.utils._torch import (
@@ -230,8 +231,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             if subcontext.call_on_fit_task_end(estimator=self, **data):
                 break
         self.n_iter_ = len(errors) - 1
-        scores = 1 - np.asarray(errors) / (spread or np.nan)
-        self.validation_scores_ = scores.tolist()
+        self.validation_scores_ = r2_of_sums(np.asarray(errors), spread).tolist()
         self._store(linear, network.unscaled(best), dtype)
         context.call_on_fit_task_end(estimator=self, **data)
         return self

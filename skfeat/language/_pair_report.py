@@ -13,6 +13,7 @@ from skfeat.language._pair_codes import (
     predict_codes,
     sparse_codes,
 )
+from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._table import write_columns
 
@@ -166,10 +167,10 @@ def make_report(pair, X: np.ndarray, y: np.ndarray) -> PairReport:
         totals[f"explained_variance_{side}s"] = score
     totals["weights_per_output"] = float(columns["n_weights"].mean())
     for name, (of_features, of_rows) in sums.errors.items():
-        totals[f"r2_{name}"] = float(_r2(of_features.sum(), sums.spread.sum()))
+        totals[f"r2_{name}"] = float(r2_of_sums(of_features.sum(), sums.spread.sum()))
         known = columns[f"r2_{name}"][sums.spread > 0]
         totals[f"mean_r2_{name}"] = float(known.mean()) if known.size else np.nan
-        r2_rows = _r2(of_rows.sum(), sums.spread_of_rows.sum())
+        r2_rows = r2_of_sums(of_rows.sum(), sums.spread_of_rows.sum())
         totals[f"r2_rows_{name}"] = float(r2_rows)
     if "nonlinear" in sums.errors:
         totals["linear_share"] = float(columns["is_linear"].mean())
@@ -256,20 +257,12 @@ class _Sums:
         unknown = np.full(len(live), np.nan)
         errors = {name: of_features for name, (of_features, _) in self.errors.items()}
         for name in ("sparse", "dense", "nonlinear"):
-            columns[f"r2_{name}"] = _r2(errors.get(name, unknown), self.spread)
+            columns[f"r2_{name}"] = r2_of_sums(errors.get(name, unknown), self.spread)
         gap = (errors["dense"] - errors.get("nonlinear", unknown)) / self.n_rows
         unit = _ARTICLE_NORM / self.norm if self.norm else np.nan
         columns["linear_gap"] = gap * unit**2
         columns["is_linear"] = columns["linear_gap"] <= _LINEAR_GAP
         return columns
-
-
-def _r2(error, spread):
-    """Return the R2, nan where nothing varies."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(
-            spread > 0, 1 - error / np.where(spread > 0, spread, 1), np.nan
-        )[()]
 
 
 def _varies(X: np.ndarray) -> bool:

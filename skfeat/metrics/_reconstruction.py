@@ -171,6 +171,24 @@ def fvu_in_blocks(rows, reconstruction, weights) -> float:
     return float(error / spread)
 
 
+def r2_of_sums(error, spread):
+    """Return the R2 of summed squared errors and deviations, elementwise.
+
+    Like `fvu`, it is nan where nothing varies.
+
+    Parameters
+    ----------
+    error, spread : float or ndarray
+        Squared errors, and squared deviations from the mean.
+
+    Returns
+    -------
+    float or ndarray
+    """
+    varies = np.asarray(spread) > 0
+    return np.where(varies, 1 - error / np.where(varies, spread, 1), np.nan)[()]
+
+
 def check_pair(first_name, first, second_name, second):
     """Validate two arrays of one shape; float32 and float64 stay what they are."""
     dtypes = [np.float64, np.float32]

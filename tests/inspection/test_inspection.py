@@ -457,6 +457,7 @@ BAD = {
     "weights nan": lambda: ConnectorDisplay.from_matrix([[np.nan]]),
     "weights str": lambda: ConnectorDisplay.from_matrix([["a"]]),
     "threshold": lambda: ConnectorDisplay.from_matrix(DENSE, threshold=-1),
+    "threshold bool": lambda: ConnectorDisplay.from_matrix(DENSE, threshold=True),
     "kind": lambda: ConnectorDisplay.from_matrix(DENSE, kind="pie"),
     "vmax": lambda: ConnectorDisplay.from_matrix(DENSE, vmax=0),
     "input_names": lambda: ConnectorDisplay.from_matrix(DENSE, input_names=["a"]),
