@@ -25,7 +25,9 @@ def make_data(m, n_train, n_test):
     n = n_train + n_test
     density = max(DENSITY, 1 / m)
     _, X, _ = make_sparse_features(
-        *(n, 1, m),
+        n,
+        1,
+        m,
         n_active=density * m,
         correlation=0.5,
         group_size=8,

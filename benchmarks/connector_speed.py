@@ -225,7 +225,11 @@ def measure_relu(size):
         for batch in size.batches:
             for rate in size.rates:
                 adam = Adam(
-                    *(*train, alpha), rate=rate, batch_size=batch, proximal=proximal
+                    *train,
+                    alpha,
+                    rate=rate,
+                    batch_size=batch,
+                    proximal=proximal,
                 )
                 rows.append(_follow(adam, limit, test, figures["objective"]))
                 rows[-1]["contestant"] = (

@@ -61,7 +61,11 @@ def make_page(found, pair, layer, seen, rows, model, tokenizer, **sizes):
     def effects(side, feature, sequences):
         module, autoencoder, live = sides[side]
         return ablation_effect(
-            *(model, batches(rows), module, autoencoder, int(live[feature])),
+            model,
+            batches(rows),
+            module,
+            autoencoder,
+            int(live[feature]),
             sequences=sequences,
         )
 

@@ -44,7 +44,9 @@ def data_sets():
     yield "MNIST layer 2", train[:N_TRAIN], test, None
     for name, large in (("synthetic", {}), ("synthetic, large columns", LARGE)):
         rows, _, dictionary = make_sparse_features(
-            *(N_TRAIN + N_TEST, D, N_DIRECTIONS),
+            N_TRAIN + N_TEST,
+            D,
+            N_DIRECTIONS,
             n_active=16,
             noise=0.02,
             random_state=0,

@@ -73,7 +73,9 @@ def data_sets():
         yield f"MNIST layer {i}", train, test, None, 256, 8, schedule
     for offset in (0.0, 5.0):
         rows, _, dictionary = make_sparse_features(
-            *(N_TRAIN + N_TEST, 64, 128),
+            N_TRAIN + N_TEST,
+            64,
+            128,
             n_active=4,
             noise=0.05,
             offset=offset,

@@ -66,7 +66,22 @@ class Plan:
     n_rounds: int = 15
 
 
-SMOKE = Plan(*(600, 300, 4, 16, 24, 48, 2, (60,), (100,), (50,), 400, 40, (1.0,), 2))
+SMOKE = Plan(
+    n_rows=600,
+    n_test=300,
+    epochs=4,
+    narrow=16,
+    wide=24,
+    wide_features=48,
+    wide_epochs=2,
+    budgets=(60,),
+    wide_budgets=(100,),
+    regression_budgets=(50,),
+    pixel_weights=400,
+    output_weights=40,
+    faithfulness=(1.0,),
+    n_rounds=2,
+)
 
 
 def measure(how, model, data, autoencoders, **params):
