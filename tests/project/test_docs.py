@@ -82,6 +82,37 @@ def test_links_between_the_pages():
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+def anchors(path):
+    """Return the anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ +(.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_paths_that_a_page_names_exist(path):
+    named = re.findall(
+        r"(?<![\w/.-])(?:skfeat|tests|benchmarks)/[\w./-]*\w",
+        path.read_text(encoding="utf-8"),
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_anchors_lead_to_headings(path):
+    text = path.read_text(encoding="utf-8")
+    for page_name, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", text):
+        linked = path.parent / page_name if page_name else path
+        assert anchor in anchors(linked), f"{page_name}#{anchor}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["loky", "dask", "ray"])
 def test_program_of_many_fits(engine, tmp_path, monkeypatch):
