@@ -1,7 +1,7 @@
 """The state file of a capture's folder: which rows its ``.npy`` files hold, checked.
 
-The state comes from a file that may be damaged, so nothing that it says about sizes is
-used before the files are known to be as long.
+The state file may be damaged, so its sizes are used only after the lengths of the
+other files have been compared with them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises
     ------
     ValueError
-        If a file is shorter than the state says, or no batch was written.
+        If a file is shorter than the state requires, or no batch was written.
     """
     state = read_state(folder)
     arrays = {}
@@ -109,7 +109,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def _check_state(state: dict[str, Any]) -> None:
-    """Raise an error that says what is wrong with a state."""
+    """Raise an error, with its reason, unless a state is valid."""
     if state["format"] != _FORMAT or state["version"] != _VERSION:
         raise ValueError(f"its format is not {_FORMAT} of version {_VERSION}")
     for key in ("n_batches", "n_rows", "n_sequences"):

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfeat.utils._checks import check_matrix, value_error
 
-# An ndarray or a csr_array: scipy has no types by which a checker could tell them.
+# An ndarray or a csr_array. A type checker sees no difference, as scipy is untyped.
 Matrix: TypeAlias = Any
 
 

@@ -14,7 +14,7 @@ _BLOCK_ROWS = 1024
 # Largest relative difference of norms that are equal but for rounding.
 _EQUAL_NORMS = 1e-5
 
-NO_K = "it does not say its k, the number of active features"
+NO_K = "it has no k, the number of active features"
 
 
 @dataclass

@@ -43,11 +43,11 @@ def find_connections(
     """Find the outputs of a connector that read most clearly as a kind of logic.
 
     Each output is read as :meth:`skfeat.FeatureConnector.logic` reads it. Outputs of
-    the wanted kind are ranked by ``score = f1 * (f1 - f1_simpler) * r2``. ``f1`` says
-    how well the logic predicts where the output fires; ``f1_simpler`` is that of a
-    simpler reading: the best single input for an OR or an AND, the same logic without
-    the NOT for an AND-NOT, and zero for a single input. ``r2`` says how well the
-    connector predicts the output's activation.
+    the wanted kind are ranked by ``score = f1 * (f1 - f1_simpler) * r2``. ``f1``
+    measures how well the logic predicts where the output fires; ``f1_simpler`` is that
+    of a simpler reading: the best single input for an OR or an AND, the same logic
+    without the NOT for an AND-NOT, and zero for a single input. ``r2`` measures how
+    well the connector predicts the output's activation.
 
     Parameters
     ----------

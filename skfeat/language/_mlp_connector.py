@@ -349,7 +349,7 @@ class _Residual:
             return 0.0
         return float(deviation) / self.scales[1] ** 2
 
-    def unscaled(self, weights):
+    def unscaled(self, weights: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Return weights for the raw inputs and outputs."""
         coef, intercept, output, bias = weights
         inputs, outputs = self.scales

@@ -23,7 +23,7 @@ _IPC_ROWS = 8192
 
 
 def import_pyarrow() -> Any:
-    """Import pyarrow, or raise ImportError that says how to install it."""
+    """Import pyarrow, or raise ImportError with the command that installs it."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -28,7 +28,7 @@ def as_block(batch: Any, where: str) -> np.ndarray:
     if sparse.issparse(batch):
         raise ValueError(f"{where} is sparse; rows must be dense.")
     if np.ma.is_masked(batch):
-        raise ValueError(f"{where} has masked entries; rows must be complete.")
+        raise ValueError(f"{where} has masked values; rows must be complete.")
     try:
         block = np.asarray(batch)
     except (TypeError, ValueError) as error:

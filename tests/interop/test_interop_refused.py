@@ -26,8 +26,8 @@ SAELENS = {
     },
     "no architecture": ({"architecture": ...}, "cfg.json has no 'architecture'"),
     "odd architecture": ({"architecture": ["topk"]}, r"its architecture \['topk'\]"),
-    "no k": ({"k": ...}, "it does not say its k, the number of active features"),
-    "k null": ({"k": None}, "it does not say its k"),
+    "no k": ({"k": ...}, "it has no k, the number of active features"),
+    "k null": ({"k": None}, "it has no k"),
     "k text": ({"k": "3"}, "k must be a whole number from 1 to 8, not '3'"),
     "k real": ({"k": 3.0}, "k must be a whole number from 1 to 8, not 3.0"),
     "k bool": ({"k": True}, "k must be a whole number from 1 to 8, not True"),
@@ -51,7 +51,7 @@ SAELENS = {
     ),
     "old, no k": (
         {"metadata": {}, "activation_fn": "topk", "k": ...},
-        "it does not say its k",
+        "it has no k",
     ),
     "old tanh": (
         {"metadata": {}, "architecture": "standard", "activation_fn": "tanh-relu"},
@@ -119,7 +119,7 @@ def test_dictionary_learning_without_k(tmp_path):
     assert file.read(file.path).k == 3  # older releases kept it there alone
     del trainer["k"]
     edit(tmp_path / "config.json", trainer=trainer)
-    refused(file, "it does not say its k")
+    refused(file, "it has no k")
     values["k"] = torch.tensor(2.5)
     torch.save(values, weights)
     refused(file, "k is not a whole number")
@@ -161,7 +161,7 @@ SPARSIFY = {
         {"activation": "groupmax"},
         "its activation must be 'topk', not 'groupmax'",
     ),
-    "no k": ({"k": ...}, "it does not say its k"),
+    "no k": ({"k": ...}, "it has no k"),
     "k": ({"k": 99}, "k must be a whole number from 1 to 8, not 99"),
     "no d_in": ({"d_in": ...}, "d_in must be a whole number, not None"),
     "d_in": ({"d_in": 6}, r"shape \(8, 5\), which must be \(8, 6\)"),
@@ -202,7 +202,7 @@ def test_gemma_scope_transcoders(tmp_path):
 
 OPENAI = {
     "activation": ({"activation": "Identity"}, "its activation 'Identity' is neither"),
-    "no k": ({"activation": "TopK"}, "it does not say its k"),
+    "no k": ({"activation": "TopK"}, "it has no k"),
     "k": (
         {"activation": "TopK", "activation_state_dict": {"k": 99}},
         "k must be a whole number from 1 to 8, not 99",
