@@ -1,13 +1,13 @@
-"""How each kind of autoencoder is trained: what is active, its codes and its slopes.
+"""How each kind of autoencoder is trained: what is active, its codes and derivatives.
 
-An *entry* is a pre-activation u that may matter. The kernels find the entries of a
-batch and hand them over either as a matrix (n, m) or as a flat array; ``codes``,
-``penalty`` and ``backward`` are elementwise, so they need not know which. A parameter
-with one value a feature comes by ``at(name)``, aligned with the entries.
+A pre-activation u is *active* where its code or a derivative may be nonzero. Kernels
+find the active ones of a batch and pass them either as a matrix (n, m) or as a flat
+array: ``codes``, ``penalty`` and ``backward`` are elementwise and take both.
+``at(name)`` returns a parameter with one value a feature, aligned with them.
 
 Codes z(u) enter the loss through the reconstruction, whose derivative with respect to
-z arrives as `slopes`, and through a penalty. ``reference`` says the same to autograd:
-it is the definition that the closed forms are tested against.
+z is passed as `grad_codes`, and through a penalty. ``reference`` computes the same with
+autograd: the closed forms are tested against this definition.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from skfeat import activations as fitted
 Tensor = torch.Tensor
 At = Callable[[str], Tensor]
 
-# Width of the window round a threshold in which the derivative of a jump is estimated,
+# Width of the window round a threshold in which the derivative of a step is estimated,
 # and the thresholds that training starts from, both for rows of length sqrt(d).
 _BANDWIDTH = 0.1
 _FIRST_THRESHOLD = 0.1
 
 
 class TrainingActivation:
-    """What all kinds share: codes are the positive entries, without a penalty."""
+    """What all kinds share: codes are the positive u, without a penalty."""
 
     name: str
-    penalised = False  # does `alpha` weigh something
-    selects = "above"  # entries lie above `bound`, or are found "by row", "by batch"
-    k = 0  # entries a row, where their number is given
-    two_decodes = False  # do the entries themselves have to reconstruct the rows too
+    penalised = False  # whether there is a penalty, which `alpha` weights
+    selects = "above"  # u above `bound` are active, or the largest "by row", "by batch"
+    k = 0  # active codes a row, where their number is given
+    two_decodes = False  # whether the active u must reconstruct the rows as well
 
     def extra_params(self, n_components: int, n_features: int) -> dict[str, Tensor]:
         """Return the first values of parameters beside encoder, decoder and biases."""
@@ -46,40 +46,40 @@ class TrainingActivation:
         return 0.0
 
     def bound(self, params: dict[str, Tensor]) -> Tensor:
-        """Return what u must exceed to be an entry, shape (m,)."""
+        """Return what u must exceed to be active, shape (m,)."""
         return torch.zeros_like(params["encoder_bias"])
 
     def keep(self, u: Tensor) -> Tensor:
-        """Tell which of u (n, m) are entries, where no bound can tell."""
+        """Return which of u (n, m) are active, where no bound decides."""
         raise NotImplementedError
 
     def codes(self, u: Tensor, at: At) -> Tensor:
-        """Return the codes of entries."""
+        """Return the codes of active u."""
         return u
 
     def penalty(self, u: Tensor, z: Tensor) -> Tensor:
-        """Return the penalty of each entry."""
+        """Return the penalty of each active u."""
         return torch.zeros_like(u)
 
     def backward(
-        self, u: Tensor, z: Tensor, slopes: Tensor, weight: Tensor | float, at: At
+        self, u: Tensor, z: Tensor, grad_codes: Tensor, weight: Tensor | float, at: At
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the derivatives with respect to u and to extra parameters.
 
         Parameters
         ----------
         u, z : Tensor
-            Entries and their codes.
-        slopes : Tensor
+            Active pre-activations and their codes.
+        grad_codes : Tensor
             Derivative of the reconstruction's loss with respect to z.
         weight : Tensor or float
             Weight of the row times the weight of the penalty.
         at : callable
         """
-        return slopes, {}
+        return grad_codes, {}
 
     def encoder(self, params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the weights (m, d) and biases (m,) whose u `fitted` turns to codes."""
+        """Return the weights (m, d) and biases (m,) whose u `fitted` maps to codes."""
         return params.get("encoder", params["decoder"]), params["encoder_bias"]
 
     def fitted(self, threshold) -> fitted.Activation:
@@ -91,7 +91,7 @@ class TrainingActivation:
         return None
 
     def reference(self, u: Tensor, params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return codes and penalties (n, m) that autograd can follow."""
+        """Return codes and penalties (n, m), differentiable by autograd."""
         raise NotImplementedError
 
 
@@ -112,16 +112,16 @@ class ReLU(TrainingActivation):
         """Return the code."""
         return z
 
-    def backward(self, u, z, slopes, weight, at):
+    def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
-        return slopes + weight, {}
+        return grad_codes + weight, {}
 
     def fitted(self, threshold):
         """Return the activation of the fitted weights."""
         return fitted.ReLU()
 
     def reference(self, u, params):
-        """Return codes and penalties (n, m) that autograd can follow."""
+        """Return codes and penalties (n, m), differentiable by autograd."""
         z = u.relu()
         return z, z
 
@@ -136,7 +136,7 @@ class TopK(TrainingActivation):
         self.k = k
 
     def keep(self, u):
-        """Tell which of u (n, m) are entries."""
+        """Return which of u (n, m) are active."""
         if self.k >= u.shape[1]:
             return u > 0
         kept = u.topk(self.k, dim=1, sorted=False).indices
@@ -148,7 +148,7 @@ class TopK(TrainingActivation):
         return fitted.TopK(self.k)
 
     def reference(self, u, params):
-        """Return codes and penalties (n, m) that autograd can follow."""
+        """Return codes and penalties (n, m), differentiable by autograd."""
         z = torch.where(self.keep(u.detach()), u, 0.0)
         return z, torch.zeros_like(z)
 
@@ -168,7 +168,7 @@ class BatchTopK(TopK):
     selects = "by batch"
 
     def keep(self, u):
-        """Tell which of u (n, m) are entries."""
+        """Return which of u (n, m) are active."""
         n_kept = self.k * len(u)
         if n_kept >= u.numel():
             return u > 0
@@ -183,10 +183,10 @@ class BatchTopK(TopK):
 
 
 class JumpReLU(TrainingActivation):
-    """Codes u where u exceeds a learnt threshold, penalised by their number [1]_.
+    """Codes u where u exceeds a trained threshold, penalised by their number [1]_.
 
-    The number does not change with small changes of a threshold, so its derivative is
-    that of a smoothed number: entries within a narrow window round the threshold count.
+    The number is constant under small changes of a threshold, so the derivative is that
+    of a smoothed number: each u within a narrow window round the threshold counts.
 
     References
     ----------
@@ -208,39 +208,39 @@ class JumpReLU(TrainingActivation):
     def penalty_weight(self, alpha, n_features):
         """Return alpha**2 / 4.
 
-        With orthonormal features this makes a feature worth its while from the same
-        pre-activation on as the L1 penalty does, alpha / 2 * sqrt(d).
+        With orthonormal features a code then lowers the loss from the same
+        pre-activation on as under the L1 penalty, alpha / 2 * sqrt(d).
         """
         return alpha**2 / 4
 
     def bound(self, params):
-        """Return what u must exceed to be an entry, shape (m,)."""
+        """Return what u must exceed to be active, shape (m,)."""
         return params["log_threshold"].exp() - self.bandwidth / 2
 
     def codes(self, u, at):
-        """Return the codes of entries."""
+        """Return the codes of active u."""
         return torch.where(u > at("log_threshold").exp(), u, 0.0)
 
     def penalty(self, u, z):
         """Return one for each code."""
         return (z != 0).to(u.dtype)
 
-    def backward(self, u, z, slopes, weight, at):
+    def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
         threshold = at("log_threshold").exp()
         near = (u - threshold).abs() < self.bandwidth / 2
-        jump = -(threshold * slopes + weight) / self.bandwidth * near
-        return slopes * (z != 0), {"log_threshold": jump * threshold}
+        grad = -(threshold * grad_codes + weight) / self.bandwidth * near
+        return grad_codes * (z != 0), {"log_threshold": grad * threshold}
 
     def threshold(self, params):
         """Return the thresholds (m,) of the fitted activation, if it has them."""
         return params["log_threshold"].exp()
 
     def reference(self, u, params):
-        """Return codes and penalties (n, m) that autograd can follow."""
+        """Return codes and penalties (n, m), differentiable by autograd."""
         threshold = params["log_threshold"].exp()
         step = _Step.apply(u, threshold, self.bandwidth)
-        # The jump itself moves with the threshold, the line above it does not.
+        # The step moves with the threshold, the line above it does not.
         z = u * (u > threshold) + threshold.detach() * (step - step.detach())
         return z, step
 
@@ -258,15 +258,15 @@ class _Step(torch.autograd.Function):
     def backward(ctx, *grads):
         u, threshold = ctx.saved_tensors
         near = (u - threshold).abs() < ctx.bandwidth / 2
-        # Only the threshold learns from it, as in the paper.
+        # Only the threshold has this gradient, as in the paper.
         return None, -(grads[0] * near).sum(0) / ctx.bandwidth, None
 
 
 class Gated(TrainingActivation):
     """A gate u > 0 and a magnitude exp(r) u + c that shares the gate's direction [1]_.
 
-    Only the gate is penalised, by max(u, 0); it learns from having to reconstruct the
-    rows with max(u, 0) as codes, through a decoder that is a constant there.
+    Only the gate is penalised, by max(u, 0). Its gradient comes from a second
+    reconstruction of the rows, with max(u, 0) as codes and the decoder held constant.
 
     References
     ----------
@@ -287,35 +287,35 @@ class Gated(TrainingActivation):
         }
 
     def codes(self, u, at):
-        """Return the codes of entries."""
+        """Return the codes of active u."""
         return (at("log_magnitude").exp() * u + at("magnitude_bias")).relu()
 
     def penalty(self, u, z):
         """Return the opening of the gate."""
         return u
 
-    def backward(self, u, z, slopes, weight, at):
+    def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
         magnitude = at("log_magnitude").exp()
-        own = slopes * (z != 0)
+        own = grad_codes * (z != 0)
         return magnitude * own + weight, {
             "log_magnitude": own * magnitude * u,
             "magnitude_bias": own,
         }
 
     def encoder(self, params):
-        """Return the weights (m, d) and biases (m,) whose u `fitted` turns to codes."""
+        """Return the weights (m, d) and biases (m,) whose u `fitted` maps to codes."""
         magnitude = params["log_magnitude"].exp()
         bias = magnitude * params["encoder_bias"] + params["magnitude_bias"]
         return magnitude[:, None] * params["encoder"], bias
 
     def threshold(self, params):
         """Return the thresholds (m,) of the fitted activation, if it has them."""
-        # The gate u > 0, seen on the scale of the magnitudes.
+        # The gate u > 0, on the scale of the magnitudes.
         return params["magnitude_bias"].relu()
 
     def reference(self, u, params):
-        """Return codes and penalties (n, m) that autograd can follow."""
+        """Return codes and penalties (n, m), differentiable by autograd."""
         magnitude = params["log_magnitude"].exp() * u + params["magnitude_bias"]
         return magnitude.relu() * (u > 0), u.relu()
 

@@ -120,19 +120,37 @@ def round_panels(first, last, columns, factor, panels):
 def multiply(first, last, rows, row_scale, panels, out):
     """Write the products of rows `first` to `last` with all columns to `out`."""
     depth, width = rows.shape[1], out.shape[1]
-    flat, target = rows.reshape(-1), out.reshape(-1)
+    flat, products = rows.reshape(-1), out.reshape(-1)
     columns, start, scale = panels.integers.reshape(-1), panels.start, panels.scale
     for j in range(0, width, WIDTH):
         i = first
         while i + HEIGHT <= last:
             multiply_rows(
-                *(target, i * width, width, flat, i, depth, row_scale),
-                *(columns, start, scale, j),
+                products,
+                i * width,
+                width,
+                flat,
+                i,
+                depth,
+                row_scale,
+                columns,
+                start,
+                scale,
+                j,
             )
             i += HEIGHT
         while i < last:
             multiply_row(
-                *(target, i * width, width, flat, i, depth, row_scale),
-                *(columns, start, scale, j),
+                products,
+                i * width,
+                width,
+                flat,
+                i,
+                depth,
+                row_scale,
+                columns,
+                start,
+                scale,
+                j,
             )
             i += 1

@@ -195,7 +195,7 @@ def add_gradients(buffers, at, size, x, sums, q, fresh):
 
 
 @compile_loop
-def learn_topk(first, last, batch, weights, k, dead, buffers, sums):
+def sum_topk_gradients(first, last, batch, weights, k, dead, buffers, sums):
     """Sum the gradients of chunks `first` to `last`.
 
     Parameters

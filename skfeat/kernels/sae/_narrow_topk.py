@@ -69,7 +69,7 @@ class NarrowTopKKernel:
         sums = loops.NarrowSums(live, lost, square, residual)
         own = parameters.weights
         self._team.run(
-            lambda first, last: loops.learn_topk(
+            lambda first, last: loops.sum_topk_gradients(
                 first, last, batch, own, k, revived, buffers, sums
             ),
             n_chunks,

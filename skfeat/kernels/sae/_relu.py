@@ -70,7 +70,8 @@ class DenseReLUKernel:
             n_positive=count,
         )
         fired, ones = np.empty(m, dtype=bool), np.ones(n, dtype=real)
-        grad_encoder = gradients.get("encoder", np.empty_like(own.decoder))
+        tied = self._parameters.tied
+        grad_encoder = np.empty_like(own.decoder) if tied else gradients["encoder"]
 
         def pass_features(first, last):
             for start in range(first, last, _FEATURES):
@@ -92,7 +93,7 @@ class DenseReLUKernel:
             multiple=PRODUCT_ROWS,
         )
         team.run(pass_features, m, n_elements=work, multiple=_FEATURES)
-        if self._parameters.tied:
+        if tied:
             gradients["decoder"] += grad_encoder
         self._parameters.write_bias_gradient(ones @ out.weighted_residual)
         loss = float(square @ batch.factor) / 2 + float(batch.weight @ total)

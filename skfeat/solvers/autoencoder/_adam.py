@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from skfeat.kernels._threads import Team
+
+if TYPE_CHECKING:
+    from skfeat.kernels.sae._loops_adam import Parameter
 
 # The loss of a narrow layer falls to a hundredth within the thousand updates that a
 # second moment of 0.999 remembers, which then holds the steps back; and a feature that
@@ -18,10 +21,10 @@ _BETAS, _EPS = (0.95, 0.97), 1e-8
 
 
 class _Views(NamedTuple):
-    """What a compiled update is called with, of gradients in one place of memory."""
+    """Arguments of the compiled update, valid while the gradients stay in place."""
 
     grads: list[torch.Tensor]
-    parts: tuple[tuple[np.ndarray, ...], ...]
+    parameters: tuple[Parameter, ...]
     steps: list[torch.Tensor]
     shares: np.ndarray
     unit: int
@@ -101,37 +104,50 @@ class Adam:
             step.fill_(n_steps)
         rate = self.learning_rate / (1 - _BETAS[0] ** n_steps)
         correction = 1 / math.sqrt(1 - _BETAS[1] ** n_steps)
-        real = views.parts[0][0].dtype.type
+        from skfeat.kernels.sae._loops_adam import Constants, adam
+
+        real = views.parameters[0].values.dtype.type
         # A rate too large for the dtype makes weights that are not finite, which the
         # trainer reports.
         with np.errstate(over="ignore"):
-            numbers = tuple(real(x) for x in (*_BETAS, correction, _EPS))
+            constants = Constants(
+                beta1=real(_BETAS[0]),
+                beta2=real(_BETAS[1]),
+                correction=real(correction),
+                eps=real(_EPS),
+            )
             rates = (rate * views.shares).astype(real)
-        from skfeat.kernels.sae._loops_adam import adam
-
         team.run(
             lambda first, last: adam(
-                first, last, views.parts, rates, views.unit, numbers
+                first, last, views.parameters, rates, views.unit, constants
             ),
             views.n_rows,
             n_elements=views.n_elements,
         )
 
-    def _make_views(self, grads) -> _Views:
-        params = self._params.values()
-        states = [self.optimizer.state[param] for param in params]
-        parts = tuple(
-            tuple(map(_rows, (param, grad, state["exp_avg"], state["exp_avg_sq"])))
-            for param, grad, state in zip(params, grads, states, strict=True)
+    def _make_views(self, grads: list[torch.Tensor]) -> _Views:
+        from skfeat.kernels.sae._loops_adam import Parameter
+
+        states = [self.optimizer.state[param] for param in self._params.values()]
+        parameters = tuple(
+            Parameter(
+                values=_rows(param),
+                grad=_rows(grad),
+                mean=_rows(state["exp_avg"]),
+                square=_rows(state["exp_avg_sq"]),
+            )
+            for param, grad, state in zip(
+                self._params.values(), grads, states, strict=True
+            )
         )
         return _Views(
             grads=grads,
-            parts=parts,
+            parameters=parameters,
             steps=[state["step"] for state in states],
             shares=np.array([self._shares[name] for name in self._params]),
             unit=list(self._params).index("decoder"),
-            n_rows=sum(len(p) for p, *_ in parts),
-            n_elements=sum(4 * p.size for p, *_ in parts),
+            n_rows=sum(len(p.values) for p in parameters),
+            n_elements=sum(4 * p.values.size for p in parameters),
         )
 
 
