@@ -71,7 +71,7 @@ class Kept:
         ).state()
         state = _checked(saved["state"], fresh)
         trainer = SAETrainer.from_state(self.settings, state)
-        trainer.penalty_weight = state["penalty_weight"]
+        trainer.penalty.value = state["penalty_weight"]
         trainer.go_on(_checked_progress(saved["progress"], fresh))
         self.history = History(
             saved["losses"].tolist(), saved["scores"].tolist(), saved["stopped"]

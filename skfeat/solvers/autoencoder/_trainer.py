@@ -6,7 +6,6 @@ raw rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -20,10 +19,10 @@ from skfeat.kernels.sae._arrays import Rows
 from skfeat.kernels.sae._choose import make_kernel, runs_compiled
 from skfeat.kernels.sae._kernel import KernelSettings
 from skfeat.kernels.sae._reference import loss_reference
-from skfeat.kernels.sae._result import BatchResult
 from skfeat.kernels.sae._shards import Shards
 from skfeat.solvers._loop import one_cycle
 from skfeat.solvers.autoencoder._adam import Adam
+from skfeat.solvers.autoencoder._adaptive import PenaltyWeight, RunningThreshold
 from skfeat.solvers.autoencoder._batch_rows import BatchRows
 from skfeat.solvers.autoencoder._dead_features import DeadFeatures
 from skfeat.solvers.autoencoder._settings import DTYPES, Position, SAESettings
@@ -40,9 +39,6 @@ from skfeat.utils._torch import (
     to_numpy,
 )
 
-# Batch top-k averages its bound over about this many batches.
-_BOUND_MEMORY = 100
-
 # Shares of a planned run in which the learning rate warms up and decays: after the
 # warm-up it falls all the way, from a rate that would be too large to stay at.
 _WARM_UP, _DECAY = 0.02, 1.0
@@ -51,9 +47,6 @@ _WARM_UP, _DECAY = 0.02, 1.0
 # penalty: a decoder row sees the few rows of data it is part of, the bias all of them.
 # Measured on MNIST layers; under L1 a decoder with a higher rate did worse.
 _SHARES = {"decoder": 2.0, "bias": 0.3}
-
-# How fast the penalty follows when a number of active features is asked for.
-_PENALTY_RATE = 0.01
 
 
 class SAETrainer:
@@ -75,22 +68,19 @@ class SAETrainer:
         self.features = self.shards.features(settings.n_components)
         self.n_steps = 0
         self.n_steps_planned: int | None = None
-        # Of the last epoch; and whether no batch is half done.
+        # Of the last epoch; and whether all batches begun have ended.
         self.position: Position | None = None
         self.is_whole = True
         n_features = len(standardizer.mean)
-        self.penalty_weight = settings.activation.penalty_weight(
-            settings.alpha, n_features
-        )
-        # What batch top-k last cut at, averaged; the share of batches in it comes next.
-        self.bound, self.bound_share = 0.0, 0.0
+        self.penalty = PenaltyWeight(settings, n_features)
+        self.threshold = RunningThreshold()
         self._set_params(initial_weights(settings, n_features, self.generator))
         n_mine = len(self.params["encoder_bias"])
         self.dead = DeadFeatures(settings, n_features, n_mine, self.shards)
         self._rows = BatchRows(self.dtype, settings.device, self.team)
 
     def _set_params(self, params: dict[str, torch.Tensor]) -> None:
-        """Take the weights of this process's features, given those of all."""
+        """Set the weights of this process's features from those of all."""
         settings = self.settings
         self.params = {
             key: self._mine(key, value).to(settings.device, self.dtype).contiguous()
@@ -119,13 +109,13 @@ class SAETrainer:
         return values if name == "bias" else values[self.features]
 
     def _whole(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """Return what `_mine` took a part of."""
+        """Return all features' values, of which `_mine` returned a part."""
         if name == "bias":
             return values
         return self.shards.all_features(values, self.settings.n_components)
 
     def plan(self, n_rows: int, n_epochs: int) -> None:
-        """Announce a whole run, so that the learning rate can warm up and decay."""
+        """Plan a whole run: the learning rate warms up and decays over it."""
         self.n_steps_planned = n_epochs * n_batches(n_rows, self.settings.batch_size)
 
     def epoch(
@@ -144,9 +134,9 @@ class SAETrainer:
         X : ndarray of shape (n, d)
         sample_weight : ndarray of shape (n,)
         rows : ndarray of int, optional
-            The rows that take part; None: all.
+            Indices of the rows to train on; None: all.
         number : int, optional
-            Number of the epoch: one that was left in the middle goes on from there.
+            Number of the epoch. If it was interrupted, it continues at its next batch.
         after_batch : callable, optional
             Called after each batch. Ctrl-C then waits for the batch to end.
 
@@ -198,7 +188,7 @@ class SAETrainer:
             weights = torch.from_numpy(sample_weight[part]).to(x)
             if self.shards.by == "features":
                 # The next batch overwrites these gradients.
-                result = self.kernel.gradients(x, weights, self.penalty_weight)
+                result = self.kernel.gradients(x, weights, self.penalty.value)
                 total += float(result.loss)
                 continue
             total += float(
@@ -207,7 +197,7 @@ class SAETrainer:
                     x,
                     weights,
                     self.settings.activation,
-                    self.penalty_weight,
+                    self.penalty.value,
                     self.settings.prefixes,
                 )
             )
@@ -224,12 +214,15 @@ class SAETrainer:
         shares = torch.from_numpy(self.shards.rows(weights))
         shares = shares.to(settings.device, self.dtype)
         result = self.kernel.gradients(
-            x, shares, self.penalty_weight, self.dead.to_revive(n_rows)
+            x, shares, self.penalty.value, self.dead.to_revive(n_rows)
         )
         result = self.shards.combine(result, self.params)
         loss, n_active = result.loss, result.n_active
         self.dead.count(result.fired, len(batch.ids))
-        self._adapt(result, float(n_active) / len(batch.ids))
+        l0 = float(n_active) / len(batch.ids)
+        if settings.activation.selects == "by batch" and l0 > 0:
+            self.threshold.add(float(result.lowest))
+        self.penalty.follow(l0)
 
         self.n_steps += 1
         progress = None
@@ -250,16 +243,6 @@ class SAETrainer:
             dead = silent.nonzero().squeeze(1)
             self.dead.resample(self.params, self.optimizer, x, dead, self.generator)
         return float(loss)
-
-    def _adapt(self, result: BatchResult, l0: float) -> None:
-        """Let the bound of batch top-k and a penalty with a target follow the batch."""
-        if self.settings.activation.selects == "by batch" and l0 > 0:
-            decay = 1 - 1 / _BOUND_MEMORY
-            self.bound = decay * self.bound + (1 - decay) * float(result.lowest)
-            self.bound_share = decay * self.bound_share + (1 - decay)
-        if self.settings.l0 is not None:
-            surplus = min(l0 / self.settings.l0 - 1, 1.0)
-            self.penalty_weight *= math.exp(_PENALTY_RATE * surplus)
 
     def n_dead(self, n_rows: int) -> int:
         """Count the features that fired for none of the last `n_rows` rows."""
@@ -286,8 +269,7 @@ class SAETrainer:
         }
         threshold = activation.threshold(self.params)
         if activation.selects == "by batch":
-            bound = self.bound / max(self.bound_share, 1e-12)
-            threshold = torch.full_like(encoder_bias, bound)
+            threshold = torch.full_like(encoder_bias, self.threshold.value)
         if threshold is not None:
             mine["threshold_"] = threshold
         weights = {key: self._whole(key, value) for key, value in mine.items()}
@@ -295,7 +277,7 @@ class SAETrainer:
         return fold_standardizer(weights, self.standardizer)
 
     def state(self) -> dict:
-        """Return all that is needed to go on training, as numpy arrays."""
+        """Return all that training needs to continue, as numpy arrays."""
         names = list(self.params)
         return {
             "params": {
@@ -311,8 +293,8 @@ class SAETrainer:
             "standardizer": self.standardizer,
             "tied": self.settings.tied,
             "activation": self.settings.activation.name,
-            "penalty_weight": self.penalty_weight,
-            "bound": (self.bound, self.bound_share),
+            "penalty_weight": self.penalty.value,
+            "bound": (self.threshold.total, self.threshold.share),
         }
 
     @classmethod
@@ -331,13 +313,13 @@ class SAETrainer:
             state["moments"],
             lambda i, value: trainer._mine(names[i], value),
         )
-        trainer.bound, trainer.bound_share = state["bound"]
+        trainer.threshold.total, trainer.threshold.share = state["bound"]
         if settings.l0 is not None:
-            trainer.penalty_weight = state["penalty_weight"]
+            trainer.penalty.value = state["penalty_weight"]
         return trainer
 
     def progress(self) -> dict:
-        """Return what `state` lacks for a run to end as if it had never stopped."""
+        """Return what a resumed run needs beside `state` to reproduce it to the bit."""
         return {
             "n_steps": self.n_steps,
             "memory": list(self.kernel.memory),
@@ -345,7 +327,7 @@ class SAETrainer:
         }
 
     def go_on(self, progress: dict) -> None:
-        """Take up a run where `progress` was asked for."""
+        """Continue a run from what `progress` returned."""
         self.n_steps = progress["n_steps"]
         self.kernel.memory = tuple(progress["memory"])
         position = progress["position"]
