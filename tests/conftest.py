@@ -8,7 +8,7 @@ import torch
 from _common import read_mnist
 from hypothesis import settings
 
-from skfeat.solvers.connector import _fit, _gram, _statistics
+from skfeat.kernels._limits import LIMITS
 
 settings.register_profile("skfeat", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("skfeat")
@@ -54,6 +54,6 @@ def mnist():
 def compiled_when_small():
     """Let the compiled loops of connectors run on problems of any size."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_fit, _gram, _statistics):
-            patch.setattr(module, "WORTH_COMPILING", 0)
+        for name in ("compiled_gram", "compiled_rectified", "compiled_moments"):
+            patch.setattr(LIMITS, name, 0)
         yield

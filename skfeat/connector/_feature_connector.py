@@ -1,56 +1,36 @@
-"""FeatureConnector: parameters, validation and fitted attributes."""
+"""The estimator of sparse weights between features: its parameters and methods."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from scipy import sparse
-from sklearn.utils.validation import validate_data
 
 from skfeat._base import CallbackEpochs
 from skfeat.connector._base import BaseConnector
-from skfeat.kernels.connector._second_moments import to_csr
-from skfeat.solvers.connector._fit import (
-    Fit,
-    Rows,
-    Target,
-    fit_linear,
-    fit_minibatch,
-    fit_rectified,
-    fit_wide,
-    solution_path,
-    update_minibatch,
+from skfeat.connector._setup import (
+    allows_wide,
+    check_same_fit,
+    fit_options,
+    minibatch_settings,
+    solver_of,
+    start_of,
+    validated_rows,
+    weight_attributes,
 )
-from skfeat.solvers.connector._path import Solution, check_budget
-from skfeat.solvers.connector._rectified_minibatch import ConnectorSettings
+from skfeat.solvers.connector._choose import is_wide
+from skfeat.solvers.connector._fit import solution_path
+from skfeat.solvers.connector._fit_linear import fit_linear, fit_wide
+from skfeat.solvers.connector._fit_minibatch import fit_minibatch, update_minibatch
+from skfeat.solvers.connector._fit_parts import Fit
+from skfeat.solvers.connector._fit_rectified import fit_rectified
+from skfeat.solvers.connector._path import Solution
 from skfeat.solvers.connector._statistics import GramStatistics
-from skfeat.utils._agreement import refuse_different_fits
-from skfeat.utils._arrays import accept_tensor
-from skfeat.utils._checks import check_int
+from skfeat.utils._checks import check_flag, check_int
 from skfeat.utils._distributed import agreed
-from skfeat.utils._sklearn import (
-    Interval,
-    StrOptions,
-    _align_api_if_sparse,
-    _check_sample_weight,
-    _fit_context,
-)
-from skfeat.utils._torch import draw_seed, resolve_device
+from skfeat.utils._sklearn import Interval, StrOptions, _fit_context
+from skfeat.utils._torch import draw_seed
 from skfeat.utils._warnings import warn
-
-if TYPE_CHECKING:
-    pass
-
-# Full-batch iterations cost about n * p * q; beyond this many, minibatches win.
-_FULL_BATCH_LIMIT = 5e8
-
-# A whole solution by coordinate descent costs 5 ns or so for each output and nonzero
-# input, on two threads. With 100,000 rows of 2,048 inputs, 61 of them active, and as
-# many outputs that is a minute; minibatches take longer and end 1.5 times as high.
-_SPARSE_LIMIT = 1e11
 
 
 class FeatureConnector(BaseConnector):
@@ -283,16 +263,17 @@ class FeatureConnector(BaseConnector):
             If `max_iter` ended the fit.
         """
         if not self.warm_start:
-            # A fit that fails shall leave nothing half true.
+            # A fit that fails leaves no attributes of an earlier one.
             self.__dict__.pop("intercept_", None)
         warm = self.__sklearn_is_fitted__()
-        rows = self._validate(X, y, sample_weight, reset=not warm)
-        self._agree(rows, warm)
-        solver = self._choose_solver(rows)
+        rows = validated_rows(self, X, y, sample_weight, reset=not warm)
+        check_same_fit(self, rows, warm=warm)
+        solver = solver_of(self, rows)
         seed = agreed(draw_seed(self.random_state))
         # The weights of wide layers are never held as a dense matrix.
-        wide = solver == "gram" and rows.is_wide() and self._may_be_wide(warm)
-        start = None if wide else self._start(rows, seed)
+        wide = solver == "gram" and is_wide(rows.X, rows.Y)
+        wide = wide and allows_wide(self, warm=warm)
+        start = None if wide else start_of(self, rows, seed)
         # A refit makes iterations beyond max_iter: their number is not known.
         context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
@@ -301,21 +282,21 @@ class FeatureConnector(BaseConnector):
             self,
             context,
             data,
-            lambda state: self._attributes(state[0], state[1], rows.X.dtype),
+            lambda state: weight_attributes(state[0], state[1], rows.X.dtype),
         )
-        target = self._target(rows)
+        options = fit_options(self, rows)
         if start is None:
-            fit = fit_wide(rows, target, hooks)
+            fit = fit_wide(rows, options, hooks)
         elif solver == "gram":
             fit = fit_linear(
-                rows.problem(target.fit_intercept), target, start.coef, hooks
+                rows.problem(options.fit_intercept), options, start.coef, hooks
             )
         elif solver == "full_batch":
-            fit = fit_rectified(rows, target, start, hooks)
+            fit = fit_rectified(rows, options, start, hooks)
         else:
-            settings = self._settings(rows, target, seed)
+            settings = minibatch_settings(self, rows, options, seed)
             fit = fit_minibatch(
-                rows, target, start, settings, hooks=hooks, verbose=self.verbose
+                rows, options, start, settings, hooks=hooks, verbose=self.verbose
             )
         self._store(fit, rows.X.dtype)
         context.call_on_fit_task_end(estimator=self, **data)
@@ -350,15 +331,15 @@ class FeatureConnector(BaseConnector):
             If what `fit` learnt before is given up, see above.
         """
         first = not self.__sklearn_is_fitted__()
-        rows = self._validate(X, y, sample_weight, reset=first)
-        self._agree(rows, not first)
+        rows = validated_rows(self, X, y, sample_weight, reset=first)
+        check_same_fit(self, rows, warm=not first)
         n_outputs = rows.Y.shape[1]
         if not first and n_outputs != self.coef_.shape[0]:
             raise ValueError(
                 f"y has {n_outputs} outputs, but this FeatureConnector was fitted with "
                 f"{self.coef_.shape[0]}."
             )
-        target = self._target(rows)
+        options = fit_options(self, rows)
         if self.link == "identity":
             before = None if first else self._state
             if isinstance(before, GramStatistics):
@@ -373,12 +354,12 @@ class FeatureConnector(BaseConnector):
                     )
             statistics.update(rows.X, rows.Y, rows.sample_weight)
             zero = np.zeros((n_outputs, rows.X.shape[1]))
-            fit = fit_linear(statistics.problem(target.fit_intercept), target, zero)
+            fit = fit_linear(statistics.problem(options.fit_intercept), options, zero)
             fit.state = statistics
         else:
             seed = agreed(draw_seed(self.random_state))
-            settings = self._settings(rows, target, seed)
-            state, start = None, self._start(rows, seed)
+            settings = minibatch_settings(self, rows, options, seed)
+            state, start = None, start_of(self, rows, seed)
             if not first:
                 start = Solution(self.coef_.toarray(), self.intercept_, 0, 0.0)
                 state = self._state if isinstance(self._state, dict) else None
@@ -441,16 +422,13 @@ class FeatureConnector(BaseConnector):
         n_alphas = check_int("n_alphas", n_alphas, 1)
         if not isinstance(eps, Real) or not 0 < float(eps) < 1:
             raise ValueError(f"eps must lie between 0 and 1. Got {eps!r} instead.")
-        if not isinstance(sparse_output, bool | np.bool_):
-            raise ValueError(
-                f"sparse_output must be True or False. Got {sparse_output!r} instead."
-            )
+        check_flag("sparse_output", sparse_output)
         other = type(self)(**self.get_params(deep=False))
         other._validate_params()
-        rows = other._validate(X, y, sample_weight, reset=True)
+        rows = validated_rows(other, X, y, sample_weight, reset=True)
         alphas, solutions = solution_path(
             rows,
-            other._target(rows),
+            fit_options(other, rows),
             alphas,
             n_alphas,
             float(eps),
@@ -465,138 +443,6 @@ class FeatureConnector(BaseConnector):
         coefs = np.moveaxis(np.stack(matrices), 0, -1)
         return alphas, coefs[0] if other._y_is_1d else coefs, gaps
 
-    def _validate(self, X, y, sample_weight, *, reset) -> Rows:
-        resolve_device(self.device)  # nonsense is refused whichever solver runs
-        if sparse.issparse(y) and self.link == "relu":
-            y = y.toarray()
-        X, y = validate_data(
-            self,
-            accept_tensor(X),
-            accept_tensor(y, "y"),
-            accept_sparse=("csr",),
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=True,
-            reset=reset,
-        )
-        if reset:
-            self._y_is_1d = y.ndim == 1
-        sample_weight = _check_sample_weight(
-            accept_tensor(sample_weight), X, dtype=np.float64, ensure_non_negative=True
-        )
-        y = y if sparse.issparse(y) else y.reshape(len(y), -1)
-        return Rows(X, y.astype(X.dtype, copy=False), sample_weight)
-
-    def _may_be_wide(self, warm) -> bool:
-        each = self.n_nonzero_coefs is not None and np.ndim(self.n_nonzero_coefs) > 0
-        plain = self.alpha > 0 or self.n_nonzero_coefs is not None
-        return plain and not each and not warm and isinstance(self.init, str)
-
-    def _choose_solver(self, rows) -> str:
-        links = {"gram": "identity", "full_batch": "relu", "minibatch": "relu"}
-        budget_by_alpha = self.n_nonzero_coefs is not None and not self.refit
-        if self.solver == "auto":
-            if self.link == "identity":
-                return "gram"
-            size, limit = rows.X.shape[0] * rows.X.shape[1], _FULL_BATCH_LIMIT
-            if rows.suits_columns():
-                size, limit = rows.n_nonzero_inputs(), _SPARSE_LIMIT
-            small = size * rows.Y.shape[1] <= limit
-            return "full_batch" if small or budget_by_alpha else "minibatch"
-        if links[self.solver] != self.link:
-            raise ValueError(
-                f"solver={self.solver!r} solves link={links[self.solver]!r}, got "
-                f"link={self.link!r}; use solver='auto'."
-            )
-        if self.solver == "minibatch" and budget_by_alpha:
-            raise ValueError(
-                "solver='minibatch' meets n_nonzero_coefs by pruning, which leaves "
-                "weights without penalty: it needs refit=True, got refit=False."
-            )
-        return self.solver
-
-    def _agree(self, rows, warm):
-        data = {"X": rows.X, "y": rows.Y, "sample_weight": rows.sample_weight}
-        refuse_different_fits(self, "coef_" if warm else None, **data)
-
-    def _target(self, rows) -> Target:
-        budget = check_budget(self.n_nonzero_coefs, rows.Y.shape[1], rows.X.shape[1])
-        each = isinstance(budget, np.ndarray)
-        if each and self.link == "relu" and not self.refit:
-            raise ValueError(
-                "n_nonzero_coefs of each output needs refit=True with link='relu', got "
-                "refit=False."
-            )
-        return Target(
-            alpha=float(self.alpha),
-            budget=budget,
-            refit=bool(self.refit),
-            fit_intercept=bool(self.fit_intercept),
-            tol=float(self.tol),
-            max_iter=None if self.max_iter is None else int(self.max_iter),
-            candidates=float(self.candidates),
-        )
-
-    def _settings(self, rows, target, seed) -> ConnectorSettings:
-        return ConnectorSettings(
-            alpha=target.alpha if target.budget is None else 0.0,
-            budget=target.budget,
-            fit_intercept=target.fit_intercept,
-            learning_rate=float(self.learning_rate_init),
-            batch_size=int(self.batch_size),
-            device=resolve_device(self.device),
-            dtype=torch.float32 if rows.X.dtype == np.float32 else torch.float64,
-            seed=seed,
-        )
-
-    def _start(self, rows, seed) -> Solution:
-        shape = (rows.Y.shape[1], rows.X.shape[1])
-        if self.warm_start and self.__sklearn_is_fitted__():
-            if self.coef_.shape != shape:
-                raise ValueError(
-                    f"warm_start=True goes on from weights of shape "
-                    f"{self.coef_.shape}, but X and y ask for {shape}; set "
-                    f"warm_start=False."
-                )
-            intercept = self.intercept_ * self.fit_intercept
-            return Solution(self.coef_.toarray(), intercept, 0, 0.0)
-        if isinstance(self.init, str):
-            if self.init == "product":
-                raise ValueError(
-                    "init='product' is computed by a FeatureUnwrapper from two "
-                    "autoencoders and the layer between them; on its own a "
-                    "FeatureConnector takes the pair of arrays that "
-                    "skfeat.initialization.product_init returns."
-                )
-            # One optimum for every start: the nearest to most weights is zero.
-            if self._choose_solver(rows) != "minibatch":
-                return Solution(np.zeros(shape), np.zeros(shape[0]), 0, 0.0)
-            # As torch initialises a linear layer.
-            bound = 1 / np.sqrt(shape[1])
-            coef = np.random.RandomState(seed).uniform(-bound, bound, shape)
-            return Solution(coef, np.zeros(shape[0]), 0, 0.0)
-        try:
-            coef, intercept = (np.array(part, dtype=np.float64) for part in self.init)
-            shapes = (coef.shape, intercept.shape)
-            finite = bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
-        except (TypeError, ValueError):
-            shapes, finite = ((), ()), False
-        if shapes != (shape, shape[:1]) or not finite:
-            raise ValueError(
-                f"init must be 'random', 'product' or a pair of finite arrays of "
-                f"shapes {shape} and {shape[:1]}, to match X and y."
-            )
-        return Solution(coef, intercept * self.fit_intercept, 0, 0.0)
-
-    def _attributes(self, coef, intercept, dtype) -> dict:
-        if not sparse.issparse(coef):
-            coef = to_csr(np.asarray(coef))
-        coef = sparse.csr_array(coef, dtype=dtype)
-        return {
-            "coef_": _align_api_if_sparse(coef),
-            "intercept_": np.array(intercept, dtype=dtype),
-        }
-
     def _store(self, fit: Fit, dtype):
         """Write every fitted attribute, the one that means "fitted" last."""
         self.alpha_ = float(fit.alpha)
@@ -605,5 +451,5 @@ class FeatureConnector(BaseConnector):
         self.loss_curve_ = fit.loss_curve
         self._state = fit.state
         self._interrupted = fit.interrupted
-        for name, value in self._attributes(fit.coef, fit.intercept, dtype).items():
+        for name, value in weight_attributes(fit.coef, fit.intercept, dtype).items():
             setattr(self, name, value)

@@ -12,7 +12,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
-from skfeat.solvers.connector._fit import Rows, fit_candidates, largest_alpha
+from skfeat.connector._setup import fit_options, validated_rows
+from skfeat.solvers.connector._fit import fit_candidates, largest_alpha
+from skfeat.solvers.connector._fit_parts import Rows
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._distributed import n_workers
 from skfeat.utils._sklearn import (
@@ -183,7 +185,7 @@ class FeatureConnectorCV(BaseConnector):
         final = FeatureConnector(
             solver="gram" if self.link == "identity" else "full_batch", **shared
         )
-        rows = final._validate(X, y, sample_weight, reset=True)
+        rows = validated_rows(final, X, y, sample_weight, reset=True)
         name, candidates = self._candidates(final, rows)
         folds = list(check_cv(self.cv).split(rows.X, rows.Y))
         errors = Parallel(n_jobs=n_workers(self.n_jobs))(
@@ -218,7 +220,7 @@ class FeatureConnectorCV(BaseConnector):
             return "n_nonzero_coefs", [int(budget) for budget in budgets]
         if isinstance(self.alphas, Integral):
             linear = self.link == "identity"
-            largest = largest_alpha(rows, final._target(rows), linear=linear)
+            largest = largest_alpha(rows, fit_options(final, rows), linear=linear)
             alphas = geometric_alphas(largest, int(self.alphas), float(self.eps))
         else:
             try:
@@ -236,8 +238,14 @@ class FeatureConnectorCV(BaseConnector):
 
 # What a fitted connector hands over.
 _TAKEN = {
-    *("coef_", "intercept_", "alpha_", "n_iter_", "dual_gap_", "_y_is_1d"),
-    *("n_features_in_", "feature_names_in_"),
+    "coef_",
+    "intercept_",
+    "alpha_",
+    "n_iter_",
+    "dual_gap_",
+    "_y_is_1d",
+    "n_features_in_",
+    "feature_names_in_",
 }
 
 
@@ -247,18 +255,18 @@ def _errors_of_fold(connector, rows, name, candidates, train, test) -> list[floa
         Rows(rows.X[part], rows.Y[part], rows.sample_weight[part])
         for part in (train, test)
     )
-    target = connector._target(fitted)
+    options = fit_options(connector, fitted)
     key = "budget" if name == "n_nonzero_coefs" else "alpha"
     most = rows.X.shape[1] * rows.Y.shape[1]
-    targets = [
-        replace(target, **{key: min(value, most) if key == "budget" else value})
+    several = [
+        replace(options, **{key: min(value, most) if key == "budget" else value})
         for value in candidates
     ]
     linear = connector.link == "identity"
     weights = held_out.sample_weight / held_out.sample_weight.sum()
     measured = _dense(held_out.Y)
     errors = []
-    for fit in fit_candidates(fitted, target, targets, linear=linear):
+    for fit in fit_candidates(fitted, options, several, linear=linear):
         predicted = held_out.X @ sparse.csr_array(fit.coef).T
         predicted = _dense(predicted) + fit.intercept
         if not linear:

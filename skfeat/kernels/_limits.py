@@ -28,12 +28,17 @@ class Limits:
     threaded_work : int
         Work, in nanoseconds or so, below which a loop is over before another thread
         has woken up.
-    compiled_gram, compiled_rectified, compiled_moments : int
+    compiled_gram, compiled_rectified, compiled_moments, compiled_masked : int
         Products of a connector's problem above which its loops are worth the seconds
-        that they take to compile: of the Gram solver, the rectified one, and the
-        second moments.
+        that they take to compile: of the Gram solver, the rectified one, second
+        moments, and products with masked weights over a whole distillation.
+    held_moments : int
+        Numbers of second moments that are held at most, two GiB; wider connectors do
+        without.
     moment_density : float
         Share of nonzeros up to which second moments are summed over nonzeros.
+    masked_density : float
+        Share of nonzero weights up to which products go over these alone.
     dense_rows, sparse_rows : float
         Products a pass up to which `FeatureConnector(solver="auto")` takes all rows at
         once: of dense inputs, and over the nonzeros of sparse ones.
@@ -49,7 +54,10 @@ class Limits:
     compiled_gram: int = 2**21
     compiled_rectified: int = 2**27
     compiled_moments: int = 2**28
+    compiled_masked: int = 2**27
+    held_moments: int = 2**28
     moment_density: float = 0.1
+    masked_density: float = 0.15
     dense_rows: float = 5e8
     sparse_rows: float = 1e11
     path_memory: int = 2**22

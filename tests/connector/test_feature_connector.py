@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Lasso, LinearRegression, lasso_path
 
 from skfeat import FeatureConnector
+from skfeat.kernels._limits import LIMITS
 
 LINEAR = {"link": "identity", "refit": False}
 
@@ -255,7 +256,7 @@ def test_alpha_of_a_budget_gives_the_budget():
 def test_path_equals_lasso_path(monkeypatch, fit_intercept, compiled):
     if compiled:
         pytest.importorskip("numba")
-        monkeypatch.setattr("skfeat.solvers.connector._gram.WORTH_COMPILING", 0)
+        monkeypatch.setattr(LIMITS, "compiled_gram", 0)
     X, Y = linear()
     model = FeatureConnector(link="identity", fit_intercept=fit_intercept, tol=1e-12)
     alphas, coefs, gaps = model.connector_path(X, Y, n_alphas=20)
@@ -296,12 +297,10 @@ def test_path_of_the_relu_link():
 def test_sparse_path_is_the_dense_one(monkeypatch, link, compiled):
     if compiled:
         pytest.importorskip("numba")
-        monkeypatch.setattr("skfeat.solvers.connector._gram.WORTH_COMPILING", 0)
+        monkeypatch.setattr(LIMITS, "compiled_gram", 0)
     else:
-        monkeypatch.setattr(
-            "skfeat.kernels.connector._second_moments.compiled", lambda: None
-        )
-        monkeypatch.setattr("skfeat.solvers.connector._gram.compiled", lambda: None)
+        for module in ("solvers.connector._choose", "kernels.connector._sparsity"):
+            monkeypatch.setattr(f"skfeat.{module}.has_numba", lambda: False)
     X, Y = rectified()
     model = FeatureConnector(link=link)
     alphas, coefs, gaps = model.connector_path(X, Y, n_alphas=6)
@@ -338,7 +337,7 @@ def test_path_along_given_alphas():
 @pytest.mark.parametrize("alphas", [[2.0, 0.3, 0.1, 0.0], [0.0], [0.3]])
 def test_path_in_shares_of_outputs(monkeypatch, alphas, sparse_output):
     pytest.importorskip("numba")
-    monkeypatch.setattr("skfeat.solvers.connector._gram.WORTH_COMPILING", 0)
+    monkeypatch.setattr(LIMITS, "compiled_gram", 0)
     X, Y = linear()
     model = FeatureConnector(link="identity", tol=1e-12)
 
@@ -351,9 +350,7 @@ def test_path_in_shares_of_outputs(monkeypatch, alphas, sparse_output):
 
     whole, gaps = path()
     # Of four outputs three are in a share, then one.
-    monkeypatch.setattr(
-        "skfeat.solvers.connector._lasso._PATH_SHARE", 3 * len(alphas) * X.shape[1]
-    )
+    monkeypatch.setattr(LIMITS, "path_memory", 3 * len(alphas) * X.shape[1])
     parts, same_gaps = path()
     assert_array_equal(parts, whole)
     assert_array_equal(same_gaps, gaps)
@@ -383,10 +380,8 @@ def test_constant_columns_of_sparse_inputs_explain_nothing(alpha, large, monkeyp
     Y = X[:, 7:10] + 0.1 * rng.randn(2000, 3) * (rng.rand(2000, 3) < 0.05)
     if large:
         pytest.importorskip("numba")
-        monkeypatch.setattr("skfeat.solvers.connector._statistics.WORTH_COMPILING", 0)
-        monkeypatch.setattr(
-            "skfeat.kernels.connector._second_moments._MAX_DENSITY", 1.0
-        )
+        monkeypatch.setattr(LIMITS, "compiled_moments", 0)
+        monkeypatch.setattr(LIMITS, "moment_density", 1.0)
     model = FeatureConnector(alpha, link="identity", refit=False, tol=1e-9)
     for targets in (Y, sparse.csr_array(Y)):
         coef = model.fit(sparse.csr_array(X), targets).coef_.toarray()
@@ -397,7 +392,7 @@ def test_constant_columns_of_sparse_inputs_explain_nothing(alpha, large, monkeyp
 
 def test_path_warns_of_alphas_that_are_not_solved(monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr("skfeat.solvers.connector._gram.WORTH_COMPILING", 0)
+    monkeypatch.setattr(LIMITS, "compiled_gram", 0)
     model = FeatureConnector(link="identity", tol=0.0, max_iter=1)
     with pytest.warns(ConvergenceWarning, match="max_iter=1"):
         _, _, gaps = model.connector_path(*linear(), n_alphas=10)
@@ -420,7 +415,7 @@ def test_path_refuses_alphas(alphas, link):
         ("n_alphas", True, "n_alphas must be an int of at least 1. Got True"),
         ("n_alphas", 0, "n_alphas must be an int of at least 1. Got 0"),
         ("eps", 1.0, "eps must lie between 0 and 1. Got 1.0"),
-        ("sparse_output", "no", "sparse_output must be True or False. Got 'no'"),
+        ("sparse_output", "no", "sparse_output must be a bool. Got 'no'"),
     ],
 )
 def test_path_refuses_options(name, value, message):

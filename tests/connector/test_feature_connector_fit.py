@@ -14,7 +14,8 @@ from sklearn.metrics import r2_score
 
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.initialization import product_init
-from skfeat.solvers.connector import _fit, _lasso_wide, _statistics
+from skfeat.kernels._limits import LIMITS
+from skfeat.solvers.connector import _statistics
 
 pytestmark = pytest.mark.usefixtures("compiled_when_small")
 
@@ -585,9 +586,9 @@ def test_wide_layers_need_no_gram_matrix(options, monkeypatch):
     model = FeatureConnector(1e-4, link="identity", **options)
     expected = model.fit(X, Y, weights)
     coef, intercept = expected.coef_.toarray(), expected.intercept_
-    monkeypatch.setattr(_fit, "MOST_MOMENTS", 0)
+    monkeypatch.setattr(LIMITS, "held_moments", 0)
     monkeypatch.setattr(_statistics.GramStatistics, "zeros", None)
-    monkeypatch.setattr(_lasso_wide, "_SHARE", 420)
+    monkeypatch.setattr("skfeat.solvers.connector._lasso_wide._SHARE", 420)
     model.fit(X, Y, weights)
     if "n_nonzero_coefs" in options:
         assert model.coef_.nnz == expected.coef_.nnz == 60

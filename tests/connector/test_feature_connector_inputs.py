@@ -22,6 +22,8 @@ from sklearn.utils import get_tags
 
 import skfeat
 from skfeat import FeatureConnector
+from skfeat.connector._setup import solver_of, validated_rows
+from skfeat.kernels._limits import LIMITS
 from skfeat.utils._sklearn import InvalidParameterError
 
 RNG = np.random.RandomState(0)
@@ -115,27 +117,27 @@ def test_minibatch_refuses_a_budget_without_refit():
 
 
 def test_auto_chooses_by_size(monkeypatch):
-    rows = make()._validate(X, Y, None, reset=True)
-    assert make(link="identity")._choose_solver(rows) == "gram"
-    assert make()._choose_solver(rows) == "full_batch"
-    monkeypatch.setattr("skfeat.connector._feature_connector._FULL_BATCH_LIMIT", 10)
-    assert make()._choose_solver(rows) == "minibatch"
-    assert make(n_nonzero_coefs=3)._choose_solver(rows) == "minibatch"
+    rows = validated_rows(make(), X, Y, None, reset=True)
+    assert solver_of(make(link="identity"), rows) == "gram"
+    assert solver_of(make(), rows) == "full_batch"
+    monkeypatch.setattr(LIMITS, "dense_rows", 10)
+    assert solver_of(make(), rows) == "minibatch"
+    assert solver_of(make(n_nonzero_coefs=3), rows) == "minibatch"
     budget = make(n_nonzero_coefs=3, refit=False)
-    assert budget._choose_solver(rows) == "full_batch"
-    assert make(link="identity")._choose_solver(rows) == "gram"
+    assert solver_of(budget, rows) == "full_batch"
+    assert solver_of(make(link="identity"), rows) == "gram"
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 def test_auto_counts_what_is_nonzero(monkeypatch, container):
     pytest.importorskip("numba")
-    monkeypatch.setattr("skfeat.solvers.connector._fit.WORTH_COMPILING", 0)
+    monkeypatch.setattr(LIMITS, "compiled_rectified", 0)
     X = np.zeros((40, 30))
     X[:, 0] = 1 + np.arange(40)
-    rows = make()._validate(container(X), np.ones((40, 2)), None, reset=True)
+    rows = validated_rows(make(), container(X), np.ones((40, 2)), None, reset=True)
     for limit, solver in ((80, "full_batch"), (79, "minibatch")):
-        monkeypatch.setattr("skfeat.connector._feature_connector._SPARSE_LIMIT", limit)
-        assert make()._choose_solver(rows) == solver
+        monkeypatch.setattr(LIMITS, "sparse_rows", limit)
+        assert solver_of(make(), rows) == solver
 
 
 def test_unknown_parameter():

@@ -41,9 +41,8 @@ import warnings
 import numpy as np
 from scipy import sparse
 from skfeat import FeatureConnector, SparseAutoencoder
-from skfeat.solvers.connector import _fit
-from skfeat.solvers.connector import _gram
-_fit.WORTH_COMPILING = _gram.WORTH_COMPILING = 0
+from skfeat.kernels._limits import LIMITS
+LIMITS.compiled_gram = LIMITS.compiled_rectified = 0
 rng = np.random.default_rng(0)
 X = sparse.random_array((400, 40), density=0.05, rng=rng, format="csr")
 Y = np.maximum(X @ rng.standard_normal((40, 30)), 0)

@@ -1,6 +1,7 @@
 """The connector's solvers against slow references written out here."""
 
 import warnings
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.kernels import _threads
 from skfeat.kernels._limits import LIMITS
-from skfeat.kernels.connector import _second_moments
+from skfeat.kernels._optional import has_numba
 from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers._prune import Pruner
-from skfeat.solvers.connector import _gram, _statistics
+from skfeat.solvers.connector import _choose, _statistics
 from skfeat.solvers.connector._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers.connector._rectified import RectifiedProblem, _largest_eigenvalue
 from skfeat.solvers.connector._rectified_minibatch import (
@@ -27,7 +28,6 @@ from skfeat.solvers.connector._rectified_minibatch import (
     ConnectorTrainer,
     Scales,
 )
-from skfeat.solvers.connector._rectified_sparse import SparseRectifiedProblem
 from skfeat.solvers.connector._statistics import _ROWS, GramStatistics
 
 pytestmark = pytest.mark.usefixtures("compiled_when_small")
@@ -202,14 +202,14 @@ class Recorder(EpochHooks):
 @pytest.fixture
 def blocks(monkeypatch):
     """Without numba, coordinates are descended in blocks."""
-    monkeypatch.setattr(_gram, "compiled", lambda: None)
+    monkeypatch.setattr(_choose, "has_numba", lambda: False)
 
 
 @pytest.fixture(params=["compiled", "blocks"])
 def engine(request):
     if request.param == "blocks":
         request.getfixturevalue("blocks")
-    elif _second_moments.compiled() is None:
+    elif not has_numba():
         pytest.skip("needs numba")
 
 
@@ -263,7 +263,7 @@ def test_gram_stops_when_asked(engine):
     assert hooks.n_begun == len(hooks.states) == 2
 
 
-@pytest.mark.skipif(_second_moments.compiled() is None, reason="needs numba")
+@pytest.mark.skipif(not has_numba(), reason="needs numba")
 @given(SEEDS, st.floats(1e-4, 1), st.booleans())
 def test_compiled_solver_finds_the_optimum_of_the_blocks(seed, share, centred):
     rng = np.random.RandomState(seed)
@@ -279,7 +279,7 @@ def test_compiled_solver_finds_the_optimum_of_the_blocks(seed, share, centred):
     assert_allclose(*both, atol=1e-9 * problem.yy.max())
 
 
-@pytest.mark.skipif(_second_moments.compiled() is None, reason="needs numba")
+@pytest.mark.skipif(not has_numba(), reason="needs numba")
 @pytest.mark.parametrize("few", [True, False])
 @given(SEEDS, st.booleans(), st.booleans(), st.sampled_from([np.float32, np.float64]))
 def test_sparse_moments_are_the_dense_ones(few, seed, x_sparse, y_sparse, dtype):
@@ -295,8 +295,9 @@ def test_sparse_moments_are_the_dense_ones(few, seed, x_sparse, y_sparse, dtype)
         patch.setattr(LIMITS, "threaded_work", 0)
         if not few:
             # As if there were too many for the cache, in blocks.
-            patch.setattr(_second_moments, "_CACHED", 0)
-            patch.setattr(_second_moments, "_N_PER_COLUMN", 2)
+            second_moments = import_module("skfeat.kernels.connector._second_moments")
+            patch.setattr(second_moments, "_CACHED", 0)
+            patch.setattr(second_moments, "_N_PER_COLUMN", 2)
             patch.setattr(_statistics, "_ROWS", 100)
             patch.setattr(_statistics, "_STRIP", 7)
             patch.setattr(_statistics, "_TILE", 9)
@@ -319,9 +320,10 @@ def in_any_order(matrix, rng):
     return sparse.csr_array((data[order], columns[order], start), shape=matrix.shape)
 
 
-@pytest.mark.skipif(_second_moments.compiled() is None, reason="needs numba")
+@pytest.mark.skipif(not has_numba(), reason="needs numba")
 @given(SEEDS)
 def test_canonical_as_scipy_says(seed):
+    loops = import_module("skfeat.kernels.connector._loops_gram")
     rng = np.random.RandomState(seed)
     n, p = rng.randint(1, 12), rng.randint(1, 9)
     counts = rng.randint(0, min(3, p) + 1, n)
@@ -332,7 +334,7 @@ def test_canonical_as_scipy_says(seed):
             [np.sort(rng.permutation(p)[:count]) for count in counts]
         ).astype(np.int64)
     rows = sparse.csr_array((np.ones(len(indices)), indices, start), shape=(n, p))
-    found = _second_moments.compiled().is_canonical(rows.indptr, rows.indices)
+    found = loops.is_canonical(rows.indptr, rows.indices)
     assert found == rows.has_canonical_format
 
 
@@ -817,13 +819,14 @@ def sparse_rectified(seed):
 
 def column_problem(X, Y, weights, **options):
     options = {"fit_intercept": True, "tol": 1e-12, "max_iter": 5000, **options}
+    sparse_solver = import_module("skfeat.solvers.connector._rectified_sparse")
     statistics = statistics_of(X, Y, weights)
-    return SparseRectifiedProblem(X, Y, weights, statistics=statistics, **options)
+    return sparse_solver.SparseRectifiedProblem(
+        X, Y, weights, statistics=statistics, **options
+    )
 
 
-needs_numba = pytest.mark.skipif(
-    _second_moments.compiled() is None, reason="needs numba"
-)
+needs_numba = pytest.mark.skipif(not has_numba(), reason="needs numba")
 
 
 @needs_numba

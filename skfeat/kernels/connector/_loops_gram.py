@@ -6,12 +6,14 @@ releases the GIL, and gives the same result however the range is divided.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels.simd._vectors import prefetch
 
-# Rows that are read in any order are asked for so many ahead.
+# Rows that are read in any order are prefetched so many ahead.
 _AHEAD = 2
 
 
@@ -43,9 +45,9 @@ def is_canonical(start, indices):
     # Counted everywhere, then taken back where a row begins: rows are short, and each
     # end of a loop over one would be mispredicted.
     n_falls = 0
-    entries = indices[start[0] : start[-1]]
-    for t in range(len(entries) - 1):
-        n_falls += entries[t + 1] <= entries[t]
+    nonzeros = indices[start[0] : start[-1]]
+    for t in range(len(nonzeros) - 1):
+        n_falls += nonzeros[t + 1] <= nonzeros[t]
     for i in range(1, start.shape[0] - 1):
         t = start[i]
         if start[0] < t < start[i + 1]:
@@ -59,8 +61,7 @@ def sum_columns(rows, weight, count, total, squares):
 
     Parameters
     ----------
-    rows : tuple (start, indices, values)
-        A matrix by rows.
+    rows : SparseRows
     weight : ndarray of shape (n,)
     count, total, squares : ndarrays of shape (p,)
         Added to.
@@ -82,11 +83,11 @@ def add_products(first, last, pointer, left, start, indices, right, total):
     Parameters
     ----------
     pointer : ndarray of shape (p + 1,)
-        Entries of column j of the left matrix: ``pointer[j]`` to ``pointer[j + 1]``.
+        Nonzeros of column j of the left matrix: ``pointer[j]`` to ``pointer[j + 1]``.
     left : ndarray of float64
         Value of each, times the weight of its row.
-    start : ndarray of shape (n_entries, 2)
-        Where the entries of its row begin and end in the right matrix.
+    start : ndarray of shape (n_nonzeros, 2)
+        Where the nonzeros of its row begin and end in the right matrix.
     indices, right : ndarrays
         Columns and values of the right matrix, row by row.
     total : ndarray of shape (p, q)
@@ -100,32 +101,51 @@ def add_products(first, last, pointer, left, start, indices, right, total):
                     prefetch(indices, later)
                     prefetch(right, later)
             value = left[t]
-            # Unsigned: no index counts from the end, which would be asked each time.
+            # Unsigned: no index counts from the end, which would be checked each time.
             for s in range(np.uint64(start[t, 0]), np.uint64(start[t, 1])):
                 sums[np.uint64(indices[s])] += value * right[s]
 
 
+class RowPart(NamedTuple):
+    """Some of the rows of two matrices, and buffers for their products.
+
+    Attributes
+    ----------
+    begin, end : int
+        The rows.
+    weight : ndarray of shape (n,)
+        Of all rows.
+    own : bool
+        The right matrix is the left one, and the upper triangle of the sums is enough.
+    values, reads : ndarrays of shapes (n_nonzeros,) and (n_nonzeros, 2)
+        The rows' nonzeros by column: see `left` and `start` of `add_products`.
+    """
+
+    begin: int
+    end: int
+    weight: np.ndarray
+    own: bool
+    values: np.ndarray
+    reads: np.ndarray
+
+
 @compile_loop
-def add_products_of_rows(
-    first, last, begin, end, weight, left, right, own, values, reads, total
-):
-    """Add ``left^T W right`` of rows `begin` to `end` to rows of `total`.
+def add_products_of_rows(first, last, part, left, right, total):
+    """Add ``left^T W right`` of a part of the rows to rows of `total`.
 
     Parameters
     ----------
-    weight : ndarray of shape (n,)
-    left, right : tuples (start, indices, values)
-        Matrices by rows, the columns of each row in order.
-    own : bool
-        The right matrix is the left one, and the upper triangle of `total` is enough.
-    values, reads : ndarrays of shapes (n_entries,) and (n_entries, 2)
-        Written over: the rows' entries by column, see `left` and `start` of
-        `add_products`.
+    part : RowPart
+        Its buffers are written.
+    left, right : SparseRows
+        The columns of each row in order.
     total : ndarray of shape (p, q)
     """
+    begin, end, weight, own = part.begin, part.end, part.weight, part.own
+    values, reads = part.values, part.reads
     row_start, columns, numbers = left
     right_start, right_columns, right_numbers = right
-    # The entries of column j come to ``pointer[j - first]`` and on, at last.
+    # In the end the nonzeros of column j are at ``pointer[j - first]`` and on.
     pointer, since = (
         np.zeros(last - first + 2, np.int64),
         np.empty(end - begin, np.int64),
@@ -151,9 +171,10 @@ def add_products_of_rows(
             reads[at, 0] = t if own else right_start[i]
             reads[at, 1] = right_start[i + 1]
             t += 1
-    part = total[first:last]
-    entries = pointer, values, reads
-    add_products(0, last - first, *entries, right_columns, right_numbers, part)
+    sums = total[first:last]
+    add_products(
+        0, last - first, pointer, values, reads, right_columns, right_numbers, sums
+    )
 
 
 @compile_loop
@@ -162,8 +183,8 @@ def add_products_by_row(first, last, x, weight, y, products, totals, squares):
 
     Parameters
     ----------
-    x, y : tuples (start, indices, values)
-        Matrices X (n, p) and Y (n, q) by rows, the columns of each row in order.
+    x, y : SparseRows
+        X (n, p) and Y (n, q), the columns of each row in order.
     weight : ndarray of shape (n,)
     products : ndarray of shape (n_parts, p, p + q)
         Those of X with X and Y are added to those of their part; of X with X the upper
@@ -175,7 +196,7 @@ def add_products_by_row(first, last, x, weight, y, products, totals, squares):
     y_start, y_index, y_value = y
     n_parts, p, width = products.shape
     n = weight.shape[0]
-    # One row of both: in a loop of its own each would end too soon to be worth it.
+    # One row of both: loops of their own would be too short to pay.
     # Unsigned: no index counts from the end.
     index, value = np.empty(width, np.uint64), np.empty(width)
     for part in range(first, last):

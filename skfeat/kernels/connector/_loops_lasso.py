@@ -6,18 +6,21 @@ releases the GIL, and gives the same result however the range is divided.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop, integers_below, magnitude
 from skfeat.kernels.connector._loops_cholesky import factorise, substitute
 from skfeat.kernels.selection._loops_row import keep_largest
 
-# Inner sweeps over the active inputs, and after how many of them an output jumps to
-# the optimum on its support: sweeps settle slowly where inputs are correlated.
-_SWEEPS, _JUMP_EVERY, _JUMPS = 200, 5, 10
+# Inner sweeps over the active inputs, after how many of them Newton steps go to the
+# optimum on the support, since sweeps settle slowly where inputs are correlated, and
+# how many steps at most.
+_SWEEPS, _STEP_EVERY, _STEPS = 200, 5, 10
 
-# A support larger than this is left to the sweeps: a jump costs its cube.
-_LARGEST_JUMP = 512
+# A support larger than this is left to the sweeps: a Newton step costs its cube.
+_LARGEST_STEP = 512
 
 # Inputs that enter the active set at a time, at least.
 _ENTER = 16
@@ -26,30 +29,31 @@ _ENTER = 16
 @compile_loop
 def fill_gram_row(j, out, columns, rows):
     """Write row j of the Gram matrix from the sparse rows."""
-    pointer, row, left, mean = columns
-    start, indices, values = rows
+    pointer, row, mean = columns.pointer, columns.row, columns.mean
+    start, indices, values = rows.start, rows.indices, rows.values
     for k in range(out.shape[0]):
         out[k] = -mean[j] * mean[k]
     for t in range(pointer[j], pointer[j + 1]):
-        i, value = row[t], left[t]
+        i, value = row[t], columns.value[t]
         for s in range(start[i], start[i + 1]):
             out[indices[s]] += value * values[s]
 
 
 @compile_loop
-def jump(gram, pull, weights, n, alpha, factor, step, index):
+def newton_step(gram, residual, weights, n, alpha, buffers):
     """Move towards the optimum on the support, cut where the first weight turns zero.
 
-    `pull` is the gradient's negative, kept up to date. Returns whether the optimum on
-    the support was reached.
+    `residual` is the gradient's negative, kept up to date. Returns whether the optimum
+    on the support was reached.
     """
-    for _ in range(_JUMPS):
+    factor, step, index = buffers.factor, buffers.step, buffers.support
+    for _ in range(_STEPS):
         m = 0
         for s in range(n):
             if weights[s] != 0:
                 index[m] = s
                 m += 1
-        if m == 0 or m > _LARGEST_JUMP:
+        if m == 0 or m > _LARGEST_STEP:
             return m == 0
         trace = 0.0
         for a in range(m):
@@ -58,9 +62,9 @@ def jump(gram, pull, weights, n, alpha, factor, step, index):
             s = index[a]
             for b in range(a + 1):
                 factor[a, b] = gram[s, index[b]]
-            # Along directions that the data does not see the penalty alone decides.
+            # Along directions without data the penalty alone decides.
             factor[a, a] += 1e-12 * trace / m
-            step[a] = pull[s] - alpha * np.sign(weights[s])
+            step[a] = residual[s] - alpha * np.sign(weights[s])
         if not factorise(factor, m):
             return False
         substitute(factor, step, m)
@@ -73,7 +77,7 @@ def jump(gram, pull, weights, n, alpha, factor, step, index):
         gain, curvature = 0.0, 0.0
         for a in range(m):
             s = index[a]
-            gain += step[a] * (pull[s] - alpha * np.sign(weights[s]))
+            gain += step[a] * (residual[s] - alpha * np.sign(weights[s]))
             for b in range(m):
                 curvature += step[a] * gram[s, index[b]] * step[b]
         if not gain > length * curvature / 2:
@@ -85,7 +89,7 @@ def jump(gram, pull, weights, n, alpha, factor, step, index):
                 change = -weights[s]
             weights[s] += change
             for t in range(n):
-                pull[t] -= change * gram[s, t]
+                residual[t] -= change * gram[s, t]
         if first_zero >= 0:
             weights[index[first_zero]] = 0.0
         else:
@@ -94,7 +98,7 @@ def jump(gram, pull, weights, n, alpha, factor, step, index):
 
 
 @compile_loop
-def descend_active(gram, pull, weights, n, alpha, allowed, factor, step, index):
+def descend_active(gram, residual, weights, n, alpha, allowed, buffers):
     """Coordinate descent over the active inputs until it moves no more.
 
     `allowed` is the decrease of a sweep below which there is no more to gain.
@@ -107,7 +111,7 @@ def descend_active(gram, pull, weights, n, alpha, allowed, factor, step, index):
                 # A constant input explains nothing.
                 weights[s] = 0.0
                 continue
-            target = pull[s] + curvature * weights[s]
+            target = residual[s] + curvature * weights[s]
             size = magnitude(target) - alpha
             shrunk = np.sign(target) * size / curvature if size > 0 else 0.0
             change = shrunk - weights[s]
@@ -115,14 +119,14 @@ def descend_active(gram, pull, weights, n, alpha, allowed, factor, step, index):
                 weights[s] = shrunk
                 decrease += change * change * curvature / 2
                 for t in range(n):
-                    pull[t] -= change * gram[s, t]
+                    residual[t] -= change * gram[s, t]
         settled = decrease <= allowed
-        if (settled or sweep % _JUMP_EVERY == _JUMP_EVERY - 1) and jump(
-            gram, pull, weights, n, alpha, factor, step, index
+        if (settled or sweep % _STEP_EVERY == _STEP_EVERY - 1) and newton_step(
+            gram, residual, weights, n, alpha, buffers
         ):
             settled = True
             for s in range(n):
-                if weights[s] == 0 and magnitude(pull[s]) > alpha * (1 + 1e-12):
+                if weights[s] == 0 and magnitude(residual[s]) > alpha * (1 + 1e-12):
                     settled = False
         if settled:
             return
@@ -178,58 +182,55 @@ def find_violators(residual, place, penalty, most, violators, surplus):
     return keep_largest(violators, surplus, n, most)
 
 
+class NewtonBuffers(NamedTuple):
+    """Buffers of Newton steps on a support.
+
+    Attributes
+    ----------
+    factor : ndarray of shape (n, n)
+        For as many inputs as may be active.
+    step : ndarray of shape (p,)
+    support : ndarray of int64, shape (p,)
+    """
+
+    factor: np.ndarray
+    step: np.ndarray
+    support: np.ndarray
+
+
 @compile_loop
-def solve_lasso(
-    first,
-    last,
-    yx,
-    yy,
-    xx,
-    columns,
-    rows,
-    alphas,
-    allowed,
-    max_iter,
-    coef,
-    gap,
-    n_iter,
-):
+def solve_lasso(first, last, moments, alphas, allowed, max_iter, solutions):
     """Solve outputs `first` to `last` of the L1 regression on second moments.
 
     Only *active* inputs are descended on: those with a weight and those whose
     gradient exceeds the penalty. Their rows of the Gram matrix are made when they
-    become active, if it is not stored; all others are looked at once a round. An
+    become active, if it is not stored; all others are checked once a round. An
     output is solved for all penalties while its Gram rows are in the cache.
 
     Parameters
     ----------
-    yx : ndarray of shape (q, p)
-    yy : ndarray of shape (q,)
-    xx : ndarray of shape (p, p)
-        Empty where Gram rows are to be made from `columns` and `rows`.
-    columns, rows : tuples of ndarrays
-        See `fill_gram_row`.
+    moments : LassoMoments
     alphas : ndarray of shape (n_alphas,)
         Penalties; each solution starts the next.
     allowed : ndarray of shape (q,)
         Largest duality gap of each output.
     max_iter : int
         Rounds at most, of each solution.
-    coef : ndarray of shape (n_alphas, q, p)
-        The first has the start; the weights are written.
-    gap, n_iter : ndarrays of shape (n_alphas, q)
-        Written: duality gap and rounds.
+    solutions : LassoSolutions
+        Written.
     """
+    yx, yy, xx = moments.yx, moments.yy, moments.xx
+    coef, gap, n_iter = solutions.coef, solutions.gap, solutions.n_iter
     p = yx.shape[1]
     stored = xx.shape[0] > 0
-    room = min(p, 32)
+    width = min(p, 32)
     # The Gram row of an active input is that of its number, or of its place.
-    table = xx if stored else np.empty((room, p))
-    gram, factor = np.empty((room, room)), np.empty((room, room))
+    table = xx if stored else np.empty((width, p))
+    gram, factor = np.empty((width, width)), np.empty((width, width))
     active, place = np.empty(p, np.int64), np.full(p, -1, np.int64)
     at = active if stored else integers_below(p)
     index, step = np.empty(p, np.int64), np.empty(p)
-    weights, pull, residual = np.empty(p), np.empty(p), np.empty(p)
+    weights, of_active, residual = np.empty(p), np.empty(p), np.empty(p)
     wanted, surplus = np.empty(p, np.int64), np.empty(p)
     for o in range(first, last):
         n, n_wanted = 0, 0
@@ -241,27 +242,29 @@ def solve_lasso(
         for a in range(len(alphas)):
             penalty = alphas[a]
             for iteration in range(max_iter + 1):
-                # Take what is wanted into the active set.
-                if n + n_wanted > room:
-                    room = min(p, max(2 * room, n + n_wanted))
+                # The inputs listed in `wanted` become active.
+                if n + n_wanted > width:
+                    width = min(p, max(2 * width, n + n_wanted))
                     if not stored:
-                        table = widen(table, n, (room, p))
-                    gram, factor = widen(gram, n, (room, room)), np.empty((room, room))
+                        table = widen(table, n, (width, p))
+                    gram = widen(gram, n, (width, width))
+                    factor = np.empty((width, width))
                 for t in range(n_wanted):
                     j = wanted[t]
                     active[n], place[j] = j, n
                     weights[n] = coef[0, o, j] if a == 0 else 0.0
                     if not stored:
-                        fill_gram_row(j, table[n], columns, rows)
+                        fill_gram_row(j, table[n], moments.columns, moments.rows)
                     for s in range(n + 1):
                         gram[n, s] = gram[s, n] = table[at[n], active[s]]
                     n += 1
                 if iteration > 0:
                     for s in range(n):
-                        pull[s] = residual[active[s]]
+                        of_active[s] = residual[active[s]]
                     enough = 1e-3 * allowed[o]
+                    buffers = NewtonBuffers(factor, step, index)
                     descend_active(
-                        gram, pull, weights, n, penalty, enough, factor, step, index
+                        gram, of_active, weights, n, penalty, enough, buffers
                     )
                 if n and (iteration > 0 or a == 0):
                     # Computed anew: sums of many updates drift.

@@ -12,30 +12,33 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop, magnitude
-from skfeat.kernels.connector._loops_cholesky import factorise, substitute
+from skfeat.kernels.connector._arrays import NewtonBuffers, OutputRows
+from skfeat.kernels.connector._loops_newton import newton_step
 from skfeat.kernels.selection._loops_row import keep_largest
 from skfeat.kernels.simd._vectors import prefetch
 
-# Sweeps over the active inputs before a jump, and before all inputs are looked at.
+# Sweeps over the active inputs before a Newton step, and before all inputs are
+# checked.
 _SWEEPS = 10
 
-# Rows that are read in any order are asked for so many ahead.
+# Rows that are read in any order are prefetched so many ahead.
 _AHEAD = 8
 
-# A support larger than this is left to the sweeps: a jump costs its cube.
-_LARGEST_JUMP = 256
+# A support larger than this is left to the sweeps: a Newton step costs its cube.
+_LARGEST_STEP = 256
 
 
 @compile_loop
-def move(delta, rows, x, y, wanted, weights, u):
+def move(delta, rows, x, output):
     """Add ``delta * x`` to u at some rows; return by how much the loss grows."""
+    y, wanted, weights, u = output.y, output.wanted, output.weights, output.u
     grown = 0.0
     for t in range(rows.shape[0]):
         i = rows[t]
         before = u[i]
         after = before + delta * x[t]
         u[i] = after
-        # The loss is (u on - y)^2 / 2, where on is 1 or 0: no branch to guess wrong.
+        # The loss is (u on - y)^2 / 2, where on is 1 or 0: no branch to mispredict.
         off = before * max(wanted[i], 1.0 if before > 0 else 0.0) - y[i]
         now = after * max(wanted[i], 1.0 if after > 0 else 0.0) - y[i]
         grown += weights[i] * (now - off) * (now + off)
@@ -43,18 +46,19 @@ def move(delta, rows, x, y, wanted, weights, u):
 
 
 @compile_loop
-def step_weight(w, rows, x, y, wanted, weights, u, alpha, bound):
+def step_weight(w, rows, x, output, alpha, bound):
     """Take one step of a weight; return it, and by how much the objective falls.
 
     The step is exact while no row turns on or off. If that makes the objective grow,
     the step of a curvature that bounds the loss from above is taken instead.
     """
+    y, wanted, weights, u = output.y, output.wanted, output.weights, output.u
     slope, curvature = 0.0, 0.0
     for t in range(rows.shape[0]):
         i = rows[t]
-        pull = weights[i] * x[t] * max(wanted[i], 1.0 if u[i] > 0 else 0.0)
-        slope += pull * (u[i] - y[i])
-        curvature += pull * x[t]
+        share = weights[i] * x[t] * max(wanted[i], 1.0 if u[i] > 0 else 0.0)
+        slope += share * (u[i] - y[i])
+        curvature += share * x[t]
     if curvature <= 0:
         curvature = bound
     for _ in range(4):
@@ -64,24 +68,25 @@ def step_weight(w, rows, x, y, wanted, weights, u, alpha, bound):
         delta = new - w
         if delta == 0:
             return w, 0.0
-        grown = move(delta, rows, x, y, wanted, weights, u)
+        grown = move(delta, rows, x, output)
         grown += alpha * (magnitude(new) - magnitude(w))
         if grown <= 0:
             return new, -grown
-        move(-delta, rows, x, y, wanted, weights, u)
+        move(-delta, rows, x, output)
         # At the bound already, only rounding can be in the way.
         curvature = bound if curvature < bound else 4 * curvature
     return w, 0.0
 
 
 @compile_loop
-def step_intercept(y, wanted, weights, u):
+def step_intercept(output):
     """Take one step of the intercept; return it, and by how much the loss falls."""
+    y, wanted, weights, u = output.y, output.wanted, output.weights, output.u
     slope, curvature = 0.0, 0.0
     for i in range(u.shape[0]):
-        pull = weights[i] * max(wanted[i], 1.0 if u[i] > 0 else 0.0)
-        slope += pull * (u[i] - y[i])
-        curvature += pull
+        share = weights[i] * max(wanted[i], 1.0 if u[i] > 0 else 0.0)
+        slope += share * (u[i] - y[i])
+        curvature += share
     if curvature <= 0 or slope == 0:
         return 0.0, 0.0
     for _ in range(4):
@@ -100,149 +105,17 @@ def step_intercept(y, wanted, weights, u):
 
 
 @compile_loop
-def loss_of(y, wanted, weights, u):
-    """Return the loss of all rows."""
-    total = 0.0
-    for i in range(u.shape[0]):
-        error = u[i] * max(wanted[i], 1.0 if u[i] > 0 else 0.0) - y[i]
-        total += weights[i] * error * error
-    return total / 2
-
-
-@compile_loop
-def fill_newton(
-    index, m, lists, pointer, row, value, y, wanted, weights, u, hessian, downhill
-):
-    """Write the Hessian and the negative gradient in m weights and the intercept.
-
-    The rows that pull are those of `fill_gradient`; the lower triangle is written. An
-    input meets in each row the ones before it, which the row has a list of.
-
-    Parameters
-    ----------
-    lists : tuple of ndarrays
-        Of shape (n,): the last entry of each row's list, -1 everywhere before and
-        after. Of shapes (n_entries, 2) and (n_entries,): of each entry the one before
-        it and the place of its input, and its value; both are written over.
-    """
-    head, links, held = lists
-    hessian[: m + 1, : m + 1] = 0
-    downhill[: m + 1] = 0
-    n_links = 0
-    for a in range(m):
-        curvature, along, slope = 0.0, 0.0, 0.0
-        for t in range(pointer[index[a]], pointer[index[a] + 1]):
-            i = row[t]
-            if u[i] > 0 or wanted[i] > 0:
-                share = weights[i] * value[t]
-                slope += share * (u[i] - y[i])
-                along += share
-                curvature += share * value[t]
-                other = head[i]
-                while other >= 0:
-                    b = links[other, 1]
-                    hessian[a, b] += share * held[other]
-                    other = links[other, 0]
-                links[n_links, 0], links[n_links, 1] = head[i], a
-                held[n_links], head[i] = value[t], n_links
-                n_links += 1
-        hessian[a, a], hessian[m, a], downhill[a] = curvature, along, -slope
-    for a in range(m):
-        for t in range(pointer[index[a]], pointer[index[a] + 1]):
-            head[row[t]] = -1
-    total, slope = 0.0, 0.0
-    for i in range(u.shape[0]):
-        pull = weights[i] * max(wanted[i], 1.0 if u[i] > 0 else 0.0)
-        total += pull
-        slope += pull * (u[i] - y[i])
-    hessian[m, m], downhill[m] = total, -slope
-
-
-@compile_loop
-def jump(
-    w,
-    intercept,
-    fit_intercept,
-    index,
-    m,
-    lists,
-    pointer,
-    row,
-    value,
-    y,
-    wanted,
-    weights,
-    u,
-    alpha,
-    hessian,
-    step,
-):
-    """Move to the optimum on the support, were no row to turn on or off.
-
-    Of a penalised step no more is taken than up to the first weight that turns zero;
-    a step that does not lower the objective is taken back. Returns the intercept and
-    by how much the objective falls.
-    """
-    columns = pointer, row, value
-    fill_newton(index, m, lists, *columns, y, wanted, weights, u, hessian, step)
-    size = m + 1 if fit_intercept else m
-    for a in range(size):
-        # Inputs whose rows are all off have no say: a trace of ridge holds them still.
-        hessian[a, a] *= 1 + 1e-10
-        hessian[a, a] += 1e-300
-        if a < m:
-            step[a] -= alpha * np.sign(w[index[a]])
-            if hessian[a, a] <= 1e-290:
-                return intercept, 0.0
-    if size == 0 or not factorise(hessian, size):
-        return intercept, 0.0
-    substitute(hessian, step, size)
-    length, first_zero = 1.0, -1
-    size_before, size_after = 0.0, 0.0
-    for a in range(m):
-        at = w[index[a]]
-        size_before += magnitude(at)
-        if alpha > 0 and step[a] * at < 0 and -at / step[a] < length:
-            length, first_zero = -at / step[a], a
-    before = loss_of(y, wanted, weights, u)
-    for _ in range(3):
-        shift = length * step[m] if fit_intercept else 0.0
-        for i in range(u.shape[0]):
-            u[i] += shift
-        size_after = 0.0
-        for a in range(m):
-            j, delta = index[a], length * step[a]
-            size_after += magnitude(w[j] + delta)
-            for t in range(pointer[j], pointer[j + 1]):
-                u[row[t]] += delta * value[t]
-        fell = before - loss_of(y, wanted, weights, u)
-        fell += alpha * (size_before - size_after)
-        if fell > 0:
-            for a in range(m):
-                w[index[a]] += length * step[a]
-            if first_zero >= 0:
-                w[index[first_zero]] = 0.0
-            return intercept + shift, fell
-        for i in range(u.shape[0]):
-            u[i] -= shift
-        for a in range(m):
-            j, delta = index[a], length * step[a]
-            for t in range(pointer[j], pointer[j + 1]):
-                u[row[t]] -= delta * value[t]
-        length, first_zero = length / 4, -1
-    return intercept, 0.0
-
-
-@compile_loop
-def fill_gradient(y, wanted, weights, u, start, indices, values, gradient, on):
+def fill_gradient(output, data_rows, gradient, on):
     """Write the gradient in the weights; return that in the intercept.
 
-    `on` has room for a number more than there are rows.
+    `on` holds a number more than there are rows.
     """
+    y, wanted, weights, u = output.y, output.wanted, output.weights, output.u
+    start, indices, values = data_rows.start, data_rows.indices, data_rows.values
     gradient[:] = 0
     total, n_on = 0.0, 0
     for i in range(u.shape[0]):
-        # Written always, counted if it is one: no branch to guess wrong.
+        # Written always, counted if it is one: no branch to mispredict.
         on[n_on] = i
         n_on += (u[i] > 0) | (wanted[i] > 0)
     for k in range(n_on):
@@ -253,83 +126,46 @@ def fill_gradient(y, wanted, weights, u, start, indices, values, gradient, on):
             for s in range(start[later], start[later + 1], 16):
                 prefetch(indices, s)
         i = on[k]
-        pull = weights[i] * (u[i] - y[i])
-        total += pull
+        weighted_residual = weights[i] * (u[i] - y[i])
+        total += weighted_residual
         for s in range(start[i], start[i + 1]):
-            gradient[np.uint64(indices[s])] += pull * values[s]
+            gradient[np.uint64(indices[s])] += weighted_residual * values[s]
     return total
 
 
 @compile_loop
-def descend_rectified(
-    first,
-    last,
-    pointer,
-    row,
-    value,
-    start,
-    indices,
-    values,
-    y_pointer,
-    y_row,
-    y_value,
-    weights,
-    bound,
-    alpha,
-    fit_intercept,
-    convex,
-    restricted,
-    allowed,
-    max_iter,
-    coef,
-    intercept,
-    decrease,
-    n_iter,
-):
+def descend_rectified(first, last, data, objective, solution):
     """Minimise the objective of outputs `first` to `last`.
 
     Parameters
     ----------
-    pointer, row, value : ndarrays
-        The inputs by columns.
-    start, indices, values : ndarrays
-        The inputs by rows.
-    y_pointer, y_row, y_value : ndarrays
-        The targets by columns.
-    weights : ndarray of shape (n,)
-        Weights of the rows, with sum one.
-    bound : ndarray of shape (p,)
-        Weighted mean square of each input.
-    alpha : ndarray of shape (q,)
-    fit_intercept, convex : bool
-        `convex` minimises the convex majorant of the loss.
-    restricted : bool
-        Only weights that are nonzero at the start may be so.
-    allowed : ndarray of shape (q,)
-        Decrease that one step of every weight promises below which to stop.
-    max_iter : int
-        Sweeps at most.
-    coef, intercept : ndarrays of shapes (q, p) and (q,)
-        The start, then the solution.
-    decrease, n_iter : ndarrays of shape (q,)
-        Written: the decrease promised in the end, and the sweeps made.
+    data : RectifiedData
+    objective : RectifiedObjective
+    solution : RectifiedSolution
+        The start; written over.
     """
-    n, p = start.shape[0] - 1, coef.shape[1]
+    columns, targets, bound = data.columns, data.targets, data.bound
+    pointer, row, value = columns.pointer, columns.row, columns.value
+    coef, intercept = solution.coef, solution.intercept
+    fit_intercept, restricted = objective.fit_intercept, objective.restricted
+    max_iter = objective.max_iter
+    n, p = data.rows.start.shape[0] - 1, coef.shape[1]
     u, y, gradient = np.empty(n), np.empty(n), np.empty(p)
-    # Rows that pull even where they are off: those that the majorant wants on.
     wanted = np.empty(n)
+    output = OutputRows(y, wanted, data.weights, u)
     active, is_active = np.empty(p, np.int64), np.zeros(p, np.bool_)
     entering, surplus = np.empty(p, np.int64), np.empty(p)
     on, head = np.empty(n + 1, np.int32), np.full(n, -1, np.int32)
     links, held = np.empty((0, 2), np.int32), np.empty(0)
-    hessian, newton = np.empty((32, 32)), np.empty(32)
+    hessian, step = np.empty((32, 32)), np.empty(32)
     for o in range(first, last):
-        penalty = alpha[o]
+        penalty = objective.alpha[o]
         y[:] = 0
         wanted[:] = 0
-        for t in range(y_pointer[o], y_pointer[o + 1]):
-            y[y_row[t]] = y_value[t]
-            wanted[y_row[t]] = 1.0 if convex and y_value[t] > 0 else 0.0
+        for t in range(targets.pointer[o], targets.pointer[o + 1]):
+            i, target = targets.row[t], targets.value[t]
+            y[i] = target
+            wanted[i] = 1.0 if objective.convex and target > 0 else 0.0
         u[:] = intercept[o]
         n_active = 0
         for j in range(p):
@@ -339,14 +175,12 @@ def descend_rectified(
                 n_active += 1
                 for t in range(pointer[j], pointer[j + 1]):
                     u[row[t]] += w * value[t]
-        # Where all rows are off the first weights say which are to be on, before the
-        # intercept does.
+        # Where all rows are off, the first weights turn some on before the intercept
+        # moves.
         fresh = n_active == 0 and intercept[o] <= 0
         sweeps, gained_by_round = 0, np.inf
         while True:
-            total = fill_gradient(
-                y, wanted, weights, u, start, indices, values, gradient, on
-            )
+            total = fill_gradient(output, data.rows, gradient, on)
             promised = total * total / 2 if fit_intercept else 0.0
             n_entering = 0
             for j in range(p):
@@ -365,7 +199,7 @@ def descend_rectified(
                     n_entering += 1
             # Where rounding stops the steps, what they promise no longer counts.
             promised = min(promised, gained_by_round)
-            if promised <= allowed[o] or sweeps >= max_iter:
+            if promised <= objective.allowed[o] or sweeps >= max_iter:
                 break
             gained_by_round = 0.0
             most = max(16, n_active)
@@ -377,7 +211,7 @@ def descend_rectified(
                 gained = 0.0
                 waits = fresh and sweeps == 0 and n_active > 0
                 if fit_intercept and sweep % 2 == 0 and not waits:
-                    delta, fell = step_intercept(y, wanted, weights, u)
+                    delta, fell = step_intercept(output)
                     intercept[o] += delta
                     gained += fell
                 for a in range(n_active):
@@ -387,10 +221,7 @@ def descend_rectified(
                         coef[o, j],
                         row[part],
                         value[part],
-                        y,
-                        wanted,
-                        weights,
-                        u,
+                        output,
                         penalty,
                         bound[j],
                     )
@@ -399,37 +230,30 @@ def descend_rectified(
                 gained_by_round += gained
                 if gained <= promised * 0.1 or sweeps >= max_iter:
                     break
-            m, n_entries = 0, 0
+            m, n_nonzeros = 0, 0
             for a in range(n_active):
                 j = active[a]
                 if coef[o, j] != 0:
                     entering[m] = j
                     m += 1
-                    n_entries += pointer[j + 1] - pointer[j]
-            if m <= _LARGEST_JUMP:
-                if n_entries > links.shape[0]:
-                    room = 2 * n_entries
-                    links, held = np.empty((room, 2), np.int32), np.empty(room)
+                    n_nonzeros += pointer[j + 1] - pointer[j]
+            if m <= _LARGEST_STEP:
+                if n_nonzeros > links.shape[0]:
+                    size = 2 * n_nonzeros
+                    links, held = np.empty((size, 2), np.int32), np.empty(size)
                 if m + 1 > hessian.shape[0]:
-                    room = min(_LARGEST_JUMP + 1, 2 * (m + 1))
-                    hessian, newton = np.empty((room, room)), np.empty(room)
-                intercept[o], fell = jump(
+                    size = min(_LARGEST_STEP + 1, 2 * (m + 1))
+                    hessian, step = np.empty((size, size)), np.empty(size)
+                intercept[o], fell = newton_step(
                     coef[o],
                     intercept[o],
                     fit_intercept,
                     entering,
                     m,
-                    (head, links, held),
-                    pointer,
-                    row,
-                    value,
-                    y,
-                    wanted,
-                    weights,
-                    u,
+                    columns,
+                    output,
                     penalty,
-                    hessian,
-                    newton,
+                    NewtonBuffers(head, links, held, hessian, step),
                 )
                 gained_by_round += fell
             # Inputs whose weights have come back to zero are no longer swept over.
@@ -442,6 +266,7 @@ def descend_rectified(
                 else:
                     is_active[j] = False
             n_active = kept
-        decrease[o], n_iter[o] = promised, max(1, sweeps)
+        solution.decrease[o] = promised
+        solution.n_iter[o] = max(1, sweeps)
         for a in range(n_active):
             is_active[active[a]] = False

@@ -46,11 +46,11 @@ def widened(bits):
 
 
 @compile_loop
-def round_rows(first, last, rows, shift, out):
-    """Write ``rows - shift``, rounded."""
+def round_rows(first, last, rows, bias, out):
+    """Write ``rows - bias``, rounded."""
     for i in range(first, last):
         for j in range(rows.shape[1]):
-            out[i, j] = rounded(rows[i, j] - shift[j])
+            out[i, j] = rounded(rows[i, j] - bias[j])
 
 
 @compile_loop
@@ -62,27 +62,13 @@ def widen_rows(first, last, bits, out):
 
 
 @compile_loop
-def rectify(first, last, pre, bias, total, count):
-    """Write ``max(pre + bias, 0)`` over `pre`; sum and count it for each row."""
-    none, one = np.float32(0), np.float32(1)
-    for i in range(first, last):
-        all_of_row, n = none, none
-        for j in range(pre.shape[1]):
-            u = max(widened(pre[i, j]) + bias[j], none)
-            pre[i, j] = rounded(u)
-            all_of_row += u
-            n += one if u > none else none
-        total[i], count[i] = all_of_row, n
-
-
-@compile_loop
-def subtract_and_scale(first, last, decoded, rows, shift, factor, residual):
-    """Write ``(decoded - (rows - shift)) * factor`` and its square to a `Residual`."""
+def subtract_and_scale(first, last, decoded, rows, bias, factor, residual):
+    """Write ``(decoded - (rows - bias)) * factor`` and its square to a `Residual`."""
     exact, bits, square = residual.exact, residual.rounded, residual.square
     for i in range(first, last):
         scale, squares = factor[i], np.float32(0)
         for j in range(rows.shape[1]):
-            difference = widened(decoded[i, j]) - (rows[i, j] - shift[j])
+            difference = widened(decoded[i, j]) - (rows[i, j] - bias[j])
             squares += difference * difference
             exact[i, j] = difference * scale
             bits[i, j] = rounded(exact[i, j])

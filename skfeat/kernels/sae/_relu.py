@@ -12,7 +12,7 @@ import torch
 
 from skfeat.kernels._memory import Buffers
 from skfeat.kernels._threads import PRODUCT_ROWS, Team
-from skfeat.kernels.sae import _loops_sparse as loops
+from skfeat.kernels.sae import _loops_relu as loops
 from skfeat.kernels.sae._arrays import Rows
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.sae._result import BatchResult

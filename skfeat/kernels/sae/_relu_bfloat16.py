@@ -15,6 +15,7 @@ from skfeat.kernels._threads import Team, one_thread
 from skfeat.kernels.sae import _loops_bfloat16 as loops
 from skfeat.kernels.sae._arrays import Rows
 from skfeat.kernels.sae._bfloat16 import BFLOAT16_ROWS, BFloat16Matrix
+from skfeat.kernels.sae._loops_relu import rectify
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.sae._result import BatchResult
 
@@ -72,7 +73,7 @@ class BFloat16ReLUKernel:
                 tile, of_tile = slice(start, end), start // BFLOAT16_ROWS
                 loops.round_rows(start, end, rows, own.bias, centred.bits)
                 torch.mm(centred.tensor[tile], encoder.tensor.T, out=codes.tensor[tile])
-                loops.rectify(start, end, codes.bits, own.encoder_bias, total, count)
+                rectify(start, end, codes.bits, own.encoder_bias, total, count)
                 torch.mm(codes.tensor[tile], decoder.tensor, out=decoded.tensor[tile])
                 loops.subtract_and_scale(
                     start, end, decoded.bits, rows, own.bias, factor, errors

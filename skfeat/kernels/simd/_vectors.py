@@ -136,6 +136,35 @@ def number_at(typingctx, source, at):
 
 
 @operation
+def write_number(typingctx, out, at, value):
+    """``out[at] = value``; `at` does not count from the end.
+
+    To bfloat16 it is rounded to the nearest, of two as near to the even one.
+    """
+    check_flat(out)
+    is_rounded = out.dtype == types.uint16
+    real = types.float32 if is_rounded else out.dtype
+    signature = types.void(out, types.intp, real)
+
+    def generate(context, builder, signature, args):
+        array, index, value = args
+        place = place_of(context, builder, signature.args[0], array, index)
+        if not is_rounded:
+            builder.store(value, place)
+            return context.get_dummy_value()
+        integer, stored = ir.IntType(32), ir.IntType(16)
+        bits = builder.bitcast(value, integer)
+        odd = builder.and_(builder.lshr(bits, integer(16)), integer(1))
+        nearest = builder.add(bits, builder.add(odd, integer(0x7FFF)))
+        half = builder.trunc(builder.lshr(nearest, integer(16)), stored)
+        is_nan = builder.fcmp_unordered("uno", value, value)
+        builder.store(builder.select(is_nan, stored(0x7FC0), half), place)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@operation
 def copy_plus(typingctx, out, at, source, source_at, value):
     """``out[at : at + TILE] = source[source_at : source_at + TILE] + value``."""
     check_flat(out, source)

@@ -19,22 +19,15 @@ from functools import partial
 
 import numpy as np
 
-from skfeat.kernels.connector._second_moments import compiled, to_csr
+from skfeat.kernels.connector._sparsity import to_csr
 from skfeat.solvers._loop import EpochHooks
-from skfeat.solvers.connector._lasso import (
-    Moments,
-    solve_outputs,
-    solve_path,
-    warn_of_gap,
-)
+from skfeat.solvers.connector._choose import descends_compiled
+from skfeat.solvers.connector._gap import warn_of_gap
 from skfeat.solvers.connector._path import Solution
 
-# Compiling takes some twenty seconds once an installation: problems with fewer products
-# of weights and inputs than this are solved sooner without.
-WORTH_COMPILING = 2**21
-
+# Coordinates of a block; sweeps between Newton steps, and how many of these at most.
 _BLOCK = 64
-_JUMP_EVERY, _JUMPS = 5, 10
+_STEP_EVERY, _STEPS = 5, 10
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,9 @@ class GramProblem:
         if alpha == 0:
             return self._least_squares(), 1, 0.0
         hooks = hooks or EpochHooks()
-        if self._is_compiled():
+        if descends_compiled(*self.yx.shape):
+            from skfeat.solvers.connector._lasso import Moments, solve_outputs
+
             moments = Moments.stored(self.xx, self.yx, self.yy)
             state = self._state
             if not in_place:
@@ -131,8 +126,11 @@ class GramProblem:
             Whether the weights are made csr_array.
         """
         solutions: list[Solution] = []
-        n_compiled = int(np.count_nonzero(alphas)) if self._is_compiled() else 0
+        compiled = descends_compiled(*self.yx.shape)
+        n_compiled = int(np.count_nonzero(alphas)) if compiled else 0
         if n_compiled:
+            from skfeat.solvers.connector._lasso import Moments, solve_path
+
             moments = Moments.stored(self.xx, self.yx, self.yy)
             options = {"sparse_output": sparse_output}
             found = solve_path(moments, alphas[:n_compiled], tol, max_iter, **options)
@@ -148,10 +146,6 @@ class GramProblem:
             kept = to_csr(coef) if sparse_output else coef
             solutions.append(Solution(kept, self.intercept(coef), n_iter, gap))
         return solutions
-
-    def _is_compiled(self):
-        size = self.yx.size * self.yx.shape[1]
-        return size >= WORTH_COMPILING and compiled() is not None
 
     def _solve_blocks(self, alpha, coef, tol, max_iter, hooks):
         coef = coef.copy()
@@ -171,10 +165,10 @@ class GramProblem:
             residual = self.yx - coef @ self.xx
             gap = self.dual_gap(alpha, coef, residual)
             converged = (gap <= allowed).all()
-            if converged or n_iter % _JUMP_EVERY == 0:
+            if converged or n_iter % _STEP_EVERY == 0:
                 # After convergence too: a small gap still leaves weights free to move
                 # where the objective is flat.
-                coef = self._jump(alpha, coef, residual)
+                coef = self._newton_steps(alpha, coef, residual)
                 residual = self.yx - coef @ self.xx
                 gap = self.dual_gap(alpha, coef, residual)
                 converged = (gap <= allowed).all()
@@ -206,28 +200,28 @@ class GramProblem:
             coef[:, block] = after
             residual[rows] -= change[rows] @ self.xx[block]
 
-    def _jump(self, alpha, coef, residual):
+    def _newton_steps(self, alpha, coef, residual):
         """Move every output to the optimum on its support, dropping what turns zero."""
         coef = coef.copy()
-        # A system that costs more than the sweeps between two jumps is left to them.
-        largest = max(128.0, (3 * _JUMP_EVERY * self.xx.size) ** (1 / 3))
+        # A system that costs more than the sweeps between two steps is left to them.
+        largest = max(128.0, (3 * _STEP_EVERY * self.xx.size) ** (1 / 3))
         for output, row in enumerate(coef):
             index = np.flatnonzero(row)
-            pull = residual[output]
-            for _ in range(_JUMPS if 0 < len(index) <= largest else 0):
-                moved = self._move(alpha, row[index], pull[index], index)
+            gradient = residual[output]
+            for _ in range(_STEPS if 0 < len(index) <= largest else 0):
+                moved = self._newton_step(alpha, row[index], gradient[index], index)
                 if moved is None:
                     break
                 row[index] = moved
                 if moved.all() or not moved.any():
                     break
                 index = index[moved != 0]
-                pull = self.yx[output] - row[index] @ self.xx[index]
+                gradient = self.yx[output] - row[index] @ self.xx[index]
         return coef
 
-    def _move(self, alpha, weights, pull, index):
+    def _newton_step(self, alpha, weights, gradient, index):
         """Newton step of one output, cut at the first zero; None if it leads uphill."""
-        downhill = pull - alpha * np.sign(weights)
+        downhill = gradient - alpha * np.sign(weights)
         xx = self.xx[np.ix_(index, index)]
         # The ridge sends the step far along directions the data does not see: there
         # the penalty alone decides, and the first zero ends the step.

@@ -13,28 +13,27 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 
-from skfeat.kernels._optional import load
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
+from skfeat.kernels.connector import _loops_lasso as loops
+from skfeat.kernels.connector._arrays import (
+    GramColumns,
+    LassoMoments,
+    LassoSolutions,
+    SparseRows,
+)
 from skfeat.kernels.connector._second_moments import compress_to_float64
 from skfeat.solvers._loop import EpochHooks
-from skfeat.utils._warnings import warn
+from skfeat.solvers.connector._gap import allowed_gaps, warn_of_gap
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
 _N_SHARES = 8
 
-# Weights of a share of outputs along a path: so many stay in a cache until they are
-# compressed.
-_PATH_SHARE = 2**22
-
+_NO_PLACES, _NO_INDICES = np.empty(0, np.int64), np.empty(0, np.int32)
 _NO_NUMBERS = np.empty(0)
-_NO_COLUMNS = (np.empty(0, np.int64), np.empty(0, np.int32), _NO_NUMBERS, _NO_NUMBERS)
-_NO_ROWS = (np.empty(0, np.int64), np.empty(0, np.int32), _NO_NUMBERS)
-
-
-def _loops() -> Any:
-    return load("connector._loops_lasso")
+_NO_COLUMNS = GramColumns(_NO_PLACES, _NO_INDICES, _NO_NUMBERS, _NO_NUMBERS)
+_NO_ROWS = SparseRows(_NO_PLACES, _NO_INDICES, _NO_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,15 @@ class Moments:
     yy : ndarray of shape (q,)
     xx : ndarray of shape (p, p)
         Empty where Gram rows are made from `columns` and `rows`.
-    columns, rows : tuples of ndarrays
-        See `skfeat.kernels.connector._loops_lasso.fill_gram_row`.
+    columns : GramColumns
+    rows : SparseRows
     """
 
     yx: Callable[[int, int], np.ndarray]
     yy: np.ndarray
     xx: np.ndarray
-    columns: tuple = _NO_COLUMNS
-    rows: tuple = _NO_ROWS
+    columns: GramColumns = _NO_COLUMNS
+    rows: SparseRows = _NO_ROWS
 
     @classmethod
     def stored(cls, xx: np.ndarray, yx: np.ndarray, yy: np.ndarray) -> Moments:
@@ -89,7 +88,9 @@ def solve_outputs(
         for start in range(0, q, size):
             part = slice(start, min(q, start + size))
             hooks.begin()
-            found = coef[None, part], gap[None, part], n_iter[None, part]
+            found = LassoSolutions(
+                coef[None, part], gap[None, part], n_iter[None, part]
+            )
             solve_share(team, moments, part, [alpha], allowed[part], max_iter, found)
             if hooks.end(partial(state, coef)):
                 break
@@ -113,19 +114,19 @@ def solve_path(
     n_alphas, q, p = len(alphas), len(moments.yy), len(moments.xx)
     allowed = allowed_gaps(tol, moments.yy)
     n_iter, gap = np.zeros((n_alphas, q), np.int64), np.zeros((n_alphas, q))
-    # Ctrl-C is heard between two shares.
-    size = max(1, min(-(-q // _N_SHARES), _PATH_SHARE // (n_alphas * p)))
-    room = np.empty(n_alphas * size * p)
+    # Ctrl-C ends a path between two shares.
+    size = max(1, min(-(-q // _N_SHARES), LIMITS.path_memory // (n_alphas * p)))
+    buffer = np.empty(n_alphas * size * p)
     kept: Any = _SparsePath() if sparse_output else _DensePath(n_alphas, q, p)
     with Team() as team:
         for start in range(0, q, size):
             part = slice(start, min(q, start + size))
             shape = n_alphas, part.stop - start
-            weights = room[: shape[0] * shape[1] * p].reshape(*shape, p)
+            weights = buffer[: shape[0] * shape[1] * p].reshape(*shape, p)
             weights[0] = 0.0
-            found = weights, np.empty(shape), np.empty(shape, np.int64)
+            found = LassoSolutions(weights, np.empty(shape), np.empty(shape, np.int64))
             solve_share(team, moments, part, alphas, allowed[part], max_iter, found)
-            _, gap[:, part], n_iter[:, part] = found
+            gap[:, part], n_iter[:, part] = found.gap, found.n_iter
             kept.add(part, weights, team)
     if (gap > allowed).any():
         warn_of_gap(gap, tol, max_iter)
@@ -161,33 +162,24 @@ class _SparsePath:
         return [weights[rows] for rows in np.hstack(self._rows)]
 
 
-def allowed_gaps(tol: float, yy: np.ndarray) -> np.ndarray:
-    """Return the duality gap at which each output is solved."""
-    # Rounding leaves no gap smaller than this.
-    return max(tol, 1e-14) * np.where(yy > 0, yy, 1.0)
-
-
-def solve_share(team, moments, part, alphas, allowed, max_iter, found) -> None:
-    """Solve the outputs of a slice for each alpha in turn.
-
-    `found` has their weights (n_alphas, n, p), the gaps and the numbers of rounds
-    (n_alphas, n), all to be written; the first weights are the start.
-    """
+def solve_share(
+    team: Team,
+    moments: Moments,
+    part: slice,
+    alphas,
+    allowed: np.ndarray,
+    max_iter: int,
+    found: LassoSolutions,
+) -> None:
+    """Solve the outputs of a slice for each alpha in turn; `found` is written."""
     yx = moments.yx(part.start, part.stop)
+    own = LassoMoments(yx, moments.yy[part], moments.xx, moments.columns, moments.rows)
+    penalties = np.array(alphas, dtype=np.float64)
     team.run(
-        _loops().solve_lasso,
+        lambda first, last: loops.solve_lasso(
+            first, last, own, penalties, allowed, max_iter, found
+        ),
         len(yx),
-        *(yx, moments.yy[part], moments.xx, moments.columns, moments.rows),
-        *(np.array(alphas, dtype=np.float64), allowed, max_iter, *found),
-        # Each output looks at all inputs several times.
+        # Each output goes through all inputs several times.
         n_elements=100 * yx.size * len(alphas),
-    )
-
-
-def warn_of_gap(gap: np.ndarray, tol: float, max_iter: int) -> None:
-    """Warn that `max_iter` ended a solution."""
-    warn(
-        f"FeatureConnector stopped at max_iter={max_iter} sweeps with a duality gap of "
-        f"{gap.max():.3g}, above tol={tol:g} relative to y'y / n.",
-        ConvergenceWarning,
     )

@@ -14,19 +14,20 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.kernels._threads import Team
-from skfeat.kernels.connector._second_moments import (
+from skfeat.kernels.connector._arrays import (
     Columns,
+    GramColumns,
+    LassoSolutions,
+    SparseRows,
+)
+from skfeat.kernels.connector._second_moments import (
     add_products_of,
     compress_to_float64,
 )
 from skfeat.solvers._loop import EpochHooks
+from skfeat.solvers.connector._gap import allowed_gaps, warn_of_gap
 from skfeat.solvers.connector._gram import solve_normal
-from skfeat.solvers.connector._lasso import (
-    Moments,
-    allowed_gaps,
-    solve_share,
-    warn_of_gap,
-)
+from skfeat.solvers.connector._lasso import Moments, solve_share
 
 # Dense numbers of a share of outputs: products with the inputs, and weights.
 _SHARE = 2**23
@@ -51,7 +52,7 @@ class ColumnProblem:
         self.x_mean, self.y_mean = share @ X, share @ Y
         self.shape = (Y.shape[1], X.shape[1])
         columns, self._targets = Columns.of(X), Columns.of(Y)
-        self._rows = X.indptr.astype(np.int64), X.indices, X.data
+        self._rows = SparseRows.of(X)
         self._weights = weights
         self._columns = sparse.csc_array(
             (columns.value, columns.row, columns.pointer), shape=X.shape
@@ -64,7 +65,7 @@ class ColumnProblem:
             self._products,
             np.maximum(weights @ Y.power(2) - np.square(self.y_mean), 0),
             np.empty((0, 0)),
-            (columns.pointer, columns.row, left, self.x_mean),
+            GramColumns(columns.pointer, columns.row, left, self.x_mean),
             self._rows,
         )
 
@@ -72,11 +73,8 @@ class ColumnProblem:
         """Return the products of some outputs with all inputs, (last - first, p)."""
         total = np.zeros((last - first, self.shape[1]))
         part = self._targets.part(first, last)
-        starts, *right = self._rows
-        left = part.value * self._weights[part.row]
-        start = np.column_stack([starts[part.row], starts[part.row + 1]])
         with Team() as team:
-            add_products_of(part.pointer, left, start, right, total, team)
+            add_products_of(part, self._weights, self._rows, total, team)
         return total - np.outer(self.y_mean[first:last], self.x_mean)
 
     def _shares(self):
@@ -112,7 +110,9 @@ class ColumnProblem:
             hooks.begin()
             weights = coef[part].toarray()
             with Team() as team:
-                found = weights[None], gap[None, part], n_iter[None, part]
+                found = LassoSolutions(
+                    weights[None], gap[None, part], n_iter[None, part]
+                )
                 solve_share(
                     team, self._moments, part, [alpha], allowed[part], max_iter, found
                 )

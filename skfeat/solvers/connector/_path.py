@@ -151,3 +151,8 @@ def find_alpha(
         else:
             high, few = middle, n_found
     return low, enough
+
+
+def entry_alpha(gradient: np.ndarray, coef: np.ndarray) -> float:
+    """Return the smallest penalty at which no zero weight would become nonzero."""
+    return float(np.abs(np.where(coef == 0, gradient, 0.0)).max(initial=0.0))

@@ -12,7 +12,15 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.kernels._threads import Team
-from skfeat.kernels.connector._second_moments import Columns, compress_to_float64
+from skfeat.kernels.connector import _loops_rectified as loops
+from skfeat.kernels.connector._arrays import (
+    Columns,
+    RectifiedData,
+    RectifiedObjective,
+    RectifiedSolution,
+    SparseRows,
+)
+from skfeat.kernels.connector._second_moments import compress_to_float64
 from skfeat.losses import rectified_convex
 from skfeat.solvers.connector._path import Solution, count, pruned_to, trim
 from skfeat.solvers.connector._rectified import RectifiedProblem
@@ -46,16 +54,14 @@ class SparseRectifiedProblem(RectifiedProblem):
         super().__init__(X, Y, sample_weight, **options)
         half = self.weights[:, 0] @ targets.power(2) / 2
         self._scale = np.where(half > 0, half, 1.0)
-        columns, targets = Columns.of(X), Columns.of(targets)
-        self._data = (
-            *columns[:3],
-            X.indptr.astype(np.int64),
-            X.indices,
-            X.data,
-            *targets[:3],
-            self.weights[:, 0],
+        weights = self.weights[:, 0]
+        self._data = RectifiedData(
+            columns=Columns.of(X),
+            rows=SparseRows.of(X),
+            targets=Columns.of(targets),
+            weights=weights,
+            bound=weights @ X.power(2),
         )
-        self._squares = self.weights[:, 0] @ X.power(2)
 
     def null(self) -> tuple[float, Solution]:
         """Smallest alpha at which all weights are zero, and the solution there.
@@ -114,8 +120,6 @@ class SparseRectifiedProblem(RectifiedProblem):
 
     def _descend(self, loss, alpha, coef, offset, support, max_iter, tol=None):
         """Coordinate descent on one loss; see `RectifiedProblem._descend`."""
-        from skfeat.kernels.connector._loops_rectified import descend_rectified
-
         coef = np.array(coef, dtype=np.float64, order="C")
         intercept = np.array(offset - coef @ self.center, dtype=np.float64)
         if loss is rectified_convex and self.fit_intercept:
@@ -127,27 +131,40 @@ class SparseRectifiedProblem(RectifiedProblem):
         allowed = (self.tol if tol is None else tol) * self._scale
         promised, n_iter = np.zeros(q), np.zeros(q, dtype=np.int64)
         size = max(1, -(-q // _N_SHARES))
-        work = 20 * (len(self._data[2]) + len(self.weights) * 10)
+        work = 20 * (len(self._data.columns.value) + len(self.weights) * 10)
+        targets = self._data.targets
+        penalties = np.ascontiguousarray(np.broadcast_to(alpha, q), float)
         with Team() as team:
             for start in range(0, q, size):
                 if self.stopped:
                     break
                 part = slice(start, min(q, start + size))
-                pointer = self._data[6][part.start : part.stop + 1]
+                pointer = targets.pointer[part.start : part.stop + 1]
+                data = self._data._replace(targets=targets._replace(pointer=pointer))
+                objective = RectifiedObjective(
+                    penalties[part],
+                    self.fit_intercept,
+                    loss is rectified_convex,
+                    support is not None,
+                    allowed[part],
+                    max_iter,
+                )
+                solution = RectifiedSolution(
+                    coef[part], intercept[part], promised[part], n_iter[part]
+                )
                 self.hooks.begin()
                 team.run(
-                    descend_rectified,
+                    partial(_descend_outputs, data, objective, solution),
                     part.stop - part.start,
-                    *(*self._data[:6], pointer, *self._data[7:], self._squares),
-                    np.ascontiguousarray(np.broadcast_to(alpha, q)[part], float),
-                    *(self.fit_intercept, loss is rectified_convex),
-                    *(support is not None, allowed[part], max_iter),
-                    *(a[part] for a in (coef, intercept, promised, n_iter)),
                     n_elements=work,
                 )
                 self.stopped = self.hooks.end(partial(_copies, coef, intercept))
         value = float((promised / self._scale).max(initial=0.0))
         return coef, intercept + coef @ self.center, int(n_iter.max(initial=0)), value
+
+
+def _descend_outputs(data, objective, solution, first, last):
+    loops.descend_rectified(first, last, data, objective, solution)
 
 
 def _copies(*arrays):

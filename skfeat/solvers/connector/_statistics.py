@@ -9,12 +9,7 @@ import torch
 from scipy import sparse
 
 from skfeat.kernels._threads import Team
-from skfeat.kernels.connector._second_moments import (
-    add_products,
-    compiled,
-    compress,
-    mostly_zeros,
-)
+from skfeat.solvers.connector._choose import sums_nonzeros
 from skfeat.solvers.connector._gram import GramProblem
 from skfeat.utils import _distributed as distributed
 
@@ -28,9 +23,6 @@ _STRIP, _TILE = 64, 256
 # What is left of the squares of a constant column, over its own, where means are
 # subtracted from sums and not from numbers.
 _CANCELLED = 1e-13
-
-# Fewer products of rows and pairs of inputs than this are not worth compiling loops.
-WORTH_COMPILING = 2**28
 
 
 @dataclass
@@ -96,8 +88,7 @@ class GramStatistics:
         return self
 
     def _add(self, X, Y, sample_weight) -> None:
-        large = X.shape[0] * self.xx.size >= WORTH_COMPILING
-        if large and compiled() and mostly_zeros(X) and mostly_zeros(Y):
+        if sums_nonzeros(X, Y):
             if sample_weight.any():
                 self._merge(_sparse_moments(X, Y, sample_weight))
             return
@@ -221,6 +212,8 @@ def _dense_moments(X, Y, w) -> GramStatistics:
 
 
 def _sparse_moments(X, Y, w) -> GramStatistics:
+    from skfeat.kernels.connector._second_moments import add_products, compress
+
     # Of numbers that are mostly zero the mean is no larger than the spread, so
     # products of deviations are those of the numbers less those of the means.
     result = GramStatistics.zeros(X.shape[1], Y.shape[1])

@@ -1,0 +1,112 @@
+"""Fitting the rectified connector in shuffled batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from skfeat.losses import rectified
+from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
+from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
+from skfeat.solvers.connector._path import Solution, entry_alpha
+from skfeat.solvers.connector._rectified_minibatch import (
+    ConnectorSettings,
+    ConnectorTrainer,
+    Scales,
+)
+from skfeat.utils._torch import n_batches
+
+# Updates that a fit plans by default.
+_AUTO_UPDATES = 800
+
+
+def fit_minibatch(
+    rows: Rows,
+    options: FitOptions,
+    start: Solution,
+    settings: ConnectorSettings,
+    *,
+    hooks: EpochHooks | None = None,
+    verbose: int = 0,
+) -> Fit:
+    """Train a rectified connector in shuffled batches."""
+    scales = Scales.of(rows.X, rows.Y, rows.sample_weight)
+    n_rows = rows.X.shape[0]
+    max_iter = options.max_iter
+    if max_iter is None:
+        max_iter = max(5, -(-_AUTO_UPDATES // n_batches(n_rows, settings.batch_size)))
+
+    def train(trainer, n_epochs):
+        trainer.plan(n_rows, n_epochs)
+        return run_epochs(
+            lambda: trainer.epoch(rows.X, rows.Y, rows.sample_weight),
+            Stopping(n_epochs, options.tol, n_epochs),
+            name="FeatureConnector",
+            state=trainer.weights,
+            hooks=hooks,
+            verbose=verbose,
+        )
+
+    trainer = ConnectorTrainer(settings, start, scales)
+    history = train(trainer, max_iter)
+    coef, intercept = trainer.finish()
+    losses, state = history.losses, trainer.state()
+    penalised = options.budget is None and settings.alpha > 0
+    if options.refit and penalised and not history.stopped:
+        trainer = ConnectorTrainer(
+            replace(settings, alpha=0.0),
+            Solution(coef, intercept, 0, 0.0),
+            scales,
+            support=coef != 0,
+        )
+        history = train(trainer, max(1, max_iter // 2))
+        losses = losses + history.losses
+        coef, intercept = trainer.finish()
+    # Targets have unit mean square here: zero weights lose half a unit an output.
+    if losses and losses[-1] > 10 * rows.Y.shape[1]:
+        raise ValueError(
+            f"FeatureConnector diverged: its loss is {losses[-1]:.3g}, far above that "
+            f"of zero weights; lower 'learning_rate_init'."
+        )
+    alpha = options.alpha
+    if options.budget is not None:
+        alpha = entry_alpha(_gradient(rows, coef, intercept), coef)
+    change = np.inf
+    if len(losses) > 1:
+        change = abs(losses[-1] - losses[-2]) / max(losses[-1], 1e-12)
+    return Fit(
+        coef,
+        intercept,
+        alpha,
+        len(losses),
+        change,
+        losses,
+        state,
+        history.interrupted,
+    )
+
+
+def update_minibatch(
+    rows: Rows, start: Solution, settings: ConnectorSettings, state: dict | None
+) -> Fit:
+    """Train for one pass over rows, from the state that the pass before left."""
+    scales = state["scales"] if state else Scales.of(rows.X, rows.Y, rows.sample_weight)
+    trainer = ConnectorTrainer(settings, start, scales)
+    if state:
+        trainer.load_state(state)
+    loss = trainer.epoch(rows.X, rows.Y, rows.sample_weight)
+    state = trainer.state()
+    return Fit(*trainer.finish(), settings.alpha, 1, np.inf, [loss], state)
+
+
+def _gradient(rows: Rows, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Gradient of the true loss in the weights, in blocks of rows."""
+    gradient = np.zeros(coef.shape)
+    weights = rows.sample_weight / rows.sample_weight.sum()
+    for start in range(0, rows.X.shape[0], 8192):
+        block = slice(start, start + 8192)
+        X = rows.X[block]
+        residual, _ = rectified(X @ coef.T + intercept, rows.Y[block])
+        gradient += (X.T @ (weights[block, None] * residual)).T
+    return gradient
