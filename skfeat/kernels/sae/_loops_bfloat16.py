@@ -6,72 +6,44 @@ of a float32. This module imports numba.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from skfeat.kernels._compile import compile_inline, compile_loop
-
-_NAN = np.uint16(0x7FC0)
-
-
-class Residual(NamedTuple):
-    """Errors of a batch times their weight, in two precisions, and their squares.
-
-    Attributes
-    ----------
-    exact : ndarray of float32, shape (n, d)
-    rounded : ndarray of uint16, shape (n, d)
-    square : ndarray of float32, shape (n,)
-        Squared error of each row, without the weight.
-    """
-
-    exact: np.ndarray
-    rounded: np.ndarray
-    square: np.ndarray
-
-
-@compile_inline
-def rounded(value):
-    """Return the bits of the nearest bfloat16, of two as near the even one."""
-    bits = np.float32(value).view(np.uint32)
-    half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return np.uint16((bits + half) >> np.uint32(16)) if value == value else _NAN
-
-
-@compile_inline
-def widened(bits):
-    """Return the float32 of some bits."""
-    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+from skfeat.kernels._compile import compile_loop
+from skfeat.kernels.simd._vectors import number_at, write_number
 
 
 @compile_loop
 def round_rows(first, last, rows, bias, out):
     """Write ``rows - bias``, rounded."""
+    d, bits = rows.shape[1], out.reshape(-1)
     for i in range(first, last):
-        for j in range(rows.shape[1]):
-            out[i, j] = rounded(rows[i, j] - bias[j])
+        for j in range(d):
+            write_number(bits, i * d + j, rows[i, j] - bias[j])
 
 
 @compile_loop
 def widen_rows(first, last, bits, out):
     """Write rows as float32."""
+    d, flat = bits.shape[1], bits.reshape(-1)
     for i in range(first, last):
-        for j in range(bits.shape[1]):
-            out[i, j] = widened(bits[i, j])
+        for j in range(d):
+            out[i, j] = number_at(flat, i * d + j)
 
 
 @compile_loop
-def subtract_and_scale(first, last, decoded, rows, bias, factor, residual):
-    """Write ``(decoded - (rows - bias)) * factor`` and its square to a `Residual`."""
-    exact, bits, square = residual.exact, residual.rounded, residual.square
+def subtract_and_scale(first, last, decoded, rows, bias, factor, residual, square):
+    """Write ``(decoded - (rows - bias)) * factor``, and the squares without the factor.
+
+    Rounding the residual in the same function would keep the loop from being
+    vectorised.
+    """
+    d, flat = rows.shape[1], decoded.reshape(-1)
     for i in range(first, last):
         scale, squares = factor[i], np.float32(0)
-        for j in range(rows.shape[1]):
-            difference = widened(decoded[i, j]) - (rows[i, j] - bias[j])
+        for j in range(d):
+            difference = number_at(flat, i * d + j) - (rows[i, j] - bias[j])
             squares += difference * difference
-            exact[i, j] = difference * scale
-            bits[i, j] = rounded(exact[i, j])
+            residual[i, j] = difference * scale
         square[i] = squares
 
 
@@ -81,14 +53,14 @@ def mask_and_sum(first, last, grad_codes, codes, weight, sums, fired):
 
     They are summed for each feature; `fired` is nonzero where one code is positive.
     """
-    none = np.float32(0)
+    none, m, flat = np.float32(0), grad_codes.shape[1], grad_codes.reshape(-1)
     sums[:] = 0
     fired[:] = 0
     for i in range(first, last):
         more = weight[i]
-        for j in range(grad_codes.shape[1]):
+        for j in range(m):
             positive = codes[i, j] != 0
-            grad = widened(grad_codes[i, j]) + more if positive else none
-            grad_codes[i, j] = rounded(grad)
+            grad = number_at(flat, i * m + j) + more if positive else none
+            write_number(flat, i * m + j, grad)
             sums[j] += grad
             fired[j] |= codes[i, j]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._compile import compile_loop
-from skfeat.kernels.sae._arrays import Encoding
 from skfeat.kernels.selection._loops_row import select_topk
 from skfeat.kernels.simd._rows import (
     add_dots,

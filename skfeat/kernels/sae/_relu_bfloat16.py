@@ -62,7 +62,7 @@ class BFloat16ReLUKernel:
             decoder = BFloat16Matrix.of(own.decoder, buffers, "decoder", team)
         square, total, count = np.empty((3, n), real)
         exact = buffers.matrix("residual", n, d, real)
-        errors = loops.Residual(exact, residual.bits, square)
+        nothing = np.zeros(d, real)
         starts = range(0, n, BFLOAT16_ROWS)
         sums = buffers.matrix("sums", len(starts), m, real)
         fired = buffers.matrix("fired", len(starts), m, np.uint16)
@@ -76,8 +76,9 @@ class BFloat16ReLUKernel:
                 rectify(start, end, codes.bits, own.encoder_bias, total, count)
                 torch.mm(codes.tensor[tile], decoder.tensor, out=decoded.tensor[tile])
                 loops.subtract_and_scale(
-                    start, end, decoded.bits, rows, own.bias, factor, errors
+                    start, end, decoded.bits, rows, own.bias, factor, exact, square
                 )
+                loops.round_rows(start, end, exact, nothing, residual.bits)
                 torch.mm(
                     residual.tensor[tile], decoder.tensor.T, out=grad_codes.tensor[tile]
                 )
