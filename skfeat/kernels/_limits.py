@@ -1,7 +1,7 @@
 """Sizes at which one way of computing takes over from another, in one object.
 
-No result depends on them beyond rounding. Tests set them on `LIMITS`, to send small
-problems down the ways of large ones.
+Results depend on them by rounding alone. Tests set attributes of `LIMITS`, so that
+small problems run the code of large ones.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class Limits:
         Share of active codes above which dense products are faster than loops over
         the active codes.
     narrow_bytes : int
-        Bytes of the gradients of an autoencoder that a cache holds: of such narrow
-        ones a thread takes tiles of rows from the codes to the gradients.
+        Bytes of an autoencoder's gradients up to which it is *narrow*: a cache holds
+        them, and a thread takes each tile of rows from the codes to the gradients.
     narrow_tile_rows, narrow_chunks : int
-        Rows of such a tile, and into how many chunks a batch is divided at most: more
-        threads find no work, and each chunk costs the memory of all gradients. Sums
-        are rounded as they are divided, so neither depends on the machine.
+        Rows of such a tile, and the largest number of chunks of a batch. More threads
+        than chunks stay idle, and each chunk needs memory for all gradients. The
+        division determines how sums are rounded, so neither depends on the machine.
     threaded_work : int
-        Work, in nanoseconds or so, below which a loop is over before another thread
-        has woken up.
+        Work, roughly in nanoseconds, below which a loop ends before another thread has
+        started.
     compiled_gram, compiled_rectified, compiled_moments, compiled_masked : int
         Products of a connector's problem above which its loops are worth the seconds
         that they take to compile: of the Gram solver, the rectified one, second

@@ -20,10 +20,10 @@ PRODUCT_ROWS = 512
 
 
 class _SingleThreadedBlas:
-    """Holds numpy's matrix products to one thread while any team is at work.
+    """Limits numpy's matrix products to one thread while any team works.
 
-    The limit is the process's: the first team sets it, and the last one to leave takes
-    it back, in whatever order teams of different threads come and go.
+    The limit applies to the process: the first team to enter sets it and the last one
+    to leave restores it, in whatever order teams of different threads do so.
     """
 
     def __init__(self):
@@ -47,7 +47,7 @@ class _SingleThreadedBlas:
                 self._give_up_control()
 
     def _give_up_control(self):
-        """Let any thread set the limits: threadpoolctl heeds the first that did."""
+        """Let any thread set limits: threadpoolctl obeys only the first that did."""
         for library in self._libraries.lib_controllers:
             if hasattr(library, "clear_controlling_thread"):  # since 3.8
                 library.clear_controlling_thread(force=True)
@@ -68,15 +68,15 @@ _single_blas = _SingleThreadedBlas()
 
 
 def one_thread(function):
-    """Return the function, made to compute in the thread that calls it alone.
+    """Return the function, limited to the thread that calls it.
 
-    What torch and OpenMP may use is a setting of each thread; what numpy's matrix
-    products may use is one of the process, and is taken back when no one needs it.
+    The number of threads of torch and OpenMP is a setting of each thread. That of
+    numpy's matrix products is one of the process, restored after the last such call.
     """
 
     @functools.wraps(function)
     def alone(*args, **kwargs):
-        n_threads()  # torch sets its own number in a thread when it is first asked
+        n_threads()  # in a new thread, torch sets its number on the first query
         _single_blas.enter()
         try:
             with _libraries("openmp").limit(limits=1):
@@ -88,7 +88,7 @@ def one_thread(function):
 
 
 def n_threads() -> int:
-    """As many threads as torch may use; where it is not loaded, as OpenMP would."""
+    """Return how many threads torch may use or, if it is not loaded, OpenMP."""
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads"):
         return torch.get_num_threads()
@@ -103,11 +103,11 @@ def n_threads() -> int:
 class Team:
     """As many threads as torch may use, for loops that release the GIL.
 
-    The threads live inside a ``with`` block; outside of it the calling thread works
-    alone. Inside, numpy's matrix products use one thread each: the team divides them
-    too, and threads of different libraries that wait for each other's work spin on
-    the cores that it needs. Numba's own threads are not used: they abort the process
-    when two threads of the user fit at once, and joblib's limits do not reach them.
+    The threads exist inside a ``with`` block; outside of it the calling thread works
+    alone. Inside, each of numpy's matrix products uses one thread: the team divides
+    products too, and idle threads of other libraries would spin on the cores that it
+    needs. Numba's own threads are not used: they abort the process when two threads of
+    the user fit at once, and joblib's limits do not apply to them.
     """
 
     def __init__(self):
@@ -129,29 +129,29 @@ class Team:
 
     def run(
         self,
-        function: Callable,
+        function: Callable[[int, int], object],
         n: int,
-        *args,
+        *,
         n_elements: int,
         cumulative: np.ndarray | None = None,
         multiple: int = 1,
     ) -> None:
-        """Call ``function(first, last, *args)`` on ranges that cover 0 to `n`.
+        """Call ``function(first, last)`` on ranges that cover 0 to `n`.
 
         Parameters
         ----------
         function : callable
         n : int
         n_elements : int
-            How much there is to do.
+            Work, roughly in nanoseconds.
         cumulative : ndarray of shape (n + 1,), optional
-            Work before each index, where equal ranges would not be equal work.
+            Work before each index, if it differs from index to index.
         multiple : int, default=1
-            What the ranges begin at a multiple of. A function that goes through its
-            range by so many computes the same whatever the number of threads.
+            Ranges begin at multiples of it. A function that processes its range in
+            steps of this size computes the same for any number of threads.
         """
         if self._pool is None or n_elements < LIMITS.threaded_work or n <= multiple:
-            function(0, n, *args)
+            function(0, n)
             return
         shares = [i / self._n_threads for i in range(self._n_threads + 1)]
         if cumulative is None:
@@ -161,9 +161,9 @@ class Team:
             goals = [cumulative[-1] * share for share in shares[1:-1]]
             cuts = [0, *map(int, cumulative.searchsorted(goals)), n]
         others = [
-            self._pool.submit(function, *cuts[i : i + 2], *args)
+            self._pool.submit(function, cuts[i], cuts[i + 1])
             for i in range(1, self._n_threads)
         ]
-        function(cuts[0], cuts[1], *args)
+        function(cuts[0], cuts[1])
         for other in others:
             other.result()

@@ -20,22 +20,22 @@ _STILL_FALLING = 0.05
 
 
 class EpochHooks:
-    """What is called round every epoch or iteration; this one does nothing."""
+    """Called before and after every epoch or iteration; this one does nothing."""
 
     def begin(self) -> None:
-        """Announce that an epoch begins."""
+        """Run before an epoch."""
 
     def end(self, state: Callable) -> bool:
-        """Announce that an epoch has ended; True asks to stop.
+        """Run after an epoch; return True to stop.
 
-        `state` is a function that returns a copy of what the epoch led to.
+        `state` is a function that returns a copy of the weights after the epoch.
         """
         return False
 
 
 @dataclass
 class History:
-    """What a run of epochs leaves behind."""
+    """Losses and scores of a run of epochs, and how it ended."""
 
     losses: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Stopping:
 
 
 class _Progress:
-    """What the epochs so far tell about going on."""
+    """How the loss has fallen so far, which decides about another epoch."""
 
     def __init__(self, stopping: Stopping):
         self.stopping = stopping
@@ -76,13 +76,13 @@ class _Progress:
         self.idle, self.falling = 0, True
 
     def add(self, loss: float, score: float | None) -> bool:
-        """Take an epoch in; return whether it beats all before it."""
-        # One quantity that should fall, whichever of the two is watched.
+        """Add an epoch; return whether it is the best so far."""
+        # One quantity that should fall, whether it is the loss or the score.
         watched = loss if score is None else 1 - score
         self.falling = not watched >= self.last * (1 - _STILL_FALLING)
         self.last = watched
-        # The mark moves only when it is beaten clearly: many small steps add up to
-        # progress.
+        # The mark moves only when the improvement on it exceeds `tol`, so that many
+        # small improvements add up to progress.
         if watched < self.mark * (1 - self.stopping.tol):
             self.mark, self.idle = watched, 0
         else:
@@ -119,21 +119,21 @@ def run_epochs(
     state : callable
         Returns a copy of the weights as they are, for the hooks.
     validate : callable, optional
-        Returns a score (larger is better) on held-out rows; when given, it decides
-        about progress in place of the training loss.
+        Returns a score (larger is better) on held-out rows. When given, progress is
+        measured by it instead of by the training loss.
     on_best : callable, optional
-        Called after each epoch that beats all before it.
+        Called after each epoch that is the best so far.
     hooks : EpochHooks, optional
-        Called round every epoch.
+        Called before and after every epoch.
     verbose : int, default=0
-        Print a line an epoch.
+        Above 0, print a line after each epoch.
     remedy : str
-        What to do should the loss diverge.
+        Advice in the error message if the loss diverges.
     may_end_falling : bool, default=False
-        Whether nobody is to be told that the loss was still falling at the end: where
-        no parameter makes the run longer.
+        If True, do not warn that the loss was still falling at the end: for runs that
+        no parameter makes longer.
     history : History, optional
-        What a run that goes on has behind it; the epochs to come are added to it.
+        Of the epochs before, for a run that continues; later epochs are appended.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def run_epochs(
                 print(f"[{name}] epoch {epoch}: loss {loss:.6g}{held_out}")
             if progress.add(loss, score) and on_best is not None:
                 on_best()
-            # The loss comes last: an epoch counts once all of it is done.
+            # The loss is appended last: `n_epochs` counts epochs that are complete.
             if score is not None:
                 history.validation_scores.append(score)
             history.losses.append(loss)
@@ -201,9 +201,9 @@ def run_epochs(
 
 
 def one_cycle(progress: float, warm_up: float, decay: float) -> float:
-    """Factor of the learning rate at a share `progress` of a planned run.
+    """Return the factor of the learning rate at a share `progress` of a planned run.
 
-    A linear warm-up keeps Adam's first, noisy moments from throwing features away; a
-    linear decay to zero over the last part lets them settle.
+    The linear warm-up prevents Adam's first, noisy moments from killing features. The
+    linear decay to zero lets the weights converge.
     """
     return min(1.0, progress / warm_up, max(0.0, 1.0 - progress) / decay)
