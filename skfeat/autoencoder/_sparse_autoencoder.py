@@ -1,44 +1,32 @@
-"""SparseAutoencoder: parameters, validation and fitted attributes."""
+"""The sparse autoencoder as an estimator: its parameters and methods."""
 
 from __future__ import annotations
 
 import os
-from inspect import signature
-from math import ceil
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.autoencoder._checkpoint import keep
-from skfeat.autoencoder._parts import (
-    ENCODER,
-    WEIGHTS,
-    check_l0,
-    check_weights,
-    diagnose,
-    finish,
-    prefixes_of,
-    r2,
-    refuse_what_does_not_go_together,
-    warn_of_a_long_mean,
-    warn_of_a_poor_fit,
+from skfeat.autoencoder._quality import ENCODER, diagnose, r2, warn_if_poor_fit
+from skfeat.autoencoder._setup import (
+    epochs_of,
+    patience_of,
+    resume_training,
+    settings_of,
+    split_rows,
+    start_training,
 )
 from skfeat.kernels.inference._encode import EncoderWeights
-from skfeat.kernels.sae._activations import make_training_activation
 from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
-from skfeat.solvers.autoencoder._settings import SAESettings
-from skfeat.solvers.autoencoder._standardizer import Standardizer
-from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils._agreement import refuse_different_fits
-from skfeat.utils._arrays import ArrayHome, accept_tensor
-from skfeat.utils._distributed import agreed
+from skfeat.utils._arrays import ArrayHome, accept_tensor, check_weights
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
@@ -48,20 +36,22 @@ from skfeat.utils._sklearn import (
     _get_output_config,
     check_same_namespace,
 )
-from skfeat.utils._torch import draw_seed, n_batches, resolve_device
-from skfeat.utils._warnings import warn
-
-# Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
-_AUTO_UPDATES = 2000
-# Updates without progress that end a fit at the earliest.
-_PATIENT_UPDATES = 60
 
 _ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 
+# The last one written is the one that says "fitted".
+WEIGHTS = (*ENCODER, "threshold_", "components_")
+
 _FITTED = (
     *WEIGHTS,
-    *("n_iter_", "n_steps_", "n_dead_", "loss_curve_", "validation_scores_"),
-    *("feature_density_", "l0_", "explained_variance_"),
+    "n_iter_",
+    "n_steps_",
+    "n_dead_",
+    "loss_curve_",
+    "validation_scores_",
+    "feature_density_",
+    "l0_",
+    "explained_variance_",
 )
 
 
@@ -426,20 +416,20 @@ class SparseAutoencoder(
         if not warm:
             self._forget()
         X = spooled(X)
-        # Callbacks see what the caller gave: it has the column names that a callback
-        # that scores is asked for, and lives where the fitted attributes will live.
+        # Callbacks get the caller's own X: it has the column names that a scoring
+        # callback needs, and the library of the fitted attributes.
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         self._agree(X, sample_weight, warm)
-        settings = self._settings(X.shape[1])
+        settings = settings_of(self, X.shape[1])
         with keep(self, settings, X, sample_weight, warm=warm) as kept:
             settings, trainer = kept.settings, kept.trainer
             if trainer is None and warm:
-                trainer = self._resume(settings)
+                trainer = resume_training(self, settings)
             elif trainer is None:
-                trainer = self._start(settings, X, sample_weight)
-            train, held_out = self._split(sample_weight, settings.seed)
-            max_iter = self._max_iter(len(train))
+                trainer = start_training(self, settings, X, sample_weight)
+            train, held_out = split_rows(self, sample_weight, settings.seed)
+            max_iter = epochs_of(self, len(train))
             kept.begin(trainer, len(train), max_iter)
 
             left = max_iter - kept.history.n_epochs
@@ -471,11 +461,11 @@ class SparseAutoencoder(
                     number=kept.history.n_epochs,
                     after_batch=kept.after_batch,
                 ),
-                # A penalty that still looks for its weight moves the loss both ways.
+                # While a penalty approaches its target L0 the loss moves both ways.
                 Stopping(
                     max_iter,
                     self.tol,
-                    self._patience(len(train)) if self.l0 is None else max_iter,
+                    patience_of(self, len(train)) if self.l0 is None else max_iter,
                 ),
                 name="SparseAutoencoder",
                 state=trainer.export,
@@ -487,7 +477,7 @@ class SparseAutoencoder(
                     data,
                     lambda weights: {
                         "_code": _code_of(trainer.fitted_activation(weights)),
-                        **finish(weights, home, X.dtype),
+                        **_brought_home(weights, home, X.dtype),
                     },
                 ),
                 verbose=self.verbose,
@@ -496,10 +486,10 @@ class SparseAutoencoder(
             self._store(
                 trainer, history, home, X, sample_weight, len(train), **kept.best
             )
-            # Last: where it cannot be written, the fit is not lost.
+            # Last, so that a failing write does not lose the fit.
             kept.save()
         context.call_on_fit_task_end(estimator=self, **data)
-        warn_of_a_poor_fit(self)
+        warn_if_poor_fit(self)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -531,14 +521,14 @@ class SparseAutoencoder(
         first = not self.__sklearn_is_fitted__()
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
         self._agree(X, sample_weight, not first)
-        settings = self._settings(X.shape[1], planned=False)
+        settings = settings_of(self, X.shape[1], planned=False)
         if first:
-            trainer = self._start(settings, X, sample_weight)
+            trainer = start_training(self, settings, X, sample_weight)
         else:
-            trainer = self._resume(settings)
+            trainer = resume_training(self, settings)
         history = run_epochs(
             lambda: trainer.epoch(X, sample_weight),
-            # One pass tells nothing of convergence: without patience it cannot warn.
+            # One pass shows no convergence: without patience it cannot warn.
             Stopping(max_iter=1, tol=0.0, n_iter_no_change=0),
             name="SparseAutoencoder",
             state=trainer.export,
@@ -679,33 +669,6 @@ class SparseAutoencoder(
         data = {"X": X, "sample_weight": sample_weight}
         refuse_different_fits(self, "components_" if warm else None, **data)
 
-    def _settings(self, n_features, *, planned=True) -> SAESettings:
-        m = int(self._width(n_features))
-        refuse_what_does_not_go_together(self)
-        rate = self.learning_rate_init
-        if rate == "auto":
-            # Penalised activations have smaller steps to take: L1 moves all weights.
-            top = 1e-2 if self.activation in ("topk", "batch_topk") else 4e-3
-            # A rate that does not decay stays at what it is on average otherwise.
-            rate = (top if planned else top / 2) * min(1.0, np.sqrt(256 / m))
-        return SAESettings(
-            n_components=m,
-            activation=make_training_activation(
-                self.activation, min(int(self.k), m), n_features
-            ),
-            alpha=float(self.alpha),
-            l0=check_l0(self, m),
-            prefixes=prefixes_of(self, m),
-            dead_features=self.dead_features,
-            tied=bool(self.tied),
-            learning_rate=float(rate),
-            batch_size=int(self.batch_size),
-            precision=self.precision,
-            device=resolve_device(self.device),
-            seed=agreed(draw_seed(self.random_state)),
-            distribute=self.distribute,
-        )
-
     def _width(self, n_features):
         """Return the number of features that a fit to rows of that length learns."""
         return 4 * n_features if self.n_components is None else self.n_components
@@ -725,73 +688,8 @@ class SparseAutoencoder(
             return JumpReLU(home.to_numpy(self.threshold_))
         return TopK(k) if name == "topk" else ReLU()
 
-    def _max_iter(self, n_rows) -> int:
-        if self.max_iter == "auto":
-            return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, self.batch_size)))
-        return int(self.max_iter)
-
-    def _patience(self, n_rows) -> int:
-        # Momentum overshoots now and then: what a few updates do tells nothing.
-        n_updates = n_batches(n_rows, self.batch_size)
-        return max(int(self.n_iter_no_change), ceil(_PATIENT_UPDATES / n_updates))
-
-    def _split(self, sample_weight, seed):
-        if not self.early_stopping:
-            return np.arange(len(sample_weight)), None
-        # Rows that weigh nothing can neither teach nor validate.
-        weighty = np.flatnonzero(sample_weight)
-        try:
-            return train_test_split(
-                weighty, test_size=self.validation_fraction, random_state=seed
-            )
-        except ValueError:
-            raise ValueError(
-                f"early_stopping=True with validation_fraction="
-                f"{self.validation_fraction} leaves no row to train on or to validate "
-                f"with: X has {len(weighty)} rows that weigh something."
-            ) from None
-
-    def _start(self, settings, X, sample_weight) -> SAETrainer:
-        top_k = self.activation in ("topk", "batch_topk")
-        if top_k and self.k > settings.n_components:
-            default_k = signature(type(self)).parameters["k"].default
-            if self.k != default_k:
-                warn(
-                    f"k={self.k} is larger than n_components={settings.n_components} "
-                    f"and is clipped to it: every feature may be active at once.",
-                )
-        if not self.center:
-            warn_of_a_long_mean(X, sample_weight)
-        return SAETrainer(
-            settings,
-            Standardizer.from_rows(
-                X, sample_weight, center=self.center, rms=self.scale
-            ),
-        )
-
-    def _resume(self, settings) -> SAETrainer:
-        if settings.n_components != self._n_features_out:
-            raise ValueError(
-                f"n_components={settings.n_components} differs from the "
-                f"{self._n_features_out} components that were fitted before; training "
-                f"can go on only with the same number (set warm_start=False or use a "
-                f"fresh estimator to change it)."
-            )
-        if settings.tied != self._state["tied"]:
-            raise ValueError(
-                f"tied={settings.tied} differs from tied={self._state['tied']} of the "
-                f"fit before; training can go on only with the same value."
-            )
-        if self.activation != self._state["activation"]:
-            raise ValueError(
-                f"activation={self.activation!r} differs from "
-                f"{self._state['activation']!r} of the fit before; training can go on "
-                f"only with the same activation."
-            )
-        return SAETrainer.from_state(settings, self._state)
-
     def _forget(self):
-        """Drop the last fit, so that a fit that fails leaves nothing half true."""
+        """Drop the last fit, so that a failing fit leaves no attributes of it."""
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
 
@@ -806,9 +704,9 @@ class SparseAutoencoder(
         weights=None,
         state=None,
     ):
-        """Write every fitted attribute, the one that means "fitted" last.
+        """Write every fitted attribute, the one that says "fitted" last.
 
-        `weights` and `state` are those of the best epoch, where one was looked for.
+        `weights` and `state` are those of the best epoch, with early stopping.
         """
         weights = weights or trainer.export()
         self.n_iter_ = getattr(self, "n_iter_", 0) + history.n_epochs
@@ -826,10 +724,21 @@ class SparseAutoencoder(
         self.l0_ = found["l0_"]
         self.explained_variance_ = found["explained_variance_"]
         self._state = state or trainer.state()
-        for name, value in finish(weights, home, X.dtype).items():
+        for name, value in _brought_home(weights, home, X.dtype).items():
             setattr(self, name, value)
 
 
 def _code_of(activation) -> tuple[str, int]:
-    """Name what transform computes: a parameter set after fit waits for the next."""
+    """Name what transform computes, whatever parameters are set after the fit."""
     return activation.name, getattr(activation, "k", 0)
+
+
+def _brought_home(weights, home: ArrayHome, dtype) -> dict:
+    """Bring exported weights to the dtype and the array library of the data."""
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float64)
+    return {
+        name: home.bring(weights[name].astype(dtype, copy=False))
+        for name in WEIGHTS
+        if name in weights
+    }

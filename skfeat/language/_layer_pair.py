@@ -24,7 +24,8 @@ from skfeat.language._pair_fit import (
     spread_weights,
 )
 from skfeat.language._pair_report import PairReport, make_report
-from skfeat.metrics._reconstruction import check_weights, fvu_in_blocks
+from skfeat.metrics._reconstruction import fvu_in_blocks
+from skfeat.utils._arrays import check_weights
 from skfeat.utils._checks import is_int
 from skfeat.utils._sklearn import (
     HasMethods,

@@ -6,8 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.utils import check_array, gen_batches
 
-from skfeat.utils._arrays import as_numpy
-from skfeat.utils._sklearn import _check_sample_weight, _num_samples
+from skfeat.utils._arrays import as_numpy, check_weights
 
 # Rows of one block: few enough for their float64 copy and their codes to be small.
 BLOCK_ROWS = 1024
@@ -31,7 +30,8 @@ def fvu(X, reconstruction, *, sample_weight=None) -> float:
     Returns
     -------
     float
-        0 for a perfect reconstruction, 1 for the column means; nan if X does not vary.
+        0 for a perfect reconstruction, 1 for the column means. If X does not vary, 0
+        for a perfect reconstruction and 1 for any other.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def explained_variance(X, reconstruction, *, sample_weight=None) -> float:
     Returns
     -------
     float
-        At most 1; 0 is what the column means reach. nan if X does not vary.
+        At most 1; 0 is what the column means reach. If X does not vary, 1 for a
+        perfect reconstruction and 0 for any other, as ``r2_score`` has it.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def kl_divergence(logits, approximate_logits) -> float:
     return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
 
 
-def fvu_in_blocks(rows, reconstruction, weights) -> float:
+def fvu_in_blocks(rows, reconstruction, weights, eps: float | None = None) -> float:
     """Compute `fvu` from functions that return one block each.
 
     Parameters
@@ -135,6 +136,8 @@ def fvu_in_blocks(rows, reconstruction, weights) -> float:
         Map a slice of rows to an array (n_block, d).
     weights : ndarray of shape (n,)
         Non-negative and float64, at least one above zero.
+    eps : float, optional
+        Relative rounding error of a perfect reconstruction; None: of its dtype.
 
     Returns
     -------
@@ -143,7 +146,7 @@ def fvu_in_blocks(rows, reconstruction, weights) -> float:
 
     def weighted_blocks():
         for block in gen_batches(len(weights), BLOCK_ROWS):
-            # Rows that weigh nothing must not set the unit below.
+            # Zero-weight rows must not affect even the unit below.
             kept = np.flatnonzero(weights[block])
             if len(kept):
                 yield block, kept, weights[block][kept]
@@ -158,23 +161,30 @@ def fvu_in_blocks(rows, reconstruction, weights) -> float:
     mean = np.clip(total / weights.sum(), low, high)
     # In units of the largest deviation, squares stay within range.
     unit = max((high - mean).max(), (mean - low).max())
-    # What is left to vary may be the rounding errors of what X was computed from.
-    if unit <= 64 * np.finfo(np.float64).eps * np.abs(mean).max():
-        return float("nan")
+    # Of rows that do not vary, deviations are rounding errors of what X was computed
+    # from.
+    largest = np.abs(mean).max()
+    varies = unit > 64 * np.finfo(np.float64).eps * largest
+    unit = unit if varies else largest or 1.0
 
     error = spread = 0.0
     for block, kept, weight in weighted_blocks():
         original = _take(rows, block, kept)
-        difference = original - _take(reconstruction, block, kept)
+        rebuilt = reconstruction(block)
+        difference = original - rebuilt[kept].astype(np.float64, copy=False)
         error += weight @ np.square(difference / unit).sum(axis=1)
         spread += weight @ np.square((original - mean) / unit).sum(axis=1)
-    return float(error / spread)
+    if varies:
+        return float(error / spread)
+    eps = float(np.finfo(rebuilt.dtype).eps) if eps is None else eps
+    rounding = 64 * eps * np.linalg.norm(mean / unit)
+    return 0.0 if error <= weights.sum() * rounding**2 else 1.0
 
 
 def r2_of_sums(error, spread):
     """Return the R2 of summed squared errors and deviations, elementwise.
 
-    Like `fvu`, it is nan where nothing varies.
+    It is nan where nothing varies: such columns count in no mean over columns.
 
     Parameters
     ----------
@@ -201,17 +211,6 @@ def check_pair(first_name, first, second_name, second):
             f"{first.shape} and {second.shape} instead."
         )
     return first, second
-
-
-def check_weights(sample_weight, X) -> np.ndarray:
-    """Return the weights of the rows of X, float64; ones for None."""
-    if sample_weight is not None:
-        sample_weight = as_numpy(sample_weight, "sample_weight")
-    # Only how many rows X has matters, not in which library they live.
-    rows = np.empty(_num_samples(X))
-    return _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
 
 
 def _take(rows, block, kept):

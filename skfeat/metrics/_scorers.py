@@ -10,10 +10,9 @@ from skfeat.metrics._dictionary import matching_coefficient
 from skfeat.metrics._reconstruction import (
     BLOCK_ROWS,
     check_pair,
-    check_weights,
     fvu_in_blocks,
 )
-from skfeat.utils._arrays import as_numpy
+from skfeat.utils._arrays import as_numpy, check_weights
 
 
 def _weighted(scorer):

@@ -10,7 +10,9 @@ import torch
 from sklearn import get_config
 
 from skfeat.utils._sklearn import (
+    _check_sample_weight,
     _convert_to_numpy,
+    _num_samples,
     get_namespace_and_device,
     move_to,
     supported_float_dtypes,
@@ -86,3 +88,26 @@ class ArrayHome:
         if self.is_numpy:
             return array
         return move_to(array, xp=self.xp, device=self.device)
+
+
+def check_weights(sample_weight, X) -> np.ndarray:
+    """Return the weights of the rows of X, float64, of any library; ones for None.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as rows, or one is negative or not finite, or all are
+        zero.
+    """
+    if sample_weight is not None:
+        sample_weight = as_numpy(sample_weight, "sample_weight")
+    # Only how many rows X has matters, not in which library they live.
+    rows = np.empty(_num_samples(X))
+    checked = _check_sample_weight(
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+    )
+    if not np.isfinite(checked).all():
+        raise ValueError(
+            f"sample_weight must be finite. Got {sample_weight!r} instead."
+        )
+    return checked

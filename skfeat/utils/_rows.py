@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -78,6 +78,20 @@ def rows_at(X: np.ndarray, ids: np.ndarray) -> np.ndarray:
         parts.append(X[part])
         release(mapping)
     return np.concatenate(parts)
+
+
+def block_reader(X: np.ndarray) -> Callable[[slice], np.ndarray]:
+    """Return the function that reads a slice of rows.
+
+    Of a mapped file it releases what was read before.
+    """
+    mapping = mapped_file(X)
+
+    def read(block: slice) -> np.ndarray:
+        release(mapping)
+        return X[block]
+
+    return read
 
 
 def row_blocks(

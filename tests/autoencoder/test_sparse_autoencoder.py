@@ -31,7 +31,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import skfeat
 from skfeat import SparseAutoencoder
-from skfeat.autoencoder._sparse_autoencoder import _AUTO_UPDATES
+from skfeat.autoencoder._setup import _AUTO_UPDATES
 from skfeat.datasets import make_sparse_features
 from skfeat.kernels._limits import LIMITS
 from skfeat.metrics import explained_variance

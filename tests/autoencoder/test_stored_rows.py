@@ -114,7 +114,9 @@ class TestStore:
         assert os.listdir(tmp_path) == []
 
     def test_verbose_is_checked_first(self, tmp_path):
-        with pytest.raises(ValueError, match="verbose must be a bool or an int of at least 0"):
+        with pytest.raises(
+            ValueError, match="verbose must be a bool or an int of at least 0"
+        ):
             store_rows(np.ones((3, 2)), tmp_path / "rows.npy", verbose="x")
         assert list(tmp_path.iterdir()) == []
 

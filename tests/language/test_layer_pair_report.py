@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfeat import FeatureConnector
 from skfeat.language import MLPConnector, PairReport
-from skfeat.metrics import explained_variance, fvu, l0, n_dead
+from skfeat.metrics import explained_variance, l0, n_dead
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.testing import expected_failed_checks
 from tests.language.test_layer_pair import fitted, rows
@@ -228,6 +228,4 @@ def test_features_that_vary_a_little_have_an_r2(pair):
 def test_one_r2_has_no_value_where_nothing_varies():
     found = r2_of_sums(np.array([0.0, 1.0, 1.0]), np.array([0.0, 0.0, 4.0]))
     np.testing.assert_array_equal(found, [np.nan, np.nan, 0.75])
-    # As skfeat.metrics documents of the fraction of variance unexplained.
-    assert np.isnan(fvu(np.ones((3, 2)), np.ones((3, 2))))
     assert np.isnan(r2_of_sums(0.0, 0.0))

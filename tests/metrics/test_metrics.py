@@ -43,8 +43,16 @@ def test_fvu():
     assert metrics.fvu(X.tolist(), Z.tolist()) == metrics.fvu(X, Z)
 
 
-def test_fvu_of_what_does_not_vary_is_nan():
-    assert np.isnan(metrics.fvu(np.ones((5, 2)), np.zeros((5, 2))))
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 1e6 + 0.1, 1e150])
+@pytest.mark.parametrize("wrong", [0.0, 1e-3])
+def test_constant_rows_as_r2_score_has_it(value, wrong):
+    rows = np.full((5, 2), value)
+    other = rows + wrong * max(value, 1.0)
+    expected = r2_score(rows, other)
+    assert metrics.explained_variance(rows, other) == expected == (wrong == 0)
+    assert metrics.fvu(rows, other) == 1 - expected
+    # Up to rounding a reconstruction is perfect.
+    assert metrics.fvu(rows, rows * (1 + 1e-15)) == 0
 
 
 def test_fvu_is_computed_in_float64():
@@ -66,7 +74,7 @@ def test_explained_variance():
     assert metrics.explained_variance(X, Z) == pytest.approx(weighted, rel=1e-12)
     assert metrics.explained_variance(X, Z) == 1 - metrics.fvu(X, Z)
     assert type(metrics.explained_variance(X, Z)) is float
-    assert np.isnan(metrics.explained_variance(np.ones((5, 2)), np.zeros((5, 2))))
+    assert metrics.explained_variance(np.ones((5, 2)), np.zeros((5, 2))) == 0
 
 
 @given(seed=SEEDS, n=st.integers(2, 3000), scale=st.sampled_from([1e-150, 1, 1e150]))
@@ -91,7 +99,7 @@ def test_rows_that_weigh_nothing_do_not_count():
     expected = metrics.fvu(X[:, :2], Z[:, :2])
     assert metrics.fvu(rows, other, sample_weight=weights) == pytest.approx(expected)
     weights = np.arange(1551) < 1500
-    assert np.isnan(metrics.fvu(rows, other, sample_weight=weights))
+    assert metrics.fvu(rows, other, sample_weight=weights) == 1
 
 
 def test_columns_that_do_not_vary_add_no_rounding():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skfeat.autoencoder._setup import settings_of, start_training
 from skfeat.kernels._optional import has_numba
 from skfeat.kernels.sae import _choose
 from skfeat.solvers.autoencoder import _trainer
@@ -94,7 +95,7 @@ def test_without_numba(tmp_path, X, monkeypatch):
 def test_the_kernel_goes_on_as_it_was_about_to(X):
     """A dense batch and a sparse one round differently."""
     sae = make_sae(activation="relu", n_components=40, max_iter=1)
-    trainer = sae._start(sae._settings(6), X, np.ones(len(X)))
+    trainer = start_training(sae, settings_of(sae, 6), X, np.ones(len(X)))
     trainer.epoch(X, np.ones(len(X)))
     (density,) = trainer.kernel.memory
     assert density > 0

@@ -1,0 +1,94 @@
+"""How good the fitted codes are, and warnings of a poor fit."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skfeat.activations import Activation
+from skfeat.kernels.inference._encode import EncoderWeights
+from skfeat.metrics._reconstruction import fvu_in_blocks
+from skfeat.solvers.autoencoder._settings import NOTHING_LEFT
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.utils._rows import block_reader, rows_at
+from skfeat.utils._warnings import warn
+
+# The fitted arrays that encode rows.
+ENCODER = ("encoder_coef_", "encoder_intercept_", "intercept_")
+
+# Training rows that the diagnostics are measured on.
+_DIAGNOSED_ROWS = 4096
+
+
+def warn_if_poor_fit(sae) -> None:
+    """Warn of many dead features, and of a target L0 that is missed."""
+    m = sae.feature_density_.shape[0]
+    if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > NOTHING_LEFT:
+        warn(
+            f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
+            f"last epoch. Fewer n_components, a larger k, more epochs (max_iter) or a "
+            f"lower learning_rate_init leave fewer.",
+        )
+    if sae.l0 is not None and abs(sae.l0_ / sae.l0 - 1) > 0.2:
+        warn(
+            f"{sae.l0_:.3g} features are active a row, not l0={sae.l0:g}; more epochs "
+            f"(max_iter) or another alpha to start from come nearer.",
+            ConvergenceWarning,
+        )
+
+
+def warn_if_mean_dominates(X, sample_weight) -> None:
+    """Warn where the mean of X dominates its spread."""
+    unit = Standardizer.from_rows(X, sample_weight, center=True, rms=True)
+    ratio = np.linalg.norm(unit.mean) / (unit.scale * np.sqrt(X.shape[1]))
+    if ratio > 1:
+        warn(
+            f"The mean of X is {ratio:.1f} times as long as rows deviate from it; "
+            f"without centring most features will end up dead. Set center=True.",
+        )
+
+
+def diagnose(
+    X: np.ndarray,
+    sample_weight: np.ndarray,
+    weights: dict[str, np.ndarray],
+    activation: Activation,
+) -> dict:
+    """Measure the fitted codes on rows from all over the training data."""
+    weighty = np.flatnonzero(sample_weight)
+    n_rows = min(len(weighty), _DIAGNOSED_ROWS)
+    chosen = weighty[np.linspace(0, len(weighty) - 1, n_rows).astype(np.int64)]
+    rows, row_weights = rows_at(X, chosen), sample_weight[chosen]
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    coef, intercept, bias = (weights[name] for name in ENCODER)
+    codes = EncoderWeights(coef, intercept, bias, activation).encode(rows)
+    density = np.average(codes != 0, axis=0, weights=row_weights)
+    return {
+        "feature_density_": density,
+        "l0_": float(density.sum()),
+        "explained_variance_": r2(rows, row_weights, weights, activation),
+    }
+
+
+def r2(
+    X: np.ndarray,
+    sample_weight: np.ndarray,
+    weights: dict[str, np.ndarray],
+    activation: Activation,
+) -> float:
+    """Return the R2 of the reconstruction, as `skfeat.metrics.explained_variance`."""
+    coef, intercept, bias = (weights[name] for name in ENCODER)
+    encoder = EncoderWeights(coef, intercept, bias, activation)
+    components, read = weights["components_"], block_reader(X)
+
+    def reconstruct(block: slice) -> np.ndarray:
+        rows = read(block).astype(np.float64, copy=False)
+        return encoder.encode(rows) @ components + bias
+
+    eps = float(np.finfo(components.dtype).eps)
+    with np.errstate(over="ignore", invalid="ignore"):
+        unexplained = fvu_in_blocks(read, reconstruct, sample_weight, eps)
+    if not np.isfinite(unexplained):
+        raise ValueError("The squared errors on X are non-finite; rescale X.")
+    return 1.0 - unexplained

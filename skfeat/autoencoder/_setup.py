@@ -1,0 +1,192 @@
+"""What a fit of `SparseAutoencoder` needs of its parameters and of the fit before."""
+
+from __future__ import annotations
+
+from inspect import signature
+from itertools import pairwise
+from math import ceil
+from numbers import Integral
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from skfeat.autoencoder._quality import warn_if_mean_dominates
+from skfeat.kernels.sae._activations import make_training_activation
+from skfeat.solvers.autoencoder._settings import SAESettings
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
+from skfeat.utils._distributed import agreed
+from skfeat.utils._torch import draw_seed, n_batches, resolve_device
+from skfeat.utils._warnings import warn
+
+# Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
+_AUTO_UPDATES = 2000
+# Updates without progress that end a fit at the earliest.
+_PATIENT_UPDATES = 60
+
+
+def check_parameter_combinations(sae) -> None:
+    """Raise ValueError for parameters that are valid alone but not together."""
+    top_k = sae.activation in ("topk", "batch_topk")
+    if sae.tied and sae.activation == "gated":
+        raise ValueError(
+            "tied=True is not possible with activation='gated', whose encoder has "
+            "magnitudes of its own; use tied=False or another activation."
+        )
+    if sae.l0 is not None and sae.early_stopping:
+        raise ValueError(
+            f"early_stopping=True is not possible with l0={sae.l0}, which is reached "
+            f"at the end of training only; use one of the two."
+        )
+    if sae.l0 is not None and top_k:
+        raise ValueError(
+            f"l0={sae.l0} is not possible with activation={sae.activation!r}, "
+            f"which keeps k features; set k, or use 'relu', 'jumprelu' or 'gated'."
+        )
+    if sae.prefixes is not None and not top_k:
+        raise ValueError(
+            f"prefixes are not possible with activation={sae.activation!r}; use "
+            f"'topk' or 'batch_topk'."
+        )
+    if sae.precision == "int8" and not top_k:
+        raise ValueError(
+            f"precision='int8' is not possible with activation={sae.activation!r}: "
+            f"integers select the largest codes, for 'topk' and 'batch_topk'; "
+            f"use 'float32', 'float64' or 'bfloat16'."
+        )
+    if sae.distribute == "features" and sae.dead_features == "resample":
+        raise ValueError(
+            "dead_features='resample' is not possible with distribute='features', "
+            "where no process has the errors of the rows; use 'auxk' or 'ignore'."
+        )
+
+
+def check_l0(sae, m) -> float | None:
+    """Return the target L0 of an autoencoder of m features."""
+    if sae.l0 is not None and sae.l0 > m:
+        raise ValueError(
+            f"l0={sae.l0} is larger than n_components={m}: no row can have so many "
+            f"active features."
+        )
+    return None if sae.l0 is None else float(sae.l0)
+
+
+def prefixes_of(sae, m) -> tuple[int, ...] | None:
+    """Return the Matryoshka prefixes of an autoencoder of m features."""
+    if sae.prefixes is None:
+        return None
+    widths = list(sae.prefixes)
+    whole = all(isinstance(width, Integral) for width in widths)
+    if not (widths and whole and all(a < b for a, b in pairwise([0, *widths, m + 1]))):
+        raise ValueError(
+            f"prefixes must be increasing ints from 1 to n_components={m}. Got "
+            f"{sae.prefixes!r} instead."
+        )
+    return tuple(dict.fromkeys([*map(int, widths), m]))
+
+
+def settings_of(sae, n_features: int, *, planned: bool = True) -> SAESettings:
+    """Return the settings of training on rows of `n_features` columns.
+
+    `planned`: how long training takes is known, so that the learning rate decays.
+    """
+    m = int(sae._width(n_features))
+    check_parameter_combinations(sae)
+    rate = sae.learning_rate_init
+    if rate == "auto":
+        # Penalised activations need smaller steps: L1 moves all weights.
+        top = 1e-2 if sae.activation in ("topk", "batch_topk") else 4e-3
+        # A rate that does not decay stays at the mean of one that does.
+        rate = (top if planned else top / 2) * min(1.0, np.sqrt(256 / m))
+    return SAESettings(
+        n_components=m,
+        activation=make_training_activation(
+            sae.activation, min(int(sae.k), m), n_features
+        ),
+        alpha=float(sae.alpha),
+        l0=check_l0(sae, m),
+        prefixes=prefixes_of(sae, m),
+        dead_features=sae.dead_features,
+        tied=bool(sae.tied),
+        learning_rate=float(rate),
+        batch_size=int(sae.batch_size),
+        precision=sae.precision,
+        device=resolve_device(sae.device),
+        seed=agreed(draw_seed(sae.random_state)),
+        distribute=sae.distribute,
+    )
+
+
+def epochs_of(sae, n_rows: int) -> int:
+    """Return how many epochs a fit plans."""
+    if sae.max_iter == "auto":
+        return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, sae.batch_size)))
+    return int(sae.max_iter)
+
+
+def patience_of(sae, n_rows: int) -> int:
+    """Return how many epochs without progress end a fit."""
+    # Momentum overshoots now and then: a few updates show no trend.
+    n_updates = n_batches(n_rows, sae.batch_size)
+    return max(int(sae.n_iter_no_change), ceil(_PATIENT_UPDATES / n_updates))
+
+
+def split_rows(sae, sample_weight: np.ndarray, seed: int):
+    """Return the rows to train on, and those to validate with or None."""
+    if not sae.early_stopping:
+        return np.arange(len(sample_weight)), None
+    # Zero-weight rows neither train nor validate.
+    weighty = np.flatnonzero(sample_weight)
+    try:
+        return train_test_split(
+            weighty, test_size=sae.validation_fraction, random_state=seed
+        )
+    except ValueError:
+        raise ValueError(
+            f"early_stopping=True with validation_fraction="
+            f"{sae.validation_fraction} leaves no row to train on or to validate "
+            f"with: X has {len(weighty)} rows of positive weight."
+        ) from None
+
+
+def start_training(
+    sae, settings: SAESettings, X: np.ndarray, sample_weight: np.ndarray
+) -> SAETrainer:
+    """Return the trainer of a new fit."""
+    top_k = sae.activation in ("topk", "batch_topk")
+    if top_k and sae.k > settings.n_components:
+        default_k = signature(type(sae)).parameters["k"].default
+        if sae.k != default_k:
+            warn(
+                f"k={sae.k} is larger than n_components={settings.n_components} "
+                f"and is clipped to it: every feature may be active at once.",
+            )
+    if not sae.center:
+        warn_if_mean_dominates(X, sample_weight)
+    return SAETrainer(
+        settings,
+        Standardizer.from_rows(X, sample_weight, center=sae.center, rms=sae.scale),
+    )
+
+
+def resume_training(sae, settings: SAESettings) -> SAETrainer:
+    """Return the trainer of the fit before, to train on."""
+    if settings.n_components != sae._n_features_out:
+        raise ValueError(
+            f"n_components={settings.n_components} differs from the "
+            f"{sae._n_features_out} components that were fitted before; training "
+            f"can go on only with the same number (set warm_start=False or use a "
+            f"fresh estimator to change it)."
+        )
+    if settings.tied != sae._state["tied"]:
+        raise ValueError(
+            f"tied={settings.tied} differs from tied={sae._state['tied']} of the "
+            f"fit before; training can go on only with the same value."
+        )
+    if sae.activation != sae._state["activation"]:
+        raise ValueError(
+            f"activation={sae.activation!r} differs from "
+            f"{sae._state['activation']!r} of the fit before; training can go on "
+            f"only with the same activation."
+        )
+    return SAETrainer.from_state(settings, sae._state)
