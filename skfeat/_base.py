@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin
-
 from skfeat import _version
 from skfeat.solvers._loop import EpochHooks
+from skfeat.utils._bases import BaseEstimator, CallbackSupportMixin
 from skfeat.utils._warnings import warn
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
-from skfeat.activations import JumpReLU, ReLU, TopK
+from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.autoencoder._checkpoint import keep
 from skfeat.autoencoder._quality import ENCODER, diagnose, r2, warn_if_poor_fit
 from skfeat.autoencoder._setup import (
@@ -27,12 +28,16 @@ from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import ArrayHome, accept_tensor, check_weights
+from skfeat.utils._bases import (
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    fit_context,
+)
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
     _align_api_if_sparse,
-    _fit_context,
     _get_output_config,
     check_same_namespace,
 )
@@ -281,6 +286,21 @@ class SparseAutoencoder(
     True
     """
 
+    components_: np.ndarray
+    intercept_: np.ndarray
+    encoder_coef_: np.ndarray
+    encoder_intercept_: np.ndarray
+    threshold_: np.ndarray
+    feature_density_: np.ndarray
+    n_iter_: int
+    n_steps_: int
+    n_dead_: int
+    l0_: float
+    explained_variance_: float
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    metadata_: dict
+
     _parameter_constraints: dict = {  # noqa: RUF012
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "activation": [StrOptions(set(_ACTIVATIONS))],
@@ -370,8 +390,8 @@ class SparseAutoencoder(
         self.checkpoint = checkpoint
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None) -> Self:
         """Learn the features of rows.
 
         Parameters
@@ -492,8 +512,8 @@ class SparseAutoencoder(
         warn_if_poor_fit(self)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None) -> Self:
         """Train for one pass over a batch of rows, keeping what was learnt before.
 
         The first batch sets the centring and the scale, so let it be a fair sample.
@@ -537,7 +557,7 @@ class SparseAutoencoder(
         self._store(trainer, history, home, X, sample_weight, len(X))
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> np.ndarray | sparse.csr_array:
         """Encode rows into sparse codes.
 
         Parameters
@@ -565,7 +585,7 @@ class SparseAutoencoder(
         codes = encoder.encode(X, sparse_output=self.sparse_output)
         return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X) -> np.ndarray:
         """Decode codes into rows of activations.
 
         Parameters
@@ -601,7 +621,7 @@ class SparseAutoencoder(
         rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
         return home.bring(rows)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X, y=None, sample_weight=None) -> float:
         """Return the R2 of the reconstruction.
 
         It is one minus the squared error over the squared deviation from the column
@@ -673,7 +693,7 @@ class SparseAutoencoder(
         """Return the number of features that a fit to rows of that length learns."""
         return 4 * n_features if self.n_components is None else self.n_components
 
-    def make_activation(self):
+    def make_activation(self) -> Activation:
         """Return the activation of the fitted weights.
 
         Returns

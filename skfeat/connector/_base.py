@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.connector._graph import connector_graph
 from skfeat.connector._logic import connector_logic
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._bases import MultiOutputMixin, RegressorMixin
 from skfeat.utils._formula import write_formula
 
 if TYPE_CHECKING:
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     """A regressor with sparse weights ``coef_``, an ``intercept_`` and a ``link``."""
 
-    def predict(self, X):
+    link: str
+    coef_: sparse.csr_array
+    intercept_: np.ndarray
+    alpha_: float
+    n_iter_: int
+    dual_gap_: float
+    _y_is_1d: bool
+
+    def predict(self, X) -> np.ndarray:
         """Compute the features of the second layer from those of the first.
 
         Parameters
@@ -53,7 +62,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             np.maximum(predicted, 0, out=predicted)
         return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X, y, sample_weight=None) -> float:
         """Return the R2 of the predictions, averaged over the outputs.
 
         Parameters
@@ -72,7 +81,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
         return super().score(X, y, sample_weight)
 
-    def formula(self, output, *, max_terms=None, feature_names=None):
+    def formula(self, output, *, max_terms=None, feature_names=None) -> str:
         """Write one output as a weighted sum of its inputs, strongest first.
 
         The intercept and the link are left out.
@@ -110,7 +119,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         max_inputs=8,
         threshold=0.0,
         feature_names=None,
-    ):
+    ) -> Bunch:
         """Read how the strongest inputs of one output combine on data.
 
         Weights alone do not tell an OR from an AND: what counts is which inputs fire
@@ -170,7 +179,12 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             reset=False,
         )
         return connector_logic(
-            *(self.coef_, self.intercept_, self.link, output, X, y),
+            self.coef_,
+            self.intercept_,
+            self.link,
+            output,
+            X,
+            y,
             max_inputs=max_inputs,
             threshold=threshold,
             feature_names=self._names(feature_names),
@@ -205,8 +219,10 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         """
         check_is_fitted(self)
         return connector_graph(
-            *(self.coef_, self.intercept_),
-            *(self._names(feature_names), output_names),
+            self.coef_,
+            self.intercept_,
+            self._names(feature_names),
+            output_names,
             all_features=all_features,
         )
 

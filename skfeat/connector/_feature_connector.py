@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
+from scipy import sparse
 
 from skfeat._base import CallbackEpochs
 from skfeat.connector._base import BaseConnector
@@ -26,9 +28,10 @@ from skfeat.solvers.connector._fit_parts import Fit
 from skfeat.solvers.connector._fit_rectified import fit_rectified
 from skfeat.solvers.connector._path import Solution
 from skfeat.solvers.connector._statistics import GramStatistics
+from skfeat.utils._bases import fit_context
 from skfeat.utils._checks import check_flag, check_int
 from skfeat.utils._distributed import agreed
-from skfeat.utils._sklearn import Interval, StrOptions, _fit_context
+from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import draw_seed
 from skfeat.utils._warnings import warn
 
@@ -163,6 +166,7 @@ class FeatureConnector(BaseConnector):
     Examples
     --------
     >>> import numpy as np
+    from scipy import sparse
     >>> from skfeat import FeatureConnector
     >>> rng = np.random.RandomState(0)
     >>> X = np.maximum(rng.randn(500, 20) - 1, 0)
@@ -173,6 +177,8 @@ class FeatureConnector(BaseConnector):
     >>> connector.coef_.nnz
     2
     """
+
+    loss_curve_: list[float]
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -234,8 +240,8 @@ class FeatureConnector(BaseConnector):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the weights.
 
         Parameters
@@ -302,8 +308,8 @@ class FeatureConnector(BaseConnector):
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None) -> Self:
         """Take a batch of rows into account, keeping what was learnt before.
 
         With the identity link the batch is added to the second moments, and the
@@ -379,7 +385,7 @@ class FeatureConnector(BaseConnector):
         eps=1e-3,
         sample_weight=None,
         sparse_output=False,
-    ):
+    ) -> tuple[np.ndarray, np.ndarray | list[sparse.csr_array], np.ndarray]:
         """Compute the penalised weights along decreasing alphas, warm-started.
 
         The estimator's `link`, `fit_intercept`, `tol` and `max_iter` apply; there is

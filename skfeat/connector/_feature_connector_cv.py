@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from scipy import sparse
@@ -16,12 +17,12 @@ from skfeat.connector._setup import fit_options, validated_rows
 from skfeat.solvers.connector._fit import fit_candidates, largest_alpha
 from skfeat.solvers.connector._fit_parts import Rows
 from skfeat.solvers.connector._path import geometric_alphas
+from skfeat.utils._bases import fit_context
 from skfeat.utils._distributed import n_workers
 from skfeat.utils._sklearn import (
     Interval,
     InvalidParameterError,
     StrOptions,
-    _fit_context,
 )
 from skfeat.utils._workers import N_JOBS
 
@@ -116,6 +117,10 @@ class FeatureConnectorCV(BaseConnector):
     2
     """
 
+    alphas_: np.ndarray
+    n_nonzero_coefs_: int
+    mse_path_: np.ndarray
+
     _parameter_constraints: dict = {  # noqa: RUF012
         "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "eps": [Interval(Real, 0, 1, closed="neither")],
@@ -154,8 +159,8 @@ class FeatureConnectorCV(BaseConnector):
         self.tol = tol
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Choose a candidate and fit it to all rows.
 
         Parameters

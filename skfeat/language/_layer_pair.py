@@ -6,7 +6,6 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
@@ -26,12 +25,12 @@ from skfeat.language._pair_fit import (
 from skfeat.language._pair_report import PairReport, make_report
 from skfeat.metrics._reconstruction import fvu_in_blocks
 from skfeat.utils._arrays import check_weights
+from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._checks import is_int
 from skfeat.utils._sklearn import (
     HasMethods,
     Interval,
     _align_api_if_sparse,
-    _fit_context,
 )
 from skfeat.utils._torch import draw_seeds
 from skfeat.utils._workers import N_JOBS
@@ -188,7 +187,7 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any) -> Self:
         """Fit the autoencoders, then the maps between their features.
 

@@ -8,14 +8,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.language._dense_map import fit_dense
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._arrays import accept_tensor
-from skfeat.utils._sklearn import Interval, StrOptions, _fit_context
+from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
+from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import (
     draw_seed,
     make_generator,
@@ -149,7 +149,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> Self:
         """Fit the linear map, then the hidden layer.
 

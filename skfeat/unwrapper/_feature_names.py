@@ -22,7 +22,7 @@ class LayerFeatures:
     _network: Any
     _validate: Any
 
-    def transform(self, X, layer=-1):
+    def transform(self, X, layer=-1) -> Any:
         """Compute the features of one layer as the network computes them.
 
         Parameters
@@ -52,7 +52,7 @@ class LayerFeatures:
         names = np.asarray(self._network.feature_names_[at], dtype=object)
         return adapter.create_container(features, X, columns=names)
 
-    def get_feature_names_out(self, input_features=None, layer=-1):
+    def get_feature_names_out(self, input_features=None, layer=-1) -> np.ndarray:
         """Return the names of a layer's features, as formulas and graphs have them.
 
         Parameters

@@ -1,12 +1,12 @@
-"""FeatureUnwrapper: read the model, fit each layer, connect, distil, make a network."""
+"""The unwrapper as a meta-estimator: its parameters and methods."""
 
 from __future__ import annotations
 
 from copy import copy, deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
@@ -22,7 +22,9 @@ from skfeat.adapters import (
     read_chain,
 )
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.chain import Chain
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.network import SparseFeatureNetwork
 from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import Unwrapping
 from skfeat.unwrapper._parts import (
@@ -33,17 +35,17 @@ from skfeat.unwrapper._parts import (
     probabilities,
     to_logits,
 )
-from skfeat.unwrapper._report import make_report
+from skfeat.unwrapper._report import Report, make_report
+from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
     _clone_parametrized,
-    _fit_context,
     _VisualBlock,
 )
 from skfeat.utils._workers import N_JOBS
 
-# All that a fit sets; not every one sets all.
+# Attributes that fits set; not every fit sets all.
 _FITTED = (
     "autoencoders_",
     "connectors_",
@@ -212,6 +214,17 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     [512]
     """
 
+    autoencoders_: list[SparseAutoencoder]
+    connectors_: list[FeatureConnector]
+    input_connector_: FeatureConnector
+    output_connector_: FeatureConnector
+    classes_: np.ndarray
+    heads_: dict[str, slice]
+    n_iter_: int
+    loss_curve_: list[float]
+    _network: SparseFeatureNetwork
+    _chain: Chain
+
     _parameter_constraints: dict = {  # noqa: RUF012
         "model": "no_validation",  # read_chain says what it can read
         "autoencoder": [SparseAutoencoder, list, tuple, None],
@@ -274,8 +287,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None) -> Self:
         """Unwrap the model on rows of its input.
 
         Parameters
@@ -306,7 +319,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             self._without_fit()
             self.__dict__.update(before)
             raise
-        del before  # it would hold its memory
+        del before  # frees its memory before training
         try:
             context = self._init_callback_context(max_subtasks=job.n_tasks)
             context.call_on_fit_task_begin(estimator=self, **data)
@@ -338,7 +351,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             check_values(y, chain)
         return X, Unwrapping(self, chain, classes)
 
-    def predict(self, X):
+    def predict(self, X) -> np.ndarray:
         """Predict with the network of features.
 
         Parameters
@@ -354,7 +367,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         return self._decide(self._outputs(X))
 
     @available_if(lambda self: self._classifies())
-    def predict_proba(self, X):
+    def predict_proba(self, X) -> np.ndarray:
         """Predict the probability of each class.
 
         Parameters
@@ -369,7 +382,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         return probabilities(self._outputs(X))
 
     @available_if(lambda self: self._classifies())
-    def decision_function(self, X):
+    def decision_function(self, X) -> np.ndarray:
         """Compute the logits of the classes.
 
         Parameters
@@ -387,7 +400,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             return logits[:, 1] - logits[:, 0]
         return logits.ravel() if logits.shape[1] == 1 else logits
 
-    def score(self, X, y=None):
+    def score(self, X, y=None) -> float:
         """Score the network on rows: against labels, or against the model itself.
 
         Parameters
@@ -410,7 +423,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         metric = accuracy_score if self._classifies() else r2_score
         return float(metric(y, self._decide(outputs)))
 
-    def report(self, X, y=None):
+    def report(self, X, y=None) -> Report:
         """Measure what the unwrapping kept, layer by layer and for the whole.
 
         Parameters
@@ -436,7 +449,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         labels = self._decide(model) if y is None else np.asarray(y)
         return make_report(self, rows, model, labels)
 
-    def network(self):
+    def network(self) -> SparseFeatureNetwork:
         """Return the fitted network, which needs only numpy and scipy to predict.
 
         Returns
@@ -446,7 +459,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         check_is_fitted(self)
         return self._network
 
-    def set_params(self, **params):
+    def set_params(self, **params) -> Self:
         """Set parameters, also those of a nested estimator as ``autoencoder__k``.
 
         Parameters
