@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from skfeat.chain.kinds import KINDS, TorchForm
+
 SUPPORTED = (
     "supported: chains and residual blocks of Linear, ReLU and the other elementwise "
     "activations, GLU, Softmax and LogSoftmax (over the last dimension), BatchNorm1d, "
@@ -33,34 +35,20 @@ class Op(NamedTuple):
         return self.kind == "linear" or any(op.is_weighted for op in inner)
 
 
-# Functions of one argument, their kind of step and their settings with the defaults.
-_FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {
-    "relu": ("relu", {}),
-    "relu6": ("hardtanh", {"min_val": 0.0, "max_val": 6.0}),
-    "leaky_relu": ("leaky_relu", {"negative_slope": 0.01}),
-    "elu": ("elu", {"alpha": 1.0}),
-    "celu": ("celu", {"alpha": 1.0}),
-    "selu": ("selu", {}),
-    "silu": ("silu", {}),
-    "mish": ("mish", {}),
-    "softplus": ("softplus", {"beta": 1.0, "threshold": 20.0}),
-    "softsign": ("softsign", {}),
-    "tanh": ("tanh", {}),
-    "hardtanh": ("hardtanh", {"min_val": -1.0, "max_val": 1.0}),
-    "sigmoid": ("sigmoid", {}),
-    "expit": ("sigmoid", {}),
-    "logsigmoid": ("log_sigmoid", {}),
-    "log_sigmoid": ("log_sigmoid", {}),
-    "hardsigmoid": ("hardsigmoid", {}),
-    "hardswish": ("hardswish", {}),
-    "tanhshrink": ("tanhshrink", {}),
-    "softshrink": ("softshrink", {"lambd": 0.5}),
-    "hardshrink": ("hardshrink", {"lambd": 0.5}),
-    "sin": ("sin", {}),
-    "exp": ("exp", {}),
-    "sqrt": ("sqrt", {}),
-    "reciprocal": ("reciprocal", {}),
-}
+def _torch_forms() -> Iterator[tuple[str, TorchForm]]:
+    """Yield each form in which torch spells a kind of step, with that kind."""
+    for kind, step_kind in KINDS.items():
+        if not isinstance(step_kind.torch_forms, str):
+            for form in step_kind.torch_forms:
+                yield kind, form
+
+
+# By the name of a torch function: the kinds of step that it may be, and their forms.
+_FORMS: dict[str, list[tuple[str, TorchForm]]] = {}
+for _kind, _form in _torch_forms():
+    for _function in _form.functions:
+        _FORMS.setdefault(_function, []).append((_kind, _form))
+
 _DROPOUTS = {
     "dropout": True,  # whether it drops unless told that this is no training
     "dropout1d": True,
@@ -72,15 +60,9 @@ _DROPOUTS = {
 _UNCHANGED = ("clone", "contiguous", "detach", "type_as", "cpu", "cuda")
 _CASTS = ("float", "double", "half", "bfloat16")
 POSITIONAL = {
-    **{name: tuple(settings) for name, (_, settings) in _FUNCTIONS.items()},
+    **{name: tuple(forms[0][1].arguments) for name, forms in _FORMS.items()},
     **dict.fromkeys(_DROPOUTS, ("p", "training")),
-    "relu6": (),
-    "rrelu": ("lower", "upper", "training"),
-    "clamp": ("min", "max"),
-    "clip": ("min", "max"),
     "glu": ("dim",),
-    "softmax": ("dim",),
-    "log_softmax": ("dim",),
     "flatten": ("start_dim", "end_dim"),
     "squeeze": ("dim",),
     "linear": ("weight", "bias"),
@@ -95,32 +77,15 @@ POSITIONAL = {
 }
 _MINUS = {"weight": -1.0, "bias": 0.0}
 
-# What a module without weights calls, and which of its attributes are the arguments.
+# By a class of torch without weights: the function that it calls, and which of its
+# attributes are the arguments.
 _CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
-    nn.ReLU: ("relu", ()),
-    nn.ReLU6: ("relu6", ()),
-    nn.LeakyReLU: ("leaky_relu", ("negative_slope",)),
-    nn.RReLU: ("rrelu", ("lower", "upper")),
-    nn.ELU: ("elu", ("alpha",)),
-    nn.CELU: ("celu", ("alpha",)),
-    nn.SELU: ("selu", ()),
-    nn.GELU: ("gelu", ("approximate",)),
-    nn.SiLU: ("silu", ()),
-    nn.Mish: ("mish", ()),
+    **{
+        getattr(nn, form.module): (form.functions[0], tuple(form.arguments))
+        for _, form in _torch_forms()
+        if form.module
+    },
     nn.GLU: ("glu", ("dim",)),
-    nn.Softplus: ("softplus", ("beta", "threshold")),
-    nn.Softsign: ("softsign", ()),
-    nn.Tanh: ("tanh", ()),
-    nn.Hardtanh: ("hardtanh", ("min_val", "max_val")),
-    nn.Sigmoid: ("sigmoid", ()),
-    nn.LogSigmoid: ("logsigmoid", ()),
-    nn.Hardsigmoid: ("hardsigmoid", ()),
-    nn.Hardswish: ("hardswish", ()),
-    nn.Tanhshrink: ("tanhshrink", ()),
-    nn.Softshrink: ("softshrink", ("lambd",)),
-    nn.Hardshrink: ("hardshrink", ("lambd",)),
-    nn.Softmax: ("softmax", ("dim",)),
-    nn.LogSoftmax: ("log_softmax", ("dim",)),
     nn.Flatten: ("flatten", ("start_dim", "end_dim")),
     nn.Dropout: ("clone", ()),
     nn.Dropout1d: ("clone", ()),
@@ -292,9 +257,11 @@ def _is_biased(arguments: dict[str, Any]) -> bool:
 
 def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> Op:
     """Read a call by its name and its arguments other than the input."""
-    if function in _FUNCTIONS:
-        kind, defaults = _FUNCTIONS[function]
-        settings = {key: arguments.get(key, v) for key, v in defaults.items()}
+    for kind, form in _FORMS.get(function, ()):
+        given = {key: arguments.get(key, v) for key, v in form.arguments.items()}
+        settings = given if form.to_settings is None else form.to_settings(given)
+        if settings is None:
+            continue
         if not all(isinstance(value, int | float) for value in settings.values()):
             raise refusal(f"{what} with anything but numbers as its arguments")
         return Op(kind, name, {key: float(value) for key, value in settings.items()})
@@ -303,20 +270,6 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
     if function in _DROPOUTS and not arguments.get("training", _DROPOUTS[function]):
         return Op("")
     match function:
-        case "gelu":
-            approximate = arguments.get("approximate", "none") == "tanh"
-            return Op("gelu_tanh" if approximate else "gelu", name)
-        case "rrelu" if not arguments.get("training", False):
-            bounds = arguments.get("lower", 1 / 8) + arguments.get("upper", 1 / 3)
-            return Op("leaky_relu", name, {"negative_slope": bounds / 2})
-        case "clamp" | "clip":
-            bounds = arguments.get("min"), arguments.get("max")
-            if bounds in ((0, None), (0.0, None)):
-                return Op("relu", name)
-            low, high = bounds
-            if isinstance(low, int | float) and isinstance(high, int | float):
-                settings = {"min_val": float(low), "max_val": float(high)}
-                return Op("hardtanh", name, settings)
         case "glu" if arguments.get("dim", -1) in (1, -1):
             halves = [Op("chunk", "", {"chunks": 2, "index": i}) for i in range(2)]
             branches = ((halves[0],), (halves[1], Op("sigmoid")))
@@ -331,8 +284,6 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
             centred = Op("add", branches=((), (Op("mean"), Op("scale", "", _MINUS))))
             square = Op("multiply", branches=((), ()))
             return sequence(centred, square, Op("mean", name))
-        case "softmax" | "log_softmax" if arguments.get("dim") in (None, 1, -1):
-            return Op(function, name)
         case "flatten" if arguments.get("end_dim", -1) in (1, -1):
             # From dimension 0 it changes only the shape of a single column.
             one = arguments.get("start_dim", 0) not in (1, -1)

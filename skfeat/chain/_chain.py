@@ -15,11 +15,11 @@ import numpy as np
 from skfeat.chain import _steps
 from skfeat.chain._steps import (
     ACTIVATIONS,
-    ARRAYS,
     DEEPEST,
     JOINS,
     NORMS,
     Step,
+    arrays_of,
     check_form,
     check_widths,
     input_width,
@@ -264,8 +264,7 @@ def _read(
         if not isinstance(entry, dict) or entry.keys() - {"branches"} != plain:
             raise ValueError(f"Step {path}{i} must have a kind, a name and settings.")
         kind, branches = entry["kind"], entry.get("branches", [])
-        names = ARRAYS.get(kind, ()) if isinstance(kind, str) else ()
-        keys = {name: f"{path}{i}.{name}" for name in names}
+        keys = {name: f"{path}{i}.{name}" for name in arrays_of(kind)}
         expected |= set(keys.values())
         if not isinstance(branches, list):
             raise ValueError(f"The branches of step {path}{i} must be a list.")
@@ -312,7 +311,7 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
 
 
 def _wide(step: Step) -> list[np.ndarray]:
-    return [step.arrays[name].astype(np.float64) for name in ARRAYS[step.kind]]
+    return [step.arrays[name].astype(np.float64) for name in arrays_of(step.kind)]
 
 
 def _with_affine(step: Step, coef: np.ndarray, intercept: np.ndarray) -> Step:

@@ -1,34 +1,35 @@
-"""Slopes of a piecewise linear chain, exact for each row."""
+"""Gradients through a piecewise linear chain, exact for each row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skfeat.chain import kinds
 from skfeat.chain._steps import Step, run_numpy, walk
+from skfeat.chain.kinds import KINDS
 
 if TYPE_CHECKING:
     from skfeat.chain._chain import Chain
 
-# What acts on each value alone: its slope at x, from the step's arrays and settings.
-_ELEMENTWISE: dict[str, Callable[[np.ndarray, dict, dict], Any]] = {
-    "identity": lambda x, a, s: 1,
-    "relu": lambda x, a, s: x > 0,
-    "leaky_relu": lambda x, a, s: np.where(x > 0, 1, s["negative_slope"]),
-    "prelu": lambda x, a, s: np.where(x > 0, 1, a["weight"]),
-    "hardtanh": lambda x, a, s: (x > s["min_val"]) & (x < s["max_val"]),
-    "hardsigmoid": lambda x, a, s: (np.abs(x) < 3) / 6,
-    "softshrink": lambda x, a, s: np.abs(x) > s["lambd"],
-    "hardshrink": lambda x, a, s: np.abs(x) > s["lambd"],
-}
+_EXACT_JOINS = tuple(
+    name for name, kind in kinds.JOINS.items() if not isinstance(kind.shares, str)
+)
 
-LINEAR = ("affine", "scale", "identity", "slice", "mean", "add", "concatenate")
+LINEAR = (*(name for name, kind in KINDS.items() if kind.is_linear), *_EXACT_JOINS)
 """The kinds of step that are linear, joins if their branches are."""
 
-PIECEWISE_LINEAR = tuple(dict.fromkeys([*LINEAR, *_ELEMENTWISE]))
+PIECEWISE_LINEAR = (
+    *LINEAR,
+    *(
+        name
+        for name, kind in KINDS.items()
+        if not kind.is_linear and not isinstance(kind.vjp, str)
+    ),
+)
 
 
 def check_piecewise_linear(name: str, chain: Chain) -> None:
@@ -50,76 +51,63 @@ def values_along(steps: Sequence[Step], X: np.ndarray) -> list[np.ndarray]:
     return values
 
 
-def pull_back(
-    steps: Sequence[Step], values: list[np.ndarray], slopes: np.ndarray
+def backpropagate(
+    steps: Sequence[Step], values: list[np.ndarray], grad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Carry slopes at the end of steps back to their start.
+    """Compute the vector-Jacobian product of piecewise linear steps.
 
     Parameters
     ----------
     steps : sequence of Step
         Piecewise linear ones.
     values : list of ndarray
-        Of :func:`values_along`; of one row, to carry several slopes of that row.
-    slopes : ndarray of shape (n, n_outputs)
-        What a unit of each value at the end is worth.
+        Of :func:`values_along`; of one row, to take several gradients of that row.
+    grad : ndarray of shape (n, n_outputs)
+        Gradient with respect to the values at the end.
 
     Returns
     -------
-    slopes : ndarray of shape (n, n_features_in)
-        What a unit of each value at the start is worth, no kink crossed.
+    grad : ndarray of shape (n, n_features_in)
+        Gradient with respect to the values at the start, on the piece of each row.
     bias : ndarray of shape (n,)
-        What the steps' own constants bring:
-        ``slopes_end @ end == slopes_start @ start + bias``.
+        What the steps' own constants add:
+        ``grad_end @ end == grad_start @ start + bias``.
     """
-    bias = np.zeros(len(slopes), slopes.dtype)
+    bias = np.zeros(len(grad), grad.dtype)
     for step, (before, after) in reversed(
         list(zip(steps, pairwise(values), strict=True))
     ):
-        slopes, own = _pull_back_step(step, before, after, slopes)
+        grad, own = _backpropagate_step(step, before, after, grad)
         bias = bias + own
-    return slopes, bias
+    return grad, bias
 
 
-def _pull_back_step(
-    step: Step, before: np.ndarray, after: np.ndarray, slopes: np.ndarray
+def _backpropagate_step(
+    step: Step, before: np.ndarray, after: np.ndarray, grad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | float]:
-    dtype, n_in = slopes.dtype, before.shape[1]
-    arrays = {k: v.astype(dtype, copy=False) for k, v in step.arrays.items()}
-    match step.kind:
-        case "affine":
-            return slopes @ arrays["coef"], slopes @ arrays["intercept"]
-        case "scale":
-            return slopes * arrays["weight"], slopes @ arrays["bias"]
-        case "slice":
-            padded = np.zeros((len(slopes), n_in), dtype)
-            padded[:, step.settings["start"] : step.settings["stop"]] = slopes
-            return padded, 0.0
-        case "mean":
-            return np.repeat(slopes / n_in, n_in, axis=1), 0.0
-        case "add" | "concatenate":
-            return _pull_back_join(step, before, slopes)
-    at = np.asarray(_ELEMENTWISE[step.kind](before, arrays, step.settings), dtype)
-    # A piece need not go through zero: what is left is a constant.
-    return slopes * at, (slopes * (after - at * before)).sum(axis=1)
+    if step.branches:
+        return _backpropagate_join(step, before, grad)
+    vjp = KINDS[step.kind].vjp
+    if isinstance(vjp, str):
+        raise ValueError(f"A {step.kind!r} step has no exact gradient: {vjp}.")
+    arrays = {k: v.astype(grad.dtype, copy=False) for k, v in step.arrays.items()}
+    return vjp(grad, before, after, arrays, step.settings)
 
 
-def _pull_back_join(
-    step: Step, before: np.ndarray, slopes: np.ndarray
+def _backpropagate_join(
+    step: Step, before: np.ndarray, grad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Carry slopes back through each branch; what they find at the start adds up."""
+    """Backpropagate through each branch, and add up the gradients at the start."""
+    shares = kinds.JOINS[step.kind].shares
+    if isinstance(shares, str):
+        raise ValueError(f"A {step.kind!r} step has no exact gradient: {shares}.")
     along = [values_along(branch, before) for branch in step.branches]
     widths = [values[-1].shape[1] for values in along]
-    if step.kind == "concatenate":
-        ends = pairwise(accumulate(widths, initial=0))
-        shares = [slopes[:, start:stop] for start, stop in ends]
-    else:
-        # A single column was added to every column.
-        total = slopes.sum(axis=1, keepdims=True)
-        shares = [total if width == 1 else slopes for width in widths]
     found = [
-        pull_back(branch, values, share)
-        for branch, values, share in zip(step.branches, along, shares, strict=True)
+        backpropagate(branch, values, share)
+        for branch, values, share in zip(
+            step.branches, along, shares(grad, widths), strict=True
+        )
     ]
     at_start, biases = zip(*found, strict=True)
     return np.sum(at_start, axis=0), np.sum(biases, axis=0)

@@ -1,162 +1,32 @@
-"""The steps of a chain: what each kind computes, in NumPy and in torch, and its checks.
+"""The steps of a chain: running them in NumPy and in torch, and checking them.
 
-Every function below takes (values, the step's arrays, the step's settings).
+What each kind of step computes stands in :mod:`skfeat.chain.kinds`.
 """
 
-import math
-import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
+
+from skfeat.chain import kinds
+from skfeat.chain.kinds import KINDS
 
 if TYPE_CHECKING:
     import torch
 
-_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 # Branches within branches: far more than any network has, far less than recursion ends.
 DEEPEST = 32
 
+ACTIVATIONS = frozenset(kinds.ACTIVATIONS)
+"""The kinds of step that are a nonlinearity, and the identity."""
 
-def _layer_norm(x, arrays, settings):
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    scaled = centred / (variance + settings["eps"]) ** 0.5
-    return scaled * arrays["weight"] + arrays["bias"]
-
-
-def _rms_norm(x, arrays, settings):
-    square = (x * x).mean(axis=-1, keepdims=True)
-    return x / (square + settings["eps"]) ** 0.5 * arrays["weight"]
-
-
-# Plain arithmetic, which NumPy and torch spell alike.
-SHARED: dict[str, Callable[..., Any]] = {
-    "affine": lambda x, a, s: x @ a["coef"].T + a["intercept"],
-    "scale": lambda x, a, s: x * a["weight"] + a["bias"],
-    "layer_norm": _layer_norm,
-    "rms_norm": _rms_norm,
-    "slice": lambda x, a, s: x[..., s["start"] : s["stop"]],
-    "mean": lambda x, a, s: x.mean(axis=-1, keepdims=True),
-}
-
-
-def _elu(x, alpha):
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-
-
-def _softplus(x, beta=1.0, threshold=math.inf):
-    return np.where(x * beta > threshold, x, np.logaddexp(0, x * beta) / beta)
-
-
-NUMPY: dict[str, Callable[..., np.ndarray]] = {
-    "identity": lambda x, a, s: x,
-    "relu": lambda x, a, s: np.maximum(x, 0),
-    "leaky_relu": lambda x, a, s: np.where(x > 0, x, s["negative_slope"] * x),
-    "prelu": lambda x, a, s: np.where(x > 0, x, a["weight"] * x),
-    "elu": lambda x, a, s: _elu(x, s["alpha"]),
-    "celu": lambda x, a, s: np.where(
-        x > 0, x, s["alpha"] * np.expm1(np.minimum(x, 0) / s["alpha"])
-    ),
-    "selu": lambda x, a, s: SELU_SCALE * _elu(x, SELU_ALPHA),
-    "gelu": lambda x, a, s: 0.5 * x * (1 + special.erf(x * math.sqrt(0.5))),
-    "gelu_tanh": lambda x, a, s: (
-        0.5 * x * (1 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
-    ),
-    "silu": lambda x, a, s: x * special.expit(x),
-    "mish": lambda x, a, s: x * np.tanh(_softplus(x)),
-    "softplus": lambda x, a, s: _softplus(x, s["beta"], s["threshold"]),
-    "softsign": lambda x, a, s: x / (1 + np.abs(x)),
-    "tanh": lambda x, a, s: np.tanh(x),
-    "hardtanh": lambda x, a, s: np.clip(x, s["min_val"], s["max_val"]),
-    "sigmoid": lambda x, a, s: special.expit(x),
-    "log_sigmoid": lambda x, a, s: -_softplus(-x),
-    "hardsigmoid": lambda x, a, s: np.clip(x + 3, 0, 6) / 6,
-    "hardswish": lambda x, a, s: x * np.clip(x + 3, 0, 6) / 6,
-    "tanhshrink": lambda x, a, s: x - np.tanh(x),
-    "softshrink": lambda x, a, s: x - np.clip(x, -s["lambd"], s["lambd"]),
-    "hardshrink": lambda x, a, s: x * (np.abs(x) > s["lambd"]),
-    "sin": lambda x, a, s: np.sin(x),
-    "exp": lambda x, a, s: np.exp(x),
-    "sqrt": lambda x, a, s: np.sqrt(x),
-    "reciprocal": lambda x, a, s: 1 / x,
-    "softmax": lambda x, a, s: special.softmax(x, axis=-1),
-    "log_softmax": lambda x, a, s: special.log_softmax(x, axis=-1),
-}
-
-ACTIVATIONS = frozenset(NUMPY)
-"""The kinds of step that are a nonlinearity (the identity by courtesy)."""
-
-JOINS = frozenset({"add", "multiply", "concatenate"})
+JOINS = frozenset(kinds.JOINS)
 """The kinds of step that hand their input to several branches and join the results."""
 
-NORMS = frozenset({"scale", "layer_norm", "rms_norm"})
+NORMS = frozenset(name for name, kind in KINDS.items() if kind.role == "norm")
 """The kinds of step that scale and shift, before or after a nonlinearity."""
-
-ARRAYS = {
-    "affine": ("coef", "intercept"),
-    "scale": ("weight", "bias"),
-    "layer_norm": ("weight", "bias"),
-    "rms_norm": ("weight",),
-    "prelu": ("weight",),
-}
-_SETTINGS = {
-    "layer_norm": ("eps",),
-    "rms_norm": ("eps",),
-    "leaky_relu": ("negative_slope",),
-    "elu": ("alpha",),
-    "celu": ("alpha",),
-    "softplus": ("beta", "threshold"),
-    "hardtanh": ("min_val", "max_val"),
-    "softshrink": ("lambd",),
-    "hardshrink": ("lambd",),
-    "slice": ("width", "start", "stop"),
-}
-# Settings that would divide by zero or mean nothing below their bound.
-_LOWEST = {"eps": 0.0, "lambd": 0.0, "beta": 1e-30}
-
-
-@cache
-def torch_functions() -> dict[str, Callable[..., "torch.Tensor"]]:
-    """Return the functions of :data:`NUMPY` in torch."""
-    import torch
-    import torch.nn.functional as F
-
-    return {
-        "identity": lambda x, a, s: x,
-        "relu": lambda x, a, s: F.relu(x),
-        "leaky_relu": lambda x, a, s: F.leaky_relu(x, s["negative_slope"]),
-        "prelu": lambda x, a, s: torch.where(x > 0, x, a["weight"] * x),
-        "elu": lambda x, a, s: F.elu(x, s["alpha"]),
-        "celu": lambda x, a, s: F.celu(x, s["alpha"]),
-        "selu": lambda x, a, s: F.selu(x),
-        "gelu": lambda x, a, s: F.gelu(x),
-        "gelu_tanh": lambda x, a, s: F.gelu(x, approximate="tanh"),
-        "silu": lambda x, a, s: F.silu(x),
-        "mish": lambda x, a, s: F.mish(x),
-        "softplus": lambda x, a, s: F.softplus(x, s["beta"], s["threshold"]),
-        "softsign": lambda x, a, s: F.softsign(x),
-        "tanh": lambda x, a, s: x.tanh(),
-        "hardtanh": lambda x, a, s: x.clamp(s["min_val"], s["max_val"]),
-        "sigmoid": lambda x, a, s: x.sigmoid(),
-        "log_sigmoid": lambda x, a, s: F.logsigmoid(x),
-        "hardsigmoid": lambda x, a, s: F.hardsigmoid(x),
-        "hardswish": lambda x, a, s: F.hardswish(x),
-        "tanhshrink": lambda x, a, s: F.tanhshrink(x),
-        "softshrink": lambda x, a, s: F.softshrink(x, s["lambd"]),
-        "hardshrink": lambda x, a, s: F.hardshrink(x, s["lambd"]),
-        "sin": lambda x, a, s: x.sin(),
-        "exp": lambda x, a, s: x.exp(),
-        "sqrt": lambda x, a, s: x.sqrt(),
-        "reciprocal": lambda x, a, s: 1 / x,
-        "softmax": lambda x, a, s: F.softmax(x, dim=-1),
-        "log_softmax": lambda x, a, s: F.log_softmax(x, dim=-1),
-    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,31 +54,29 @@ class Step:
     @property
     def n_in(self) -> int | None:
         """Width that the step takes; None where any width will do."""
-        if self.kind == "affine":
-            return self.arrays["coef"].shape[1]
-        if self.kind in ARRAYS:
-            return len(self.arrays["weight"])
-        if self.kind == "slice":
-            return int(self.settings["width"])
+        if self.kind in KINDS:
+            return KINDS[self.kind].n_in(self.arrays, self.settings)
         widths = (input_width(branch) for branch in self.branches)
         return next((width for width in widths if width is not None), None)
 
     def n_out(self, n_in: int) -> int:
         """Width of what the step makes of values of width `n_in`."""
-        if self.kind == "affine":
-            return len(self.arrays["coef"])
-        if self.kind == "slice":
-            return int(self.settings["stop"] - self.settings["start"])
-        if self.kind == "mean":
-            return 1
+        if self.kind in KINDS:
+            return KINDS[self.kind].n_out(n_in, self.arrays, self.settings)
         widths = [output_width(branch, n_in) for branch in self.branches]
-        return sum(widths) if self.kind == "concatenate" else max(widths, default=n_in)
+        return kinds.JOINS[self.kind].n_out(widths)
 
     @property
     def is_weighted(self) -> bool:
         """Whether the step is an affine or has one in a branch."""
         inner = (step for branch in self.branches for step in branch)
         return self.kind == "affine" or any(step.is_weighted for step in inner)
+
+
+def arrays_of(kind: Any) -> tuple[str, ...]:
+    """Return the names of the arrays that a kind of step has; none of an unknown."""
+    known = isinstance(kind, str) and kind in KINDS
+    return KINDS[kind].arrays if known else ()
 
 
 def input_width(steps: Sequence[Step]) -> int | None:
@@ -252,11 +120,11 @@ def run_numpy(steps: Sequence[Step], X: np.ndarray) -> np.ndarray:
     own = False  # whether X is ours to write to
     for step in steps:
         arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
-        if step.kind in JOINS:
+        if step.kind in kinds.JOINS:
             results = [run_numpy(branch, X) for branch in step.branches]
-            X = join(step.kind, results, np.concatenate)
+            X = kinds.JOINS[step.kind].join(results, np.concatenate)
             own = len(results) > 1  # a single branch may return X itself
-        elif step.kind == "affine":
+        elif step.kind == "affine":  # this and ReLU in place, as they are most steps
             X = X @ arrays["coef"].T
             X += arrays["intercept"]
             own = True
@@ -264,17 +132,23 @@ def run_numpy(steps: Sequence[Step], X: np.ndarray) -> np.ndarray:
             X = np.maximum(X, 0, out=X if own else None)
             own = True
         else:
-            function = SHARED.get(step.kind) or NUMPY[step.kind]
-            X = function(X, arrays, step.settings)
+            X = KINDS[step.kind].numpy(X, arrays, step.settings)
             own = own or step.kind not in ("identity", "slice")
     return X
 
 
-def join(kind: str, results: list, concatenate: Callable[..., Any]) -> Any:
-    """Join the results of a step's branches."""
-    if kind == "concatenate":
-        return concatenate(results, -1)
-    return reduce(operator.add if kind == "add" else operator.mul, results)
+def torch_step(kind: str) -> Callable[..., Any]:
+    """Return what a kind without branches computes in torch, of (x, arrays, settings).
+
+    It is a lambda, which no pickle takes.
+    """
+    import torch.nn.functional as F
+
+    step_kind = KINDS[kind]
+    function = step_kind.torch
+    if function is None:
+        return step_kind.numpy
+    return lambda x, arrays, settings: function(F, x, arrays, settings)
 
 
 def torch_function(
@@ -283,12 +157,9 @@ def torch_function(
     device: "torch.device | str | None" = None,
 ) -> Callable[["torch.Tensor"], "torch.Tensor"]:
     """Make steps a differentiable function of one tensor."""
-    import torch
+    calls = [_torch_call(step, dtype, device) for step in steps]
 
-    functions = SHARED | torch_functions()
-    calls = [_torch_call(step, functions, dtype, device) for step in steps]
-
-    def run(T: torch.Tensor) -> torch.Tensor:
+    def run(T: "torch.Tensor") -> "torch.Tensor":
         for call in calls:
             T = call(T)
         return T
@@ -296,13 +167,18 @@ def torch_function(
     return run
 
 
-def _torch_call(step: Step, functions: dict, dtype, device) -> Callable:
+def _torch_call(
+    step: Step,
+    dtype: "torch.dtype | None",
+    device: "torch.device | str | None",
+) -> Callable[["torch.Tensor"], "torch.Tensor"]:
     import torch
 
-    if step.kind in JOINS:
+    if step.kind in kinds.JOINS:
+        join = kinds.JOINS[step.kind].join
         branches = [torch_function(branch, dtype, device) for branch in step.branches]
-        return lambda T: join(step.kind, [branch(T) for branch in branches], torch.cat)
-    function = functions[step.kind]
+        return lambda T: join([branch(T) for branch in branches], torch.cat)
+    function = torch_step(step.kind)
     # torch.tensor copies: it also takes read-only arrays without a warning.
     arrays = {
         name: torch.tensor(array, dtype=dtype, device=device)
@@ -313,13 +189,12 @@ def _torch_call(step: Step, functions: dict, dtype, device) -> Callable:
 
 def n_multiply_adds(steps: Sequence[Step]) -> int:
     """Count what steps cost a row, as `Chain.n_multiply_adds` says."""
-    total = 0
-    for step in walk(steps):
-        if step.kind == "affine":
-            total += step.arrays["coef"].size
-        elif step.kind in NORMS:
-            total += len(step.arrays["weight"])
-    return total
+    costs = (
+        KINDS[step.kind].n_multiply_adds(step.arrays)
+        for step in walk(steps)
+        if step.kind in KINDS
+    )
+    return sum(costs)
 
 
 def check_form(steps: Sequence[Step], path: str = "", depth: int = 0) -> None:
@@ -340,9 +215,10 @@ def check_widths(steps: Sequence[Step], width: int, path: str = "") -> int:
             check_widths(branch, width, f"{path}{i}.{j}.")
             for j, branch in enumerate(step.branches)
         ]
-        if step.kind in ("add", "multiply") and len({*widths} - {1}) > 1:
+        join = kinds.JOINS.get(step.kind)
+        if join is not None and join.broadcasts and len({*widths} - {1}) > 1:
             raise ValueError(f"The branches of {label} have the widths {widths}.")
-        # Of a join, the branches have been asked.
+        # The branches of a join have been checked, each by itself.
         if not step.branches and step.n_in not in (None, width):
             raise ValueError(
                 f"{label} takes {step.n_in} values a row, but is given {width}."
@@ -356,7 +232,7 @@ def _label(step: Step, where: str) -> str:
 
 
 def _check_step(step: Step, label: str) -> None:
-    known = SHARED.keys() | ACTIVATIONS | JOINS
+    known = KINDS.keys() | JOINS
     if not isinstance(step.kind, str) or step.kind not in known:
         raise ValueError(f"{label} is of an unknown kind.")
     if not isinstance(step.name, str):
@@ -364,7 +240,7 @@ def _check_step(step: Step, label: str) -> None:
     if bool(step.branches) != (step.kind in JOINS):
         raise ValueError(f"{label} must have branches if it is a join, else none.")
     _check_settings(step, label)
-    names = ARRAYS.get(step.kind, ())
+    names = arrays_of(step.kind)
     if set(step.arrays) != set(names):
         raise ValueError(f"{label} must have the arrays {list(names)}.")
     for name, array in step.arrays.items():
@@ -380,18 +256,14 @@ def _check_step(step: Step, label: str) -> None:
 
 
 def _check_settings(step: Step, label: str) -> None:
-    names = _SETTINGS.get(step.kind, ())
+    kind = KINDS.get(step.kind)
+    names = () if kind is None else tuple(kind.settings)
     if not isinstance(step.settings, dict) or set(step.settings) != set(names):
         raise ValueError(f"{label} must have the settings {list(names)}.")
     for name, value in step.settings.items():
         # A comparison, since math.isfinite overflows on the long integers of JSON.
-        lowest = _LOWEST.get(name, -sys.float_info.max)
+        lowest = 0.0 if kind is None else kind.settings[name]
         if type(value) not in (int, float) or not lowest <= value <= sys.float_info.max:
             raise ValueError(f"{name} of {label} must be finite, got {value!r}.")
-    if step.kind == "celu" and not step.settings["alpha"]:
-        raise ValueError(f"alpha of {label} must not be zero.")
-    if step.kind == "slice":
-        start, stop, width = (step.settings[k] for k in ("start", "stop", "width"))
-        ints = all(type(value) is int for value in (start, stop, width))
-        if not ints or not 0 <= start < stop <= width:
-            raise ValueError(f"{label} must take some of its columns, in their order.")
+    if kind is not None and (problem := kind.find_problem(step.settings, label)):
+        raise ValueError(problem)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from skfeat.chain._slopes import check_piecewise_linear, pull_back, values_along
+from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_along
 from skfeat.network import _predict
 from skfeat.network._arrays import as_rows
 
@@ -227,7 +227,7 @@ def _attribute_block(
     at_output = np.arange(len(X)), output
     slopes = np.zeros_like(values[-1])
     slopes[at_output] = 1
-    slopes, output_bias = pull_back(network.back.steps, values, slopes)
+    slopes, output_bias = backpropagate(network.back.steps, values, slopes)
     output_bias = output_bias + slopes @ d_intercept
     slopes = slopes @ decoder.T
 
@@ -252,7 +252,7 @@ def _attribute_block(
     from_inputs = input_edges = input_bias = None
     if inputs:
         values_in = values_along(network.front.steps, X)
-        at_inputs, input_bias = pull_back(
+        at_inputs, input_bias = backpropagate(
             network.front.steps, values_in, slopes @ encoder
         )
         from_inputs = X * at_inputs
@@ -290,7 +290,7 @@ def _input_edges(
         weights = encoder[active]
         weights = weights.toarray() if sparse.issparse(weights) else weights
         own = [value[row : row + 1] for value in values]
-        at_inputs, _ = pull_back(
+        at_inputs, _ = backpropagate(
             network.front.steps, own, weights * slope[active, None]
         )
         flows = at_inputs * X[row]

@@ -10,8 +10,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from skfeat.chain import Chain, Step
-from skfeat.chain._steps import SHARED, join, torch_functions
+from skfeat.chain import Chain, Step, kinds
+from skfeat.chain._steps import torch_step
 
 if TYPE_CHECKING:
     from skfeat.network._network import SparseFeatureNetwork
@@ -34,9 +34,9 @@ class _StepModule(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._modules:
             results = [branch(x) for branch in self.children()]
-            return join(self.kind, results, torch.cat)
+            return kinds.JOINS[self.kind].join(results, torch.cat)
         # Looked up at each call: the functions are lambdas, which no pickle takes.
-        function = SHARED.get(self.kind) or torch_functions()[self.kind]
+        function = torch_step(self.kind)
         return function(x, dict(self.named_parameters()), self.settings)
 
     def extra_repr(self) -> str:

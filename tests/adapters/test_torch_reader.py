@@ -360,7 +360,7 @@ def unsupported(forward, match, **modules):
     ("make", "match"),
     [
         (lambda: SEQUENTIAL(nn.Conv1d(1, 2, 3)), r"layer '0' \(Conv1d\); supported"),
-        (lambda: mlp(nn.Threshold(0.1, 20)), r"layer '1' \(Threshold\)"),
+        (lambda: mlp(nn.Softmin(dim=1)), r"layer '1' \(Softmin\)"),
         (lambda: mlp(nn.Softmax(dim=0)), r"layer '1' \(Softmax\)"),
         (lambda: mlp(nn.Flatten(0), nn.ReLU()), "reshape of 6 values a row to 1"),
         (

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step, find_hidden, merge_scales
-from skfeat.chain._steps import ARRAYS, NORMS
+from skfeat.chain._steps import NORMS, arrays_of
 
 RNG = np.random.default_rng(0)
 SETTINGS = {
     "leaky_relu": {"negative_slope": 0.2},
     "elu": {"alpha": 0.7},
     "celu": {"alpha": 0.7},
+    "threshold": {"threshold": 0.3, "value": -1.5},
     "softplus": {"beta": 2.0, "threshold": 3.0},
     "hardtanh": {"min_val": -0.5, "max_val": 2.0},
     "softshrink": {"lambd": 0.4},
@@ -32,7 +33,7 @@ def affine(n_in, n_out, name=""):
 
 
 def elementwise(kind, n, name=""):
-    arrays = {name: RNG.normal(size=n) for name in ARRAYS[kind]}
+    arrays = {name: RNG.normal(size=n) for name in arrays_of(kind)}
     return Step(kind, name, arrays, SETTINGS.get(kind, {}))
 
 
@@ -49,7 +50,7 @@ def step_of(kind):
         return affine(5, 4)
     if kind in JOINS:
         return join(kind, [affine(5, 4), activation("tanh")], [affine(5, 4)])
-    if kind in ARRAYS:
+    if arrays_of(kind):
         return elementwise(kind, 5)
     return activation(kind)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skfeat.chain import JOINS, Chain, Step, find_hidden, merge_scales
-from skfeat.chain._steps import ARRAYS, walk
+from skfeat.chain._steps import arrays_of, walk
 from tests.chain.test_chain import activation as act
 from tests.chain.test_chain import affine, elementwise, join
 
@@ -63,7 +63,7 @@ def random_steps(
             width = n_out
         elif kind == "act":
             chosen = draw(st.sampled_from(acts))
-            made = elementwise(chosen, width) if chosen in ARRAYS else act(chosen)
+            made = elementwise(chosen, width) if arrays_of(chosen) else act(chosen)
             steps.append(made)
         elif kind == "slice":
             start = draw(st.integers(0, width - 1))

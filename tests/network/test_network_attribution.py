@@ -13,7 +13,7 @@ from scipy import sparse
 
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.chain import ACTIVATIONS, Chain, Step
-from skfeat.chain._slopes import PIECEWISE_LINEAR, pull_back, values_along
+from skfeat.chain._slopes import PIECEWISE_LINEAR, backpropagate, values_along
 from skfeat.network import SparseFeatureNetwork, _attribution
 from tests.chain.test_chain import join
 from tests.chain.test_chain_joins import random_steps
@@ -167,7 +167,7 @@ def test_slopes_through_branches_agree_with_autograd(drawn, dtype):
     slopes = rng.normal(size=(7, n_outputs)).astype(dtype)
     before = slopes.copy()
     values = values_along(steps, X)
-    at_start, bias = pull_back(steps, values, slopes)
+    at_start, bias = backpropagate(steps, values, slopes)
     assert at_start.dtype == bias.dtype == dtype
     np.testing.assert_array_equal(slopes, before)
     if dtype == "f4":  # where a kink may lie between the two ways of rounding

@@ -12,13 +12,13 @@ from scipy import sparse
 
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step
-from skfeat.chain._steps import SHARED
+from skfeat.chain.kinds import KINDS as PLAIN
 from skfeat.network import SparseFeatureNetwork
 from tests.chain.test_chain import activation, join, step_of
 from tests.chain.test_chain_joins import random_steps
 from tests.network.test_network import ENDS, parameters, rows
 
-KINDS = ACTIVATIONS | JOINS | SHARED.keys()
+KINDS = JOINS | PLAIN.keys()
 RNG = np.random.default_rng(0)
 
 
