@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from skfeat.network import _predict
-from skfeat.network._arrays import as_rows, layer_index
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
+from skfeat.network._arrays import NetworkArrays, as_rows, layer_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +26,7 @@ class Ablation:
 
 
 def ablate(
-    network: SparseFeatureNetwork, X: Any, features: Any, value: Any, reference: Any
+    network: NetworkArrays, X: Any, features: Any, value: Any, reference: Any
 ) -> Ablation:
     """Return what :meth:`SparseFeatureNetwork.ablate` describes."""
     whose = type(network).__name__
@@ -61,12 +58,12 @@ def ablate(
     return Ablation(outputs, effects, values)
 
 
-def find_features(network: SparseFeatureNetwork, features: Any) -> dict[int, list[int]]:
+def find_features(network: NetworkArrays, features: Any) -> dict[int, list[int]]:
     """Find features by layer, a position or a name, and feature, an index or a name.
 
     Parameters
     ----------
-    network : SparseFeatureNetwork
+    network : NetworkArrays
     features : str, tuple, list of them, or mapping
         Names of features, pairs of a layer and a feature, or a mapping from layers to
         a feature or a list of features.
@@ -115,7 +112,7 @@ def _entries(features: Any) -> list:
     ]
 
 
-def _layer(network: SparseFeatureNetwork, layer: Any) -> int:
+def _layer(network: NetworkArrays, layer: Any) -> int:
     names = network.layer_names_
     at = layer_index(names, layer)
     if at is None:
@@ -126,7 +123,7 @@ def _layer(network: SparseFeatureNetwork, layer: Any) -> int:
     return at
 
 
-def _index(network: SparseFeatureNetwork, layer: int, feature: Any) -> int:
+def _index(network: NetworkArrays, layer: int, feature: Any) -> int:
     names, m = network.feature_names_[layer], network.n_components_[layer]
     if isinstance(feature, str) and names.count(feature) == 1:
         return names.index(feature)
@@ -140,7 +137,7 @@ def _index(network: SparseFeatureNetwork, layer: int, feature: Any) -> int:
     )
 
 
-def _by_name(network: SparseFeatureNetwork, name: str) -> tuple[int, int]:
+def _by_name(network: NetworkArrays, name: str) -> tuple[int, int]:
     places = [
         (layer, j)
         for layer, names in enumerate(network.feature_names_)
@@ -157,7 +154,7 @@ def _by_name(network: SparseFeatureNetwork, name: str) -> tuple[int, int]:
 
 
 def _levels(
-    network: SparseFeatureNetwork, chosen: dict[int, list[int]], value: Any, rows: Any
+    network: NetworkArrays, chosen: dict[int, list[int]], value: Any, rows: Any
 ) -> dict[int, np.ndarray]:
     """Return what each chosen feature is held at."""
     if isinstance(value, str) and value == "mean":

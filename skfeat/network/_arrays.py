@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -183,3 +183,85 @@ def _check_shape(name: str, found: tuple, expected: tuple[int | None, ...]) -> N
 def _check_finite(name: str, values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has NaN or infinite values.")
+
+
+class NetworkArrays:
+    """The validated arrays of a network; see `SparseFeatureNetwork`.
+
+    What computes with a network is typed on this class, below the public one.
+    """
+
+    front: Chain
+    encoder_coef_: np.ndarray | sparse.csr_array
+    encoder_intercept_: np.ndarray
+    encoder_bias_: np.ndarray
+    activation: Activation
+    coefs_: list[sparse.csr_array]
+    intercepts_: list[np.ndarray]
+    links: list[str]
+    decoder_coef_: np.ndarray | sparse.csr_array
+    decoder_intercept_: np.ndarray
+    back: Chain
+    layer_names_: list[str]
+    feature_names_: list[list[str]]
+    n_components_: list[int]
+    n_weights_: list[int]
+    n_weights_in_: int | None
+    n_weights_out_: int | None
+    n_features_in_: int
+    n_outputs_: int
+
+    def __init__(
+        self,
+        *,
+        front: Chain,
+        encoder_coef: Any,
+        encoder_intercept: Any,
+        encoder_bias: Any,
+        activation: Activation,
+        coefs: Sequence[Any],
+        intercepts: Sequence[Any],
+        links: Sequence[str],
+        decoder_coef: Any,
+        decoder_intercept: Any,
+        back: Chain,
+        layer_names: Sequence[str],
+        feature_names: Sequence[Sequence[str]] | None = None,
+    ):
+        self.front, self.back = as_chain("front", front), as_chain("back", back)
+        self.layer_names_ = as_names("layer_names", layer_names)
+        if len(set(self.layer_names_)) < len(self.layer_names_):
+            raise ValueError(f"layer_names must all differ, got {self.layer_names_}.")
+        self.links = as_links(links)
+        lengths = len(coefs), len(intercepts), len(self.links)
+        if lengths != (len(self.layer_names_) - 1,) * 3:
+            raise ValueError(
+                "coefs, intercepts and links must have one entry less than the "
+                f"{len(self.layer_names_)} layer_names, got {lengths}."
+            )
+
+        d_in, d_out = self.front.n_outputs, self.back.n_features_in
+        self.encoder_coef_ = as_end("encoder_coef", encoder_coef, None, d_in)
+        m = self.encoder_coef_.shape[0]
+        self.activation = as_activation(activation, m)
+        self.encoder_intercept_ = as_array("encoder_intercept", encoder_intercept, m)
+        self.encoder_bias_ = as_array("encoder_bias", encoder_bias, d_in)
+        self.coefs_, self.intercepts_ = [], []
+        self.n_components_ = [m]
+        for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+            self.coefs_.append(as_csr(f"coefs[{i}]", coef, None, m))
+            m = self.coefs_[-1].shape[0]
+            self.intercepts_.append(as_array(f"intercepts[{i}]", intercept, m))
+            self.n_components_.append(m)
+        self.decoder_coef_ = as_end("decoder_coef", decoder_coef, m, d_out)
+        self.decoder_intercept_ = as_array(
+            "decoder_intercept", decoder_intercept, d_out
+        )
+        self.feature_names_ = as_feature_names(feature_names, self.n_components_)
+        self.n_weights_ = [int(coef.nnz) for coef in self.coefs_]
+        self.n_weights_in_, self.n_weights_out_ = (
+            None if isinstance(coef, np.ndarray) else int(coef.nnz)
+            for coef in (self.encoder_coef_, self.decoder_coef_)
+        )
+        self.n_features_in_ = self.front.n_features_in
+        self.n_outputs_ = self.back.n_outputs

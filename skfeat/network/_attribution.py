@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_along
 from skfeat.network import _predict
-from skfeat.network._arrays import as_rows
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
+from skfeat.network._arrays import NetworkArrays, as_rows
 
 # Flows of one block of rows stand densely before the zeros among them are dropped.
 _BLOCK_ELEMENTS = 2**22
@@ -122,9 +119,7 @@ class MeanFlow:
     """(m_0, n_features_in)."""
 
 
-def attribute(
-    network: SparseFeatureNetwork, X: Any, output: Any, inputs: bool
-) -> Attribution:
+def attribute(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Attribution:
     """Return what :meth:`SparseFeatureNetwork.attribute` describes."""
     parts = list(_attributed_blocks(network, X, output, inputs))
     columns: dict[str, Any] = {}
@@ -139,9 +134,7 @@ def attribute(
     return Attribution(**columns)
 
 
-def mean_flow(
-    network: SparseFeatureNetwork, X: Any, output: Any, inputs: bool
-) -> MeanFlow:
+def mean_flow(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> MeanFlow:
     """Return what :meth:`SparseFeatureNetwork.mean_flow` describes."""
     features = [np.zeros(m) for m in network.n_components_]
     edges = [np.zeros(coef.nnz) for coef in network.coefs_]
@@ -176,7 +169,7 @@ def mean_flow(
 
 
 def _attributed_blocks(
-    network: SparseFeatureNetwork, X: Any, output: Any, inputs: bool
+    network: NetworkArrays, X: Any, output: Any, inputs: bool
 ) -> Iterator[Attribution]:
     check_piecewise_linear("back", network.back)
     if inputs:
@@ -209,7 +202,7 @@ def _as_outputs(output: Any, n_rows: int, n_outputs: int) -> np.ndarray | None:
 
 
 def _attribute_block(
-    network: SparseFeatureNetwork,
+    network: NetworkArrays,
     X: np.ndarray,
     output: np.ndarray | None,
     inputs: bool,
@@ -280,7 +273,7 @@ def _edge_flows(
 
 
 def _input_edges(
-    network: SparseFeatureNetwork, encoder: Any, values: list, slopes: np.ndarray
+    network: NetworkArrays, encoder: Any, values: list, slopes: np.ndarray
 ) -> sparse.csr_array:
     """Compute what each input brings through each active feature of the first layer."""
     X, n_inputs = values[0], network.n_features_in_

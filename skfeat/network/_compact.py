@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from skfeat.activations import TopK
 from skfeat.chain import Chain
-from skfeat.network._arrays import LINKS
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
+from skfeat.network._arrays import LINKS, NetworkArrays
 
 
-def compacted(network: SparseFeatureNetwork) -> dict[str, Any]:
+def compacted(network: NetworkArrays) -> dict[str, Any]:
     """Return the constructor's parameters of the compact network."""
     coefs = [coef.copy() for coef in network.coefs_]
     intercepts = [intercept.copy() for intercept in network.intercepts_]
@@ -87,7 +84,7 @@ def _merged(
     return coef, intercept, Chain.from_steps(steps, len(intercept))
 
 
-def n_decoder_multiply_adds(network: SparseFeatureNetwork) -> int:
+def n_decoder_multiply_adds(network: NetworkArrays) -> int:
     """Count the decoder's weights for features that are not zero for every row."""
     coefs, intercepts = network.coefs_, network.intercepts_
     constant, values = _constants(network, len(coefs), coefs, intercepts)
@@ -99,7 +96,7 @@ def n_decoder_multiply_adds(network: SparseFeatureNetwork) -> int:
 
 
 def _constants(
-    network: SparseFeatureNetwork, layer: int, coefs: list, intercepts: list
+    network: NetworkArrays, layer: int, coefs: list, intercepts: list
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tell which features of a layer are the same for every row, and their values.
 
@@ -116,13 +113,13 @@ def _constants(
     return np.logical_not(active), np.maximum(values, 0)
 
 
-def _competes(network: SparseFeatureNetwork) -> bool:
+def _competes(network: NetworkArrays) -> bool:
     """Tell whether a feature of the first layer can take another's place."""
     n_places = getattr(network.activation, "k", np.inf)
     return bool(n_places < np.count_nonzero(_can_be_positive(network)))
 
 
-def _can_be_positive(network: SparseFeatureNetwork) -> np.ndarray:
+def _can_be_positive(network: NetworkArrays) -> np.ndarray:
     # What is never positive takes no place from what is.
     return _nonzero_rows(network.encoder_coef_) | (network.encoder_intercept_ > 0)
 

@@ -12,7 +12,7 @@ import math
 import os
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -21,10 +21,8 @@ from scipy import sparse
 from skfeat import _version
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
+from skfeat.network._arrays import NetworkArrays
 from skfeat.utils._files import replacing
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
 
 _FORMAT = "skfeat.SparseFeatureNetwork"
 _VERSION = 1
@@ -36,7 +34,7 @@ _CSR = ("data", "indices", "indptr")
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<i4", "<i8", "u1")))
 
 
-def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
+def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
     """Write a network; the file appears under its name only once it is whole."""
     header: dict[str, Any] = {
         "format": _FORMAT,

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from scipy import sparse
 
+from skfeat.network._arrays import NetworkArrays
+
 if TYPE_CHECKING:
     import networkx as nx
 
-    from skfeat.network._network import SparseFeatureNetwork
 
-
-def make_graph(network: SparseFeatureNetwork, all_features: bool) -> nx.DiGraph:
+def make_graph(network: NetworkArrays, all_features: bool) -> nx.DiGraph:
     """Return what :meth:`SparseFeatureNetwork.to_networkx` describes."""
     graph = empty_graph()
     intercepts = [network.encoder_intercept_, *network.intercepts_]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +10,7 @@ from scipy import sparse
 
 from skfeat.network import _file, _predict
 from skfeat.network._ablation import Ablation, ablate
-from skfeat.network._arrays import (
-    as_activation,
-    as_array,
-    as_chain,
-    as_csr,
-    as_end,
-    as_feature_names,
-    as_links,
-    as_names,
-    as_rows,
-    layer_index,
-)
+from skfeat.network._arrays import NetworkArrays, as_rows, layer_index
 from skfeat.network._attribution import Attribution, MeanFlow, attribute, mean_flow
 from skfeat.network._compact import compacted, n_decoder_multiply_adds
 from skfeat.network._graph import make_graph
@@ -31,11 +19,8 @@ if TYPE_CHECKING:
     import networkx as nx
     from torch import nn
 
-    from skfeat.activations import Activation
-    from skfeat.chain import Chain
 
-
-class SparseFeatureNetwork:
+class SparseFeatureNetwork(NetworkArrays):
     """A neural network rewritten as sparse weights between interpretable features.
 
     A row x of the data becomes the raw output (the logits, where `back` ends with
@@ -157,62 +142,6 @@ class SparseFeatureNetwork:
     >>> list(network.to_networkx().edges(data="weight"))
     [(('fc1', 0), ('fc2', 0), 2.0), (('fc1', 1), ('fc2', 1), 0.5)]
     """
-
-    def __init__(
-        self,
-        *,
-        front: Chain,
-        encoder_coef: Any,
-        encoder_intercept: Any,
-        encoder_bias: Any,
-        activation: Activation,
-        coefs: Sequence[Any],
-        intercepts: Sequence[Any],
-        links: Sequence[str],
-        decoder_coef: Any,
-        decoder_intercept: Any,
-        back: Chain,
-        layer_names: Sequence[str],
-        feature_names: Sequence[Sequence[str]] | None = None,
-    ):
-        self.front, self.back = as_chain("front", front), as_chain("back", back)
-        self.layer_names_ = as_names("layer_names", layer_names)
-        if len(set(self.layer_names_)) < len(self.layer_names_):
-            raise ValueError(f"layer_names must all differ, got {self.layer_names_}.")
-        self.links = as_links(links)
-        lengths = len(coefs), len(intercepts), len(self.links)
-        if lengths != (len(self.layer_names_) - 1,) * 3:
-            raise ValueError(
-                "coefs, intercepts and links must have one entry less than the "
-                f"{len(self.layer_names_)} layer_names, got {lengths}."
-            )
-
-        d_in, d_out = self.front.n_outputs, self.back.n_features_in
-        self.encoder_coef_ = as_end("encoder_coef", encoder_coef, None, d_in)
-        m = self.encoder_coef_.shape[0]
-        self.activation = as_activation(activation, m)
-        self.encoder_intercept_ = as_array("encoder_intercept", encoder_intercept, m)
-        self.encoder_bias_ = as_array("encoder_bias", encoder_bias, d_in)
-        self.coefs_: list[sparse.csr_array] = []
-        self.intercepts_: list[np.ndarray] = []
-        self.n_components_ = [m]
-        for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
-            self.coefs_.append(as_csr(f"coefs[{i}]", coef, None, m))
-            m = self.coefs_[-1].shape[0]
-            self.intercepts_.append(as_array(f"intercepts[{i}]", intercept, m))
-            self.n_components_.append(m)
-        self.decoder_coef_ = as_end("decoder_coef", decoder_coef, m, d_out)
-        self.decoder_intercept_ = as_array(
-            "decoder_intercept", decoder_intercept, d_out
-        )
-        self.feature_names_ = as_feature_names(feature_names, self.n_components_)
-        self.n_weights_ = [int(coef.nnz) for coef in self.coefs_]
-        self.n_weights_in_, self.n_weights_out_ = (
-            None if isinstance(coef, np.ndarray) else int(coef.nnz)
-            for coef in (self.encoder_coef_, self.decoder_coef_)
-        )
-        self.n_features_in_ = self.front.n_features_in
-        self.n_outputs_ = self.back.n_outputs
 
     def __repr__(self) -> str:
         layers = ", ".join(

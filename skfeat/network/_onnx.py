@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -13,16 +12,14 @@ from skfeat import _version
 from skfeat.activations import Activation, JumpReLU, TopK
 from skfeat.chain import Step, kinds
 from skfeat.chain.kinds import KINDS, OnnxGraph, add_affine
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
+from skfeat.network._arrays import NetworkArrays
 
 # The first operator set with Gelu, and the file version that came with it: what is
 # newer than it has to be, older runtimes refuse.
 _OPSET, _IR_VERSION = 20, 9
 
 
-def write(network: SparseFeatureNetwork, path: str | os.PathLike[str]) -> None:
+def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
     """Write the file that :meth:`SparseFeatureNetwork.to_onnx` describes."""
     try:
         import onnx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -12,10 +11,7 @@ from skfeat.activations import TopK
 from skfeat.kernels._threads import Team
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.inference._sparse_layers import SparseLayer, SparseStack, compiled
-from skfeat.network._arrays import LINKS, check_finite_rows
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
+from skfeat.network._arrays import LINKS, NetworkArrays, check_finite_rows
 
 # Prediction holds the features of one block of rows at a time.
 _BLOCK_ROWS = 4096
@@ -37,14 +33,14 @@ _FAST_BLOCK_ELEMENTS = 2**17
 _MIN_FAST_BLOCK_ROWS = 256
 
 
-def blocks(network: SparseFeatureNetwork, n_rows: int) -> Iterator[slice]:
+def blocks(network: NetworkArrays, n_rows: int) -> Iterator[slice]:
     """Divide rows so that the features of each block have room."""
     widest = max(network.n_components_)
     size = min(_BLOCK_ROWS, max(1, _BLOCK_ELEMENTS // widest))
     return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
-def features(network: SparseFeatureNetwork, X: np.ndarray) -> list[np.ndarray]:
+def features(network: NetworkArrays, X: np.ndarray) -> list[np.ndarray]:
     """Compute the features of every layer."""
     encoder = EncoderWeights(
         coef=network.encoder_coef_,
@@ -55,9 +51,7 @@ def features(network: SparseFeatureNetwork, X: np.ndarray) -> list[np.ndarray]:
     return connect(network, encoder.encode(network.front.forward(X)), 0)
 
 
-def connect(
-    network: SparseFeatureNetwork, F: np.ndarray, layer: int
-) -> list[np.ndarray]:
+def connect(network: NetworkArrays, F: np.ndarray, layer: int) -> list[np.ndarray]:
     """Return the features of this layer, which are F, and of all after it."""
     found = [F]
     connectors = zip(network.coefs_, network.intercepts_, network.links, strict=True)
@@ -67,14 +61,14 @@ def connect(
     return found
 
 
-def finish(network: SparseFeatureNetwork, F: np.ndarray) -> np.ndarray:
+def finish(network: NetworkArrays, F: np.ndarray) -> np.ndarray:
     """Compute the raw outputs from the last layer's features."""
     hidden = F @ network.decoder_coef_.astype(F.dtype, copy=False)
     hidden += network.decoder_intercept_.astype(F.dtype, copy=False)
     return network.back.forward(hidden)
 
 
-def predict(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
+def predict(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     """Compute the raw outputs of rows that need not be finite yet.
 
     Raises
@@ -88,7 +82,7 @@ def predict(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
     return (predict_few if len(X) <= _FEW_ROWS else predict_tiles)(network, X)
 
 
-def predict_plainly(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
+def predict_plainly(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     """Compute the raw outputs with numpy and scipy alone: the reference."""
     check_finite_rows("X", X)
     outputs = np.empty((len(X), network.n_outputs_), X.dtype)
@@ -97,7 +91,7 @@ def predict_plainly(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
     return outputs
 
 
-def predict_few(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
+def predict_few(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     """Compute them of a few rows with the compiled loops, without collecting weights.
 
     There the time goes to calls more than to numbers.
@@ -145,7 +139,7 @@ def _connect_rows(
     return out
 
 
-def predict_tiles(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
+def predict_tiles(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     """Compute them with the compiled loops, which leave out inactive features.
 
     What is dense goes through matrix products block by block, what is sparse through
@@ -201,7 +195,7 @@ def predict_tiles(network: SparseFeatureNetwork, X: np.ndarray) -> np.ndarray:
     return outputs
 
 
-def _stack(network: SparseFeatureNetwork, dtype: np.dtype) -> SparseStack:
+def _stack(network: NetworkArrays, dtype: np.dtype) -> SparseStack:
     """Collect what is sparse of a network, in the order of computation."""
     encoder, decoder = network.encoder_coef_, network.decoder_coef_
     layers = [
@@ -218,6 +212,6 @@ def _stack(network: SparseFeatureNetwork, dtype: np.dtype) -> SparseStack:
     return SparseStack(layers, network.encoder_bias_, dtype)
 
 
-def _fast_block_rows(network: SparseFeatureNetwork) -> int:
+def _fast_block_rows(network: NetworkArrays) -> int:
     widest = max(*network.n_components_, network.encoder_coef_.shape[1])
     return max(_MIN_FAST_BLOCK_ROWS, _FAST_BLOCK_ELEMENTS // widest)

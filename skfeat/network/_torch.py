@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ from torch import nn
 
 from skfeat.chain import Chain, Step, kinds
 from skfeat.chain._steps import torch_step
-
-if TYPE_CHECKING:
-    from skfeat.network._network import SparseFeatureNetwork
+from skfeat.network._arrays import NetworkArrays
 
 
 class _StepModule(nn.Module):
@@ -48,10 +46,10 @@ class NetworkModule(nn.Module):
 
     Parameters
     ----------
-    network : SparseFeatureNetwork
+    network : NetworkArrays
     """
 
-    def __init__(self, network: SparseFeatureNetwork):
+    def __init__(self, network: NetworkArrays):
         super().__init__()
         arrays = [
             *(a for chain in (network.front, network.back) for a in _arrays(chain)),
