@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from types import ModuleType
 
 
 @cache
@@ -15,12 +14,3 @@ def has_numba() -> bool:
     except ImportError:
         return False
     return True
-
-
-@cache
-def load(name: str) -> ModuleType | None:
-    """Return a module of this package, or None where numba is not installed."""
-    try:
-        return import_module(f"skfeat.kernels.{name}")
-    except ImportError:
-        return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from skfeat.network import _file, _predict
+from skfeat.network import _file, _predict, _run
 from skfeat.network._ablation import Ablation, ablate
 from skfeat.network._arrays import NetworkArrays, as_rows, layer_index
 from skfeat.network._attribution import Attribution, MeanFlow, attribute, mean_flow
@@ -176,7 +176,7 @@ class SparseFeatureNetwork(NetworkArrays):
             If X is not 2-D and finite, or has another number of features.
         """
         X = as_rows("X", X, self.n_features_in_, type(self).__name__, finite=False)
-        return _predict.predict(self, X)
+        return _run.predict(self, X)
 
     def features(self, X: Any) -> list[np.ndarray]:
         """Compute the features of every layer, each from those of the layer before.

@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt
 
 RNG = np.random.default_rng(0)
 DENSE = RNG.normal(size=(6, 5))
-SPARSE = sparse.random_array((256, 200), density=0.005, rng=np.random.default_rng(1))
+SPARSE = sparse.random_array((256, 200), density=0.005, random_state=1)
 CODES = np.maximum(RNG.normal(size=(30, 12)) - 0.5, 0) * (np.arange(12) != 3)
 PIXELS = RNG.random((30, 16))
 

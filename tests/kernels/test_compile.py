@@ -44,7 +44,7 @@ from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.kernels._limits import LIMITS
 LIMITS.compiled_gram = LIMITS.compiled_rectified = 0
 rng = np.random.default_rng(0)
-X = sparse.random_array((400, 40), density=0.05, rng=rng, format="csr")
+X = sparse.random_array((400, 40), density=0.05, random_state=0, format="csr")
 Y = np.maximum(X @ rng.standard_normal((40, 30)), 0)
 warnings.simplefilter("ignore")
 for link in ("identity", "relu"):

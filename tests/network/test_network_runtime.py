@@ -17,7 +17,11 @@ from skfeat.network import SparseFeatureNetwork, _predict
 from tests.chain.test_chain_joins import random_steps
 from tests.network.test_network import ENDS, NETWORKS, parameters, rows
 
-_tiles = pytest.importorskip("skfeat.kernels.inference._loops_sparse_layers")
+pytest.importorskip("numba")
+
+from skfeat.kernels.inference import _loops_sparse_layers as _tiles
+from skfeat.network import _predict_compiled, _run
+
 TILE = _tiles.TILE
 FAST = settings(max_examples=100, deadline=None)
 
@@ -48,7 +52,7 @@ def test_computes_what_numpy_computes(n_rows, threshold, dtype, **kwargs):
     X = rows(network, n_rows, dtype)
     expected = _predict.predict_plainly(network, X)
     atol = 1e-12 if dtype == "f8" else 1e-4
-    for way in (_predict.predict_tiles, _predict.predict_few):
+    for way in (_predict_compiled.predict_tiles, _predict_compiled.predict_few):
         found = way(network, X)
         assert found.dtype == X.dtype
         np.testing.assert_allclose(found, expected, atol=atol, rtol=atol)
@@ -86,10 +90,17 @@ def test_ends_with_branches(front, back, n_rows, ends, seed):
     expected = _predict.predict_plainly(network, X)
     atol = 1e-9 * max(1.0, np.abs(expected).max())
     compact = network.compact()
-    for way in (_predict.predict_tiles, _predict.predict_few):
+    for way in (_predict_compiled.predict_tiles, _predict_compiled.predict_few):
         for whose in (network, compact):
             np.testing.assert_allclose(way(whose, X), expected, atol=atol, rtol=1e-9)
     np.testing.assert_array_equal(X, before)
+
+
+def random_weights(m, n_weights, rng):
+    """Draw weights between m features each, of any version of scipy."""
+    places = rng.choice(m * m, n_weights, replace=False)
+    values = rng.random(n_weights)
+    return sparse.csr_array((values, np.divmod(places, m)), (m, m))
 
 
 def random_network(seed, m, d, n_weights, activation, from_inputs=False, links="relu"):
@@ -97,10 +108,7 @@ def random_network(seed, m, d, n_weights, activation, from_inputs=False, links="
     encoder = rng.normal(size=(m, d))
     if from_inputs:
         encoder = sparse.csr_array(encoder * (rng.random((m, d)) < 0.1))
-    coefs = [
-        sparse.random_array((m, m), density=n_weights / m**2, rng=rng, format="csr")
-        for _ in range(2)
-    ]
+    coefs = [random_weights(m, n_weights, rng) for _ in range(2)]
     return SparseFeatureNetwork(
         front=Chain.from_steps([], d),
         encoder_coef=encoder,
@@ -126,20 +134,20 @@ def test_larger_networks_in_blocks(activation, from_inputs, links, monkeypatch):
     expected = _predict.predict_plainly(network, X)
     np.testing.assert_allclose(network.predict_raw(X), expected, atol=1e-11)
     for name in ("_MIN_FAST_BLOCK_ROWS", "_FAST_BLOCK_ELEMENTS"):
-        monkeypatch.setattr(_predict, name, TILE + 5)
-    found = _predict.predict_tiles(network, X)
+        monkeypatch.setattr(_predict_compiled, name, TILE + 5)
+    found = _predict_compiled.predict_tiles(network, X)
     np.testing.assert_allclose(found, expected, atol=1e-11)
 
 
 def test_threads_change_nothing(monkeypatch):
     network = random_network(1, 50, 20, 100, TopK(5), from_inputs=True)
-    monkeypatch.setattr(_predict, "_MIN_FAST_BLOCK_ROWS", TILE)
-    monkeypatch.setattr(_predict, "_FAST_BLOCK_ELEMENTS", TILE)
+    monkeypatch.setattr(_predict_compiled, "_MIN_FAST_BLOCK_ROWS", TILE)
+    monkeypatch.setattr(_predict_compiled, "_FAST_BLOCK_ELEMENTS", TILE)
     X = rows(network, 20 * TILE)
-    alone = _predict.predict_tiles(network, X)
+    alone = _predict_compiled.predict_tiles(network, X)
     monkeypatch.setattr(LIMITS, "threaded_work", 1)
     monkeypatch.setattr(_threads, "n_threads", lambda: 3)
-    np.testing.assert_array_equal(_predict.predict_tiles(network, X), alone)
+    np.testing.assert_array_equal(_predict_compiled.predict_tiles(network, X), alone)
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
@@ -168,7 +176,7 @@ def test_features_that_no_row_has_are_skipped():
     network = random_network(2, 80, 5, 900, TopK(1))
     X = np.repeat(rows(network, 1), 2 * TILE, axis=0)
     expected = _predict.predict_plainly(network, X)
-    np.testing.assert_allclose(_predict.predict_tiles(network, X), expected)
+    np.testing.assert_allclose(_predict_compiled.predict_tiles(network, X), expected)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -179,7 +187,7 @@ def test_rows_that_overflow_are_nan_as_in_numpy(dtype):
     X[3:] = 1
     with np.errstate(all="ignore"):
         expected = _predict.predict_plainly(network, X)
-        found = _predict.predict_tiles(network, X)
+        found = _predict_compiled.predict_tiles(network, X)
     assert not np.isfinite(expected[:3]).any()
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
     np.testing.assert_allclose(found[3:], expected[3:], rtol=1e-4)
@@ -237,8 +245,8 @@ def test_without_numba(monkeypatch):
     network = random_network(7, 60, 20, 200, TopK(4))
     X = rows(network, 2 * TILE)
     expected = network.predict_raw(X)
-    monkeypatch.setattr(_predict, "compiled", lambda: None)
-    monkeypatch.setattr(_predict, "predict_tiles", None)
+    monkeypatch.setattr(_run, "has_numba", lambda: False)
+    monkeypatch.setattr(_predict_compiled, "predict_compiled", None)
     np.testing.assert_allclose(network.predict_raw(X), expected, atol=1e-11)
 
 
@@ -260,7 +268,8 @@ sys.modules["torch"] = sys.modules["sklearn"] = None
 import numpy as np
 from skfeat.network import SparseFeatureNetwork, _predict
 network = SparseFeatureNetwork.load({str(tmp_path / "net")!r})
-assert _predict.compiled() is not None
+from skfeat.kernels._optional import has_numba
+assert has_numba()
 rows = np.ones((20_000, 20))  # enough for threads
 print(network.predict_raw(rows)[0].tolist())
 """

@@ -1,15 +1,16 @@
 """The loops that numba compiles for prediction: sparse layers on tiles of rows.
 
 A tile holds the features of `TILE` rows, feature by feature, in a flat array. Each
-weight meets all rows of the tile at once, in a few of the processor's vectors, and a
-feature that no row of the tile has is passed over with all its weights. A tile goes
-through all layers before the next one starts, so that it stays in the cache nearest to
-the processor.
+weight multiplies all rows of the tile at once, in a few of the processor's vectors,
+and a feature that is zero in the whole tile is skipped with all its weights. A tile
+goes through all layers before the next one starts, so that it stays in the first cache.
 
 This module imports numba, and no torch; `_sparse_layers` beside it calls it.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,10 +29,10 @@ from skfeat.kernels.simd._vectors import (
 # What a layer does to its pre-activations.
 IDENTITY, RELU, TOPK, JUMPRELU = range(4)
 
-# Share of active features below which it pays to ask each weight for its own.
+# Share of active features below which it pays to check each weight for an active one.
 _FEW_ACTIVE = 0.2
 
-# For so few rows sorting is quicker than looking for bounds.
+# For so few rows sorting is faster than bisecting for bounds.
 _FEW_ROWS = 4
 
 # Halvings before ties, or values out of all proportion, are given up on.
@@ -78,7 +79,7 @@ def store_columns(tile, m, first, n_rows, width, out):
 
 @compile_loop
 def mark_active(tile, m, active):
-    """Mark which features a row of the tile has; return how many."""
+    """Mark which features are nonzero in a row of the tile; return how many."""
     n_active = 0
     for i in range(m):
         active[i] = any_nonzero(tile, i * TILE)
@@ -86,26 +87,90 @@ def mark_active(tile, m, active):
     return n_active
 
 
+class Layers(NamedTuple):
+    """All layers of a network.
+
+    Attributes
+    ----------
+    bias : ndarray of shape (n_in,)
+        Is subtracted from inputs in rows.
+    widths : ndarray of shape (n_layers + in_rows,)
+        Of the inputs if they are in rows, and of each layer.
+    operations : ndarray of shape (n_layers,)
+        Codes of what each does to its pre-activations.
+    starts : ndarray
+        Of each sparse layer where the weights of each feature start, and the end, one
+        layer after another.
+    indices, values : ndarrays of shape (n_weights,)
+        Which feature of the layer before a weight multiplies, and the weight.
+    intercepts : ndarray
+        Of each layer, one after another.
+    k, threshold
+        Of the first layer's operation.
+    """
+
+    bias: np.ndarray
+    widths: np.ndarray
+    operations: np.ndarray
+    starts: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    intercepts: np.ndarray
+    k: int
+    threshold: np.ndarray
+
+
+class SparseWeights(NamedTuple):
+    """One sparse layer: the weights of feature j are ``start[j]`` to ``start[j + 1]``.
+
+    Attributes
+    ----------
+    start : ndarray of shape (n_out + 1,)
+    source, weight : ndarrays of shape (n_weights,)
+    intercept : ndarray of shape (n_out,)
+    """
+
+    start: np.ndarray
+    source: np.ndarray
+    weight: np.ndarray
+    intercept: np.ndarray
+
+
 @compile_loop
-def connect(
-    tile, start, source, weight, intercept, rectified, active, few, out, out_active
-):
+def connect(tile, layer, rectified, active, few, out, out_active):
     """Compute one layer from the tile of the layer before.
 
-    Those features that are not `active` are passed over if they are `few`: else that
-    takes longer than it saves. Returns how many features of the layer are active.
+    Features that are not `active` are skipped if the active ones are `few`: else the
+    check takes longer than it saves. Returns how many features of the layer are active.
     """
-    n_active = 0
+    n_active, start, intercept = 0, layer.start, layer.intercept
+    source, weight = layer.source, layer.weight
     for j in range(len(intercept)):
         if few:
             found = weighted_sum_of_active(
-                *(out, j * TILE, intercept[j], weight, source, start[j], start[j + 1]),
-                *(tile, rectified, active),
+                out,
+                j * TILE,
+                intercept[j],
+                weight,
+                source,
+                start[j],
+                start[j + 1],
+                tile,
+                rectified,
+                active,
             )
         else:
             found = weighted_sum(
-                *(out, j * TILE, intercept[j], weight, source, start[j], start[j + 1]),
-                *(tile, rectified, active),
+                out,
+                j * TILE,
+                intercept[j],
+                weight,
+                source,
+                start[j],
+                start[j + 1],
+                tile,
+                rectified,
+                active,
             )
         out_active[j] = found
         n_active += found
@@ -113,7 +178,7 @@ def connect(
 
 
 @compile_loop
-def jump(tile, m, threshold):
+def cut_below(tile, m, threshold):
     """Set what does not exceed its feature's threshold to zero."""
     none = tile.dtype.type(0)
     for i in range(m):
@@ -126,8 +191,8 @@ def jump(tile, m, threshold):
 def keep_topk(tile, m, width, k, lanes, column):
     """Set all but the `k` largest positive values of each of `width` rows to zero.
 
-    All rows look for a number that exactly `k` of their values exceed at once. Where
-    ties keep one from it, or the rows are few, it is sorted.
+    For all rows at once a number is bisected that exactly `k` of their values exceed.
+    Rows where ties prevent it, and few rows, are sorted.
     """
     start_lanes(tile, m, lanes)
     bisect(tile, m, k, lanes, _MAX_HALVINGS if width > _FEW_ROWS else 0)
@@ -177,8 +242,10 @@ def keep_topk_rows(F, k):
 
 
 @compile_loop
-def connect_rows(F, start, source, weight, intercept, rectified, out):
+def connect_rows(F, layer, rectified, out):
     """Compute one layer (n, n_out) of a few rows (n, n_in), one value at a time."""
+    start, intercept = layer.start, layer.intercept
+    source, weight = layer.source, layer.weight
     none = out.dtype.type(0)
     for i in range(len(F)):
         for j in range(len(intercept)):
@@ -190,61 +257,34 @@ def connect_rows(F, start, source, weight, intercept, rectified, out):
 
 @compile_loop
 def activate(operation, tile, m, width, k, threshold, lanes, column):
-    """Turn the first layer's pre-activations into codes; the rest is room to work."""
+    """Turn the first layer's pre-activations into codes; the last two are buffers."""
     if operation == RELU:
         lanes[:] = 0
         for i in range(m):
             keep_above(tile, i * TILE, lanes)
     elif operation == JUMPRELU:
-        jump(tile, m, threshold)
+        cut_below(tile, m, threshold)
     elif operation == TOPK:
         keep_topk(tile, m, width, k, lanes, column)
 
 
 @compile_loop
-def run_tiles(
-    n_rows,
-    inputs,
-    in_rows,
-    room,
-    bias,
-    widths,
-    operations,
-    start,
-    source,
-    weight,
-    intercept,
-    k,
-    threshold,
-    out,
-):
+def run_tiles(n_rows, inputs, in_rows, stride, layers, out):
     """Take rows through all layers, tile by tile.
 
     Parameters
     ----------
     inputs : ndarray, flat
         (n_rows, n_in) if `in_rows`: what the first layer reads; else its
-        pre-activations without intercepts, (m_0, room).
-    room : int
-        Columns of inputs and outputs, at least `n_rows`.
-    bias : ndarray of shape (n_in,)
-        Is subtracted from the inputs in rows.
-    widths : ndarray of shape (n_layers + in_rows,)
-        Of the inputs if they are in rows, and of each layer.
-    operations : ndarray of shape (n_layers,)
-    start : ndarray
-        Of each sparse layer where the weights of each feature start, and the end, one
-        after another.
-    source : ndarray of shape (n_weights,)
-        Which feature of the layer before a weight multiplies.
-    weight : ndarray of shape (n_weights,)
-    intercept : ndarray
-        Of each layer, one after another.
-    k, threshold
-        Of the first layer's operation.
+        pre-activations without intercepts, (m_0, stride).
+    stride : int
+        Row length of inputs and outputs that lie feature by feature, at least `n_rows`.
+    layers : Layers
     out : ndarray, flat
-        Receives what the last layer computes, (widths[-1], room).
+        Receives what the last layer computes, (widths[-1], stride).
     """
+    widths, operations, weight = layers.widths, layers.operations, layers.values
+    start, intercept = layers.starts, layers.intercepts
     widest = widths.max()
     tile = np.empty(widest * TILE, weight.dtype)
     other = np.empty(widest * TILE, weight.dtype)
@@ -256,26 +296,35 @@ def run_tiles(
         width = min(TILE, n_rows - begin)
         at_start, at_intercept = 0, 0
         if in_rows:
-            load_rows(inputs, begin, width, bias, tile)
+            load_rows(inputs, begin, width, layers.bias, tile)
             n_active = mark_active(tile, widths[0], active)
         for layer in range(len(operations)):
             m = widths[layer + in_rows]
             own = intercept[at_intercept : at_intercept + m]
             at_intercept += m
             if layer == 0 and not in_rows:
-                load_columns(inputs, begin, room, width, own, tile)
+                load_columns(inputs, begin, stride, width, own, tile)
             else:
                 few = n_active < _FEW_ACTIVE * widths[layer + in_rows - 1]
                 rectified = operations[layer] == RELU
                 starts = start[at_start : at_start + m + 1]
                 at_start += m + 1
+                sparse = SparseWeights(starts, layers.indices, weight, own)
                 n_active = connect(
-                    *(tile, starts, source, weight, own, rectified, active, few),
-                    *(other, other_active),
+                    tile, sparse, rectified, active, few, other, other_active
                 )
                 tile, other = other, tile
                 active, other_active = other_active, active
             if layer == 0:
-                activate(operations[0], tile, m, width, k, threshold, lanes, column)
+                activate(
+                    operations[0],
+                    tile,
+                    m,
+                    width,
+                    layers.k,
+                    layers.threshold,
+                    lanes,
+                    column,
+                )
                 n_active = mark_active(tile, m, active)
-        store_columns(tile, widths[-1], begin, room, width, out)
+        store_columns(tile, widths[-1], begin, stride, width, out)

@@ -1,4 +1,4 @@
-"""Prediction of sparse layers on tiles of rows, where numba is installed."""
+"""Prediction of sparse layers on tiles of rows. Needs numba, and no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.activations import JumpReLU, TopK
-from skfeat.kernels._optional import load
+from skfeat.kernels.inference import _loops_sparse_layers as loops
 
 if TYPE_CHECKING:
     from skfeat.activations import Activation
@@ -21,11 +21,6 @@ _WEIGHT_COST, _VALUE_COST, _TOPK_COST = 0.1, 0.3, 0.5
 
 
 _NO_INDEX = np.empty(0, dtype=np.int64)
-
-
-def compiled():
-    """Return the module of compiled loops, or None where numba is not installed."""
-    return load("inference._loops_sparse_layers")
 
 
 class SparseLayer(NamedTuple):
@@ -84,16 +79,18 @@ class SparseStack:
         bias = bias.astype(dtype, copy=False)
         threshold = getattr(first.link, "threshold", bias)
         no_values = np.empty(0, dtype)
-        self._arguments = (
-            bias,
-            np.array(widths),
-            np.array([_operation(layer.link) for layer in layers]),
-            np.concatenate([_NO_INDEX, *starts]),
-            np.concatenate([_NO_INDEX, *(coef.indices for coef in coefs)]),
-            np.concatenate([no_values, *(coef.data for coef in coefs)], dtype=dtype),
-            np.concatenate(intercepts, dtype=dtype),
-            min(getattr(first.link, "k", 1), len(first.intercept)),
-            threshold.astype(dtype, copy=False),
+        indices = [coef.indices for coef in coefs]
+        values = [coef.data for coef in coefs]
+        self._layers = loops.Layers(
+            bias=bias,
+            widths=np.array(widths),
+            operations=np.array([_operation(layer.link) for layer in layers]),
+            starts=np.concatenate([_NO_INDEX, *starts]),
+            indices=np.concatenate([_NO_INDEX, *indices]),
+            values=np.concatenate([no_values, *values], dtype=dtype),
+            intercepts=np.concatenate(intercepts, dtype=dtype),
+            k=min(getattr(first.link, "k", 1), len(first.intercept)),
+            threshold=threshold.astype(dtype, copy=False),
         )
 
     def run(self, inputs: np.ndarray, n_rows: int, out: np.ndarray) -> None:
@@ -101,20 +98,19 @@ class SparseStack:
 
         Parameters
         ----------
-        inputs : ndarray of shape (n_rows, n_in), or (m_0, room)
+        inputs : ndarray of shape (n_rows, n_in), or (m_0, width)
             The latter, in C order, if the first layer has no `coef`.
         n_rows : int
-        out : ndarray of shape (n_outputs, room), in C order
+        out : ndarray of shape (n_outputs, width), in C order
             Its first `n_rows` columns are written, of at least as many.
         """
-        compiled().run_tiles(
-            *(n_rows, np.ascontiguousarray(inputs).reshape(-1)),
-            *(self.in_rows, out.shape[1], *self._arguments, out.reshape(-1)),
+        flat = np.ascontiguousarray(inputs).reshape(-1)
+        loops.run_tiles(
+            n_rows, flat, self.in_rows, out.shape[1], self._layers, out.reshape(-1)
         )
 
 
 def _operation(link: str | Activation) -> int:
-    loops = compiled()
     if isinstance(link, TopK):
         return loops.TOPK
     if isinstance(link, JumpReLU):

@@ -1,0 +1,29 @@
+"""How a SparseFeatureNetwork predicts: plainly, or compiled where that pays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skfeat.kernels._optional import has_numba
+from skfeat.network._arrays import NetworkArrays
+from skfeat.network._predict import predict_plainly
+
+# Below so many multiply-adds, collecting the weights for the compiled loops, or loading
+# these, takes longer than all else.
+_MIN_MULTIPLY_ADDS = 2**12
+
+
+def predict(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
+    """Compute the raw outputs of rows that need not be finite yet.
+
+    Raises
+    ------
+    ValueError
+        If a row has NaN or infinity.
+    """
+    n_weights = network.encoder_coef_.size + sum(network.n_weights_)
+    if len(X) * n_weights < _MIN_MULTIPLY_ADDS or not has_numba():
+        return predict_plainly(network, X)
+    from skfeat.network._predict_compiled import predict_compiled
+
+    return predict_compiled(network, X)
