@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
 
 # Handed on to pytest, as in: make fast ARGS="-k connector"
 ARGS ?=
@@ -13,10 +14,10 @@ TEST_ENV := SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint clean
+.PHONY: help demo test fast test-oldest lint clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: $(STAMP) ## unwrap a small network, print the report, save demo_figures/
 	$(BIN)/python benchmarks/demo.py
@@ -27,13 +28,18 @@ test: $(STAMP) ## run all tests and the examples of the docstrings
 fast: $(STAMP) ## the same without the slow tests
 	$(PYTEST) -m "not slow" $(ARGS)
 
+# Array-API dispatch, which SCIPY_ARRAY_API allows, needs a newer scipy than the oldest.
+test-oldest: $(OLDEST)/.installed ## run the fast tests on the oldest versions promised
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_CACHE_DIR=$(abspath $(OLDEST))/numba \
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests $(ARGS)
+
 lint: $(STAMP) ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean: ## remove .venv, the figures of the demo and all caches
-	rm -rf $(VENV) build dist demo_figures language_model_figures
+	rm -rf $(VENV) $(OLDEST) build dist demo_figures language_model_figures
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skfeat tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -43,4 +49,11 @@ clean: ## remove .venv, the figures of the demo and all caches
 $(STAMP): pyproject.toml constraints-dev.txt skfeat/_version.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints-dev.txt
+	@touch $@
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt skfeat/_version.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -e ".[fast,plot,graph,interop]" \
+	pytest pytest-xdist hypothesis numpydoc pandas cloudpickle pillow psutil \
+	-c constraints-oldest.txt
 	@touch $@

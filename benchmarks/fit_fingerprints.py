@@ -155,6 +155,14 @@ def connectors() -> Iterator:
         yield f"connector/{link}/cv", FeatureConnectorCV(alphas=6, link=link), (X, Y)
         X32 = X.astype(np.float32)
         yield f"connector/{link}/float32", fit, (X32, Y.astype(np.float32))
+        # Large enough for the compiled loops.
+        X, Y = regression(20_000, 128, 128, rectified=link == "relu")
+        for name, params in {
+            "alpha": {"alpha": 0.001},
+            "budget": {"n_nonzero_coefs": 512},
+        }.items():
+            fit = FeatureConnector(link=link, random_state=0, **params)
+            yield f"connector/{link}/compiled/{name}", fit, (X, Y)
     X, Y = regression(500, 20, 4, rectified=True)
     start = (np.full((4, 20), 0.1), np.zeros(4))
     fit = FeatureConnector(0.001, init=start, random_state=0)
@@ -245,10 +253,12 @@ def outputs(name: str, estimator, data) -> Iterator[tuple[str, np.ndarray]]:
         network = estimator.network()
         yield f"{name}.network()", network.predict_raw(X)
         yield f"{name}.compact()", network.compact().predict_raw(X)
-        found = network.attribute(X[:5], 0)
-        for key in sorted(vars(found)):
-            yield from arrays_of(f"{name}.attribute().{key}", vars(found)[key])
-        yield f"{name}.ablate()", network.ablate(X[:20], {0: [0, 1]})
+        for method, found in (
+            ("attribute", network.attribute(X[:5], 0)),
+            ("ablate", network.ablate(X[:20], {0: [0, 1]})),
+        ):
+            for key in sorted(vars(found)):
+                yield from arrays_of(f"{name}.{method}().{key}", vars(found)[key])
         report = estimator.report(X)
         for key, column in report.items():
             values = np.array([v if v is not None else np.nan for v in column], object)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from skfeat.chain.kinds import KINDS, TorchForm
+from skfeat.chain._kinds import KINDS, TorchForm
 
 SUPPORTED = (
     "supported: chains and residual blocks of Linear, ReLU and the other elementwise "

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skfeat.chain import kinds
+from skfeat.chain._kinds import JOINS, KINDS
 from skfeat.chain._steps import Step, run_numpy, walk
-from skfeat.chain.kinds import KINDS
 
 if TYPE_CHECKING:
     from skfeat.chain._chain import Chain
 
 _EXACT_JOINS = tuple(
-    name for name, kind in kinds.JOINS.items() if not isinstance(kind.shares, str)
+    name for name, kind in JOINS.items() if not isinstance(kind.shares, str)
 )
 
 LINEAR = (*(name for name, kind in KINDS.items() if kind.is_linear), *_EXACT_JOINS)
@@ -98,7 +97,7 @@ def _backpropagate_join(
     step: Step, before: np.ndarray, grad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Backpropagate through each branch, and add up the gradients at the start."""
-    shares = kinds.JOINS[step.kind].shares
+    shares = JOINS[step.kind].shares
     if isinstance(shares, str):
         raise ValueError(f"A {step.kind!r} step has no exact gradient: {shares}.")
     along = [values_along(branch, before) for branch in step.branches]

@@ -1,6 +1,6 @@
 """The steps of a chain: running them in NumPy and in torch, and checking them.
 
-What each kind of step computes stands in :mod:`skfeat.chain.kinds`.
+What each kind of step computes stands in :mod:`skfeat.chain._kinds`.
 """
 
 import sys
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skfeat.chain import kinds
-from skfeat.chain.kinds import KINDS
+from skfeat.chain import _kinds
+from skfeat.chain._kinds import KINDS
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 # Branches within branches: far more than any network has, far less than recursion ends.
 DEEPEST = 32
 
-ACTIVATIONS = frozenset(kinds.ACTIVATIONS)
+ACTIVATIONS = frozenset(_kinds.ACTIVATIONS)
 """The kinds of step that are a nonlinearity, and the identity."""
 
-JOINS = frozenset(kinds.JOINS)
+JOINS = frozenset(_kinds.JOINS)
 """The kinds of step that hand their input to several branches and join the results."""
 
 NORMS = frozenset(name for name, kind in KINDS.items() if kind.role == "norm")
@@ -64,7 +64,7 @@ class Step:
         if self.kind in KINDS:
             return KINDS[self.kind].n_out(n_in, self.arrays, self.settings)
         widths = [output_width(branch, n_in) for branch in self.branches]
-        return kinds.JOINS[self.kind].n_out(widths)
+        return _kinds.JOINS[self.kind].n_out(widths)
 
     @property
     def is_weighted(self) -> bool:
@@ -120,9 +120,9 @@ def run_numpy(steps: Sequence[Step], X: np.ndarray) -> np.ndarray:
     own = False  # whether X is ours to write to
     for step in steps:
         arrays = {k: v.astype(X.dtype, copy=False) for k, v in step.arrays.items()}
-        if step.kind in kinds.JOINS:
+        if step.kind in _kinds.JOINS:
             results = [run_numpy(branch, X) for branch in step.branches]
-            X = kinds.JOINS[step.kind].join(results, np.concatenate)
+            X = _kinds.JOINS[step.kind].join(results, np.concatenate)
             own = len(results) > 1  # a single branch may return X itself
         elif step.kind == "affine":  # this and ReLU in place, as they are most steps
             X = X @ arrays["coef"].T
@@ -174,8 +174,8 @@ def _torch_call(
 ) -> Callable[["torch.Tensor"], "torch.Tensor"]:
     import torch
 
-    if step.kind in kinds.JOINS:
-        join = kinds.JOINS[step.kind].join
+    if step.kind in _kinds.JOINS:
+        join = _kinds.JOINS[step.kind].join
         branches = [torch_function(branch, dtype, device) for branch in step.branches]
         return lambda T: join([branch(T) for branch in branches], torch.cat)
     function = torch_step(step.kind)
@@ -215,7 +215,7 @@ def check_widths(steps: Sequence[Step], width: int, path: str = "") -> int:
             check_widths(branch, width, f"{path}{i}.{j}.")
             for j, branch in enumerate(step.branches)
         ]
-        join = kinds.JOINS.get(step.kind)
+        join = _kinds.JOINS.get(step.kind)
         if join is not None and join.broadcasts and len({*widths} - {1}) > 1:
             raise ValueError(f"The branches of {label} have the widths {widths}.")
         # The branches of a join have been checked, each by itself.

@@ -166,7 +166,6 @@ class FeatureConnector(BaseConnector):
     Examples
     --------
     >>> import numpy as np
-    from scipy import sparse
     >>> from skfeat import FeatureConnector
     >>> rng = np.random.RandomState(0)
     >>> X = np.maximum(rng.randn(500, 20) - 1, 0)

@@ -24,7 +24,8 @@ def rank_examples(
     columns = sparse.csc_array(codes) if sparse.issparse(codes) else codes
     if features is None:
         peaks = columns.max(axis=0)
-        peaks = peaks.toarray() if sparse.issparse(peaks) else peaks
+        # Before scipy 1.14 it is a matrix of one row.
+        peaks = peaks.toarray().ravel() if sparse.issparse(peaks) else peaks
         features = np.argsort(-peaks, kind="stable")[:n_features]
     features = check_features("features", features, codes.shape[1])
     chosen = take_rows(columns[:, features].T, slice(None))

@@ -10,8 +10,8 @@ from scipy import sparse
 
 from skfeat import _version
 from skfeat.activations import Activation, JumpReLU, TopK
-from skfeat.chain import Step, kinds
-from skfeat.chain.kinds import KINDS, OnnxGraph, add_affine
+from skfeat.chain import Step
+from skfeat.chain._kinds import JOINS, KINDS, OnnxGraph, add_affine
 from skfeat.network._arrays import NetworkArrays
 
 # The first operator set with Gelu, and the file version that came with it: what is
@@ -108,4 +108,4 @@ def _add_join(graph: OnnxGraph, step: Step) -> None:
         graph.last = source
         _add_steps(graph, branch)
         results.append(graph.last)
-    kinds.JOINS[step.kind].onnx(graph, results)
+    JOINS[step.kind].onnx(graph, results)

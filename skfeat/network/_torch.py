@@ -10,7 +10,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from skfeat.chain import Chain, Step, kinds
+from skfeat.chain import Chain, Step
+from skfeat.chain._kinds import JOINS
 from skfeat.chain._steps import torch_step
 from skfeat.network._arrays import NetworkArrays
 
@@ -32,7 +33,7 @@ class _StepModule(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._modules:
             results = [branch(x) for branch in self.children()]
-            return kinds.JOINS[self.kind].join(results, torch.cat)
+            return JOINS[self.kind].join(results, torch.cat)
         # Looked up at each call: the functions are lambdas, which no pickle takes.
         function = torch_step(self.kind)
         return function(x, dict(self.named_parameters()), self.settings)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import skfeat
 from skfeat.adapters import read_chain
 from skfeat.chain import ACTIVATIONS, Chain
-from skfeat.chain.kinds import KINDS
+from skfeat.chain._kinds import KINDS
 from skfeat.network import SparseFeatureNetwork
 
 SOURCE = Path(skfeat.__file__).parent
@@ -39,7 +39,7 @@ def test_no_other_table_lists_the_kinds():
     """
     names, found = {n for n in ACTIVATIONS if KINDS[n].torch_forms and n != "prelu"}, []
     for path in sorted(SOURCE.rglob("*.py")):
-        if path.is_relative_to(SOURCE / "chain" / "kinds"):
+        if path.is_relative_to(SOURCE / "chain" / "_kinds"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             keys = getattr(node, "keys", None) or getattr(node, "elts", None) or []

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step
-from skfeat.chain.kinds import KINDS as PLAIN
+from skfeat.chain._kinds import KINDS as PLAIN
 from skfeat.network import SparseFeatureNetwork
 from tests.chain.test_chain import activation, join, step_of
 from tests.chain.test_chain_joins import random_steps

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
-from numba.core.codegen import get_host_cpu_features
+from numba.core import cgutils
 
 from skfeat.kernels.simd._vectors import Values, check_flat, operation, read_item
+from skfeat.kernels.simd._versions import dot_operands, processor_features
 
 # Columns that are multiplied at once, and rows: their sums, with what they are made of,
 # take all of the processor's registers.
@@ -25,10 +25,7 @@ _DOT = "llvm.x86.avx512.vpdpbusd.512"
 
 def is_supported() -> bool:
     """Tell whether the processor that numba compiles for has the instruction."""
-    features = getattr(config, "CPU_FEATURES", None)
-    if features is None:
-        features = get_host_cpu_features()
-    return "+avx512vnni" in features.split(",")
+    return "+avx512vnni" in processor_features()
 
 
 def _make_multiply(n_rows):
@@ -79,7 +76,8 @@ def _make_multiply(n_rows):
             out, rows, of_row, panel, start, of_column = (
                 (signature.args[i], args[i]) for i in (0, 3, 6, 7, 8, 9)
             )
-            kind = ir.FunctionType(_SUMS, [_SUMS] * 3)
+            numbers = dot_operands(_LANES)
+            kind = ir.FunctionType(_SUMS, [_SUMS, numbers, numbers])
             dot = builder.module.declare_intrinsic(_DOT, (), kind)
 
             def lanes(array, index):
@@ -104,10 +102,11 @@ def _make_multiply(n_rows):
             with cgutils.for_range(builder, depth) as loop:
                 step = builder.mul(loop.index, depth.type(WIDTH))
                 parts = list(lanes(panel, builder.add(panel_at, step)))
-                columns = [part.load() for part in parts]
+                columns = [builder.bitcast(part.load(), numbers) for part in parts]
                 for row, own in zip(row_numbers, sums, strict=True):
                     place = builder.add(builder.mul(row, depth), loop.index)
                     four = parts[0].spread(number(rows, place))
+                    four = builder.bitcast(four, numbers)
                     for total, part in zip(own, columns, strict=True):
                         new = builder.call(dot, [builder.load(total), four, part])
                         builder.store(new, total)

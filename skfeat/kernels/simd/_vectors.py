@@ -19,6 +19,8 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from skfeat.kernels.simd._versions import pointer_to
+
 TILE = 64
 
 MAY_FUSE = ("contract",)  # as the compiled loops may: one rounding instead of two
@@ -40,7 +42,7 @@ class Values:
         self.vector = ir.VectorType(ir.FloatType(), n) if self.is_rounded else stored
         self.align = context.get_abi_sizeof(element)
         place = place_of(context, builder, array_type, array, index)
-        self.place = builder.bitcast(place, stored.as_pointer())
+        self.place = builder.bitcast(place, pointer_to(stored))
 
     def load(self):
         values = self.builder.load(self.place, align=self.align)
@@ -347,7 +349,7 @@ def prefetch(typingctx, source, at):
 
     def generate(context, builder, signature, args):
         place = place_of(context, builder, signature.args[0], args[0], args[1])
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        byte, number = pointer_to(ir.IntType(8)), ir.IntType(32)
         place = builder.bitcast(place, byte)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch",

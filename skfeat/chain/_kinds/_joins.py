@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from skfeat.chain.kinds._kind import JoinKind
-from skfeat.chain.kinds._onnx_graph import OnnxGraph
+from skfeat.chain._kinds._kind import JoinKind
+from skfeat.chain._kinds._onnx_graph import OnnxGraph
 
 
 def _shares_of_sum(grad: np.ndarray, widths: list[int]) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skfeat.chain.kinds._onnx_graph import OnnxGraph
+from skfeat.chain._kinds._onnx_graph import OnnxGraph
 
 Arrays = Mapping[str, Any]
 """The arrays of a step by name: of numpy, or tensors where torch computes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.chain.kinds._kind import (
+from skfeat.chain._kinds._kind import (
     ANY,
     CURVED,
     ITS_WEIGHTS_ARE_READ,
@@ -13,7 +13,7 @@ from skfeat.chain.kinds._kind import (
     StepKind,
     width_of_weight,
 )
-from skfeat.chain.kinds._onnx_graph import OnnxGraph
+from skfeat.chain._kinds._onnx_graph import OnnxGraph
 
 _COLUMNS_ARE_READ = (
     "it is read from an index, chunk or split, by code of skfeat.adapters"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.chain.kinds._kind import (
+from skfeat.chain._kinds._kind import (
     ANY,
     CURVED,
     ITS_WEIGHTS_ARE_READ,
@@ -24,7 +24,7 @@ from skfeat.chain.kinds._kind import (
     operator,
     width_of_weight,
 )
-from skfeat.chain.kinds._onnx_graph import OnnxGraph
+from skfeat.chain._kinds._onnx_graph import OnnxGraph
 
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772

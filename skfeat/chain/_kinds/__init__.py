@@ -7,11 +7,11 @@ chains, networks, attributions, files, ONNX and the readers of models look it up
 Importing the table imports neither torch nor onnx.
 """
 
-from skfeat.chain.kinds._activations import ACTIVATIONS
-from skfeat.chain.kinds._joins import JOINS
-from skfeat.chain.kinds._kind import JoinKind, StepKind, TorchForm
-from skfeat.chain.kinds._layers import LAYERS, add_affine
-from skfeat.chain.kinds._onnx_graph import OnnxGraph
+from skfeat.chain._kinds._activations import ACTIVATIONS
+from skfeat.chain._kinds._joins import JOINS
+from skfeat.chain._kinds._kind import JoinKind, StepKind, TorchForm
+from skfeat.chain._kinds._layers import LAYERS, add_affine
+from skfeat.chain._kinds._onnx_graph import OnnxGraph
 
 KINDS: dict[str, StepKind] = LAYERS | ACTIVATIONS
 """Every kind of step without branches."""
