@@ -55,7 +55,7 @@ class CallbackEpochs(EpochHooks):
         self.subcontext.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def end(self, state):
-        """Close the subtask; True if a callback asks to stop."""
+        """Close the subtask; True if a callback requests a stop."""
         return self.subcontext.call_on_fit_task_end(
             estimator=self.estimator,
             **self.data,

@@ -102,7 +102,7 @@ def one_budget_each(budget, n_connectors: int) -> list[int | None]:
     Raises
     ------
     ValueError
-        If a list has not one entry for each.
+        If a list has another length, or an item is no `kind`.
     """
     is_bool = isinstance(budget, bool)
     if budget is None or (isinstance(budget, Integral) and not is_bool):
@@ -147,13 +147,13 @@ def check_budget_is_used(params, n_connectors: int) -> None:
         )
 
 
-def one_each(parts, seeds, name: str, kind: type) -> list:
-    """Return one clone of an estimator, or of a list's, for each seed.
+def clone_per_layer(parts, seeds, name: str, kind: type) -> list:
+    """Clone an estimator once for each seed, or each estimator of a list.
 
     Raises
     ------
     ValueError
-        If a list has not one entry for each.
+        If a list has another length, or an item is no `kind`.
     """
     if isinstance(parts, kind):
         parts = [parts] * len(seeds)
@@ -190,12 +190,12 @@ def refuse_lost_checkpoints(random_state, autoencoders) -> None:
 def fit_autoencoders(autoencoders, rows, contexts, n_jobs, names=None) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
-    Warnings begin with the `names` of the autoencoders, if there are any. Unless the
-    user asks for workers, small ones share the threads that torch may use.
+    Warnings begin with the `names` of the autoencoders, if given. Without joblib
+    workers, small ones share the threads that torch may use.
     """
     tasks = list(zip(autoencoders, rows, contexts, strict=True))
     n_jobs = distributed.n_workers(n_jobs)
-    # A worker without a task would be started for nothing.
+    # No more workers than tasks.
     n_jobs = n_jobs if n_jobs is None else min(n_jobs, len(tasks))
     fit, options = fit_part, {"n_jobs": n_jobs}
     if n_jobs is None and effective_n_jobs(None) == 1:
@@ -213,17 +213,17 @@ def fit_autoencoders(autoencoders, rows, contexts, n_jobs, names=None) -> list:
 
 
 def _is_small(autoencoder, n_features: int) -> bool:
-    """Tell whether an autoencoder of rows of that length trains best in one thread."""
+    """Tell whether an autoencoder of such rows trains fastest in one thread."""
     sizes = (autoencoder.batch_size, autoencoder._width(n_features), n_features)
-    # Parameters that are no numbers are for `fit` to refuse.
+    # `fit` refuses parameters that are no numbers.
     return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
 
 
 def fit_part(part, X, context, y=None, name=""):
     """Fit an estimator under a context of the unwrapper's callbacks.
 
-    Its warnings begin with the `name` of the part. One that is interrupted keeps what
-    it has; the whole shall stop there.
+    Its warnings begin with the `name` of the part. A part that is
+    interrupted keeps its weights; the interruption then stops the whole fit.
     """
     X = received_rows(X)
     with context.propagate_callback_context(part), warnings_of(name):
@@ -234,7 +234,7 @@ def fit_part(part, X, context, y=None, name=""):
 
 
 def give_product_starts(connectors, autoencoders, chain, layers) -> None:
-    """Compute the starts of the connectors that ask for the product.
+    """Compute the initial weights of connectors with ``init="product"``.
 
     Raises
     ------
@@ -282,7 +282,7 @@ def with_decoder(autoencoders, decoder) -> list:
     if decoder is None:
         return [*autoencoders[:-1], last]
     components, intercept = (part.astype(last.components_.dtype) for part in decoder)
-    # The encoder subtracts the decoder's bias: its own makes up for the change.
+    # The encoder subtracts the decoder's bias: its own bias cancels the change.
     moved = last.encoder_coef_ @ (intercept - last.intercept_)
     last.encoder_intercept_ = last.encoder_intercept_ + moved
     last.components_, last.intercept_ = components, intercept

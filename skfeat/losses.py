@@ -24,8 +24,9 @@ def rectified(u, y):
 def rectified_convex(u, y):
     """Residual and values of the convex majorant of `rectified` in u.
 
-    A target that is on (y > 0) pulls with the full error ``u - y`` even where the unit
-    is off, so no start is a bad one; a target that is off is content with any u <= 0.
+    Where the target is on (y > 0) the residual is the full error ``u - y`` even while
+    the unit is off, so the gradient vanishes at no bad start; where the target is off,
+    any u <= 0 costs nothing.
 
     Returns
     -------

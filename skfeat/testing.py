@@ -79,8 +79,8 @@ class AnyWidthMLP(nn.Module):
 
     scikit-learn's common checks feed one estimator with data of many widths, which a
     trained network cannot take. This one adds up the columns j, j + 12, j + 24, ...
-    into the j-th of twelve inputs, and says so by `__skfeat_chain__`. It computes in
-    float64, as the checks ask for agreement to that precision.
+    into the j-th of twelve inputs, and describes itself by `__skfeat_chain__`. It
+    computes in float64, the precision to which the checks compare.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ class AnyWidthMLP(nn.Module):
         super().__init__()
         widths = [*_WIDTHS, n_outputs]
         layers: list[nn.Module] = []
-        # A generator of its own: the global one belongs to the caller. The seed's
-        # model tells the rows of the checks apart by wide margins on any machine.
+        # A generator of its own: the global one belongs to the caller. With this
+        # seed, outputs on the checks' rows differ by wide margins on any machine.
         rng = np.random.RandomState(17)
         for n_in, n_out in pairwise(widths):
             linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float64)

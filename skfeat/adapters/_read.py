@@ -225,7 +225,7 @@ def _tolerance(chain: Chain, model: Any) -> float:
 def infer_task(model: Any) -> str | None:
     """Tell "classification" from "regression", or return None; never raises.
 
-    A scikit-learn or skorch model says itself. Of any other the output decides: it
+    The tags of scikit-learn and skorch models decide. Any other model
     classifies if it ends in a softmax or sigmoid, or has a single head with more than
     one output.
     """

@@ -107,7 +107,7 @@ _WEIGHTED: tuple[type[nn.Module], ...] = (
 
 
 def refusal(what: str) -> TypeError:
-    """Make the error that says what cannot be unwrapped, and what can."""
+    """Make the error that names what cannot be unwrapped, and what can."""
     return TypeError(f"FeatureUnwrapper cannot unwrap {what}; {SUPPORTED}.")
 
 
@@ -119,7 +119,7 @@ def refuse_convolutions(root: nn.Module) -> None:
 
 
 def uninitialised(name: str) -> ValueError:
-    """Make the error that says that a lazy layer has no weights yet."""
+    """Make the error about a lazy layer without weights."""
     return ValueError(
         f"layer {name!r} is not initialised yet; run one forward pass first."
     )

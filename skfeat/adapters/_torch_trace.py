@@ -51,7 +51,7 @@ class _Tracer(torch.fx.Tracer):
         return super().call_module(m, m.forward, args, kwargs)
 
     def iter(self, obj):
-        # fx knows how many pieces there are only where they are unpacked.
+        # fx finds the number of pieces only where they are unpacked.
         name, args = (
             getattr(obj.node.target, "__name__", obj.node.target),
             obj.node.args,

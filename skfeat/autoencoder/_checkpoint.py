@@ -84,7 +84,7 @@ class Kept:
         self._written = self._where
 
     def begin(self, trainer: SAETrainer, n_rows: int, n_epochs: int) -> None:
-        """Announce the run, and write at once: a disk that is full says so now."""
+        """Record the length of the run and save, so that a full disk fails early."""
         trainer.plan(n_rows, n_epochs)
         self.trainer = trainer
         self.save()

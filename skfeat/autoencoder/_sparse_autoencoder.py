@@ -44,7 +44,7 @@ from skfeat.utils._sklearn import (
 
 _ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
 
-# The last one written is the one that says "fitted".
+# The last one written marks the estimator as fitted.
 WEIGHTS = (*ENCODER, "threshold_", "components_")
 
 _FITTED = (
@@ -85,8 +85,8 @@ class SparseAutoencoder(
         batch, afterwards those above a threshold learnt on the way, so that the code
         of a row does not depend on its batch [3]_. "relu" keeps all positive ones and
         penalises their sum [1]_. "jumprelu" keeps those above a threshold of each
-        feature's own, and penalises their number [4]_. "gated" learns which features
-        are on apart from how strongly, and penalises the former alone [5]_.
+        feature's own, and penalises their number [4]_. "gated" computes which
+        features are on apart from how strongly, and penalises the former alone [5]_.
 
     k : int, default=32
         Active features a row, for "topk" and, on average, for "batch_topk"; clipped
@@ -328,7 +328,7 @@ class SparseAutoencoder(
         "warm_start": ["boolean"],
         "sparse_output": ["boolean"],
         "precision": [StrOptions({"float32", "float64", "bfloat16", "int8"})],
-        "device": "no_validation",  # resolve_device knows what this machine has
+        "device": "no_validation",  # resolve_device checks it
         "random_state": ["random_state"],
         "distribute": [StrOptions({"rows", "features"})],
         "checkpoint": [str, os.PathLike, None],
@@ -690,7 +690,7 @@ class SparseAutoencoder(
         refuse_different_fits(self, "components_" if warm else None, **data)
 
     def _width(self, n_features):
-        """Return the number of features that a fit to rows of that length learns."""
+        """Return the number of features of a fit to rows of that length."""
         return 4 * n_features if self.n_components is None else self.n_components
 
     def make_activation(self) -> Activation:
@@ -724,7 +724,7 @@ class SparseAutoencoder(
         weights=None,
         state=None,
     ):
-        """Write every fitted attribute, the one that says "fitted" last.
+        """Write all fitted attributes, last the one that marks it as fitted.
 
         `weights` and `state` are those of the best epoch, with early stopping.
         """

@@ -40,7 +40,7 @@ WHY_NOT_INNER = (
     "it alone, as through the sum at the end of a residual block, but not through a "
     "layer inside the block or inside one of several heads"
 )
-"""What an error says of a layer that is no hidden layer of the chain."""
+"""The part of a message about a layer that is no hidden layer of the chain."""
 
 
 @dataclass(frozen=True)

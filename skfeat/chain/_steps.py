@@ -82,7 +82,7 @@ def arrays_of(kind: Any) -> tuple[str, ...]:
 def input_width(steps: Sequence[Step]) -> int | None:
     """Width that a sequence of steps takes; None where that is open."""
     for step in steps:
-        # What comes behind a change of an open width says nothing of the input.
+        # After a change of an open width, later widths do not determine the input's.
         if step.n_in is not None or step.kind in ("concatenate", "mean"):
             return step.n_in
     return None
@@ -188,7 +188,7 @@ def _torch_call(
 
 
 def n_multiply_adds(steps: Sequence[Step]) -> int:
-    """Count what steps cost a row, as `Chain.n_multiply_adds` says."""
+    """Count the multiply-adds of steps for one row, as `Chain.n_multiply_adds` does."""
     costs = (
         KINDS[step.kind].n_multiply_adds(step.arrays)
         for step in walk(steps)

@@ -92,7 +92,7 @@ class FeatureConnector(BaseConnector):
         gradient. "minibatch" (ReLU link): proximal Adam. "auto" takes "gram" for the
         identity link; for ReLU "full_batch" while n * p * q is at most 5e8 (for
         coordinate descent, while q times the nonzero numbers of X is at most 1e11) or
-        ``refit=False`` asks for a budget met by alpha, else "minibatch".
+        a budget is met by alpha (``refit=False``), else "minibatch".
 
     learning_rate_init : float, default=0.01
         Largest learning rate of "minibatch", for data scaled to unit mean square.
@@ -197,7 +197,7 @@ class FeatureConnector(BaseConnector):
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
-        "device": "no_validation",  # resolve_device knows what this machine has
+        "device": "no_validation",  # resolve_device checks it
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

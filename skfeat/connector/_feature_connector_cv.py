@@ -66,7 +66,7 @@ class FeatureConnectorCV(BaseConnector):
         See :class:`FeatureConnector`.
 
     n_jobs : int, default=None
-        Folds at a time; ``None`` means one, unless a joblib context says otherwise.
+        Folds at a time; ``None`` means one, or what a joblib context sets.
 
     Attributes
     ----------

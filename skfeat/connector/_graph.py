@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skfeat.network._graph import add_edges, empty_graph, without_isolates
-from skfeat.utils._formula import check_names
+from skfeat.utils._checks import check_names
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -54,8 +54,8 @@ def connector_graph(
     """
     graph = empty_graph()
     n_outputs, n_inputs = coef.shape
-    check_names(input_names, n_inputs, "input_names")
-    check_names(output_names, n_outputs, "output_names", "outputs")
+    check_names("input_names", input_names, n_inputs)
+    check_names("output_names", output_names, n_outputs, "outputs")
     inputs = _node_names(input_names, "F1", n_inputs)
     outputs = _node_names(output_names, "F2", n_outputs)
     name, times = Counter([*inputs, *outputs]).most_common(1)[0]

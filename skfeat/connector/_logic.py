@@ -9,11 +9,13 @@ from scipy import sparse
 from sklearn.utils import Bunch, check_array, gen_batches
 
 from skfeat.utils._arrays import accept_tensor
-from skfeat.utils._formula import (
-    check_count,
+from skfeat.utils._checks import (
+    check_int,
+    check_int_or_none,
     check_names,
-    check_output,
-    check_threshold,
+    check_nonnegative,
+)
+from skfeat.utils._formula import (
     name_inputs,
     write_logic,
     write_table,
@@ -107,10 +109,10 @@ def connector_logic(
     ValueError
         If an argument is not as described.
     """
-    check_output(output, coef.shape[0])
-    check_count(max_inputs, "max_inputs")
-    check_threshold(threshold)
-    check_names(feature_names, coef.shape[1])
+    check_int("output", output, 0, coef.shape[0] - 1)
+    check_int_or_none("max_inputs", max_inputs)
+    check_nonnegative("threshold", threshold)
+    check_names("feature_names", feature_names, coef.shape[1])
     row = coef[[output]].toarray().ravel()
     if y is None:
         y = X @ row.astype(X.dtype) + intercept[output].astype(X.dtype)

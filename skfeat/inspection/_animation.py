@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skfeat.inspection._axes import add_color_bar
-from skfeat.inspection._inputs import Matrix, check_names, nonzero_values
+from skfeat.inspection._inputs import Matrix, check_labels, nonzero_values
 from skfeat.inspection._style import color_limit
 from skfeat.inspection._weights import KINDS, draw_weights
 from skfeat.utils._checks import (
@@ -50,7 +50,7 @@ class Frames:
         if len(set(shapes)) != 1:
             allowed = "one or more matrices of the same shape"
             raise value_error("frames", allowed, shapes)
-        names = check_names("titles", titles, len(checked))
+        names = check_labels("titles", titles, len(checked))
         names = names or [f"epoch {i + 1}" for i in range(len(checked))]
         values = np.concatenate([nonzero_values(matrix) for matrix in checked])
         return cls(checked, names, values, kind, cmap, color_limit(values, vmax))

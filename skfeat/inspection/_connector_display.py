@@ -6,7 +6,7 @@ from typing import Self
 
 from skfeat.inspection._axes import add_color_bar, single_axes
 from skfeat.inspection._inputs import (
-    check_names,
+    check_labels,
     count_text,
     fitted_step,
     nonzero_values,
@@ -97,8 +97,8 @@ class ConnectorDisplay:
         """
         weights = check_matrix("weights", self.weights)
         n_out, n_in = weights.shape
-        inputs = check_names("input_names", self.input_names, n_in)
-        outputs = check_names("output_names", self.output_names, n_out)
+        inputs = check_labels("input_names", self.input_names, n_in)
+        outputs = check_labels("output_names", self.output_names, n_out)
         threshold = check_level("threshold", self.threshold)
         vmax = check_level("vmax", vmax, positive=True)
         check_option("kind", kind, KINDS)

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from skfeat.chain._slopes import LINEAR
 from skfeat.chain._steps import walk
-from skfeat.inspection._inputs import check_names
+from skfeat.inspection._inputs import check_labels
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._checks import check_matrix, value_error
 
@@ -31,13 +31,13 @@ def check_graph(
     if [matrix.shape[1] for matrix in matrices] != sizes[:-1]:
         allowed = "matrices that each have a column for each row of the one before"
         raise value_error("edges", allowed, [matrix.shape for matrix in matrices])
-    titles = check_names("layer_names", layer_names, len(sizes))
+    titles = check_labels("layer_names", layer_names, len(sizes))
     if node_names is None:
         node_names = [[f"{i}_{j}" for j in range(n)] for i, n in enumerate(sizes)]
     elif len(node_names) != len(sizes):
         raise value_error("node_names", f"{len(sizes)} lists", node_names)
     names = [
-        check_names("node_names", column, n) or []
+        check_labels("node_names", column, n) or []
         for column, n in zip(node_names, sizes, strict=True)
     ]
     if node_values is None:
@@ -77,8 +77,8 @@ def graph_data(
             "lead to all outputs."
         )
     d, q = network.n_features_in_, network.n_outputs_
-    input_labels = check_names("input_names", input_names, d)
-    output_labels = check_names("output_names", output_names, q)
+    input_labels = check_labels("input_names", input_names, d)
+    output_labels = check_labels("output_names", output_names, q)
     output_labels = output_labels or [f"output {o}" for o in range(q)]
     if X is None:
         data = _weights(network, inputs)

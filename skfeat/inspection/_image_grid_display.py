@@ -10,7 +10,7 @@ from skfeat.inspection._axes import add_color_bar, hide_frame, panel_axes
 from skfeat.inspection._inputs import (
     check_features,
     check_image_shape,
-    check_names,
+    check_labels,
     fitted_step,
 )
 from skfeat.inspection._style import color_limit, style
@@ -99,7 +99,7 @@ class ImageGridDisplay:
             allowed = "an array of shape (n_images, height, width)"
             raise value_error("images", allowed, images)
         check_matrix("images", images.reshape(len(images), -1))
-        titles = check_names("titles", self.titles, len(images))
+        titles = check_labels("titles", self.titles, len(images))
         n_cols = min(check_int("n_cols", n_cols, 1), len(images))
         vmax = check_level("vmax", vmax, positive=True)
         if colorbar and not symmetric:

@@ -14,7 +14,7 @@ from skfeat.utils._checks import check_matrix, value_error
 Matrix: TypeAlias = Any
 
 
-def check_names(name: str, names: Any, n: int) -> list[str] | None:
+def check_labels(name: str, names: Any, n: int) -> list[str] | None:
     """Return one string for each of `n` things; None stays None."""
     if names is None:
         return None

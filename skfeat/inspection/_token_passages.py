@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.inspection._inputs import check_names
+from skfeat.inspection._inputs import check_labels
 from skfeat.inspection._style import color_limit
 from skfeat.utils._checks import check_level, value_error
 
@@ -44,7 +44,7 @@ def check_passages(
     all_effects: Sequence[np.ndarray | None] = [None] * len(texts)
     if effects is not None:
         all_effects = _check_values("effects", effects, lengths, allow_nan=True)
-    names = check_names("labels", labels, len(texts)) or [""] * len(texts)
+    names = check_labels("labels", labels, len(texts)) or [""] * len(texts)
     parts = zip(texts, values, all_effects, names, strict=True)
     return [Passage(*part) for part in parts]
 

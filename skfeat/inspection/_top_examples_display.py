@@ -11,7 +11,7 @@ from skfeat.inspection._inputs import (
     check_codes,
     check_features,
     check_image_shape,
-    check_names,
+    check_labels,
     take_rows,
 )
 from skfeat.inspection._ranking import rank_examples
@@ -88,7 +88,7 @@ class TopExamplesDisplay:
         """
         values = check_matrix("values", self.values)
         n_features, n_examples = values.shape
-        names = check_names("feature_names", self.feature_names, n_features)
+        names = check_labels("feature_names", self.feature_names, n_features)
         n_rows = np.shape(self.examples)[0]
         indices = check_features("indices", self.indices, n_rows, ndim=2)
         if indices.shape != values.shape:

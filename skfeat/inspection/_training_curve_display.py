@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from skfeat.inspection._axes import integer_ticks, single_axes
-from skfeat.inspection._inputs import check_names, fitted_step
+from skfeat.inspection._inputs import check_labels, fitted_step
 from skfeat.inspection._style import style
 from skfeat.utils._checks import check_option, value_error
 
@@ -67,7 +67,7 @@ class TrainingCurveDisplay:
         curves = [_check_curve(curve, yscale) for curve in self.loss_curves]
         if not curves:
             raise value_error("loss_curves", "one curve or more", [])
-        names = check_names("names", self.names, len(curves))
+        names = check_labels("names", self.names, len(curves))
         styles = curve_kwargs
         if curve_kwargs is None or isinstance(curve_kwargs, dict):
             styles = [curve_kwargs] * len(curves)

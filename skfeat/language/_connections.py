@@ -14,12 +14,13 @@ from skfeat.capture._checks import check_codes
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._logic import read_logic
 from skfeat.metrics._reconstruction import r2_of_sums
-from skfeat.utils._checks import check_int
-from skfeat.utils._formula import (
-    check_count,
+from skfeat.utils._checks import (
+    check_int,
+    check_int_or_none,
     check_names,
-    check_output,
-    check_threshold,
+    check_nonnegative,
+)
+from skfeat.utils._formula import (
     name_inputs,
     write_formula,
 )
@@ -182,7 +183,7 @@ def read_connection(
         feature_names=feature_names,
         output_names=output_names,
     )
-    check_output(output, reader.coef.shape[0])
+    check_int("output", output, 0, reader.coef.shape[0] - 1)
     return reader.read(int(output), 0)
 
 
@@ -208,10 +209,10 @@ class _LogicReader:
         self.coef = sparse.csr_array(connector.coef_)
         self.intercept, self.link = connector.intercept_, connector.link
         n_outputs, n_inputs = self.coef.shape
-        check_count(max_inputs, "max_inputs")
-        check_threshold(threshold)
-        check_names(feature_names, n_inputs)
-        check_names(output_names, n_outputs, "output_names", "outputs")
+        check_int_or_none("max_inputs", max_inputs)
+        check_nonnegative("threshold", threshold)
+        check_names("feature_names", feature_names, n_inputs)
+        check_names("output_names", output_names, n_outputs, "outputs")
         self.max_inputs, self.threshold = max_inputs, float(threshold)
         self.feature_names, self.output_names = feature_names, output_names
         self.X = _check_features("X", X, None, n_inputs)

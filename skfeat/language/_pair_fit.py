@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat._fitting import fit_autoencoders, fit_part, one_each
+from skfeat._fitting import clone_per_layer, fit_autoencoders, fit_part
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.language._dense_map import fit_dense
@@ -40,7 +40,7 @@ def prepare_autoencoders(pair, rows, seeds) -> list[SparseAutoencoder]:
 def _prepare(part, seed: int, name: str, width: int) -> SparseAutoencoder:
     if not isinstance(part, FrozenEstimator):
         part = _default_autoencoder(width) if part is None else part
-        return one_each([part], [seed], name, SparseAutoencoder)[0]
+        return clone_per_layer([part], [seed], name, SparseAutoencoder)[0]
     fitted = part.estimator
     if not isinstance(fitted, SparseAutoencoder):
         raise ValueError(
@@ -106,7 +106,7 @@ def fit_maps(
         "sparse", "dense" and, if the pair has a `nonlinear_connector`, "nonlinear".
     """
     connector = _default_connector() if pair.connector is None else pair.connector
-    connector = one_each([connector], [seed], "connector", FeatureConnector)[0]
+    connector = clone_per_layer([connector], [seed], "connector", FeatureConnector)[0]
     n_outputs = codes_out.shape[1]
     if pair.n_nonzero_coefs is not None:
         budget = round(float(pair.n_nonzero_coefs) * n_outputs)

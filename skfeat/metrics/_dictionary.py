@@ -31,7 +31,7 @@ def mean_max_cosine(dictionary, components) -> float:
     Returns
     -------
     float
-        At most 1, which says that every known direction was learnt.
+        At most 1, where every known direction was learnt.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def matching_coefficient(dictionary, components) -> float:
     Returns
     -------
     float
-        At most 1, which says that every known direction was learnt. Neither the order
+        At most 1, where every known direction was learnt. Neither the order
         nor the lengths of the directions change it.
 
     Raises
@@ -204,7 +204,7 @@ def stability(components_a, components_b) -> float:
     Returns
     -------
     float
-        At most 1, which says that both have the same directions, in any order.
+        At most 1, where both have the same directions, in any order.
 
     Raises
     ------

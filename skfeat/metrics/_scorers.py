@@ -18,8 +18,8 @@ from skfeat.utils._arrays import as_numpy, check_weights
 def _weighted(scorer):
     """Tell scikit-learn that a scorer takes `sample_weight`.
 
-    A search with several scorers that is fitted with weights asks each by this name,
-    and scikit-learn 1.9 has no default for plain functions.
+    A search that is fitted with weights and has several scorers calls this method of
+    each, and scikit-learn 1.9 has no default for plain functions.
     """
     scorer._accept_sample_weight = lambda: True
     return scorer

@@ -47,7 +47,7 @@ def _add_end(graph, name, layer, bias):
 
 
 def empty_graph() -> nx.DiGraph:
-    """Return a graph without nodes, or raise an ImportError that says what to do."""
+    """Return a graph without nodes, or raise ImportError without networkx."""
     try:
         import networkx as nx
     except ImportError:

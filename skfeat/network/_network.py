@@ -254,7 +254,7 @@ class SparseFeatureNetwork(NetworkArrays):
         Raises
         ------
         ValueError
-            If `back` (or `front`, of which only `inputs` asks) has a step that is
+            If `back` (or `front`, which only `inputs` needs) has a step that is
             curved, as a tanh, a layer norm or a product of branches, or if there is no
             such output.
 

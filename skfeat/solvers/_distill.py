@@ -33,25 +33,25 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class Student:
-    """The network that learns: features, connectors, and the way to the outputs.
+    """The network that is trained: features, connectors, and the way to the outputs.
 
     Parameters
     ----------
     features : list of ndarray, (n, m_l) each
         What the first connector reads, then what each is to compute: the codes of the
-        autoencoders, which `faithfulness` holds on to, and last the outputs where there
-        is no decoder.
+        autoencoders, from which `faithfulness` penalises departures, and last the
+        outputs where there is no decoder.
     coefs : list of ndarray, (m_{l+1}, m_l) each
     intercepts : list of ndarray, (m_{l+1},) each
     links : list of {"relu", "identity"}
     decoder : tuple of ndarrays (m_last, d) and (d,), or None
-        Learns too. ``None``: the last connector computes the outputs themselves.
+        Trained too. ``None``: the last connector computes the outputs themselves.
     back : callable
         Maps a tensor of decoded activations (n, d) to the model's outputs,
         differentiably.
     hidden : ndarray of shape (n, d), or None
-        What the decoder is to give, which `faithfulness` holds on to as well. Means
-        nothing where there is no decoder.
+        What the decoder is to give, which `faithfulness` weighs as well. Unused where
+        there is no decoder.
     """
 
     features: list[np.ndarray]
@@ -64,7 +64,7 @@ class Student:
 
 
 class Learnt(NamedTuple):
-    """What a student has learnt, in the units of the features."""
+    """The weights of a trained student, in the units of the features."""
 
     coefs: list[np.ndarray]
     intercepts: list[np.ndarray]
@@ -73,7 +73,7 @@ class Learnt(NamedTuple):
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """How a student learns.
+    """How a student is trained.
 
     Parameters
     ----------

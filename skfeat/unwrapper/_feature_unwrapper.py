@@ -133,14 +133,14 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         what the autoencoders mean.
 
     task : {"auto", "classification", "regression"}, default="auto"
-        "auto" asks the model: scikit-learn and skorch say what they are; a torch
-        module classifies if it ends in a softmax or a sigmoid, or has several outputs
-        in a single head.
+        "auto" reads it from the model: from the tags of scikit-learn and skorch; a
+        torch module classifies if it ends in a softmax or a sigmoid, or has several
+        outputs in a single head.
 
     n_jobs : int or None, default=None
         Number of autoencoders fitted at once, by joblib's workers. ``None`` means one,
-        or what `joblib.parallel_config` says; small ones then share the threads that
-        torch may use, which changes no result.
+        or the number set by `joblib.parallel_config`; small ones then share the
+        threads that torch may use, which changes no result.
 
     batch_size : int, default=512
         Rows of a minibatch in distillation.
@@ -226,7 +226,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     _chain: Chain
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "model": "no_validation",  # read_chain says what it can read
+        "model": "no_validation",  # read_chain checks it
         "autoencoder": [SparseAutoencoder, list, tuple, None],
         "connector": [FeatureConnector, list, tuple, None],
         "layers": [list, tuple, np.ndarray, None],
@@ -245,7 +245,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         "task": [StrOptions({"auto", "classification", "regression"})],
         "n_jobs": N_JOBS,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "device": "no_validation",  # resolve_device knows what this machine has
+        "device": "no_validation",  # resolve_device checks it
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

@@ -12,12 +12,12 @@ from skfeat._base import CallbackEpochs
 from skfeat._fitting import (
     Ends,
     check_budget_is_used,
+    clone_per_layer,
     default_budget,
     fit_autoencoders,
     fit_part,
     give_product_starts,
     one_budget_each,
-    one_each,
     pick_layers,
     refuse_lost_checkpoints,
     with_decoder,
@@ -74,13 +74,13 @@ class Unwrapping:
         seeds = agreed(draw_seeds(params.random_state, n_seeds))
         self.seed = seeds[-1]
         refuse_lost_checkpoints(params.random_state, params.autoencoder)
-        self.autoencoders = one_each(
+        self.autoencoders = clone_per_layer(
             self._autoencoders() if params.autoencoder is None else params.autoencoder,
             seeds[:n_layers],
             "autoencoder",
             SparseAutoencoder,
         )
-        self.connectors = one_each(
+        self.connectors = clone_per_layer(
             FeatureConnector() if params.connector is None else params.connector,
             seeds[n_layers:-1],
             "connector",
@@ -200,10 +200,9 @@ class Unwrapping:
     def _fit_connectors(self, features) -> None:
         """Fit each connector on the features that the ones before it compute.
 
-        It learns to make up for their errors, which it would otherwise pass on. Where
-        distillation will move them anyway, default connectors start from the linear
-        problem, which is solved in a moment. Fills in the budgets that are the
-        connectors' own.
+        A connector can then correct the errors of those before it. Where distillation
+        follows, default connectors start from the linear problem, which takes little
+        time. Budgets that connectors set themselves are added to `budgets`.
         """
         params, budgets = self.params, self.budgets
         starts = params.connector is None and params.distill

@@ -57,9 +57,9 @@ class Report(Bunch):
         them, with the decoder that distillation has trained.
     r2_true, r2_network : list of float
         R2 of the connector into this layer, over all features together, fed with the
-        true features of the layer before, or with the network's own. It learns from
-        the network's own: where these are far from the true ones, as they can be when
-        they come from few weights of the inputs, the first may be far below zero.
+        true features of the layer before, or with the network's own. It is fitted
+        to the network's own: where these are far from the true ones, as they can be
+        when few weights of the inputs compute them, `r2_true` may be far below zero.
     n_weights : list of int
         Nonzero weights of the connector into this layer; for the whole, of all
         connectors, those from the inputs and to the outputs too.

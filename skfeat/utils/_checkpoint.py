@@ -1,8 +1,8 @@
-"""One file that a long fit goes on from, whenever it was stopped.
+"""One file from which a long fit resumes, whenever it was stopped.
 
 The file is safetensors: arrays, and one JSON text in the metadata. A new one takes the
-place of the last at once, so that there is a whole one whenever the fit is killed; its
-digest tells of damage that leaves the format as it is. Nothing in it is executed.
+place of the last at once, so that a killed fit always leaves a whole one; its
+digest detects damage that leaves the format valid. Nothing in it is executed.
 """
 
 from __future__ import annotations

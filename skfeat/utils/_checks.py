@@ -7,9 +7,10 @@ and says what is allowed: "k must be an int of at least 1. Got 0 instead."
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Set
 from numbers import Integral, Real
 from pathlib import Path
+from reprlib import repr as short_repr
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ def check_int(name: str, value: Any, least: int = 0, most: int | None = None) ->
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be an int {allowed}. Got {value!r} instead.")
     return int(value)
+
+
+def check_int_or_none(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is None or an int of at least 1."""
+    if value is not None and (not is_int(value) or value < 1):
+        raise value_error(name, "None or an int of at least 1", value)
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -81,6 +88,33 @@ def check_level(name: str, value: Any, *, positive: bool = False) -> float | Non
         sign = "positive" if positive else "non-negative"
         raise value_error(name, f"a finite {sign} number or None", value)
     return float(value)
+
+
+def check_nonnegative(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a finite number of at least 0."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if not is_number or not 0 <= float(value) < np.inf:
+        raise value_error(name, "a finite number of at least 0", value)
+
+
+def check_names(name: str, names: Any, n: int, things: str = "inputs") -> None:
+    """Raise ValueError unless `names` is None or a sequence of `n` strings."""
+    if names is None:
+        return
+    try:
+        # A set has no order that could name columns, and a string is no list of names.
+        items = None if isinstance(names, str | Mapping | Set) else list(names)
+    except TypeError:
+        items = None
+    if items is None or not all(isinstance(item, str) for item in items):
+        raise ValueError(
+            f"{name} must be None or a sequence of {n} strings. Got "
+            f"{short_repr(names)} instead."
+        )
+    if len(items) != n:
+        raise ValueError(
+            f"{name} must name the {n} {things}. Got {len(items)} names instead."
+        )
 
 
 def check_matrix(name: str, value: Any) -> np.ndarray | sparse.csr_array:

@@ -43,7 +43,7 @@ def replacing(
         else:
             os.replace(temporary, path)
     except OSError as error:
-        # Nobody knows the other name.
+        # The message is to name the user's path, not the temporary one.
         if error.errno is None or error.filename != os.fspath(temporary):
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
@@ -51,7 +51,7 @@ def replacing(
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
     if os.name == "posix":
-        # The new name, too; some file systems do not know how.
+        # The folder's entry too; some file systems do not support that.
         folder = os.open(path.parent, os.O_RDONLY)
         with suppress(OSError):
             os.fsync(folder)
@@ -75,7 +75,7 @@ def _give_name(temporary: Path, path: Path) -> None:
             f"path={str(path)!r} was written by another call meanwhile."
         ) from None
     except OSError:
-        # This file system knows no links: nobody is kept from writing in between.
+        # A file system without links: another call may write in between.
         if path.exists():
             raise
         os.replace(temporary, path)

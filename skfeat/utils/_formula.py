@@ -1,15 +1,12 @@
-"""Weights written as a sum or as logic, and the checks of what is asked for."""
+"""Weights written as a sum or as logic."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Set
-from numbers import Real
-from reprlib import repr as short_repr
 
 import numpy as np
 
-from skfeat.utils._checks import is_int
+from skfeat.utils._checks import check_int, check_int_or_none, check_names
 
 _WIDTH = 88
 _TITLES = ["weight", "fires", "adds", "output", "alone", "rows"]
@@ -19,9 +16,9 @@ _TITLES += ["with", "without", "role", "input"]
 def write_formula(coef, output, max_terms=None, feature_names=None) -> str:
     """Write one row of CSR weights (q, p) as a sum, strongest term first."""
     n_outputs, n_inputs = coef.shape
-    check_output(output, n_outputs)
-    check_count(max_terms, "max_terms")
-    check_names(feature_names, n_inputs)
+    check_int("output", output, 0, n_outputs - 1)
+    check_int_or_none("max_terms", max_terms)
+    check_names("feature_names", feature_names, n_inputs)
     span = slice(coef.indptr[output], coef.indptr[output + 1])
     weights, inputs = coef.data[span], coef.indices[span]
     order = np.argsort(-np.abs(weights), kind="stable")[:max_terms]
@@ -114,49 +111,3 @@ def name_inputs(inputs, feature_names=None) -> list[str]:
         return [f"F1_{i}" for i in inputs]
     names = list(feature_names)
     return [names[i] for i in inputs]
-
-
-def check_output(output, n_outputs):
-    """Raise ValueError unless `output` is the index of an output."""
-    if not is_int(output) or int(output) not in range(n_outputs):
-        raise ValueError(
-            f"output must be an int from 0 to {n_outputs - 1}, the index of an output. "
-            f"Got {output!r} instead."
-        )
-
-
-def check_count(value, parameter):
-    """Raise ValueError unless `value` is None or an int of at least 1."""
-    if value is not None and (not is_int(value) or int(value) < 1):
-        raise ValueError(
-            f"{parameter} must be None or an int of at least 1. Got {value!r} instead."
-        )
-
-
-def check_threshold(value):
-    """Raise ValueError unless `value` is a finite number of at least 0."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(value) < np.inf:
-        raise ValueError(
-            f"threshold must be a finite number of at least 0. Got {value!r} instead."
-        )
-
-
-def check_names(names, n, parameter="feature_names", things="inputs"):
-    """Raise ValueError unless `names` is None or a sequence of `n` strings."""
-    if names is None:
-        return
-    try:
-        # What has no order of its own cannot name columns, and one string is no names.
-        entries = None if isinstance(names, str | Mapping | Set) else list(names)
-    except TypeError:
-        entries = None
-    if entries is None or not all(isinstance(entry, str) for entry in entries):
-        raise ValueError(
-            f"{parameter} must be None or a sequence of {n} strings. Got "
-            f"{short_repr(names)} instead."
-        )
-    if len(entries) != n:
-        raise ValueError(
-            f"{parameter} must name the {n} {things}. Got {len(entries)} names instead."
-        )

@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, and say which part of a whole they are of."""
+"""Warnings that point at the user's line and name the part that they are about."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PART: ContextVar[str] = ContextVar("skfeat_part", default="")
 
 @contextmanager
 def warnings_of(part: str) -> Iterator[None]:
-    """Let what `warn` says within begin with the name of a part."""
+    """Begin the warnings given within by the name of a part."""
     token = _PART.set(part)
     try:
         yield
@@ -22,7 +22,7 @@ def warnings_of(part: str) -> Iterator[None]:
         _PART.reset(token)
 
 
-# Whose calls are passed over: what lies between the user's line and the warning.
+# Packages whose frames lie between the user's line and the warning.
 _BETWEEN = {"skfeat", "sklearn", "joblib"}
 
 

@@ -51,9 +51,9 @@ class TorchForm:
 
 @dataclass(frozen=True, kw_only=True)
 class StepKind:
-    """One kind of step: everything that the library knows of it.
+    """One kind of step: everything that depends on the kind.
 
-    A field that may hold a string says by it why this kind has no such part.
+    A string in place of a function states why this kind has no such part.
     """
 
     numpy: Callable[[np.ndarray, Arrays, Settings], np.ndarray]

@@ -186,14 +186,14 @@ class RectifiedSolution(NamedTuple):
 class OutputRows(NamedTuple):
     """One output in all rows.
 
-    A row enters the gradient if it is on (u > 0) or `wanted`: the majorant pulls at
-    rows with a positive target even where they are off.
+    A row enters the gradient if it is on (u > 0) or `wanted`: of the majorant, rows
+    with a positive target have a gradient even where they are off.
 
     Attributes
     ----------
     y, wanted, weights, u : ndarray of shape (n,)
-        Targets, whether they are pulled at while off (1 or 0), weights of the rows
-        and pre-activations.
+        Targets, whether a row counts while it is off (1 or 0), weights of the rows and
+        pre-activations.
     """
 
     y: np.ndarray

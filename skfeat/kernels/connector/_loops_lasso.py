@@ -1,7 +1,7 @@
 """Compiled loops of the linear connector: descent on second moments.
 
-As `skfeat.kernels._compile` says, every loop works on a range ``first`` to ``last``,
-releases the GIL, and gives the same result however the range is divided.
+By the rules of `skfeat.kernels._compile`, every loop works on a range, releases the
+GIL, and gives the same result however the range is divided.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Compiled loops over the edges of a connector, for features stored one a row.
+"""Compiled loops of a product at the nonzero weights alone, of features stored by row.
 
-Weights are CSR (q, p): edge t of output o has ``pointer[o] <= t < pointer[o + 1]`` and
-reads input ``index[t]``. Features are (p, n): the inner loops run over data rows, side
-by side in memory. No result depends on how a range is divided.
+Weights are CSR (q, p): weight t of output o has ``pointer[o] <= t < pointer[o + 1]``
+and reads input ``index[t]``. Features are (p, n): the inner loops run over data rows,
+side by side in memory. No result depends on how a range is divided.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def forward(first, last, pointer, index, values, features, out):
 
 @compile_loop
 def gradient_of_values(first, last, pointer, index, features, grad, out):
-    """Write the gradients of the edges of outputs `first` to `last`, given `grad`."""
+    """Write the gradients of the weights of outputs `first` to `last`, given `grad`."""
     for o in range(first, last):
-        pull = grad[o]
+        grad_output = grad[o]
         for t in range(pointer[o], pointer[o + 1]):
             read = features[index[t]]
             total = out.dtype.type(0)
-            for i in range(pull.shape[0]):
-                total += pull[i] * read[i]
+            for i in range(grad_output.shape[0]):
+                total += grad_output[i] * read[i]
             out[t] = total

@@ -1,7 +1,7 @@
 """Compiled coordinate descent of the rectified connector, one output at a time.
 
-As `skfeat.kernels._compile` says, every loop works on a range ``first`` to ``last``,
-releases the GIL, and gives the same result however the range is divided.
+By the rules of `skfeat.kernels._compile`, every loop works on a range, releases the
+GIL, and gives the same result however the range is divided.
 
 The pre-activations u of an output are kept for all rows. A step of one weight touches
 the rows in which its input is nonzero, and costs nothing elsewhere.

@@ -55,8 +55,8 @@ class Kernel(Protocol):
     takes_rows : bool
         Whether batches may come as `Rows`, which the kernel gathers itself.
     memory : tuple of float
-        What the last batch says about how to compute the next. Different ways round
-        differently: training that resumes needs it to end up the same to the bit.
+        What the next batch's way of computing depends on. Ways round differently, so
+        training that resumes restores it, to give the same weights to the bit.
     """
 
     takes_rows: bool

@@ -186,8 +186,8 @@ class SparseKernel:
         u, z, grad_codes = map(
             torch.from_numpy, (active.values, codes.values, decoded.grad_codes)
         )
-        counts = torch.from_numpy(active.counts)
-        weight = penalty_weight * weights.repeat_interleave(counts)
+        repeated = np.repeat(weights.numpy(), active.counts)
+        weight = penalty_weight * torch.from_numpy(repeated)
         grad_u, extra = self._activation.backward(
             u, z, grad_codes, weight, self._of_feature(active)
         )

@@ -1,6 +1,6 @@
 """Comparisons of many values at once, for compiled loops: their bits, and counts.
 
-What `skfeat.kernels.simd._vectors` says of places and widths holds here too.
+Places and widths are those of `skfeat.kernels.simd._vectors`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skfeat.kernels.simd._vectors import TILE, Values, check_flat, operation
 
 @operation
 def bits_above(typingctx, source, at, bound):
-    """Return an integer whose bit i says whether ``source[at + i] > bound``."""
+    """Return an integer whose bit i is set where ``source[at + i] > bound``."""
     check_flat(source)
     signature = types.int64(source, types.intp, source.dtype)
 

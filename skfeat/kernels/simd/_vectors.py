@@ -1,7 +1,7 @@
 """Operations on many values at once, for compiled loops.
 
-The compiler would do them one value at a time, or ask each time whether two arrays
-overlap. Here the code says that all values are read before any is written.
+From a loop, the compiler would make scalar code, or a check at run time whether two
+arrays overlap. Here all values are read before any is written.
 
 Arrays are flat; `at` and `source_at` count their elements. Where no width is named,
 `TILE` values are meant. What is read from an array of uint16 are the bits of bfloat16,
@@ -73,7 +73,7 @@ class Values:
         )
 
     def bits(self, values, bounds):
-        """Return an integer whose bit i says whether value i is above its bound."""
+        """Return an integer whose bit i is set where value i is above its bound."""
         above = self.builder.fcmp_ordered(">", values, bounds)
         return self.builder.bitcast(above, ir.IntType(self.n))
 

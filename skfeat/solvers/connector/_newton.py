@@ -1,7 +1,7 @@
 """Refit of a rectified connector on a given support, one output at a time.
 
 On its few inputs an output is a small piecewise quadratic problem: between two changes
-of the set of rows that pull, least squares on those rows is exact. Newton steps with
+of the set of rows that count, least squares on those rows is exact. Newton steps with
 halving therefore end after a handful of rounds, first on the convex majorant, then on
 the loss itself.
 """
@@ -18,8 +18,8 @@ from skfeat.losses import rectified, rectified_convex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Inputs whose rows are all off have no say in the loss: a trace of ridge, relative to
-# the inputs' mean squares, picks the smallest of their weights that keeps them off.
+# The loss does not depend on inputs whose rows are all off: a small ridge, relative to
+# the inputs' mean squares, selects the smallest weights that keep those rows off.
 _RIDGE = 1e-9
 
 _MAX_ROUNDS = 100
@@ -96,9 +96,9 @@ def _newton(
     for _ in range(_MAX_ROUNDS):
         gradient = inputs.T @ (weights * residual) + ridge * theta
         # Where the residual is zero the loss is flat, or met exactly.
-        pulling = (residual != 0) | (u > 0)
-        rows = inputs[pulling]
-        hessian = rows.T @ (rows * weights[pulling, None]) + np.diag(ridge)
+        counts = (residual != 0) | (u > 0)
+        rows = inputs[counts]
+        hessian = rows.T @ (rows * weights[counts, None]) + np.diag(ridge)
         step = -np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         promised = -gradient @ step / 2
         if promised <= allowed:

@@ -44,7 +44,7 @@ _SHORTEST = 1e-3
 
 
 class RectifiedProblem:
-    """Rows and targets of a rectified connector, and what the solver knows of them.
+    """Rows and targets of a rectified connector, and what is computed from them once.
 
     Parameters
     ----------
