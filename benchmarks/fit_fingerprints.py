@@ -144,9 +144,6 @@ def connectors() -> Iterator:
                     continue
                 for rows in ("dense", "csr"):
                     data = sparse.csr_array(X) if rows == "csr" else X
-                    params = (
-                        {"max_iter": 8, **params} if name == "minibatch" else params
-                    )
                     fit = FeatureConnector(link=link, random_state=0, **params)
                     yield f"connector/{link}/{size}/{name}/{rows}", fit, (data, Y)
         X, Y = regression(500, 20, 4, rectified=link == "relu")

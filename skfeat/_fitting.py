@@ -17,6 +17,7 @@ from skfeat.chain import WHY_NOT_INNER
 from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._checks import is_int
 from skfeat.utils._sklearn import _align_api_if_sparse
 from skfeat.utils._warnings import warn, warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
@@ -102,17 +103,12 @@ def one_budget_each(budget, n_connectors: int) -> list[int | None]:
     Raises
     ------
     ValueError
-        If a list has another length, or an item is no `kind`.
+        If a list has another length, or an item that is no int of at least 0.
     """
-    is_bool = isinstance(budget, bool)
-    if budget is None or (isinstance(budget, Integral) and not is_bool):
+    if budget is None or is_int(budget):
         return [None if budget is None else int(budget)] * n_connectors
-    valid = not is_bool and all(
-        part is None
-        or (
-            isinstance(part, Integral) and not isinstance(part, bool) and int(part) >= 0
-        )
-        for part in budget
+    valid = not isinstance(budget, bool) and all(
+        part is None or (is_int(part) and part >= 0) for part in budget
     )
     if not valid or len(budget) != n_connectors:
         raise ValueError(

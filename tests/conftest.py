@@ -1,3 +1,4 @@
+import builtins
 import importlib.util
 import os
 import sys
@@ -57,3 +58,23 @@ def compiled_when_small():
         for name in ("compiled_gram", "compiled_rectified", "compiled_moments"):
             patch.setattr(LIMITS, name, 0)
         yield
+
+
+@pytest.fixture
+def few_updates(monkeypatch):
+    """Distil for a few updates only; what is asked is not how well it learns."""
+    monkeypatch.setattr("skfeat.unwrapper._fit._DISTILL_UPDATES", 6)
+
+
+@pytest.fixture
+def without_networkx(monkeypatch):
+    """Let importing networkx fail."""
+    real = builtins.__import__
+
+    def fake(name, *args):
+        if name == "networkx":
+            raise ModuleNotFoundError("No module named 'networkx'")
+        return real(name, *args)
+
+    monkeypatch.delitem(sys.modules, "networkx", raising=False)
+    monkeypatch.setattr(builtins, "__import__", fake)

@@ -61,8 +61,7 @@ def diagnose(
     rows, row_weights = rows_at(X, chosen), sample_weight[chosen]
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
-    coef, intercept, bias = (weights[name] for name in ENCODER)
-    codes = EncoderWeights(coef, intercept, bias, activation).encode(rows)
+    codes = _encoder(weights, activation).encode(rows)
     density = np.average(codes != 0, axis=0, weights=row_weights)
     return {
         "feature_density_": density,
@@ -78,9 +77,8 @@ def r2(
     activation: Activation,
 ) -> float:
     """Return the R2 of the reconstruction, as `skfeat.metrics.explained_variance`."""
-    coef, intercept, bias = (weights[name] for name in ENCODER)
-    encoder = EncoderWeights(coef, intercept, bias, activation)
-    components, read = weights["components_"], block_reader(X)
+    encoder, read = _encoder(weights, activation), block_reader(X)
+    components, bias = weights["components_"], weights["intercept_"]
 
     def reconstruct(block: slice) -> np.ndarray:
         rows = read(block).astype(np.float64, copy=False)
@@ -92,3 +90,8 @@ def r2(
     if not np.isfinite(unexplained):
         raise ValueError("The squared errors on X are non-finite; rescale X.")
     return 1.0 - unexplained
+
+
+def _encoder(weights: dict[str, np.ndarray], activation: Activation) -> EncoderWeights:
+    coef, intercept, bias = (weights[name] for name in ENCODER)
+    return EncoderWeights(coef, intercept, bias, activation)

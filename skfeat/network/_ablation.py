@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_rows, layer_index
+from skfeat.utils._checks import is_int
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +128,7 @@ def _index(network: NetworkArrays, layer: int, feature: Any) -> int:
     names, m = network.feature_names_[layer], network.n_components_[layer]
     if isinstance(feature, str) and names.count(feature) == 1:
         return names.index(feature)
-    is_index = isinstance(feature, Integral) and not isinstance(feature, bool)
-    if is_index and 0 <= int(feature) < m:
+    if is_int(feature) and 0 <= int(feature) < m:
         return int(feature)
     raise ValueError(
         f"features of the layer {network.layer_names_[layer]!r} must be indices from 0 "

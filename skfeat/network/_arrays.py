@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import sparse
 
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
+from skfeat.utils._checks import is_int
 
 LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda pre: np.maximum(pre, 0),
@@ -58,8 +58,7 @@ def layer_index(names: list[str], layer: Any) -> int | None:
     """Find a layer by its name or its position, from the end if negative."""
     if isinstance(layer, str):
         return names.index(layer) if layer in names else None
-    is_index = isinstance(layer, Integral) and not isinstance(layer, bool)
-    if not is_index or int(layer) not in range(-len(names), len(names)):
+    if not is_int(layer) or int(layer) not in range(-len(names), len(names)):
         return None
     return range(len(names))[int(layer)]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from scipy import sparse
 from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_along
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_rows
+from skfeat.utils._checks import is_int
 
 # Flows of one block of rows stand densely before the zeros among them are dropped.
 _BLOCK_ELEMENTS = 2**22
@@ -95,8 +95,7 @@ class Attribution:
 
 def _position(name: str, value: Any, n: int, other: str = "") -> int:
     """Return an index that counts from the start."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) not in range(-n, n):
+    if not is_int(value) or int(value) not in range(-n, n):
         raise ValueError(
             f"{name} must be {other}an int from {-n} to {n - 1}. Got {value!r} instead."
         )

@@ -1,8 +1,5 @@
 """The graph of a connector's weights."""
 
-import builtins
-import sys
-
 import numpy as np
 import pytest
 from scipy import sparse
@@ -88,15 +85,7 @@ def test_refuses_names(names, message):
         connector_graph(COEF, INTERCEPT, **names)
 
 
-def test_without_networkx(monkeypatch):
-    real = builtins.__import__
-
-    def fake(name, *args):
-        if name == "networkx":
-            raise ModuleNotFoundError("No module named 'networkx'")
-        return real(name, *args)
-
-    monkeypatch.delitem(sys.modules, "networkx", raising=False)
-    monkeypatch.setattr(builtins, "__import__", fake)
+@pytest.mark.usefixtures("without_networkx")
+def test_without_networkx():
     with pytest.raises(ImportError, match=r"pip install skfeat\[graph\]"):
         connector_graph(COEF, INTERCEPT)

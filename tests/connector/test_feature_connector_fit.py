@@ -9,35 +9,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Lasso
 from sklearn.metrics import r2_score
 
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.initialization import product_init
 from skfeat.kernels._limits import LIMITS
 from skfeat.solvers.connector import _statistics
+from tests.connector.test_feature_connector import linear, rectified
 
 pytestmark = pytest.mark.usefixtures("compiled_when_small")
-
-
-def linear(n=80, p=10, q=4, seed=0):
-    rng = np.random.RandomState(seed)
-    X = rng.randn(n, p) + 0.5 * rng.randn(n, 1)
-    Y = X @ (rng.randn(p, q) * (rng.rand(p, q) < 0.4)) + 0.1 * rng.randn(n, q) + 3
-    return X, Y
-
-
-def rectified(n=150, p=8, q=3, seed=0):
-    """Codes as an autoencoder gives them: zero or positive, on both sides."""
-    rng = np.random.RandomState(seed)
-    X = np.maximum(rng.randn(n, p), 0)
-    W = rng.randn(q, p) * (rng.rand(q, p) < 0.5)
-    return X, np.maximum(X @ W.T + 0.1 + 0.05 * rng.randn(n, q), 0)
-
-
-def lasso(X, Y, alpha, sample_weight=None, **options):
-    model = Lasso(alpha, tol=1e-13, max_iter=500_000, **options)
-    return model.fit(X, Y, sample_weight)
 
 
 # Starts

@@ -10,7 +10,7 @@ from skfeat import SparseAutoencoder
 from skfeat.kernels._threads import PRODUCT_ROWS, Team, one_thread
 from skfeat.utils._sklearn import _get_threadpool_controller
 from tests.unwrapper.test_feature_unwrapper import X as ROWS
-from tests.unwrapper.test_feature_unwrapper import few_updates, unwrapper  # noqa: F401
+from tests.unwrapper.test_feature_unwrapper import unwrapper
 
 pytestmark = [
     pytest.mark.usefixtures("few_updates"),

@@ -1,7 +1,5 @@
-import builtins
 import copy
 import pickle
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -564,15 +562,7 @@ def test_to_networkx_of_sparse_ends():
         network.to_networkx()
 
 
-def test_without_networkx(monkeypatch):
-    real = builtins.__import__
-
-    def fake(name, *args):
-        if name == "networkx":
-            raise ModuleNotFoundError("No module named 'networkx'")
-        return real(name, *args)
-
-    monkeypatch.delitem(sys.modules, "networkx", raising=False)
-    monkeypatch.setattr(builtins, "__import__", fake)
+@pytest.mark.usefixtures("without_networkx")
+def test_without_networkx():
     with pytest.raises(ImportError, match=r"pip install skfeat\[graph\]"):
         SparseFeatureNetwork(**parameters()).to_networkx()

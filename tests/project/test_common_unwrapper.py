@@ -14,7 +14,6 @@ from sklearn.utils.estimator_checks import (
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.testing import AnyWidthMLP, expected_failed_checks
-from tests.unwrapper.test_feature_unwrapper import few_updates  # noqa: F401
 
 pytestmark = [
     pytest.mark.usefixtures("few_updates"),

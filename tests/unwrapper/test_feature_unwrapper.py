@@ -26,12 +26,6 @@ X = np.random.default_rng(0).normal(size=(60, 7)).astype(np.float32)
 BUDGET = 20
 
 
-@pytest.fixture
-def few_updates(monkeypatch):
-    """Distil for a few updates only; what is asked is not how well it learns."""
-    monkeypatch.setattr("skfeat.unwrapper._fit._DISTILL_UPDATES", 6)
-
-
 def mlp(*widths, head=(), seed=21, activation=nn.ReLU):
     """Make a chain of linear layers, "0", "2" and so on, with fixed weights."""
     generator = torch.Generator().manual_seed(seed)

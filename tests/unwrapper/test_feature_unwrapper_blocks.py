@@ -14,7 +14,6 @@ from tests.adapters.test_torch_blocks import Heads, Joined, Residual, mlp
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
 from tests.unwrapper.test_feature_unwrapper import (
     X,
-    few_updates,  # noqa: F401
     unwrapper,
 )
 

@@ -25,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 from tests.unwrapper.test_feature_unwrapper import (
     MODEL,
     X,
-    few_updates,  # noqa: F401
     mlp,
     model_outputs,
     unwrapper,

@@ -9,7 +9,7 @@ from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.metrics import fvu
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._sklearn import InvalidParameterError
-from tests.unwrapper.test_feature_unwrapper import MODEL, X, few_updates, mlp, unwrapper  # noqa: F401
+from tests.unwrapper.test_feature_unwrapper import MODEL, X, mlp, unwrapper
 
 pytestmark = [
     pytest.mark.usefixtures("few_updates"),

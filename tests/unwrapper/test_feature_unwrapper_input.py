@@ -14,7 +14,6 @@ from skfeat import SparseAutoencoder
 from skfeat.unwrapper._feature_unwrapper import _FITTED
 from tests.unwrapper.test_feature_unwrapper import (
     X,
-    few_updates,  # noqa: F401
     unwrapper,
 )
 

@@ -16,7 +16,6 @@ from tests.unwrapper.test_feature_unwrapper import (
     BUDGET,
     MODEL,
     X,
-    few_updates,  # noqa: F401
     mlp,
     model_outputs,
     unwrapper,

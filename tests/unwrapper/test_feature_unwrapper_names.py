@@ -8,7 +8,7 @@ from sklearn import config_context
 from sklearn.base import clone
 
 from skfeat import SparseAutoencoder
-from tests.unwrapper.test_feature_unwrapper import X, few_updates, mlp, unwrapper  # noqa: F401
+from tests.unwrapper.test_feature_unwrapper import X, unwrapper
 
 pytestmark = [
     pytest.mark.usefixtures("few_updates"),

@@ -19,7 +19,6 @@ from skfeat.unwrapper._report import Report
 from tests.unwrapper.test_feature_unwrapper import (
     MODEL,
     X,
-    few_updates,  # noqa: F401
     mlp,
     model_outputs,
     unwrapper,

@@ -16,7 +16,6 @@ from skfeat.testing import AnyWidthMLP
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
 from tests.unwrapper.test_feature_unwrapper import (
     X,
-    few_updates,  # noqa: F401
     mlp,
     unwrapper,
 )

@@ -242,10 +242,8 @@ def keep_topk_rows(F, k):
 
 
 @compile_loop
-def connect_rows(F, layer, rectified, out):
+def connect_rows(F, start, source, weight, intercept, rectified, out):
     """Compute one layer (n, n_out) of a few rows (n, n_in), one value at a time."""
-    start, intercept = layer.start, layer.intercept
-    source, weight = layer.source, layer.weight
     none = out.dtype.type(0)
     for i in range(len(F)):
         for j in range(len(intercept)):

@@ -132,8 +132,10 @@ class GramProblem:
             from skfeat.solvers.connector._lasso import Moments, solve_path
 
             moments = Moments.stored(self.xx, self.yx, self.yy)
-            options = {"sparse_output": sparse_output}
-            found = solve_path(moments, alphas[:n_compiled], tol, max_iter, **options)
+            above_zero = alphas[:n_compiled]
+            found = solve_path(
+                moments, above_zero, tol, max_iter, sparse_output=sparse_output
+            )
             for coef, n_iter, gap in zip(*found, strict=True):
                 solutions.append(Solution(coef, self.intercept(coef), int(n_iter), gap))
         coef = np.zeros(self.yx.shape)
