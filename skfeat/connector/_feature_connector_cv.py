@@ -194,8 +194,8 @@ class FeatureConnectorCV(BaseConnector):
         name, candidates = self._candidates(final, rows)
         folds = list(check_cv(self.cv).split(rows.X, rows.Y))
         errors = Parallel(n_jobs=n_workers(self.n_jobs))(
-            delayed(_errors_of_fold)(final, rows, name, candidates, *fold)
-            for fold in folds
+            delayed(_errors_of_fold)(final, rows, name, candidates, train, test)
+            for train, test in folds
         )
         self.mse_path_ = np.array(errors).T
         best = candidates[int(self.mse_path_.mean(axis=1).argmin())]

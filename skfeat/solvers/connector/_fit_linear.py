@@ -65,7 +65,13 @@ def fit_wide(rows: Rows, options: FitOptions, hooks: EpochHooks | None = None) -
         alpha, solution = find_alpha(solve, null, problem.alpha_max, budget, slack=0.02)
         solution = solution._replace(coef=problem.trim(solution.coef, budget))
     coef = problem.refit(solution.coef) if options.refit else solution.coef
-    return Fit(coef, problem.intercept(coef), alpha, *solution[2:])
+    return Fit(
+        coef,
+        problem.intercept(coef),
+        alpha,
+        solution.n_iter,
+        solution.stopping_value,
+    )
 
 
 def fit_gram(

@@ -97,7 +97,8 @@ def update_minibatch(
         trainer.load_state(state)
     loss = trainer.epoch(rows.X, rows.Y, rows.sample_weight)
     state = trainer.state()
-    return Fit(*trainer.finish(), settings.alpha, 1, np.inf, [loss], state)
+    coef, intercept = trainer.finish()
+    return Fit(coef, intercept, settings.alpha, 1, np.inf, [loss], state)
 
 
 def _gradient(rows: Rows, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

@@ -113,8 +113,15 @@ class SparseRectifiedProblem(RectifiedProblem):
 
     def _rough(self, alpha, solution, support) -> Solution:
         offset = solution.intercept + solution.coef @ self.center
-        args = rectified_convex, alpha, solution.coef, offset, support, self.max_iter
-        coef, offset, n_iter, decrease = self._descend(*args, tol=max(_ROUGH, self.tol))
+        coef, offset, n_iter, decrease = self._descend(
+            rectified_convex,
+            alpha,
+            solution.coef,
+            offset,
+            support,
+            self.max_iter,
+            tol=max(_ROUGH, self.tol),
+        )
         intercept = offset - coef @ self.center
         return Solution(coef, intercept, solution.n_iter + n_iter, decrease)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,9 +161,7 @@ class GramStatistics:
 
     def copy(self) -> GramStatistics:
         """Return statistics that `update` can change without changing these."""
-        return GramStatistics(
-            self.weight, *(part.copy() for part in list(vars(self).values())[1:])
-        )
+        return deepcopy(self)
 
 
 def _blocks(X):
