@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.connector._graph import connector_graph
 from skfeat.connector._logic import connector_logic
-from skfeat.utils._arrays import accept_tensor
+from skfeat.metrics._reconstruction import r2
+from skfeat.utils._arrays import accept_tensor, check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin
 from skfeat.utils._formula import write_formula
 
@@ -78,8 +79,12 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         -------
         float
         """
+        predicted = self.predict(X)
         y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
-        return super().score(X, y, sample_weight)
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, X)
+        return r2(y, predicted, sample_weight)
 
     def formula(self, output, *, max_terms=None, feature_names=None) -> str:
         """Write one output as a weighted sum of its inputs, strongest first.

@@ -278,7 +278,7 @@ class FeatureConnector(BaseConnector):
         # The weights of wide layers are never held as a dense matrix.
         wide = solver == "gram" and is_wide(rows.X, rows.Y)
         wide = wide and allows_wide(self, warm=warm)
-        start = None if wide else start_of(self, rows, seed)
+        start = None if wide else start_of(self, rows)
         # A refit makes iterations beyond max_iter: their number is not known.
         context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
@@ -290,19 +290,19 @@ class FeatureConnector(BaseConnector):
             lambda state: weight_attributes(state[0], state[1], rows.X.dtype),
         )
         options = fit_options(self, rows)
-        if start is None:
+        if solver == "minibatch":
+            settings = minibatch_settings(self, rows, options, seed)
+            fit = fit_minibatch(
+                rows, options, start, settings, hooks=hooks, verbose=self.verbose
+            )
+        elif start is None:
             fit = fit_wide(rows, options, hooks)
         elif solver == "gram":
             fit = fit_linear(
                 rows.problem(options.fit_intercept), options, start.coef, hooks
             )
-        elif solver == "full_batch":
-            fit = fit_rectified(rows, options, start, hooks)
         else:
-            settings = minibatch_settings(self, rows, options, seed)
-            fit = fit_minibatch(
-                rows, options, start, settings, hooks=hooks, verbose=self.verbose
-            )
+            fit = fit_rectified(rows, options, start, hooks)
         self._store(fit, rows.X.dtype)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
@@ -364,7 +364,7 @@ class FeatureConnector(BaseConnector):
         else:
             seed = agreed(draw_seed(self.random_state))
             settings = minibatch_settings(self, rows, options, seed)
-            state, start = None, start_of(self, rows, seed)
+            state, start = None, start_of(self, rows)
             if not first:
                 start = Solution(self.coef_.toarray(), self.intercept_, 0, 0.0)
                 state = self._state if isinstance(self._state, dict) else None

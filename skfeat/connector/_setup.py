@@ -13,7 +13,7 @@ from skfeat.solvers.connector._fit_parts import FitOptions, Rows
 from skfeat.solvers.connector._path import Solution, check_budget
 from skfeat.solvers.connector._rectified_minibatch import ConnectorSettings
 from skfeat.utils._agreement import refuse_different_fits
-from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._arrays import accept_tensor, check_magnitude
 from skfeat.utils._sklearn import _align_api_if_sparse, _check_sample_weight
 from skfeat.utils._torch import resolve_device
 
@@ -39,7 +39,11 @@ def validated_rows(connector, X, y, sample_weight, *, reset: bool) -> Rows:
         accept_tensor(sample_weight), X, dtype=np.float64, ensure_non_negative=True
     )
     y = y if sparse.issparse(y) else y.reshape(len(y), -1)
-    return Rows(X, y.astype(X.dtype, copy=False), sample_weight)
+    with np.errstate(over="ignore"):
+        y = y.astype(X.dtype, copy=False)
+    check_magnitude("X", X)
+    check_magnitude("y", y)
+    return Rows(X, y, sample_weight)
 
 
 def allows_wide(connector, *, warm: bool) -> bool:
@@ -105,8 +109,11 @@ def minibatch_settings(
     )
 
 
-def start_of(connector, rows: Rows, seed: int) -> Solution:
-    """Return the weights that a fit starts from, by `init` and `warm_start`."""
+def start_of(connector, rows: Rows) -> Solution | None:
+    """Return the weights that a fit starts from, by `init` and `warm_start`.
+
+    None is a random start.
+    """
     shape = (rows.Y.shape[1], rows.X.shape[1])
     if connector.warm_start and connector.__sklearn_is_fitted__():
         if connector.coef_.shape != shape:
@@ -125,13 +132,10 @@ def start_of(connector, rows: Rows, seed: int) -> Solution:
                 "FeatureConnector takes the pair of arrays that "
                 "skfeat.initialization.product_init returns."
             )
+        if solver_of(connector, rows) == "minibatch":
+            return None
         # One optimum for every start: the nearest to most weights is zero.
-        if solver_of(connector, rows) != "minibatch":
-            return Solution(np.zeros(shape), np.zeros(shape[0]), 0, 0.0)
-        # As torch initialises a linear layer.
-        bound = 1 / np.sqrt(shape[1])
-        coef = np.random.RandomState(seed).uniform(-bound, bound, shape)
-        return Solution(coef, np.zeros(shape[0]), 0, 0.0)
+        return Solution(np.zeros(shape), np.zeros(shape[0]), 0, 0.0)
     try:
         coef, intercept = (np.array(part, dtype=np.float64) for part in connector.init)
         shapes = (coef.shape, intercept.shape)
@@ -147,9 +151,22 @@ def start_of(connector, rows: Rows, seed: int) -> Solution:
 
 
 def weight_attributes(coef, intercept, dtype) -> dict:
-    """Return the fitted attributes of weights and an intercept."""
+    """Return the fitted attributes of weights and an intercept.
+
+    Raises
+    ------
+    ValueError
+        If they are too small or too large for the dtype.
+    """
     if not sparse.issparse(coef):
         coef = to_csr(np.asarray(coef))
+    limits, largest = np.finfo(dtype), float(np.abs(coef.data).max(initial=0.0))
+    within = limits.tiny <= largest <= limits.max or largest == 0
+    if not (within and np.abs(intercept).max(initial=0.0) <= limits.max):
+        raise ValueError(
+            f"The weights are up to {largest:.3g}, and they or the intercepts are out "
+            f"of the range of {limits.dtype}: pass X as float64, or rescale X or y."
+        )
     coef = sparse.csr_array(coef, dtype=dtype)
     return {
         "coef_": _align_api_if_sparse(coef),

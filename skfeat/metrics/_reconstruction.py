@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import log_softmax
+from sklearn.metrics import r2_score
 from sklearn.utils import check_array, gen_batches
 
 from skfeat.utils._arrays import as_numpy, check_weights
@@ -179,6 +180,19 @@ def fvu_in_blocks(rows, reconstruction, weights, eps: float | None = None) -> fl
     eps = float(np.finfo(rebuilt.dtype).eps) if eps is None else eps
     rounding = 64 * eps * np.linalg.norm(mean / unit)
     return 0.0 if error <= weights.sum() * rounding**2 else 1.0
+
+
+def r2(y, predicted, sample_weight=None) -> float:
+    """Return scikit-learn's R2, averaged over outputs, for values of any unit.
+
+    Its own squares are those of the values' dtype, and overflow or vanish.
+    """
+    pair = [np.asarray(as_numpy(part), np.float64) for part in (y, predicted)]
+    size = max(np.abs(part).max(initial=0.0) for part in pair)
+    # A power of two rounds nothing.
+    unit = np.exp2(np.floor(np.log2(size))) if 0 < size < np.inf else 1.0
+    y, predicted = (part / unit for part in pair)
+    return float(r2_score(y, predicted, sample_weight=sample_weight))
 
 
 def r2_of_sums(error, spread):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Share of the latest batch in the running mean of squared gradients.
 _CURVATURE_SHARE = 0.02
 
+# A spread below this share of the root mean square is rounding.
+_CONSTANT = 1e-6
+
 # Rows whose squares are summed at a time: few enough for the cache.
 _ROWS = 1024
 
@@ -164,7 +167,11 @@ def distill(
 
 
 class _Learner:
-    """The student's weights as tensors, on features of unit mean square."""
+    """The student's weights as tensors.
+
+    Features, and the activations that are decoded, have unit mean square: one rate of
+    Adam suits weights of one unit only.
+    """
 
     def __init__(self, student, outputs, sample_weight, settings, team):
         self.student, self.settings, self.team = student, settings, team
@@ -173,12 +180,11 @@ class _Learner:
         self.outputs = outputs
         # Of rows that weigh nothing, nothing may be felt: not even in the units.
         weights = sample_weight / sample_weight.sum()
-        deviations = outputs - (weights @ outputs).mean()
-        self.output_scale = max(_moments(deviations, weights)[0], 1e-12)
+        self.output_scale = _output_scale(outputs, weights)
         moments = [_moments(features, weights) for features in student.features]
         self.scales = [rms for rms, _ in moments]
         # Squared errors are counted as shares of the features' variance.
-        self.variances = [max(variance, 1e-12) for _, variance in moments]
+        self.variances = [variance for _, variance in moments]
         into, out = self.scales[:-1], self.scales[1:]
         self.coefs = [
             self._parameter(coef * (a / b))
@@ -198,8 +204,9 @@ class _Learner:
         # the loss in this weight, up to a factor that is the same for all.
         self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
         self._choose_products()
+        self.hidden_scale = self.hidden_variance = 1.0
         if student.hidden is not None:
-            self.hidden_variance = max(_moments(student.hidden, weights)[1], 1e-12)
+            self.hidden_scale, self.hidden_variance = _moments(student.hidden, weights)
         self.decoder = [self._parameter(part) for part in self._decoder_units()]
         self.parameters = [*self.coefs, *self.intercepts, *self.decoder]
         self.optimizer = torch.optim.Adam(
@@ -210,16 +217,17 @@ class _Learner:
         if self.student.decoder is None:
             return []
         components, bias = self.student.decoder
-        return components * self.scales[-1], bias
+        scale = self.hidden_scale
+        return components * (self.scales[-1] / scale), bias / scale
 
     def _parameter(self, array):
         return torch.tensor(
             array, dtype=torch.float32, device=self.settings.device, requires_grad=True
         )
 
-    def _rows(self, array, rows):
+    def _rows(self, array, rows, unit=1.0):
         tensor = torch.from_numpy(np.ascontiguousarray(array[rows].T))
-        return tensor.to(self.settings.device, torch.float32)
+        return (tensor.to(self.settings.device) / unit).to(torch.float32)
 
     def _choose_products(self):
         n_rows = len(self.outputs) * self.settings.n_epochs
@@ -267,7 +275,7 @@ class _Learner:
 
     def _loss(self, rows, weights):
         student, settings = self.student, self.settings
-        features = self._rows(student.features[0], rows) / self.scales[0]
+        features = self._rows(student.features[0], rows, self.scales[0])
         loss = features.new_zeros(())
         n_held = len(self.coefs) - (student.decoder is None)
         for layer, (coef, intercept) in enumerate(
@@ -277,18 +285,18 @@ class _Learner:
             if student.links[layer] == "relu":
                 features = features.relu()
             if settings.faithfulness > 0 and layer < n_held:
-                target = self._rows(student.features[layer + 1], rows)
-                error = features * self.scales[layer + 1] - target
+                target = student.features[layer + 1]
+                error = features - self._rows(target, rows, self.scales[layer + 1])
                 error = (error.square() @ weights).sum() / self.variances[layer + 1]
                 loss = loss + settings.faithfulness * error
         if self.decoder:
             components, bias = self.decoder
             hidden = torch.addmm(bias, features.T, components)
             if settings.faithfulness > 0 and student.hidden is not None:
-                error = hidden - self._rows(student.hidden, rows).T
+                error = hidden - self._rows(student.hidden, rows, self.hidden_scale).T
                 error = (weights @ error.square()).sum() / self.hidden_variance
                 loss = loss + settings.faithfulness * error
-            outputs = student.back(hidden)
+            outputs = student.back(hidden * self.hidden_scale)
         else:
             outputs = features.T * self.scales[-1]
         targets = self._rows(self.outputs, rows).T
@@ -321,7 +329,9 @@ class _Learner:
         if not self.decoder:
             return Learnt(coefs, intercepts, None)
         components, bias = (to_numpy(part, np.float64) for part in self.decoder)
-        return Learnt(coefs, intercepts, (components / self.scales[-1], bias))
+        scale = self.hidden_scale
+        decoder = components * (scale / self.scales[-1]), bias * scale
+        return Learnt(coefs, intercepts, decoder)
 
     def finish(self) -> Learnt:
         """Prune to the budgets, if that is still to be done; return what is learnt."""
@@ -329,13 +339,25 @@ class _Learner:
         return self.weights()
 
 
+def _output_scale(outputs, weights) -> float:
+    """Root mean square deviation from the mean of all outputs; 1 if they are zero."""
+    rms, _ = _moments(outputs, weights)
+    deviation, _ = _moments(outputs - (weights @ outputs).mean(), weights)
+    return max(deviation, _CONSTANT * rms)
+
+
 def _moments(rows, weights) -> tuple[float, float]:
-    """Root mean square (1 if zero) and summed variance of weighted rows."""
+    """Root mean square of weighted rows, and their summed variance in its square.
+
+    The first is 1 for rows of zeros. What a variance counts for has a floor, for
+    columns that do not vary.
+    """
     mean, square = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for start in range(0, len(rows), _ROWS):
         block, shares = rows[start : start + _ROWS], weights[start : start + _ROWS]
         block = block.astype(np.float64)
         mean += shares @ block
         square += shares @ np.square(block, out=block)
-    variance = float(np.maximum(square - mean**2, 0).sum())
-    return float(np.sqrt(square.mean())) or 1.0, variance
+    rms = float(np.sqrt(square.mean())) or 1.0
+    variance = float(np.maximum(square - mean**2, 0).sum()) / rms**2
+    return rms, max(variance, _CONSTANT**2)

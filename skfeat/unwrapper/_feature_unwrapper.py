@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -24,6 +24,7 @@ from skfeat.adapters import (
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.chain import Chain
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
 from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import Unwrapping
@@ -420,7 +421,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             y = self._decide(self._model_outputs(X))
         elif not self._classifies():
             check_values(y, self._chain)
-        metric = accuracy_score if self._classifies() else r2_score
+        metric = accuracy_score if self._classifies() else r2
         return float(metric(y, self._decide(outputs)))
 
     def report(self, X, y=None) -> Report:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Bunch
 
 from skfeat import metrics
+from skfeat.metrics._reconstruction import r2
 from skfeat.unwrapper._parts import dense_codes, layer_activations, logits_end
 from skfeat.utils._table import write_columns
 
@@ -163,7 +164,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     layers = [layer for layer in chain.hidden if layer.name in unwrapper.layer_names_]
     activations = layer_activations(chain, layers, X)
     own_features = network.features(X)
-    metric = accuracy_score if classifies else r2_score
+    metric = accuracy_score if classifies else r2
     model_decides = unwrapper._decide(model_logits)
 
     def score_of(logits, against=labels):

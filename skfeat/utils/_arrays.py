@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn import get_config
 
 from skfeat.utils._sklearn import (
@@ -88,6 +89,29 @@ class ArrayHome:
         if self.is_numpy:
             return array
         return move_to(array, xp=self.xp, device=self.device)
+
+
+# Largest values of inputs and targets whose products, four at a time, floating point
+# can still tell from zero and from infinity.
+_MAGNITUDES = 1e-70, 1e70
+
+
+def check_magnitude(name: str, rows) -> None:
+    """Refuse rows, dense or sparse, whose products would leave floating point.
+
+    Raises
+    ------
+    ValueError
+        If the largest absolute value lies outside 1e-70 to 1e70, and is not zero.
+    """
+    values = rows.data if sparse.issparse(rows) else rows
+    largest = float(max(values.max(initial=0), -values.min(initial=0)))
+    low, high = _MAGNITUDES
+    if largest and not low <= largest <= high:
+        raise ValueError(
+            f"{name} has values up to {largest:.3g}, whose products leave the range of "
+            f"floating point: rescale {name} to between {low:g} and {high:g}."
+        )
 
 
 def check_weights(sample_weight, X) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The connector's solvers against slow references written out here."""
 
 import warnings
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -20,7 +21,10 @@ from skfeat.losses import rectified, rectified_convex
 from skfeat.penalties import L1
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers._prune import Pruner
-from skfeat.solvers.connector import _choose, _statistics
+from skfeat.solvers.connector import _choose, _lasso_plain, _statistics
+from skfeat.solvers.connector._fit import fit_candidates, solution_path
+from skfeat.solvers.connector._fit_linear import fit_linear
+from skfeat.solvers.connector._fit_parts import FitOptions, Rows
 from skfeat.solvers.connector._path import Solution, find_alpha, geometric_alphas, trim
 from skfeat.solvers.connector._rectified import RectifiedProblem, _largest_eigenvalue
 from skfeat.solvers.connector._rectified_minibatch import (
@@ -160,7 +164,7 @@ def test_gram_equals_coordinate_descent(seed, share, fit_intercept):
     problem = statistics_of(*linear_data(seed)).problem(fit_intercept)
     alpha = share * problem.alpha_max
     start = np.random.RandomState(seed).randn(*problem.yx.shape)
-    coef, n_iter, gap = problem.solve(alpha, start, tol=1e-12, max_iter=2000)
+    coef, how = problem.solve(alpha, start, tol=1e-12, max_iter=2000)
     expected = coordinate_descent(problem, alpha)
     assert_allclose(coef, expected, atol=1e-6 * (1 + np.abs(expected).max()))
     assert_allclose(
@@ -168,10 +172,17 @@ def test_gram_equals_coordinate_descent(seed, share, fit_intercept):
         objectives(problem, expected, alpha),
         atol=1e-9 * (1 + problem.yy.max()),
     )
-    assert n_iter >= 1
-    assert gap <= 1e-12 * problem.yy.max()
+    assert how.n_iter >= 1
+    assert how.relative_gap <= 1e-12
     if share >= 1:
         assert not coef.any()
+
+
+def dual_gaps(problem, alpha, coef):
+    rows = zip(problem.yx, problem.yy, coef, strict=True)
+    return np.array(
+        [_lasso_plain.Output(problem.xx, *row).dual_gap(alpha) for row in rows]
+    )
 
 
 @given(SEEDS, st.floats(1e-3, 1.0), st.floats(0, 3))
@@ -180,11 +191,12 @@ def test_dual_gap_bounds_suboptimality(seed, share, noise):
     alpha = share * problem.alpha_max
     best = coordinate_descent(problem, alpha)
     coef = best + noise * np.random.RandomState(seed).randn(*best.shape)
-    gap = problem.dual_gap(alpha, coef, problem.yx - coef @ problem.xx)
+    gap = dual_gaps(problem, alpha, coef)
     excess = objectives(problem, coef, alpha) - objectives(problem, best, alpha)
     assert (gap >= excess - 1e-10 * (1 + problem.yy)).all()
-    at_best = problem.dual_gap(alpha, best, problem.yx - best @ problem.xx)
-    assert_allclose(at_best, 0, atol=1e-9 * (1 + problem.yy.max()))
+    assert_allclose(
+        dual_gaps(problem, alpha, best), 0, atol=1e-9 * (1 + problem.yy.max())
+    )
 
 
 class Recorder(EpochHooks):
@@ -200,33 +212,47 @@ class Recorder(EpochHooks):
 
 
 @pytest.fixture
-def blocks(monkeypatch):
-    """Without numba, coordinates are descended in blocks."""
+def plain(monkeypatch):
+    """As without numba."""
     monkeypatch.setattr(_choose, "has_numba", lambda: False)
 
 
-@pytest.fixture(params=["compiled", "blocks"])
+@pytest.fixture(params=["compiled", "plain"])
 def engine(request):
-    if request.param == "blocks":
-        request.getfixturevalue("blocks")
+    if request.param == "plain":
+        request.getfixturevalue("plain")
     elif not has_numba():
         pytest.skip("needs numba")
 
 
-def test_gram_sweeps_never_go_uphill(blocks):
+def test_gram_solves_collinear_inputs_in_few_rounds(engine):
     # Close to collinear: sweeps alone would need tens of thousands of rounds.
     X, Y, weights = linear_data(0)
     X = X + 30 * np.random.RandomState(0).randn(len(X), 1)
     problem = statistics_of(X, Y, weights).problem(True)
     hooks = Recorder()
     zero = np.zeros_like(problem.yx)
-    coef, n_iter, gap = problem.solve(1e-3, zero, tol=1e-12, max_iter=100, hooks=hooks)
-    assert hooks.n_begun == len(hooks.states) == n_iter
-    values = [objectives(problem, c, 1e-3) for c, _ in hooks.states]
-    assert (np.diff(values, axis=0) <= 1e-12 * problem.yy).all()
+    coef, how = problem.solve(1e-3, zero, tol=1e-12, max_iter=100, hooks=hooks)
+    assert how.n_iter <= 5
+    assert how.relative_gap <= 1e-12
+    assert hooks.n_begun == len(hooks.states) > 1
     assert_array_equal(hooks.states[-1][0], coef)
     assert_array_equal(hooks.states[-1][1], problem.intercept(coef))
-    assert gap <= 1e-12 * problem.yy.max()
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-4, 1e-6])
+def test_few_rows_of_many_inputs_are_solved(alpha, engine):
+    # The optimum is sparse, but on the way to it many inputs look useful.
+    rng = np.random.RandomState(0)
+    X, coef = rng.randn(50, 200), np.zeros((200, 2))
+    coef[rng.choice(200, 5, replace=False)] = rng.randn(5, 2)
+    problem = statistics_of(X, X @ coef, np.ones(50)).problem(False)
+    found, how = problem.solve(
+        alpha, np.zeros_like(problem.yx), tol=1e-8, max_iter=1000
+    )
+    assert how.relative_gap <= 1e-8
+    assert how.n_iter <= 20
+    assert_array_equal(found != 0, coef.T != 0)
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
@@ -238,21 +264,41 @@ def test_gram_converges_on_singular_moments(repeats, alpha, engine):
     X, Y = np.repeat(rng.randn(12, 30), repeats, axis=1), rng.randn(12, 4)
     problem = statistics_of(X, Y, np.ones(12)).problem(True)
     zero = np.zeros_like(problem.yx)
-    coef, _, gap = problem.solve(alpha, zero, tol=1e-8, max_iter=1000)
-    assert gap <= 1e-8 * problem.yy.max()
+    coef, how = problem.solve(alpha, zero, tol=1e-8, max_iter=1000)
+    assert how.relative_gap <= 1e-8
     residual = problem.yx - coef @ problem.xx
     assert np.abs(residual).max() <= alpha * (1 + 1e-3)
 
 
-def test_gram_warns_at_max_iter_only(blocks):
-    problem = statistics_of(*linear_data(0)).problem(True)
-    alpha, zero = problem.alpha_max / 100, np.zeros_like(problem.yx)
-    with pytest.warns(ConvergenceWarning, match="max_iter=1 sweeps"):
-        problem.solve(alpha, zero, tol=1e-10, max_iter=1)
-    coef, _, _ = problem.solve(alpha, zero, tol=1e-10, max_iter=1000)
-    # From the optimum one sweep is enough, and no reason to complain.
-    _, n_iter, _ = problem.solve(alpha, coef, tol=1e-10, max_iter=1)
-    assert n_iter == 1
+def hard_rows():
+    # More inputs than rows, and all of them useful: one round is not enough.
+    rng = np.random.RandomState(0)
+    return Rows(rng.randn(30, 60), rng.randn(30, 3) * [1e-6, 1, 1e6], np.ones(30))
+
+
+def shortfalls(kind, rows, options, alphas):
+    """Fit in one of the ways that solve a connector, and return what is left."""
+    if kind == "fit":
+        zero = np.zeros((rows.Y.shape[1], rows.X.shape[1]))
+        return [fit_linear(rows.problem(True), options, zero).shortfall]
+    if kind == "path":
+        _, path = solution_path(rows, options, alphas, 2, 1e-3, linear=True)
+        return [solution.shortfall for solution in path]
+    several = [replace(options, alpha=alpha) for alpha in alphas]
+    fits = fit_candidates(rows, options, several, linear=True)
+    return [fit.shortfall for fit in fits]
+
+
+@pytest.mark.parametrize("kind", ["fit", "path", "candidates"])
+def test_the_worst_output_is_warned_of_once(kind, engine):
+    rows = hard_rows()
+    alphas = rows.problem(True).alpha_max * np.array([1e-7, 1e-9])
+    options = FitOptions(alphas[0], None, False, True, tol=1e-10, max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="of its worst output is") as caught:
+        worst = max(shortfalls(kind, rows, options, alphas))
+    assert len(caught) == 1
+    assert f"is {worst:.3g} of the output's mean square" in str(caught[0].message)
+    assert 1e-10 < worst < 1
 
 
 def test_gram_stops_when_asked(engine):
@@ -265,16 +311,18 @@ def test_gram_stops_when_asked(engine):
 
 @pytest.mark.skipif(not has_numba(), reason="needs numba")
 @given(SEEDS, st.floats(1e-4, 1), st.booleans())
-def test_compiled_solver_finds_the_optimum_of_the_blocks(seed, share, centred):
+def test_compiled_solver_finds_the_optimum_of_the_plain_one(seed, share, centred):
     rng = np.random.RandomState(seed)
     n, p, q = rng.randint(2, 60), rng.randint(1, 50), rng.randint(1, 20)
     X = rng.randn(n, p) * (rng.rand(n, p) < rng.uniform(0.05, 1)) + rng.randn()
     Y = X @ (rng.randn(p, q) * (rng.rand(p, q) < 0.2)) + rng.randn(n, q)
     problem = statistics_of(X, Y, rng.rand(n) + 0.1).problem(centred)
     alpha, zero = share * problem.alpha_max, np.zeros_like(problem.yx)
-    coef, _, gap = problem.solve(alpha, zero, tol=1e-10, max_iter=1000)
-    expected, _, _ = problem._solve_blocks(alpha, zero, 1e-10, 5000, EpochHooks())
-    assert gap <= 1e-10 * problem.yy.max(initial=1.0)
+    coef, how = problem.solve(alpha, zero, tol=1e-10, max_iter=1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_choose, "has_numba", lambda: False)
+        expected, _ = problem.solve(alpha, zero, tol=1e-10, max_iter=1000)
+    assert how.relative_gap <= 1e-10
     both = [objectives(problem, c, alpha) for c in (coef, expected)]
     assert_allclose(*both, atol=1e-9 * problem.yy.max())
 
@@ -523,10 +571,11 @@ def test_rectified_warns_at_max_iter():
     X, Y, weights = rectified_data(0)
     for max_iter in (3, 30):
         problem = rectified_problem(X, Y, weights, max_iter=max_iter)
+        solution = problem.solve(1e-3, problem.null()[1])
         with pytest.warns(ConvergenceWarning, match=f"max_iter={max_iter} iter"):
-            solution = problem.solve(1e-3, problem.null()[1])
+            problem.warn_of(solution.shortfall)
         assert solution.stopping_value > problem.tol
-    problem.solve(1e-3, solution, warn=False)
+    problem.solve(1e-3, solution)
 
 
 @given(SEEDS, st.booleans())
@@ -542,9 +591,7 @@ def test_null_is_the_edge_of_the_path(seed, fit_intercept):
     linear = statistics_of(X, Y, weights).problem(fit_intercept)
     zero = np.zeros_like(linear.yx)
     for share, some in ((1 + 1e-9, False), (0.99, True)):
-        coef, _, _ = linear.solve(
-            linear.alpha_max * share, zero, tol=1e-10, max_iter=1000
-        )
+        coef, _ = linear.solve(linear.alpha_max * share, zero, tol=1e-10, max_iter=1000)
         assert coef.any() == some
 
 
@@ -555,7 +602,7 @@ def test_prune_keeps_the_budget(seed, budget):
     X, Y, weights = rectified_data(seed)
     problem = rectified_problem(X, Y, weights, tol=1e-6, max_iter=200)
     start = Solution(np.ones((3, 6)), np.zeros(3), 0, 0.0)
-    dense = problem.solve(0.0, start, warn=False)
+    dense = problem.solve(0.0, start)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         solution = problem.prune(dense, budget)
@@ -852,7 +899,7 @@ def test_column_descent_ends_where_no_weight_can_gain(seed, share):
     problem = column_problem(X, Y, weights)
     alpha_max, null = problem.null()
     alpha = share * alpha_max
-    solution = problem.solve(alpha, null, warn=False)
+    solution = problem.solve(alpha, null)
     value = problem.objective(
         solution.coef, solution.intercept + solution.coef @ problem.center, alpha
     )

@@ -115,7 +115,8 @@ def test_values_of_the_layers():
         assert row["agreement"] == metrics.agreement(model, logits)
         kl = metrics.kl_divergence(model, logits)
         assert row["kl"] == pytest.approx(kl, rel=1e-3)
-        up_to = autoencoder.inverse_transform(est.transform(X, layer=index))
+        distilled = est.autoencoders_[index]
+        up_to = distilled.inverse_transform(est.transform(X, layer=index))
         labels = outputs_from(index, up_to).argmax(axis=1)
         assert row["score_up_to"] == accuracy_score(Y, labels)
         if index:

@@ -8,6 +8,7 @@ from skfeat.kernels.connector._sparsity import to_csr
 from skfeat.solvers.connector._fit_linear import fit_gram
 from skfeat.solvers.connector._fit_parts import FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
+from skfeat.solvers.connector._gap import warn_of_gap
 from skfeat.solvers.connector._path import Solution, geometric_alphas
 
 
@@ -21,19 +22,23 @@ def fit_candidates(
     Fit
     """
     coef = np.zeros((rows.Y.shape[1], rows.X.shape[1]))
+    worst = 0.0
     if linear:
         problem = rows.problem(options.fit_intercept)
         for each in several:
             fit = fit_gram(problem, each, coef)
-            coef = fit.coef
+            coef, worst = fit.coef, max(worst, fit.shortfall)
             yield fit
+        warn_of_gap(worst, options.tol, options.max_iter or 1000)
     else:
         by_rows = rectified_problem(rows, options)
         _, start = by_rows.null()
         for each in several:
             fit = fit_problem(by_rows, each, start)
             start = Solution(fit.coef, fit.intercept, 0, 0.0)
+            worst = max(worst, fit.shortfall)
             yield fit
+        by_rows.warn_of(worst)
 
 
 def largest_alpha(rows: Rows, options: FitOptions, *, linear: bool) -> float:
@@ -58,9 +63,12 @@ def solution_path(
         problem = rows.problem(options.fit_intercept)
         grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)
         max_iter = options.max_iter or 1000
-        return grid, problem.solve_path(
+        solutions = problem.solve_path(
             grid, tol=options.tol, max_iter=max_iter, sparse_output=sparse_output
         )
+        worst = max(solution.shortfall for solution in solutions)
+        warn_of_gap(worst, options.tol, max_iter)
+        return grid, solutions
     by_rows = rectified_problem(rows, options)
     alpha_max, solution = by_rows.null()
     grid = _alphas(alphas, alpha_max, n_alphas, eps)
@@ -69,6 +77,7 @@ def solution_path(
         solution = by_rows.solve(float(alpha), solution)
         kept = to_csr(solution.coef) if sparse_output else solution.coef
         solutions.append(solution._replace(coef=kept))
+    by_rows.warn_of(max(solution.shortfall for solution in solutions))
     return grid, solutions
 
 

@@ -10,6 +10,7 @@ from scipy import sparse
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers.connector._eliminate import eliminate
 from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
+from skfeat.solvers.connector._gap import warn_of_gap
 from skfeat.solvers.connector._gram import GramProblem
 from skfeat.solvers.connector._path import Solution, find_alpha, trim
 
@@ -24,6 +25,12 @@ def fit_linear(
     hooks: EpochHooks | None = None,
 ) -> Fit:
     """Solve the linear connector on its second moments; the start is written over."""
+    fit = _fit_linear(problem, options, start, hooks)
+    warn_of_gap(fit.shortfall, options.tol, options.max_iter or 1000)
+    return fit
+
+
+def _fit_linear(problem, options, start, hooks):
     if isinstance(options.budget, np.ndarray):
         fits = [
             fit_gram(problem.output(o), replace(options, budget=int(left)), None)
@@ -35,6 +42,7 @@ def fit_linear(
             max(fit.alpha for fit in fits),
             max(fit.n_iter for fit in fits),
             max(fit.stopping_value for fit in fits),
+            shortfall=max(fit.shortfall for fit in fits),
         )
     return fit_gram(problem, options, start, hooks, in_place=True)
 
@@ -50,10 +58,10 @@ def fit_wide(rows: Rows, options: FitOptions, hooks: EpochHooks | None = None) -
     max_iter = options.max_iter or 1000
 
     def solve(alpha, before, hooks=None):
-        coef, n_iter, gap = problem.solve(
+        coef, how = problem.solve(
             alpha, before.coef, tol=options.tol, max_iter=max_iter, hooks=hooks
         )
-        return Solution(coef, problem.intercept(coef), n_iter, gap)
+        return Solution(coef, problem.intercept(coef), *how)
 
     null = Solution(sparse.csr_array(problem.shape), problem.y_mean, 0, 0.0)
     if options.budget is None:
@@ -64,6 +72,7 @@ def fit_wide(rows: Rows, options: FitOptions, hooks: EpochHooks | None = None) -
         assert isinstance(budget, int)
         alpha, solution = find_alpha(solve, null, problem.alpha_max, budget, slack=0.02)
         solution = solution._replace(coef=problem.trim(solution.coef, budget))
+    warn_of_gap(solution.shortfall, options.tol, max_iter)
     coef = problem.refit(solution.coef) if options.refit else solution.coef
     return Fit(
         coef,
@@ -108,12 +117,13 @@ def fit_gram(
         alpha,
         solution.n_iter,
         solution.stopping_value,
+        shortfall=solution.shortfall,
     )
 
 
 def _gram_solver(problem, options, *, in_place=False):
     def solve(alpha, before, hooks=None):
-        coef, n_iter, gap = problem.solve(
+        coef, how = problem.solve(
             alpha,
             before.coef,
             tol=options.tol,
@@ -121,6 +131,6 @@ def _gram_solver(problem, options, *, in_place=False):
             hooks=hooks,
             in_place=in_place,
         )
-        return Solution(coef, problem.intercept(coef), n_iter, gap)
+        return Solution(coef, problem.intercept(coef), *how)
 
     return solve, Solution(np.zeros_like(problem.yx), problem.y_mean, 0, 0.0)

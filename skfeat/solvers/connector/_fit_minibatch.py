@@ -24,13 +24,13 @@ _AUTO_UPDATES = 800
 def fit_minibatch(
     rows: Rows,
     options: FitOptions,
-    start: Solution,
+    start: Solution | None,
     settings: ConnectorSettings,
     *,
     hooks: EpochHooks | None = None,
     verbose: int = 0,
 ) -> Fit:
-    """Train a rectified connector in shuffled batches."""
+    """Train a rectified connector in shuffled batches, from a random start if None."""
     scales = Scales.of(rows.X, rows.Y, rows.sample_weight)
     n_rows = rows.X.shape[0]
     max_iter = options.max_iter
@@ -81,14 +81,17 @@ def fit_minibatch(
         alpha,
         len(losses),
         change,
-        losses,
-        state,
-        history.interrupted,
+        loss_curve=losses,
+        state=state,
+        interrupted=history.interrupted,
     )
 
 
 def update_minibatch(
-    rows: Rows, start: Solution, settings: ConnectorSettings, state: dict | None
+    rows: Rows,
+    start: Solution | None,
+    settings: ConnectorSettings,
+    state: dict | None,
 ) -> Fit:
     """Train for one pass over rows, from the state that the pass before left."""
     scales = state["scales"] if state else Scales.of(rows.X, rows.Y, rows.sample_weight)
@@ -98,7 +101,9 @@ def update_minibatch(
     loss = trainer.epoch(rows.X, rows.Y, rows.sample_weight)
     state = trainer.state()
     coef, intercept = trainer.finish()
-    return Fit(coef, intercept, settings.alpha, 1, np.inf, [loss], state)
+    return Fit(
+        coef, intercept, settings.alpha, 1, np.inf, loss_curve=[loss], state=state
+    )
 
 
 def _gradient(rows: Rows, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

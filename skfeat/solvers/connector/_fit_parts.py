@@ -65,13 +65,14 @@ class FitOptions:
 
 @dataclass
 class Fit:
-    """Weights (q, p), intercept (q,) and how they were reached."""
+    """Weights (q, p), intercept (q,) and how they were reached; see `Solution`."""
 
     coef: np.ndarray
     intercept: np.ndarray
     alpha: float
     n_iter: int
     stopping_value: float
+    shortfall: float = 0.0
     loss_curve: list[float] = field(default_factory=list)
     state: dict | GramStatistics | None = None
     interrupted: bool = False

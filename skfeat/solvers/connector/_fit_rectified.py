@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from skfeat.solvers._loop import EpochHooks
@@ -17,7 +15,10 @@ def fit_rectified(
     rows: Rows, options: FitOptions, start: Solution, hooks: EpochHooks | None = None
 ) -> Fit:
     """Solve the rectified connector on all rows at once."""
-    return fit_problem(rectified_problem(rows, options, hooks), options, start)
+    problem = rectified_problem(rows, options, hooks)
+    fit = fit_problem(problem, options, start)
+    problem.warn_of(fit.shortfall)
+    return fit
 
 
 def fit_problem(problem: RectifiedProblem, options: FitOptions, start: Solution) -> Fit:
@@ -32,19 +33,18 @@ def fit_problem(problem: RectifiedProblem, options: FitOptions, start: Solution)
         alpha = entry_alpha(problem.gradient(solution), solution.coef)
     else:
         alpha_max, null = problem.null()
-        solve = partial(problem.solve, warn=False)
         assert isinstance(budget, int)
-        alpha, solution = find_alpha(solve, null, alpha_max, budget)
+        alpha, solution = find_alpha(problem.solve, null, alpha_max, budget)
         coef = trim(solution.coef, np.abs(solution.coef) * problem.spread, budget)
         if coef is not solution.coef:
             solution = problem.settle(alpha, solution._replace(coef=coef))
-        problem.check(solution)
     return Fit(
         solution.coef,
         solution.intercept,
         alpha,
         solution.n_iter,
         solution.stopping_value,
+        solution.shortfall,
     )
 
 

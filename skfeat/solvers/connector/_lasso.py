@@ -1,7 +1,8 @@
-"""The compiled solver of the linear connector, on the active inputs of each output.
+"""The solver of the linear connector, on the active inputs of each output.
 
-An output's Gram rows are taken from a stored Gram matrix, or made from the sparse rows
-when an input becomes active: then nothing of size inputs times inputs is ever held.
+`_lasso_plain` defines what is computed; compiled loops do the same where they are worth
+it. They can also make an output's Gram rows from the sparse rows, each when its input
+becomes active: then nothing of size inputs times inputs is ever held.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from scipy import sparse
 
 from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
-from skfeat.kernels.connector import _loops_lasso as loops
 from skfeat.kernels.connector._arrays import (
     GramColumns,
     LassoMoments,
     LassoSolutions,
     SparseRows,
 )
-from skfeat.kernels.connector._second_moments import compress_to_float64
+from skfeat.kernels.connector._sparsity import to_csr
 from skfeat.solvers._loop import EpochHooks
-from skfeat.solvers.connector._gap import allowed_gaps, warn_of_gap
+from skfeat.solvers.connector import _lasso_plain as plain
+from skfeat.solvers.connector._choose import descends_compiled
+from skfeat.solvers.connector._gap import Reached, allowed_gaps, reached
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
 _N_SHARES = 8
@@ -38,7 +40,7 @@ _NO_ROWS = SparseRows(_NO_PLACES, _NO_INDICES, _NO_NUMBERS)
 
 @dataclass(frozen=True)
 class Moments:
-    """Second moments as the compiled solver reads them.
+    """Second moments as the solver reads them.
 
     Parameters
     ----------
@@ -49,6 +51,8 @@ class Moments:
         Empty where Gram rows are made from `columns` and `rows`.
     columns : GramColumns
     rows : SparseRows
+    compiled : bool
+        Whether compiled loops solve.
     """
 
     yx: Callable[[int, int], np.ndarray]
@@ -56,12 +60,18 @@ class Moments:
     xx: np.ndarray
     columns: GramColumns = _NO_COLUMNS
     rows: SparseRows = _NO_ROWS
+    compiled: bool = True
 
     @classmethod
     def stored(cls, xx: np.ndarray, yx: np.ndarray, yy: np.ndarray) -> Moments:
         """Moments that are held as matrices."""
         yx = np.ascontiguousarray(yx)
-        return cls(lambda first, last: yx[first:last], yy, xx)
+        return cls(
+            lambda first, last: yx[first:last],
+            yy,
+            xx,
+            compiled=descends_compiled(*yx.shape),
+        )
 
 
 def solve_outputs(
@@ -72,7 +82,7 @@ def solve_outputs(
     max_iter: int,
     hooks: EpochHooks,
     state: Callable[[np.ndarray], tuple],
-) -> tuple[np.ndarray, int, float]:
+) -> tuple[np.ndarray, Reached]:
     """Minimise from a start, which is written over; see `GramProblem.solve`.
 
     Parameters
@@ -94,22 +104,18 @@ def solve_outputs(
             solve_share(team, moments, part, [alpha], allowed[part], max_iter, found)
             if hooks.end(partial(state, coef)):
                 break
-    if (gap > allowed).any():
-        warn_of_gap(gap, tol, max_iter)
-    return coef, int(n_iter.max(initial=1)), float(gap.max(initial=0.0))
+    return coef, reached(n_iter, gap, moments.yy)
 
 
 def solve_path(
     moments: Moments, alphas, tol: float, max_iter: int, *, sparse_output: bool
-) -> tuple[list, np.ndarray, np.ndarray]:
+) -> tuple[list, list[Reached]]:
     """Minimise for decreasing alphas, each output for all of them in turn.
 
     Returns
     -------
     coefs : list of ndarray or csr_array of shape (q, p)
-    n_iter : ndarray of shape (n_alphas,)
-    dual_gap : ndarray of shape (n_alphas,)
-        Largest gap of an output.
+    how : list of Reached
     """
     n_alphas, q, p = len(alphas), len(moments.yy), len(moments.xx)
     allowed = allowed_gaps(tol, moments.yy)
@@ -127,17 +133,16 @@ def solve_path(
             found = LassoSolutions(weights, np.empty(shape), np.empty(shape, np.int64))
             solve_share(team, moments, part, alphas, allowed[part], max_iter, found)
             gap[:, part], n_iter[:, part] = found.gap, found.n_iter
-            kept.add(part, weights, team)
-    if (gap > allowed).any():
-        warn_of_gap(gap, tol, max_iter)
-    return kept.matrices(), n_iter.max(axis=1, initial=1), gap.max(axis=1, initial=0.0)
+            kept.add(part, weights)
+    how = [reached(*of_alpha, moments.yy) for of_alpha in zip(n_iter, gap, strict=True)]
+    return kept.matrices(), how
 
 
 class _DensePath:
     def __init__(self, n_alphas, q, p):
         self._weights = np.empty((n_alphas, q, p))
 
-    def add(self, part, weights, team):
+    def add(self, part, weights):
         self._weights[:, part] = weights
 
     def matrices(self):
@@ -150,12 +155,12 @@ class _SparsePath:
     def __init__(self):
         self._shares, self._rows, self._n_rows = [], [], 0
 
-    def add(self, part, weights, team):
+    def add(self, part, weights):
         n_alphas, n, p = weights.shape
         rows = np.arange(self._n_rows, self._n_rows + n_alphas * n)
         self._rows.append(rows.reshape(n_alphas, n))
         self._n_rows += len(rows)
-        self._shares.append(compress_to_float64(weights.reshape(-1, p), team))
+        self._shares.append(to_csr(weights.reshape(-1, p)))
 
     def matrices(self):
         weights = sparse.vstack(self._shares, format="csr")
@@ -175,6 +180,11 @@ def solve_share(
     yx = moments.yx(part.start, part.stop)
     own = LassoMoments(yx, moments.yy[part], moments.xx, moments.columns, moments.rows)
     penalties = np.array(alphas, dtype=np.float64)
+    if not moments.compiled:
+        plain.solve_lasso(own, penalties, allowed, max_iter, found)
+        return
+    from skfeat.kernels.connector import _loops_lasso as loops
+
     team.run(
         lambda first, last: loops.solve_lasso(
             first, last, own, penalties, allowed, max_iter, found

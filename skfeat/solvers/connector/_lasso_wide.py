@@ -25,7 +25,7 @@ from skfeat.kernels.connector._second_moments import (
     compress_to_float64,
 )
 from skfeat.solvers._loop import EpochHooks
-from skfeat.solvers.connector._gap import allowed_gaps, warn_of_gap
+from skfeat.solvers.connector._gap import Reached, allowed_gaps, reached
 from skfeat.solvers.connector._gram import solve_normal
 from skfeat.solvers.connector._lasso import Moments, solve_share
 
@@ -100,7 +100,7 @@ class ColumnProblem:
         tol: float,
         max_iter: int,
         hooks: EpochHooks | None = None,
-    ) -> tuple[sparse.csr_array, int, float]:
+    ) -> tuple[sparse.csr_array, Reached]:
         """Minimise from a start; see `GramProblem.solve`."""
         hooks = hooks or EpochHooks()
         allowed = allowed_gaps(tol, self._moments.yy)
@@ -121,10 +121,8 @@ class ColumnProblem:
             if hooks.end(state):
                 solved.append(coef[part.stop :])
                 break
-        if (gap > allowed).any():
-            warn_of_gap(gap, tol, max_iter)
         coef = sparse.vstack(solved, format="csr")
-        return coef, int(n_iter.max(initial=1)), float(gap.max(initial=0.0))
+        return coef, reached(n_iter, gap, self._moments.yy)
 
     def _state(self, solved: list, rest) -> Callable:
         def state():

@@ -18,8 +18,8 @@ from skfeat.losses import rectified, rectified_convex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The loss does not depend on inputs whose rows are all off: a small ridge, relative to
-# the inputs' mean squares, selects the smallest weights that keep those rows off.
+# The loss does not depend on inputs whose rows are all off: a small ridge, on inputs of
+# unit mean square, selects the smallest weights that keep those rows off.
 _RIDGE = 1e-9
 
 _MAX_ROUNDS = 100
@@ -71,34 +71,45 @@ def refit_rectified(
             center = weights @ inputs
             inputs = np.hstack([inputs - center, np.ones((len(Y), 1))])
             theta, fixed = np.append(theta, fixed + theta @ center), 0.0
-        y = Y[:, output]
+        # In raw units an input of small scale would be taken for a singular direction.
+        y, spread = Y[:, output], _rms(inputs, weights)
+        spread = np.where(spread > 0, spread, np.inf)
+        unit = float(_rms(y, weights) or _rms(inputs @ theta + fixed, weights)) or 1.0
+        inputs, theta = inputs / spread, theta * spread / unit
         for loss in (rectified_convex, rectified):
-            theta = _newton(loss, inputs, y, weights, theta, fixed, tol)
+            theta = _newton(loss, inputs, y / unit, weights, theta, fixed / unit, tol)
+        theta = theta * unit / spread
         coef[output, support] = theta[: len(support)]
         if fit_intercept:
             intercept[output] = theta[-1] - theta[:-1] @ center
     return coef, intercept
 
 
+def _rms(columns, weights):
+    return np.sqrt(weights @ np.square(columns))
+
+
 def _newton(
     loss: Callable, inputs, y, weights, theta, fixed: float, tol: float
 ) -> np.ndarray:
-    """Minimise one output's loss, and of equal minimisers take the smallest."""
-    ridge = _RIDGE * (weights @ np.square(inputs))
-    allowed = tol * _RIDGE * max(float(weights @ np.square(y)), 1e-300)
+    """Minimise one output's loss, and of equal minimisers take the smallest.
+
+    Inputs and output have unit mean square.
+    """
+    allowed, identity = tol * _RIDGE, np.eye(len(theta))
 
     def evaluate(u, theta):
         residual, value = loss(u, y)
-        return residual, weights @ value + ridge @ np.square(theta) / 2
+        return residual, weights @ value + _RIDGE * (theta @ theta) / 2
 
     u = inputs @ theta + fixed
     residual, objective = evaluate(u, theta)
     for _ in range(_MAX_ROUNDS):
-        gradient = inputs.T @ (weights * residual) + ridge * theta
+        gradient = inputs.T @ (weights * residual) + _RIDGE * theta
         # Where the residual is zero the loss is flat, or met exactly.
         counts = (residual != 0) | (u > 0)
         rows = inputs[counts]
-        hessian = rows.T @ (rows * weights[counts, None]) + np.diag(ridge)
+        hessian = rows.T @ (rows * weights[counts, None]) + _RIDGE * identity
         step = -np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         promised = -gradient @ step / 2
         if promised <= allowed:

@@ -15,19 +15,24 @@ if TYPE_CHECKING:
 
 
 class Solution(NamedTuple):
-    """Weights (q, p) and intercept (q,) at one alpha, and how they were reached."""
+    """Weights (q, p) and intercept (q,) at one alpha, and how they were reached.
+
+    `shortfall` is what the solver compared with its `tol` when it stopped: the worst
+    duality gap of an output over its mean square, or the stopping value itself.
+    """
 
     coef: np.ndarray
     intercept: np.ndarray
     n_iter: int
     stopping_value: float
+    shortfall: float = 0.0
 
 
 def geometric_alphas(alpha_max: float, n_alphas: int, eps: float) -> np.ndarray:
     """Return alphas from `alpha_max` down to ``eps * alpha_max``."""
     if alpha_max <= 0:
         return np.zeros(n_alphas)
-    return np.geomspace(alpha_max, alpha_max * eps, n_alphas)
+    return alpha_max * np.geomspace(1.0, eps, n_alphas)
 
 
 def check_budget(budget, n_outputs: int, n_inputs: int) -> int | np.ndarray | None:

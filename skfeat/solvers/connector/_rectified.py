@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # The objective is compared over this many iterations to decide about stopping.
 _WINDOW = 10
+# An objective below this share of the targets' mean square is as good as zero.
+_EXACT = 1e-12
 # A step shortened below this share has found no way down.
 _SHORTEST = 1e-3
 
@@ -80,6 +82,7 @@ class RectifiedProblem:
         self.X = X.astype(np.float64, copy=False)
         self.Y = Y
         self.weights = (sample_weight / sample_weight.sum())[:, None]
+        self.mean_square = float((self.weights * np.square(Y)).sum()) or 1.0
         self.fit_intercept = fit_intercept
         self.tol = tol
         self.max_iter = max_iter
@@ -102,7 +105,7 @@ class RectifiedProblem:
         inverse = np.where(self.varies, 1 / np.where(self.varies, diagonal, 1.0), 0.0)
         root = np.sqrt(inverse)
         lipschitz = _largest_eigenvalue(root[:, None] * self._gram * root)
-        return inverse / max(lipschitz, 1e-12)
+        return inverse / (lipschitz or 1.0)
 
     def null(self) -> tuple[float, Solution]:
         """Smallest alpha at which all weights are zero, and the solution there."""
@@ -118,9 +121,7 @@ class RectifiedProblem:
         """Value of the objective at weights and at the intercept of centred inputs."""
         return self._value(loss, self._pre(coef, offset)) + L1(alpha).value(coef)
 
-    def solve(
-        self, alpha: float, start: Solution, *, support=None, warn=True
-    ) -> Solution:
+    def solve(self, alpha: float, start: Solution, *, support=None) -> Solution:
         """Minimise the convex majorant, then the loss itself, from a start.
 
         Parameters
@@ -129,8 +130,6 @@ class RectifiedProblem:
         start : Solution
         support : bool ndarray of shape (q, p), optional
             Weights that may be nonzero; all by default.
-        warn : bool, default=True
-            Warn if `max_iter` ends the solution.
 
         Returns
         -------
@@ -144,25 +143,23 @@ class RectifiedProblem:
                 loss, alpha, coef, offset, support, self.max_iter
             )
             total += n_iter
-        solution = Solution(coef, offset - coef @ self.center, total, decrease)
-        if warn:
-            self.check(solution)
-        return solution
+        intercept = offset - coef @ self.center
+        return Solution(coef, intercept, total, decrease, shortfall=decrease)
 
-    def check(self, solution: Solution) -> None:
-        """Warn if `max_iter` ended a solution."""
-        if solution.stopping_value > self.tol and not self.stopped:
+    def warn_of(self, shortfall: float) -> None:
+        """Warn if `max_iter` ended a fit so far from what `tol` asks for."""
+        if shortfall > self.tol and not self.stopped:
             warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} iterations; over"
                 f" the last {_WINDOW} the objective still fell by"
-                f" {solution.stopping_value:.3g} of its value, above tol={self.tol:g}.",
+                f" {shortfall:.3g} of its value, above tol={self.tol:g}.",
                 ConvergenceWarning,
             )
 
     def settle(self, alpha: float, trimmed: Solution) -> Solution:
         """Solve again on a trimmed support, unless that would lose more weights."""
         support = trimmed.coef != 0
-        solution = self.solve(alpha, trimmed, support=support, warn=False)
+        solution = self.solve(alpha, trimmed, support=support)
         if np.count_nonzero(solution.coef) == np.count_nonzero(support):
             return solution
         return trimmed
@@ -296,7 +293,7 @@ class RectifiedProblem:
             window.append(value)
             self.stopped = self._report(coef, offset)
             before = window[max(0, len(window) - 1 - _WINDOW)]
-            decrease = (before - value) / max(abs(value), 1e-12)
+            decrease = (before - value) / max(value, _EXACT * self.mean_square)
             if len(window) > _WINDOW and decrease <= self.tol:
                 break
         return coef, offset, n_iter, decrease

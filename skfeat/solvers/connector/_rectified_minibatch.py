@@ -71,11 +71,13 @@ class Scales:
         Root mean square of all targets.
     spread : ndarray of shape (p,)
         Standard deviation of each input.
+    n_outputs : int
     """
 
     x: float
     y: float
     spread: np.ndarray
+    n_outputs: int
 
     @classmethod
     def of(cls, X, Y: np.ndarray, sample_weight: np.ndarray) -> Scales:
@@ -97,7 +99,15 @@ class Scales:
             float(np.sqrt(square.mean())) or 1.0,
             float(np.sqrt(y_square.mean())) or 1.0,
             np.sqrt(np.maximum(square - mean**2, 0.0)),
+            Y.shape[1],
         )
+
+
+def _random_start(seed: int, scales: Scales) -> tuple[np.ndarray, np.ndarray]:
+    """Draw weights as torch does those of a linear layer, in the units of training."""
+    q, p = scales.n_outputs, len(scales.spread)
+    bound = 1 / np.sqrt(p)
+    return np.random.RandomState(seed).uniform(-bound, bound, (q, p)), np.zeros(q)
 
 
 def _moments(X, sample_weight) -> tuple[np.ndarray, np.ndarray]:
@@ -120,8 +130,8 @@ class ConnectorTrainer:
     Parameters
     ----------
     settings : ConnectorSettings
-    start : Solution
-        In the units of the rows.
+    start : Solution or None
+        In the units of the rows. None starts as torch does a linear layer.
     scales : Scales
     support : bool ndarray of shape (q, p), optional
         Weights that may be nonzero; all by default.
@@ -130,7 +140,7 @@ class ConnectorTrainer:
     def __init__(
         self,
         settings: ConnectorSettings,
-        start: Solution,
+        start: Solution | None,
         scales: Scales,
         support: np.ndarray | None = None,
     ):
@@ -138,13 +148,14 @@ class ConnectorTrainer:
         self.generator = make_generator(settings.seed)
         self.scales = scales
         self.alpha = settings.alpha / (scales.x * scales.y)
+        if start is None:
+            coef, intercept = _random_start(settings.seed, scales)
+        else:
+            coef = start.coef * (scales.x / scales.y)
+            intercept = start.intercept / scales.y
         self.coef, self.intercept, self.spread = (
             torch.tensor(array, dtype=settings.dtype, device=settings.device)
-            for array in (
-                start.coef * (scales.x / scales.y),
-                start.intercept / scales.y,
-                scales.spread,
-            )
+            for array in (coef, intercept, scales.spread / scales.x)
         )
         params = [self.coef, self.intercept] if settings.fit_intercept else [self.coef]
         self.optimizer = torch.optim.Adam(params, lr=settings.learning_rate, fused=True)
@@ -177,9 +188,9 @@ class ConnectorTrainer:
 
     def _step(self, X, Y, sample_weight, rows, weight) -> float:
         mine = distributed.shard(rows)
-        x = self._tensor(X[mine]) / self.scales.x
-        y = self._tensor(Y[mine]) / self.scales.y
-        weights = self._tensor(sample_weight[mine] / weight)[:, None]
+        x = self._tensor(X[mine], self.scales.x)
+        y = self._tensor(Y[mine], self.scales.y)
+        weights = self._tensor(sample_weight[mine], weight)[:, None]
         u = torch.addmm(self.intercept, x, self.coef.T)
         residual, value = rectified_convex(u, y)
         loss = (weights * value).sum()
@@ -250,8 +261,9 @@ class ConnectorTrainer:
         load_optimizer_state(self.optimizer, state["moments"])
         self.generator.set_state(torch.tensor(state["generator"]))
 
-    def _tensor(self, array) -> torch.Tensor:
+    def _tensor(self, array, unit: float) -> torch.Tensor:
+        """Return an array in a unit: before the division its dtype may be needed."""
         if sparse.issparse(array):
             array = array.toarray()
-        tensor = torch.from_numpy(np.asarray(array))
-        return tensor.to(self.settings.device, self.settings.dtype)
+        tensor = torch.from_numpy(np.asarray(array)).to(self.settings.device)
+        return (tensor / unit).to(self.settings.dtype)

@@ -73,12 +73,12 @@ class SparseRectifiedProblem(RectifiedProblem):
         offset = self.y_mean.copy()
         return float(self.steepest.max(initial=0.0)), Solution(coef, offset, 0, 0.0)
 
-    def check(self, solution: Solution) -> None:
-        """Warn if `max_iter` ended a solution."""
-        if solution.stopping_value > self.tol and not self.stopped:
+    def warn_of(self, shortfall: float) -> None:
+        """Warn if `max_iter` ended a fit so far from what `tol` asks for."""
+        if shortfall > self.tol and not self.stopped:
             warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} sweeps; one more"
-                f" promised to lower the objective by {solution.stopping_value:.3g} of "
+                f" promised to lower the objective by {shortfall:.3g} of "
                 f"the mean square of an output, above tol={self.tol:g}.",
                 ConvergenceWarning,
             )
