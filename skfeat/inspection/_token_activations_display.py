@@ -23,7 +23,7 @@ from skfeat.utils._sklearn import check_matplotlib_support
 
 
 class TokenActivationsDisplay:
-    """Passages in which a feature fires, token by token.
+    r"""Passages in which a feature fires, token by token.
 
     Each token has a box, coloured from white to green by the activation of the feature.
     If effects are given, a strip below the boxes shows them from red to blue, white at
@@ -36,9 +36,12 @@ class TokenActivationsDisplay:
 
     Parameters
     ----------
-    tokens : sequence of sequence of str
+    tokens : sequence of sequence of str or bytes
         The texts of the tokens of each passage. A space is shown as ``·``, a newline as
-        ``⏎``, and any other invisible character as its code.
+        ``⏎``, and any other invisible character as its code. A token that is a part of
+        a character is given as bytes. Where bytes next to each other make a character,
+        the first of their tokens shows it, and ``←`` stands in the others; each keeps
+        its own colour. Other bytes are shown as their codes, such as ``\xc3``.
     activations : sequence of array-like of float
         The activation at each token.
     effects : sequence of array-like of float, default=None
@@ -108,7 +111,7 @@ class TokenActivationsDisplay:
         text_kw=None,
         box_kw=None,
     ) -> Self:
-        """Draw a row of boxes for each passage, long ones in several lines.
+        r"""Draw a row of boxes for each passage, long ones in several lines.
 
         Parameters
         ----------
@@ -125,7 +128,8 @@ class TokenActivationsDisplay:
         font_size : float, default=9
             Largest size of the text; it shrinks to fit small axes.
         text_kw : dict, default=None
-            Options of `Axes.text`.
+            Options of `Axes.text`. A character that the font lacks is drawn as its
+            code, such as ``\u65e5``: ``{"family": [...]}`` chooses other fonts.
         box_kw : dict, default=None
             Options of the boxes, a `PolyCollection`.
 
@@ -224,7 +228,8 @@ class TokenActivationsDisplay:
             The passages, with or without effects.
         decode : tokenizer, callable or sequence of str
             A tokenizer with ``decode``, a function from a token id to its text, or the
-            texts by id.
+            texts by id. A tokenizer tells the bytes of tokens that are parts of
+            characters; a function or sequence may give bytes.
         title : str, default=None
             Title above the passages.
         labels : "activation", sequence of str or None, default="activation"

@@ -15,7 +15,7 @@ from skfeat.inspection._token_colors import (
     ink_on,
 )
 from skfeat.inspection._token_passages import Passage
-from skfeat.inspection._token_text import visible
+from skfeat.inspection._token_text import visible, visible_passage
 
 # Boxes set the colour of their text, so that it is readable on light and dark pages.
 _STYLE = """
@@ -101,14 +101,14 @@ def _boxes(passage: Passage, effect_name: str, limits: tuple[float, float]) -> s
         ]
         notes = [f", {effect_name} {_effect(value)}" for value in passage.effects]
     boxes = []
-    for text, value, fill, strip, note in zip(
-        passage.tokens, passage.activations, fills, strips, notes, strict=True
+    shown = visible_passage(passage.tokens)
+    for token, value, fill, strip, note in zip(
+        shown, passage.activations, fills, strips, notes, strict=True
     ):
-        shown = visible(text)
-        tooltip = _text(f"{shown}: activation {value:.3g}{note}")
+        tooltip = _text(f"{token.name}: activation {value:.3g}{note}")
         boxes.append(
             f'<span class="t" title="{tooltip}"><b style="background:{fill};'
-            f'color:{ink_on(fill)}">{_text(shown)}</b>{strip}</span>'
+            f'color:{ink_on(fill)}">{_text(token.text)}</b>{strip}</span>'
         )
     # Line breaks are allowed between boxes, or long passages would leave the page.
     return "<wbr>".join(boxes)

@@ -12,7 +12,7 @@ import numpy as np
 
 from skfeat.inspection._drawn_text import put_text, text_width
 from skfeat.inspection._token_passages import Passage
-from skfeat.inspection._token_text import visible
+from skfeat.inspection._token_text import code_of, visible_passage
 
 PADDING, BOX, STRIP, LINE_GAP, PASSAGE_GAP = 0.3, 1.65, 0.75, 0.5, 0.9
 LABEL_GAP = 0.8
@@ -21,7 +21,6 @@ BAR_GAP, BAR_TITLE, BAR, _BAR_TICKS = 0.6, 1.3, 0.7, 1.5
 _BAR_BAND = BAR_GAP + BAR_TITLE + BAR + _BAR_TICKS
 _SMALLEST_FONT = 3.0  # points
 _WIDEST, _NARROWEST = 730.0, 150.0  # points of the text in a new figure
-_MISSING = "□"
 # Longer tokens are cut: text widths change with the resolution that a figure is saved
 # in, those of long texts by more than the padding of a box.
 _MOST_LETTERS = 40
@@ -126,7 +125,7 @@ class Layout:
 def _measured(
     ax: Any, passage: Passage, text_kw: dict[str, Any], known: set[int]
 ) -> MeasuredPassage:
-    texts = [_drawable(visible(text), known) for text in passage.tokens]
+    texts = [_drawable(shown.text, known) for shown in visible_passage(passage.tokens)]
     texts = [
         text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
         for text in texts
@@ -159,4 +158,4 @@ def _known_characters(ax: Any, text_kw: dict[str, Any]) -> set[int]:
 
 
 def _drawable(text: str, known: set[int]) -> str:
-    return "".join(c if ord(c) in known else _MISSING for c in text)
+    return "".join(c if ord(c) in known else code_of(c) for c in text)

@@ -17,7 +17,7 @@ from skfeat.utils._checks import check_level, value_error
 class Passage:
     """The tokens of one passage with a value for each, and the label beside them."""
 
-    tokens: list[str]
+    tokens: list[str | bytes]
     activations: np.ndarray
     effects: np.ndarray | None
     label: str
@@ -35,10 +35,11 @@ def check_passages(
         effect, which may be nan, for each, or one label for each passage.
     """
     texts = [list(passage) for passage in tokens]
-    if any(isinstance(passage, str) for passage in tokens) or not all(
-        isinstance(text, str) for passage in texts for text in passage
+    if any(isinstance(passage, str | bytes) for passage in tokens) or not all(
+        isinstance(text, str | bytes) for passage in texts for text in passage
     ):
-        raise value_error("tokens", "a sequence of sequences of str", tokens)
+        allowed = "a sequence of sequences of str or bytes"
+        raise value_error("tokens", allowed, tokens)
     lengths = [len(passage) for passage in texts]
     values = _check_values("activations", activations, lengths)
     all_effects: Sequence[np.ndarray | None] = [None] * len(texts)

@@ -181,7 +181,7 @@ def connection_page(
         The capture whose rows were encoded, with tokens.
     decode : tokenizer, callable or sequence of str
         A tokenizer with ``decode``, a function from a token id to its text, or the
-        texts by id.
+        texts by id. Texts may be bytes.
     effects : callable, default=None
         Called as ``effects(side, feature, sequences)`` with "input" or "output", a
         column of X or Y, and the numbers of the sequences that are shown; returns the

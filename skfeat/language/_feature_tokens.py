@@ -25,7 +25,7 @@ def feature_tokens(
     features: Sequence[int] | None = None,
     n: int = 3,
 ) -> Bunch:
-    """Find the tokens that each feature fires on, and label features by them.
+    r"""Find the tokens that each feature fires on, and label features by them.
 
     Tokens are ranked by the cosine, over all rows, between a feature's activations and
     the indicator of the token. It is high where the feature fires strongly on most
@@ -40,7 +40,7 @@ def feature_tokens(
         The token of each row.
     decode : tokenizer, callable or sequence of str, default=None
         A tokenizer with ``decode``, a function from a token id to its text, or the
-        texts by id. ``None``: the labels are the ids.
+        texts by id. Texts may be bytes. ``None``: the labels are the ids.
     features : sequence of int, default=None
         Columns of `codes`; ``None`` means all.
     n : int, default=3
@@ -54,8 +54,9 @@ def feature_tokens(
         ``lift`` (that mean over the feature's mean on all rows) and ``share`` (of the
         feature's summed activation). ``labels`` is a list of str: the texts of the
         tokens whose cosine is at least 0.3 times the best one, joined by "/"; tokens
-        that differ in case or spaces alone count once. The label of a feature that
-        never fires is "".
+        that differ in case or spaces alone count once, and the bytes of a part of a
+        character are shown as their codes, such as ``\xc3``. The label of a feature
+        that never fires is "".
 
     Raises
     ------
@@ -121,7 +122,7 @@ def feature_tokens(
 
 def _labels(table: Bunch, decode: Any) -> list[str]:
     used = table.token_ids[table.token_ids >= 0]
-    texts = {int(t): str(t) for t in used}
+    texts: dict[int, str | bytes] = {int(t): str(t) for t in used}
     if decode is not None:
         texts = token_texts(decode, used)
     labels = []
@@ -130,7 +131,11 @@ def _labels(table: Bunch, decode: Any) -> list[str]:
         for token, value in zip(tokens.tolist(), cosine, strict=True):
             if token >= 0 and value >= _LEAST_SHARE * cosine[0]:
                 # The space before a word is no part of a label, unless it is all.
-                name = visible(texts[token].strip(" ") or texts[token])
+                name = visible(_without_spaces(texts[token]) or texts[token])
                 names.setdefault(name.casefold(), name)
         labels.append("/".join(names.values()))
     return labels
+
+
+def _without_spaces(text: str | bytes) -> str | bytes:
+    return text.strip(" ") if isinstance(text, str) else text.strip(b" ")
