@@ -13,6 +13,7 @@ from skfeat.language._pair_codes import (
     predict_codes,
     sparse_codes,
 )
+from skfeat.metrics._noise import noise_of_sums
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._table import write_columns
@@ -63,6 +64,15 @@ class PairReport(Bunch):
     r2_sparse, r2_dense, r2_nonlinear : ndarray of float
         R2 of each map; nan if the pair has no such map, and for a feature that does
         not vary on these rows beyond rounding. Means leave out nan.
+    variance : ndarray of float
+        Mean squared deviation from its mean, which R2 is divided by.
+    variance_noise : ndarray of float
+        Half the width of the 95 % confidence interval of the variance over the rows;
+        see :func:`skfeat.metrics.paired_noise`.
+    is_within_noise : ndarray of bool
+        Whether the variance is no larger than its noise, as where fewer than four rows
+        make up nearly all of it. R2 is then noise and may be far below zero; the
+        printed table has "noise" in its place, and a line with the means without it.
     linear_gap : ndarray of float
         By how much the nonlinear map lowers the mean squared error of the dense linear
         one, after scaling the codes to a mean norm of 4.25 a row. nan without a
@@ -102,7 +112,7 @@ class PairReport(Bunch):
     def __str__(self) -> str:
         order = np.argsort(-self["firing_rate"], kind="stable")[:_SHOWN]
         shown = {
-            title: [_text(value) for value in self[name][order]]
+            title: self._cells(name, order)
             for name, title in _TITLES.items()
             if not _is_nan(self[name]).all()
         }
@@ -111,6 +121,16 @@ class PairReport(Bunch):
         if n_hidden:
             lines.append(f"... and {n_hidden} more")
         return "\n".join(lines)
+
+    def _cells(self, name: str, order: np.ndarray) -> list[str]:
+        cells = [_text(value) for value in self[name][order]]
+        if not name.startswith("r2_"):
+            return cells
+        is_noise = self["is_within_noise"][order]
+        return [
+            "noise" if cell and noise else cell
+            for cell, noise in zip(cells, is_noise, strict=True)
+        ]
 
     def _lines_of_totals(self) -> list[str]:
         totals = self.totals
@@ -131,6 +151,16 @@ class PairReport(Bunch):
             f"{text[f'r2_rows_{name}']}"
             for name in names
         ]
+        is_noise = self["is_within_noise"] & (self["variance"] > 0)
+        if is_noise.any():
+            others = [
+                f"{name} {_text(_mean(self[f'r2_{name}'][~is_noise])) or 'nan'}"
+                for name in names
+            ]
+            lines.append(
+                f"R2 within noise: {_text(is_noise.sum())} features, which vary in too "
+                f"few rows; without them R2 of one on average: {', '.join(others)}"
+            )
         linear = text.get("linear_share")
         share = f", share of linear features {linear}" if linear else ""
         lines.append(f"{text['weights_per_output']} weights an output feature{share}")
@@ -168,8 +198,7 @@ def make_report(pair, X: np.ndarray, y: np.ndarray) -> PairReport:
     totals["weights_per_output"] = float(columns["n_weights"].mean())
     for name, (of_features, of_rows) in sums.errors.items():
         totals[f"r2_{name}"] = float(r2_of_sums(of_features.sum(), sums.spread.sum()))
-        known = columns[f"r2_{name}"][sums.spread > 0]
-        totals[f"mean_r2_{name}"] = float(known.mean()) if known.size else np.nan
+        totals[f"mean_r2_{name}"] = _mean(columns[f"r2_{name}"])
         r2_rows = r2_of_sums(of_rows.sum(), sums.spread_of_rows.sum())
         totals[f"r2_rows_{name}"] = float(r2_rows)
     if "nonlinear" in sums.errors:
@@ -199,6 +228,7 @@ class _Sums:
             self.means += (codes - first).sum(axis=0) / len(y)
             self.mean_row += (rows - first_row).sum(axis=0) / len(y)
         self.spread, self.spread_of_rows = np.zeros(sizes[0]), np.zeros(sizes[1])
+        self.fourth_powers = np.zeros(sizes[0])
         # Squared sizes of the terms that a code adds up, over the rows where it fires.
         self.sizes = np.zeros(sizes[0])
         self.errors = {name: [*map(np.zeros, sizes)] for name in self.connectors}
@@ -221,7 +251,9 @@ class _Sums:
         self.events["output"] += count_events(codes)
         y = y.astype(np.float64)
         self.norm += np.linalg.norm(true, axis=1).sum() / self.n_rows
-        self.spread += np.square(true - self.means).sum(axis=0)
+        squares = np.square(true - self.means)
+        self.spread += squares.sum(axis=0)
+        self.fourth_powers += np.square(squares).sum(axis=0)
         self.spread_of_rows += np.square(y - self.mean_row).sum(axis=0)
         self.sizes += np.square(y).sum(axis=1) @ (true != 0)
         for name, connector in self.connectors.items():
@@ -254,6 +286,10 @@ class _Sums:
             "firing_rate": self.events["output"][live] / self.n_rows,
             "n_weights": np.diff(self.pair.connector_.coef_.indptr),
         }
+        noise = noise_of_sums(self.spread, self.fourth_powers, self.n_rows)
+        columns["variance"] = self.spread / self.n_rows
+        columns["variance_noise"] = noise
+        columns["is_within_noise"] = columns["variance"] <= noise
         unknown = np.full(len(live), np.nan)
         errors = {name: of_features for name, (of_features, _) in self.errors.items()}
         for name in ("sparse", "dense", "nonlinear"):
@@ -263,6 +299,11 @@ class _Sums:
         columns["linear_gap"] = gap * unit**2
         columns["is_linear"] = columns["linear_gap"] <= _LINEAR_GAP
         return columns
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
 
 
 def _varies(X: np.ndarray) -> bool:

@@ -29,6 +29,7 @@ from skfeat.metrics._dictionary import (
     stability,
 )
 from skfeat.metrics._fidelity import agreement, mean_ablation_floor, score_kept
+from skfeat.metrics._noise import paired_noise
 from skfeat.metrics._reconstruction import explained_variance, fvu, kl_divergence
 from skfeat.metrics._scorers import (
     explained_variance_scorer,
@@ -58,6 +59,7 @@ __all__ = [
     "neg_dead_fraction_scorer",
     "neg_fvu_scorer",
     "neg_l0_scorer",
+    "paired_noise",
     "recovery_rate",
     "score_kept",
     "stability",

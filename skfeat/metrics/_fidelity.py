@@ -6,6 +6,7 @@ import numpy as np
 
 from skfeat.metrics._reconstruction import check_pair
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._checks import value_error
 
 
 def agreement(logits, approximate_logits) -> float:
@@ -100,8 +101,11 @@ def mean_ablation_floor(forward, activations, y, *, metric, reference=None) -> f
     return float(metric(y, forward(np.broadcast_to(mean, activations.shape))))
 
 
-def score_kept(score, score_model, score_floor) -> float:
+def score_kept(score, score_model, score_floor, noise=0.0) -> float:
     """Where a score lies between a floor and the score of the model.
+
+    If the floor scores as the model does, but for noise, the result would be noise
+    over noise, anything from far below zero to far above one: it is nan instead.
 
     Parameters
     ----------
@@ -111,17 +115,30 @@ def score_kept(score, score_model, score_floor) -> float:
         Of the model itself. Scores may be losses: all that counts is the way.
     score_floor : float
         Of knowing nothing, as :func:`mean_ablation_floor` gives it.
+    noise : float, default=0.0
+        Of the difference between the model and the floor, as :func:`paired_noise`
+        gives it.
 
     Returns
     -------
     float
-        1 at the model, 0 at the floor; nan where the two are the same.
+        1 at the model, 0 at the floor; nan where the two differ by no more than
+        `noise`.
+
+    Raises
+    ------
+    ValueError
+        If `noise` is negative or nan.
 
     Examples
     --------
     >>> from skfeat.metrics import score_kept
     >>> round(score_kept(0.95, 0.98, 0.10), 4)
     0.9659
+    >>> score_kept(0.95, 0.98, 0.97, noise=0.02)
+    nan
     """
+    if not noise >= 0:
+        raise value_error("noise", "at least 0", noise)
     span = float(score_model) - float(score_floor)
-    return (float(score) - float(score_floor)) / span if span else float("nan")
+    return (float(score) - float(score_floor)) / span if abs(span) > noise else np.nan

@@ -38,7 +38,9 @@ class Report(Bunch):
 
     Parameters
     ----------
-    **kwargs : list
+    score_noise : float, default=0.0
+        As the attribute.
+    **columns : list
         The columns.
 
     Attributes
@@ -87,6 +89,13 @@ class Report(Bunch):
     score_model, score_floor : list of float
         Of the model itself, and of the model with its last unwrapped layer replaced by
         its mean over the rows that were fitted (mean ablation).
+    score_noise : float
+        Noise of the difference between these two on the rows of the report; see
+        :func:`skfeat.metrics.paired_noise`. No column of the data frame.
+    floor_within_noise : bool
+        Whether they differ by no more than this. No score of features then tells
+        whether they keep what the layer does, and neither does
+        :func:`skfeat.metrics.score_kept`.
     multiply_adds, multiply_adds_model : list of int
         For one row, of the compacted network and of the model.
 
@@ -108,6 +117,21 @@ class Report(Bunch):
     [8, 8, 16]
     """
 
+    score_noise: float
+
+    def __init__(self, score_noise: float = 0.0, **columns: list):
+        super().__init__(**columns)
+        # Kept out of the Bunch: a data frame shall have the columns alone.
+        self.__dict__["score_noise"] = score_noise
+
+    def __reduce__(self) -> tuple:
+        return _restored, (type(self), self.score_noise, dict(self))
+
+    @property
+    def floor_within_noise(self) -> bool:
+        span = self["score_model"][-1] - self["score_floor"][-1]
+        return bool(abs(span) <= self.score_noise)
+
     def __str__(self):
         shown = {
             title: [_text(name, value) for value in self[name]]
@@ -127,6 +151,9 @@ class Report(Bunch):
             f"score of the model {text['score_model']}, with the mean of its last "
             f"unwrapped layer {text['score_floor']}"
         )
+        if self.floor_within_noise:
+            noise = f"{self.score_noise:.4f}"
+            scores += f" (floor within noise: they differ by no more than {noise})"
         costs = (
             f"multiply-adds a row {text['multiply_adds']}, of the model "
             f"{text['multiply_adds_model']}"
@@ -139,6 +166,12 @@ class Report(Bunch):
             f"decoder of autoencoders_[-1]"
         )
         return [scores, costs, decoder]
+
+
+def _restored(
+    kind: type[Report], score_noise: float, columns: dict[str, list]
+) -> Report:
+    return kind(score_noise, **columns)
 
 
 def make_report(unwrapper, X, model_logits, labels) -> Report:
@@ -212,12 +245,12 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
         before = codes
 
     logits = network.raw_from_features(own_features[-1], layer=-1)
-    floor = metrics.mean_ablation_floor(
-        lambda rows: chain.forward(rows, layers[-1].stop, stop),
-        activations[-1],
-        labels,
-        metric=lambda against, logits: score_of(logits, against),
-        reference=unwrapper._means[-1][None],
+    mean = np.broadcast_to(unwrapper._means[-1], activations[-1].shape)
+    floor_logits = chain.forward(mean, layers[-1].stop, stop)
+    score_noise = metrics.paired_noise(
+        _score_differences(
+            labels, model_decides, unwrapper._decide(floor_logits), classifies
+        )
     )
     rows.append(
         {
@@ -232,14 +265,34 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             + (network.n_weights_out_ or 0),
             "score": score_of(logits),
             "score_model": score_of(model_logits),
-            "score_floor": floor,
+            "score_floor": score_of(floor_logits),
             **fidelity_of(logits),
             "multiply_adds": network.n_multiply_adds(compact=True),
             "multiply_adds_model": chain.n_multiply_adds(0, stop),
         }
     )
     return Report(
-        **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS}
+        score_noise,
+        **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS},
+    )
+
+
+def _score_differences(labels, predicted, floor, classifies) -> np.ndarray:
+    """Return what each row adds to the score of predictions minus that of a floor.
+
+    The mean over all rows is the difference of the scores, accuracy or R2.
+    """
+    if classifies:
+        return (predicted == labels).astype(float) - (floor == labels)
+    values, predicted, floor = (
+        np.asarray(part, dtype=np.float64).reshape(len(labels), -1)
+        for part in (labels, predicted, floor)
+    )
+    spread = np.square(values - values.mean(axis=0)).mean(axis=0)
+    gain = np.square(values - floor) - np.square(values - predicted)
+    # The R2 of an output that does not vary is no ratio.
+    return np.divide(gain, spread, out=np.zeros_like(gain), where=spread > 0).mean(
+        axis=1
     )
 
 

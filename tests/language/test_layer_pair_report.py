@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfeat import FeatureConnector
 from skfeat.language import MLPConnector, PairReport
-from skfeat.metrics import explained_variance, l0, n_dead
+from skfeat.metrics import explained_variance, l0, n_dead, paired_noise
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.testing import expected_failed_checks
 from tests.language.test_layer_pair import fitted, rows
@@ -223,6 +223,29 @@ def test_features_that_vary_a_little_have_an_r2(pair):
     spread = np.square(codes - codes.mean(axis=0)).sum(axis=0)
     np.testing.assert_array_equal(np.isnan(report.r2_sparse), spread < 1e-9)
     assert report.totals.mean_r2_sparse == report.r2_sparse[spread > 1e-9].mean()
+
+
+def test_features_that_vary_in_few_rows_are_flagged(pair, report):
+    X, Y = rows(seed=1)
+    F2 = pair.output_features(Y).toarray().astype(np.float64)
+    squares = np.square(F2 - F2.mean(axis=0))
+    np.testing.assert_allclose(report.variance, squares.mean(axis=0), rtol=1e-6)
+    noise = [paired_noise(column) for column in squares.T]
+    np.testing.assert_allclose(report.variance_noise, noise, rtol=1e-6)
+    assert not report.is_within_noise.any()
+    assert "noise" not in str(report)
+    quiet, often = np.flatnonzero(F2[:, 0] == 0), np.flatnonzero(F2[:, 0])[:3]
+    few = np.concatenate([quiet, often])
+    flagged = pair.report(X[few], Y[few])
+    assert flagged.is_within_noise[0]
+    assert np.isfinite(flagged.r2_sparse[0])
+    others = flagged.r2_sparse[~flagged.is_within_noise].mean()
+    n = flagged.is_within_noise.sum()
+    line = f"R2 within noise: {n} features, which vary in too few rows; without them "
+    assert f"{line}R2 of one on average: sparse {others:.4g}, dense " in str(flagged)
+    rows_of_table = map(str.split, str(flagged).splitlines())
+    cells = next(row for row in rows_of_table if row[0] == str(flagged.feature[0]))
+    assert cells[3:6] == ["noise"] * 3
 
 
 def test_one_r2_has_no_value_where_nothing_varies():

@@ -1,5 +1,7 @@
 """The loss with a module replaced is that of a model that is replaced by hand."""
 
+import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.capture import capture
 from skfeat.language import LayerPair, ReplacementLoss, replacement_loss
+from skfeat.metrics import paired_noise
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
 from tests.capture.test_capture import TinyLM, tokens
 
@@ -139,6 +142,66 @@ def test_what_is_recovered():
     ]
     losses["zero"] = losses["mean"] = 1.0
     assert np.isnan(ReplacementLoss.from_losses(losses, 7).recovered_zero).all()
+
+
+def test_a_floor_within_noise_has_no_share():
+    losses = {"original": 2.0, "sparse": 2.12, "mean": 2.01, "zero": 4.0}
+    noise = {"original": 0.0, "sparse": 0.05, "mean": 0.05, "zero": 0.1}
+    table = ReplacementLoss.from_losses(losses, 7, noise)
+    assert table.recovered_zero == pytest.approx([1, 0.94, 0.995, 0])
+    assert np.isnan(table.recovered_mean).all()
+    assert table.floors_within_noise == ["mean"]
+    lines = str(table).splitlines()
+    assert [line.endswith("floor within noise") for line in lines[:5]] == [
+        *(False, True, True, True, True),
+    ]
+    assert lines[5] == (
+        "floor within noise: replaced by mean, the module's output changes the loss by "
+        "+0.01, and the noise is 0.05 (95 %, over sequences)"
+    )
+    assert len(lines) == 6
+    for other in (pickle.loads(pickle.dumps(table)), copy.copy(table)):
+        assert str(dict(other)) == str(dict(table))
+        assert other.noise == noise
+        assert str(other) == str(table)
+    better = ReplacementLoss.from_losses(losses | {"mean": 1.0}, 7, noise)
+    assert better.floors_within_noise == []
+
+
+def test_noise_is_that_of_sequences(lm):
+    model, pair = lm
+    data = token_batches(12)
+    table = replacement_loss(model, data, "mlp", pair, source="stream")
+    assert list(table.noise) == NAMES
+    differences, sizes = [], []
+    for batch in data:
+        for row in range(4):
+            one = {name: values[[row]] for name, values in batch.items()}
+            found = replacement_loss(model, [one], "mlp", pair, source="stream")
+            n = found.n_predictions[0]
+            differences.append(n * (found.loss[-1] - found.loss[0]))
+            sizes.append(n)
+    expected = paired_noise(differences, sizes)
+    assert table.noise["zero"] == pytest.approx(expected, rel=1e-4)
+    assert 0 < table.noise["original"] < 1e-5  # rounding
+
+
+def test_a_module_that_does_not_matter_is_flagged(lm):
+    model, pair = lm
+    other = CausalLM()
+    other.config = model.config
+    with torch.no_grad():
+        for parameter in other.mlp.parameters():
+            parameter.mul_(1e-9)
+    for data in (token_batches(), [token_batches(1)[0]]):
+        table = replacement_loss(other, data, "mlp", pair, source="stream")
+        assert "zero" in table.floors_within_noise
+        assert np.isnan(table.recovered_zero).all()
+        assert "replaced by zero" in str(table)
+    # Of one sequence, its predictions count one by one.
+    ids = torch.arange(1, 19)[None]
+    table = replacement_loss(model, [ids], "mlp", pair, source="stream")
+    assert 0 < table.noise["zero"] < np.inf
 
 
 @pytest.mark.parametrize("form", ["tensor", "tuple"])

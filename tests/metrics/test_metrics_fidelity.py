@@ -74,3 +74,13 @@ def test_score_kept():
     # Of losses too, where less is better.
     assert metrics.score_kept(0.3, 0.2, 2.2) == pytest.approx(0.95)
     assert np.isnan(metrics.score_kept(0.5, 0.1, 0.1))
+
+
+def test_score_kept_is_nan_where_the_floor_is_within_noise():
+    assert np.isnan(metrics.score_kept(0.4, 0.50, 0.49, noise=0.02))
+    assert np.isnan(metrics.score_kept(0.4, 0.49, 0.50, noise=0.02))
+    assert metrics.score_kept(0.4, 0.5, 0.4, noise=0.02) == 0.0
+    assert np.isnan(metrics.score_kept(0.4, 0.5, 0.1, noise=np.inf))
+    for noise in (-1.0, np.nan):
+        with pytest.raises(ValueError, match=r"^noise must be at least 0\. Got"):
+            metrics.score_kept(0.4, 0.5, 0.1, noise=noise)

@@ -9,13 +9,13 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, r2_score
 from torch import nn
 
 import skfeat
 from skfeat import SparseAutoencoder, metrics
 from skfeat.network import SparseFeatureNetwork
-from skfeat.unwrapper._report import Report
+from skfeat.unwrapper._report import Report, _score_differences
 from tests.unwrapper.test_feature_unwrapper import (
     MODEL,
     X,
@@ -200,6 +200,38 @@ def test_as_a_table():
     assert "KL" not in regression
     layers = Report(**{name: column[:-1] for name, column in report.items()})
     assert str(layers).splitlines()[-1].split()[0] == "4"
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_rows_add_up_to_the_difference_of_the_scores(n_outputs):
+    rng = np.random.default_rng(0)
+    y, model, floor = rng.normal(size=(3, 50, n_outputs))
+    y[:, 1:] *= 1e-3
+    found = _score_differences(y, model, floor, classifies=False).mean()
+    assert found == pytest.approx(r2_score(y, model) - r2_score(y, floor))
+    y, model, floor = (part[:, 0] > 0 for part in (y, model, floor))
+    found = _score_differences(y, model, floor, classifies=True).mean()
+    assert found == pytest.approx(accuracy_score(y, model) - accuracy_score(y, floor))
+
+
+def test_a_floor_within_noise_is_flagged():
+    y = np.random.default_rng(0).normal(size=len(X))
+    model = mlp(7, 6, 5, 1)
+    est = unwrapper(model).fit(X)
+    report = est.report(X)
+    assert not report.floor_within_noise
+    assert "noise" not in str(report)
+    with torch.no_grad():
+        model[-1].weight.mul_(1e-3)
+    report = unwrapper(model).fit(X).report(X, y)
+    noise = report.score_noise
+    assert abs(report["score_model"][-1] - report["score_floor"][-1]) < noise < 0.01
+    assert report.floor_within_noise
+    line = f"(floor within noise: they differ by no more than {noise:.4f})"
+    assert line in str(report)
+    for other in (pickle.loads(pickle.dumps(report)), copy.copy(report)):
+        assert other.score_noise == noise
+        assert str(other) == str(report)
 
 
 def test_the_table_of_a_large_model_fits_a_page():
