@@ -122,7 +122,8 @@ def connector_logic(
     listed = _strongest(X, row, max_inputs)
     x = X[:, listed].toarray() if sparse.issparse(X) else X[:, listed]
     names = name_inputs(listed, feature_names)
-    return read_logic(f"F2_{output}", listed, names, row[listed], x, y, threshold)
+    logic, _ = read_logic(f"F2_{output}", listed, names, row[listed], x, y, threshold)
+    return logic
 
 
 def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
@@ -144,8 +145,10 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
 
     Returns
     -------
-    Bunch
+    logic : Bunch
         See `connector_logic`.
+    readings : list of ndarray of bool, shape (n,)
+        The rows in which the output fires by the logic, and by each simpler reading.
     """
     weights = weights.astype(np.float64)
     # By columns, as they are looked at.
@@ -193,11 +196,12 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
     logic.output_rate, logic.n_rows = rows.rate(np.ones_like(read))
     logic.rate_without_inputs, logic.n_without_inputs = rows.rate(rows.n_on == 0)
     stopped = rows.on[:, inhibitors].any(axis=1)
-    logic.precision, logic.recall, logic.f1 = rows.quality(read & ~stopped)
+    reading = read & ~stopped
+    logic.precision, logic.recall, logic.f1 = rows.quality(reading)
     simpler = {"and-not": [read], "or": rows.on.T, "and": rows.on.T}.get(kind, [])
     logic.f1_simpler = max((rows.quality(other)[2] for other in simpler), default=0.0)
     logic.text = write_table(output_name, logic, _MIN_ROWS)
-    return logic
+    return logic, [reading, *simpler]
 
 
 class _Rows:

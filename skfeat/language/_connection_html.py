@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -69,6 +70,7 @@ def html_section(section: Bunch) -> str:
         f'<p class="f">{escape(logic.kind)}: {escape(logic.formula)}</p>',
         f'<p class="f">{escape(labelled_logic(section))}</p>',
         f"<p>{_MEANING[logic.kind]} {quality}</p>",
+        _table_of_scores(connection),
         _table_of_inputs(logic, _labels_of_inputs(section)),
         *(display.to_html() for display in section.displays),
     ]
@@ -78,6 +80,22 @@ def html_section(section: Bunch) -> str:
 
 def _labels_of_inputs(section: Bunch) -> dict[str, str]:
     return dict(zip(section.names[1:], section.labels[1:], strict=True))
+
+
+def _table_of_scores(connection: Bunch) -> str:
+    rows = [
+        ["", "score", "F1", "R2"],
+        ["as read", *(_cell(connection[name]) for name in ("score", "f1", "r2"))],
+        [
+            "with the rows of the output shuffled (95 % quantile)",
+            *(_cell(connection[name]) for name in ("score_shuffled", "f1_shuffled")),
+            _UNKNOWN,
+        ],
+    ]
+    table = _table(rows)
+    if connection.score <= connection.score_shuffled:
+        return f"{table}\n<p>The score is no higher than chance gives.</p>"
+    return table
 
 
 def _table_of_inputs(logic: Bunch, label_of: dict[str, str]) -> str:
@@ -90,8 +108,12 @@ def _table_of_inputs(logic: Bunch, label_of: dict[str, str]) -> str:
         # Only inhibitors have rates with and without: often the column is empty.
         if any(cell != _UNKNOWN for cell in cells):
             columns.append([title, *cells])
+    return _table(zip(*columns, strict=True))
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
     lines = []
-    for number, row in enumerate(zip(*columns, strict=True)):
+    for number, row in enumerate(rows):
         tag = "td" if number else "th"
         tagged = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
         lines.append(f"<tr>{tagged}</tr>\n")

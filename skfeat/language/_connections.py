@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat.capture._checks import check_codes
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._logic import read_logic
+from skfeat.language._shuffled import ReadRows, score_of, shuffled_scores
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import (
     check_int,
@@ -24,6 +25,7 @@ from skfeat.utils._formula import (
     name_inputs,
     write_formula,
 )
+from skfeat.utils._torch import draw_seed
 
 _KINDS = ("or", "and-not", "and", "single")
 
@@ -40,6 +42,8 @@ def find_connections(
     min_firings: int = 100,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    n_shuffles: int = 20,
+    random_state: Any = 0,
 ) -> list[Bunch]:
     """Find the outputs of a connector that read most clearly as a kind of logic.
 
@@ -49,6 +53,12 @@ def find_connections(
     of a simpler reading: the best single input for an OR or an AND, the same logic
     without the NOT for an AND-NOT, and zero for a single input. ``r2`` measures how
     well the connector predicts the output's activation.
+
+    Beside each score stands what the same connection scores by chance: the rows of its
+    output are put in random order, which keeps how often each feature fires and which
+    inputs fire together, and the same reading is scored again. Of `n_shuffles` such
+    scores the 95 % quantile is reported. An output that fires in most rows has a high
+    `f1` by chance, and only what is above `f1_shuffled` is evidence.
 
     Parameters
     ----------
@@ -72,13 +82,20 @@ def find_connections(
         Outputs that fire in fewer rows are skipped.
     feature_names, output_names : sequence of str, default=None
         Names of the inputs and outputs; ``None`` means "F1_0" and "F2_0" and so on.
+    n_shuffles : int, default=20
+        Number of shuffles. Only the connections that are returned are shuffled, each in
+        time proportional to the rows in which its output fires: 20 take a few
+        milliseconds for 5,000 firings. 0 leaves the baselines nan.
+    random_state : int, RandomState instance or None, default=0
+        Determines the shuffles.
 
     Returns
     -------
     connections : list of Bunch
         At most `n` of each kind, the highest score first. Each has ``output``, its
-        ``name``, ``kind``, ``score``, ``r2``, ``formula`` (the weighted sum of all
-        inputs) and ``logic``, as `FeatureConnector.logic` returns it.
+        ``name``, ``kind``, ``score``, ``score_shuffled``, ``f1``, ``f1_shuffled``,
+        ``r2``, ``formula`` (the weighted sum of all inputs) and ``logic``, as
+        `FeatureConnector.logic` returns it.
 
     Raises
     ------
@@ -96,9 +113,9 @@ def find_connections(
     >>> Y = np.column_stack([X[:, 0] + X[:, 1], np.maximum(X[:, 2] - X[:, 3], 0)])
     >>> connector = FeatureConnector(n_nonzero_coefs=4).fit(X, Y)
     >>> for found in find_connections(connector, X, Y, kind=["or", "and-not"]):
-    ...     print(found.kind, found.formula)
-    or F2_0 = 1.00*F1_0 + 1.00*F1_1
-    and-not F2_1 = 1.00*F1_2 - 1.00*F1_3
+    ...     print(found.kind, found.formula, found.f1, found.f1_shuffled < 0.3)
+    or F2_0 = 1.00*F1_0 + 1.00*F1_1 1.0 True
+    and-not F2_1 = 1.00*F1_2 - 1.00*F1_3 1.0 True
     """
     listed = isinstance(kind, Iterable) and not isinstance(kind, str)
     kinds: list[Any] = list(kind) if listed else [kind]
@@ -116,6 +133,8 @@ def find_connections(
         threshold=threshold,
         feature_names=feature_names,
         output_names=output_names,
+        n_shuffles=n_shuffles,
+        random_state=random_state,
     )
     found: dict[str, list] = {k: [] for k in kinds}
     for output in reader.candidates(kinds, min_firings):
@@ -123,7 +142,7 @@ def find_connections(
         if connection is not None and connection.kind in found and connection.score > 0:
             found[connection.kind].append(connection)
     return [
-        connection
+        reader.read_shuffled(connection.output)
         for k in dict.fromkeys(kinds)
         for connection in sorted(found[k], key=lambda c: (-c.score, c.output))[:n]
     ]
@@ -139,6 +158,8 @@ def read_connection(
     threshold: float = 0.0,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    n_shuffles: int = 20,
+    random_state: Any = 0,
 ) -> Bunch:
     """Read one output of a connector as `find_connections` reads all outputs.
 
@@ -148,7 +169,7 @@ def read_connection(
         Fitted.
     output : int
         Index of the output.
-    X, Y, max_inputs, threshold, feature_names, output_names
+    X, Y, max_inputs, threshold, feature_names, output_names, n_shuffles, random_state
         As in :func:`find_connections`.
 
     Returns
@@ -182,9 +203,11 @@ def read_connection(
         threshold=threshold,
         feature_names=feature_names,
         output_names=output_names,
+        n_shuffles=n_shuffles,
+        random_state=random_state,
     )
     check_int("output", output, 0, reader.coef.shape[0] - 1)
-    return reader.read(int(output), 0)
+    return reader.read_shuffled(int(output))
 
 
 class _LogicReader:
@@ -200,6 +223,8 @@ class _LogicReader:
         threshold: float,
         feature_names: Sequence[str] | None,
         output_names: Sequence[str] | None,
+        n_shuffles: int,
+        random_state: Any,
     ):
         check_is_fitted(connector)
         if not isinstance(connector, BaseConnector):
@@ -215,6 +240,8 @@ class _LogicReader:
         check_names("output_names", output_names, n_outputs, "outputs")
         self.max_inputs, self.threshold = max_inputs, float(threshold)
         self.feature_names, self.output_names = feature_names, output_names
+        self.n_shuffles = check_int("n_shuffles", n_shuffles)
+        self.seed = draw_seed(random_state)
         self.X = _check_features("X", X, None, n_inputs)
         self.n_rows = self.X.shape[0]
         self.Y = None
@@ -257,6 +284,22 @@ class _LogicReader:
 
     def read(self, output: int, min_firings: int) -> Bunch | None:
         """Read an output; return None if it fires in fewer than `min_firings` rows."""
+        found = self._read(output, min_firings)
+        return None if found is None else found[0]
+
+    def read_shuffled(self, output: int) -> Bunch:
+        """Read an output, and score it with its rows shuffled too."""
+        found = self._read(output, 0)
+        assert found is not None  # no output fires in fewer than no rows
+        connection, rows = found
+        # By the output: the same whichever others are read.
+        rng = np.random.default_rng([self.seed, output])
+        has_r2 = self.Y is not None
+        score, f1 = shuffled_scores(rows, has_r2, self.n_shuffles, rng)
+        connection.score_shuffled, connection.f1_shuffled = score, f1
+        return connection
+
+    def _read(self, output: int, min_firings: int) -> tuple[Bunch, ReadRows] | None:
         inputs, weights = self.weights_of(output)
         codes = [_active_codes(self.X, i) for i in inputs]
         measured = None if self.Y is None else _active_codes(self.Y, output)
@@ -287,7 +330,7 @@ class _LogicReader:
         name = f"F2_{output}"
         if self.output_names is not None:
             name = list(self.output_names)[output]
-        logic = read_logic(
+        logic, readings = read_logic(
             name,
             inputs[:n_listed],
             name_inputs(inputs[:n_listed], self.feature_names),
@@ -298,16 +341,17 @@ class _LogicReader:
             n_silent,
         )
         formula = write_formula(self.coef, output, None, self.feature_names)
-        score = logic.f1 * max(0.0, logic.f1 - logic.f1_simpler)
-        return Bunch(
+        connection = Bunch(
             output=output,
             name=name,
             kind=logic.kind,
-            score=float(score if np.isnan(r2) else score * max(0.0, r2)),
+            score=score_of(logic.f1, logic.f1_simpler, r2),
+            f1=float(logic.f1),
             r2=float(r2),
             formula=f"{name}{formula[formula.index(' = ') :]}",
             logic=logic,
         )
+        return connection, ReadRows(readings, y, predicted, n_silent, self.threshold)
 
     def _rows_of_any(self, codes: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """Return the rows where any code fires, and set `index_of_row` for them."""

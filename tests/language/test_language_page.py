@@ -94,6 +94,11 @@ def test_the_article_s_connections_side_by_side(text, tmp_path):
             assert connection.logic.formula in text_of_page
         assert "*(former) OR " in text_of_page
         assert "*(said) AND NOT " in text_of_page
+        assert parsed.tags.count("table") == 2 * 2 + 4 + 3
+        for name in ("score", "f1", "r2", "f1_shuffled"):
+            assert f"{found[0][name]:.3g}" in parsed.text
+        assert "with the rows of the output shuffled (95 % quantile)" in parsed.text
+        assert "no higher than chance" not in text_of_page
         for one in found[0].logic.inputs:
             assert f"{one['weight']:.3g}" in parsed.text
     assert Parsed(saved).text.count("<b>") == 2  # title and heading
@@ -163,6 +168,7 @@ def test_nothing_found_and_a_silent_output(text):
     parsed = Parsed(page.to_html())
     assert "never active" in parsed.text
     assert any("It never fires" in part for part in parsed.text)
+    assert "The score is no higher than chance gives." in parsed.text
 
 
 def test_clear_errors(text):
