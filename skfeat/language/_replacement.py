@@ -101,6 +101,7 @@ class ReplacementLoss(Bunch):
 
     @property
     def floors_within_noise(self) -> list[str]:
+        """Floors, of "zero" and "mean", that change the loss by no more than noise."""
         losses = dict(zip(self["replacement"], self["loss"], strict=True))
         return [floor for floor in _FLOORS if _is_noise(losses, floor, self.noise)]
 

@@ -8,6 +8,10 @@ each summed over rows and columns. Columns therefore count by their variance, an
 A feature is active on a row where its code is not zero, and dead if it is active on no
 row. Functions of codes take CSR as it comes and never make it dense.
 
+A score relative to a floor is divided by the difference between model and floor. Where
+that lies within its noise (`paired_noise`), `score_kept` and the reports give nan or
+the words "floor within noise" instead of a number.
+
 Names that end in ``_scorer`` are called as ``scorer(estimator, X)`` and are meant for
 `scoring` of :class:`sklearn.model_selection.GridSearchCV` and its like: higher is
 better, and rows go through the estimator in blocks.

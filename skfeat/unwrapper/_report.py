@@ -129,6 +129,7 @@ class Report(Bunch):
 
     @property
     def floor_within_noise(self) -> bool:
+        """Whether the model and its floor score the same but for noise."""
         span = self["score_model"][-1] - self["score_floor"][-1]
         return bool(abs(span) <= self.score_noise)
 
