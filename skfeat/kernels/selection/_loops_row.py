@@ -1,10 +1,10 @@
 """Compiled loops that find the active codes of one row after the other.
 
-A comparison of 64 values at a time gives the bits of an integer, and only set bits are
-looked at one by one.
+64 values are compared at a time. The results are the bits of an integer, and only set
+bits are visited one by one.
 
 Codes are written to a named tuple (start, counts, indices, values), such as
-`skfeat.kernels.sae._arrays.ActiveCodes`: row i has those from ``start[i]`` on. This
+`skfeat.kernels.sae._arrays.ActiveCodes`: those of row i begin at ``start[i]``. This
 module imports numba.
 """
 
@@ -21,14 +21,14 @@ from skfeat.kernels.simd._bits import (
 )
 from skfeat.kernels.simd._vectors import TILE, add, keep_larger, largest, number_at
 
-# Bisections that find a bound: of groups, which need not be the best one, and of what
-# exceeds it.
+# Most bisection steps: for the maxima of groups, whose bound need not be tight, and for
+# the values that exceed this bound.
 _ROUGH_STEPS, _STEPS = 10, 24
 
 
 @compile_loop
 def kth_largest(values, n, k):
-    """Return the `k`-th largest of ``values[:n]``, which is reordered (quickselect)."""
+    """Return the `k`-th largest of ``values[:n]`` by quickselect, which reorders it."""
     low, high, rank = 0, n - 1, k - 1
     while low < high:
         pivot = values[(low + high) >> 1]
@@ -53,9 +53,9 @@ def kth_largest(values, n, k):
 
 @compile_loop
 def keep_largest(items, sizes, n, k):
-    """Keep those of the first n items that have the `k` largest sizes, in their order.
+    """Keep the items with the `k` largest sizes among the first n, in their order.
 
-    Returns how many are left.
+    Returns the number of items that are left.
     """
     if n <= k:
         return n
@@ -75,9 +75,10 @@ def keep_largest(items, sizes, n, k):
 def cut(values, n, k, low, high, n_steps):
     """Find a number that exactly `k` of ``values[:n]`` exceed, by bisection.
 
-    `n` is a multiple of `TILE`. Counting bits takes so little time that this beats
-    sorting. Returns the number and True; where `n_steps` do not get there, because of
-    ties or outliers, a number that at least `k` exceed (`low`, if fewer do) and False.
+    `n` is a multiple of `TILE`. Counting bits is so cheap that bisection is faster than
+    sorting. Returns the number and True. If `n_steps` are not enough, because of ties
+    or outliers, returns False and a number that at least `k` values exceed, or `low` if
+    fewer than `k` exceed it.
     """
     half = values.dtype.type(0.5)
     for _ in range(n_steps):
@@ -96,7 +97,7 @@ def cut(values, n, k, low, high, n_steps):
 
 @compile_loop
 def list_above(values, n, bound, places):
-    """Write the places of ``values[:n]`` above the bound, and count them.
+    """Write the indices of the values in ``values[:n]`` above the bound; count them.
 
     `n` is a multiple of `TILE`.
     """
@@ -112,11 +113,10 @@ def list_above(values, n, bound, places):
 
 @compile_loop
 def select_topk(first, last, pre, bias, k, codes):
-    """Keep the `k` largest positive ``pre + bias`` of each row, in their order there.
+    """Keep the `k` largest positive ``pre + bias`` of each row, in column order.
 
-    Columns are divided into groups, twice as many as `k` or so. A bound that `k` of
-    their maxima exceed bounds the k-th largest value from below, and little else
-    exceeds it.
+    Columns are divided into about 2 `k` groups. A bound that the maxima of `k` groups
+    exceed is a lower bound of the k-th largest value, and few other values exceed it.
     """
     indices, values = codes.indices, codes.values
     m, real = pre.shape[1], bias.dtype.type
@@ -170,7 +170,7 @@ def select_topk(first, last, pre, bias, k, codes):
 
 @compile_loop
 def count_above(first, last, pre, bias, bound, counts):
-    """Count where ``pre + bias > bound`` in each row; `bound` has one a column."""
+    """Count where ``pre + bias > bound`` in each row; each column has its own bound."""
     one, none = bias.dtype.type(1), bias.dtype.type(0)
     m, flat = pre.shape[1], pre.reshape(-1)
     for i in range(first, last):

@@ -1,9 +1,9 @@
 """Compiled top-k selection for many rows at once, from values feature by feature.
 
-Values of `TILE` rows lie side by side, one feature after the other. Each row has a lane
-of the processor's vectors to itself, so that all rows halve the distance to their k-th
-largest value in the same steps, and nothing branches on what a single row holds: one
-row after the other, most of the time goes into mispredicted branches.
+The values of `TILE` rows are contiguous, one feature after the other. Each row has its
+own lane of the processor's vectors, so that bisection runs for all rows in the same
+steps and no branch depends on the values of a single row. If rows are selected one
+after the other, most of the time goes into mispredicted branches.
 
 This module imports numba.
 """
@@ -17,32 +17,32 @@ from skfeat.kernels.selection._loops_row import kth_largest
 from skfeat.kernels.simd._bits import bits_of_above, count_column, lowest_bit
 from skfeat.kernels.simd._vectors import TILE, copy_plus, keep_larger
 
-# Places in the array of each lane's numbers.
+# Offsets of each lane's numbers in the array `lanes`.
 _LOW, _HIGH, _MIDDLE, _ABOVE, _N_LOW, _HIGHEST, LANES = (TILE * i for i in range(7))
 
-# Halvings that find a bound for groups, which need not be the best one, and those after
-# which ties, or values out of all proportion, are given up on.
+# Most bisection steps: for the maxima of groups, whose bound need not be tight, and for
+# the candidates, where ties or outliers may remain after them.
 _ROUGH_STEPS, _STEPS = 7, 24
 
-# Groups of columns for each place, of which the largest values are halved first.
+# Groups of columns for each of the k codes; bisection begins with their largest values.
 _GROUPS = 4
 
-# Candidates that are listed before the loop checks for more.
+# Candidates that are listed before the loop tests whether there are more.
 _AT_ONCE = 4
 
 
 @compile_loop
 def add_bias(values, bias):
-    """Add its feature's bias to each value of `TILE` rows."""
+    """Add the bias of its feature to each value of `TILE` rows."""
     for j in range(bias.shape[0]):
         copy_plus(values, j * TILE, values, j * TILE, bias[j])
 
 
 @compile_loop
 def start_lanes(values, n, lanes):
-    """Write to each lane how many of `n` values are above zero, and the largest.
+    """Write to each lane the largest of `n` values, and how many are above zero.
 
-    Its bound, the first of the numbers of `lanes`, is still zero.
+    The lower bound of each lane, its first number in `lanes`, is set to zero.
     """
     lanes[:] = 0
     for j in range(n):
@@ -53,16 +53,16 @@ def start_lanes(values, n, lanes):
 
 @compile_loop
 def n_above_low(lanes, row):
-    """Return how many values of a row exceed its bound."""
+    """Return how many values of a row exceed its lower bound."""
     return lanes[_N_LOW + row]
 
 
 @compile_loop
 def bisect(values, n, k, lanes, n_steps):
-    """Raise LOW of each lane while at least `k` of `n` values exceed it.
+    """Bisect between LOW and HIGH of each lane, at most `n_steps` times.
 
-    HIGH, which fewer exceed, comes down to meet it. It ends when no more than `k`
-    values exceed LOW in any lane.
+    At least `k` of `n` values exceed LOW, once it has been raised, and fewer exceed
+    HIGH. The loop ends when no more than `k` values exceed LOW in any lane.
     """
     real = values.dtype.type
     half, one, none, wanted = real(0.5), real(1), real(0), real(k)
@@ -97,8 +97,8 @@ def group_largest(values, columns, n_groups, groups):
 def list_candidates(values, columns, lanes, places, found, counts):
     """List which values of each row exceed LOW, in the order of `columns`.
 
-    The t-th of row r goes to ``found[t * TILE + r]``, its column to
-    ``places[t * TILE + r]``; what is no candidate goes behind all of them.
+    Candidate t of row r is written to ``found[t * TILE + r]``, its column to
+    ``places[t * TILE + r]``; what is no candidate is written behind all of them.
     """
     counts[:TILE] = 0
     counts[TILE] = columns.shape[0]
@@ -106,7 +106,7 @@ def list_candidates(values, columns, lanes, places, found, counts):
         at = columns[j] * TILE
         bits = bits_of_above(values, at, lanes, _LOW)
         while bits != 0:
-            # Some at once, whether they exist or not: no branch to mispredict.
+            # Always as many, even if fewer exist: there is no branch to mispredict.
             for _ in range(_AT_ONCE):
                 row = lowest_bit(bits)  # TILE if there is none
                 place = counts[row] * TILE + row
@@ -118,7 +118,7 @@ def list_candidates(values, columns, lanes, places, found, counts):
 
 @compile_loop
 def write_candidates(places, found, n, lanes, end, codes):
-    """Write the candidates that exceed LOW, those of row r from ``end[r]`` on."""
+    """Write the candidates that exceed LOW; those of row r begin at ``end[r]``."""
     for t in range(n):
         bits = bits_of_above(found, t * TILE, lanes, _LOW)
         while bits != 0:
@@ -131,7 +131,7 @@ def write_candidates(places, found, n, lanes, end, codes):
 
 @compile_loop
 def write_first_of_equal(row, n, k, places, found, codes):
-    """Write the `k` largest candidates of a row, of equal ones the first."""
+    """Write the `k` largest candidates of a row; of equal ones the first are kept."""
     of_row, at = np.empty(n, found.dtype), codes.start[row]
     for t in range(n):
         of_row[t] = found[t * TILE + row]
@@ -153,17 +153,17 @@ def select_of_columns(values, columns, k, n_rows, buffers, codes):
     Parameters
     ----------
     values : ndarray of shape ((m + 1) * TILE,)
-        Of `TILE` rows, feature by feature, and padding as large as a feature.
+        The values of `TILE` rows, feature by feature, and padding of `TILE` values.
     columns : ndarray of int64
         Features to choose from, in increasing order.
     k : int
     n_rows : int
-        Rows that are written; the others are padding.
+        Number of rows that are written; the others are padding.
     buffers : tuple
-        Made by `selection_buffers`; written over.
+        From `selection_buffers`; overwritten.
     codes : named tuple (start, counts, indices, values)
-        Row i is written from ``start[i]`` on, feature by feature; all but `start` is
-        written.
+        The codes of row i are written from ``start[i]`` on, in the order of features.
+        All arrays but `start` are written.
     """
     groups, lanes, places, found, counts = buffers
     n_groups = min(columns.shape[0], _GROUPS * k)
@@ -191,7 +191,7 @@ def select_of_columns(values, columns, k, n_rows, buffers, codes):
 
 @compile_loop
 def aligned(n, like):
-    """Return an array of n values, at the start of a cache line."""
+    """Return an array of n values that begins at a cache line."""
     memory = np.empty(n + TILE, like.dtype)
     start = (-memory.ctypes.data % 64) // like.itemsize
     return memory[start : start + n]
@@ -199,7 +199,7 @@ def aligned(n, like):
 
 @compile_loop
 def selection_buffers(n_columns, k, like):
-    """Return the memory that `select_of_columns` works in."""
+    """Return the buffers of `select_of_columns`."""
     return (
         aligned(min(n_columns, _GROUPS * k) * TILE, like),
         aligned(LANES, like),

@@ -1,1 +1,1 @@
-"""Vector instructions for compiled loops: the only room that imports llvmlite."""
+"""Vector instructions for compiled loops: the only package that imports llvmlite."""

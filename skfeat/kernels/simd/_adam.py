@@ -1,4 +1,4 @@
-"""Adam's update of a row, many numbers at a time. This module imports numba."""
+"""Adam's update of a row, many elements at a time. This module imports numba."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skfeat.kernels.simd._vectors import MAY_FUSE, Values, check_flat, operation
 
 
 def _make_dot(n_bytes):
-    """Make the operation of :func:`dot` for so many bytes."""
+    """Make the operation of :func:`dot` for vectors of `n_bytes` bytes."""
 
     @operation
     def function(typingctx, left, right, at):
@@ -34,7 +34,7 @@ def _make_dot(n_bytes):
 
 
 def _make_update(n_bytes):
-    """Make the operation of :func:`update_row` for so many bytes."""
+    """Make the operation of :func:`update_row` for vectors of `n_bytes` bytes."""
 
     @operation
     def function(typingctx, p, grad, mean, square, at, along, numbers):
@@ -87,7 +87,7 @@ _update_wide, _update_narrow, _update_one = map(_make_update, (WIDE, NARROW, 1))
 
 @compile_inline
 def dot(left, right, at, length):
-    """Return the product of two rows, which begin at the same place."""
+    """Return the dot product of two rows that both begin at index `at`."""
     wide, narrow = WIDE // left.itemsize, NARROW // left.itemsize
     j, end, total = at, at + length, left.dtype.type(0)
     while j + wide <= end:
@@ -104,7 +104,10 @@ def dot(left, right, at, length):
 
 @compile_inline
 def update_row(p, grad, mean, square, at, length, along, numbers):
-    """Update a row, by its gradient less `along` times itself; return its square."""
+    """Update a row by its gradient minus `along` times the row.
+
+    Returns the sum of squares of the updated row.
+    """
     wide, narrow = WIDE // p.itemsize, NARROW // p.itemsize
     j, end, total = at, at + length, p.dtype.type(0)
     while j + wide <= end:

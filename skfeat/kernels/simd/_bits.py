@@ -1,6 +1,6 @@
-"""Comparisons of many values at once, for compiled loops: their bits, and counts.
+"""Comparisons of many values at once, for compiled loops: as bits and as counts.
 
-Places and widths are those of `skfeat.kernels.simd._vectors`.
+Indices and widths are those of `skfeat.kernels.simd._vectors`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def bits_above(typingctx, source, at, bound):
 
 @operation
 def bits_of_above(typingctx, source, at, bounds, bounds_at):
-    """Return the bits of ``source > bounds``, at their places."""
+    """Return the bits of ``source > bounds``, each from its own index on."""
     check_flat(source, bounds)
     signature = types.int64(source, types.intp, bounds, types.intp)
 
@@ -43,7 +43,7 @@ def bits_of_above(typingctx, source, at, bounds, bounds_at):
 
 @operation
 def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
-    """Return the bits of ``source + other > bounds``, the latter two both at `at`."""
+    """Return the bits of ``source + other > bounds``, both of these from `at` on."""
     check_flat(source, other, bounds)
     signature = types.int64(source, types.intp, other, bounds, types.intp)
 
@@ -59,7 +59,7 @@ def bits_of_sum_above(typingctx, source, source_at, other, bounds, at):
 
 @operation
 def lowest_bit(typingctx, bits):
-    """Return the place of the lowest bit that is set, 64 if none is."""
+    """Return the position of the lowest set bit, 64 if no bit is set."""
     signature = types.int64(types.int64)
 
     def generate(context, builder, signature, args):
@@ -70,7 +70,7 @@ def lowest_bit(typingctx, bits):
 
 @operation
 def count_bits(typingctx, bits):
-    """Return how many bits are set."""
+    """Return the number of set bits."""
     signature = types.int64(types.int64)
 
     def generate(context, builder, signature, args):
@@ -81,7 +81,7 @@ def count_bits(typingctx, bits):
 
 @operation
 def count_column(typingctx, counts, at, source, n, bounds, bounds_at):
-    """Count, lane by lane, which of `n` times the values are above their bounds."""
+    """Count for each lane how many of its `n` values are above its bound."""
     check_flat(counts, source, bounds)
     signature = types.void(
         *(counts, types.intp, source, types.intp, bounds, types.intp)

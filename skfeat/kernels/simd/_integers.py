@@ -1,8 +1,8 @@
 """Products of matrices of eight-bit integers, for compiled loops.
 
-They are made of the instruction of AVX-512 VNNI that multiplies 64 unsigned integers
-by 64 signed ones and adds each four products to a sum of 32 bits. Where the processor
-lacks it (`is_supported`), nothing here may be compiled. This module imports numba.
+They use the instruction of AVX-512 VNNI that multiplies 64 unsigned integers by 64
+signed ones and adds every four products to a sum of 32 bits. If the processor lacks it
+(`is_supported`), no function of this module may be compiled. This module imports numba.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numba.core import cgutils
 from skfeat.kernels.simd._vectors import Values, check_flat, operation, read_item
 from skfeat.kernels.simd._versions import dot_operands, processor_features
 
-# Columns that are multiplied at once, and rows: their sums, with what they are made of,
-# take all of the processor's registers.
+# Columns and rows that are multiplied at once: their sums, with the operands, fill the
+# processor's registers.
 WIDTH, HEIGHT = 64, 6
 
 _LANES = 16
@@ -29,7 +29,7 @@ def is_supported() -> bool:
 
 
 def _make_multiply(n_rows):
-    """Make the operation of :func:`multiply_rows` for so many rows."""
+    """Make the operation of :func:`multiply_rows` for `n_rows` rows."""
 
     @operation
     def function(
@@ -51,17 +51,18 @@ def _make_multiply(n_rows):
         Parameters
         ----------
         out : flat array of float32
-            ``out[at + r * width + j]`` and on receive the products of row r with the
-            panel, each times the scale of its row and of its column.
+            The products of row r with the panel are written from
+            ``out[at + r * width + j]`` on, each times the scales of its row and column.
         rows : flat array of int32
-            Each holds four of a row's numbers, which are unsigned; `depth` a row.
+            Each element holds four unsigned numbers of a row; a row has `depth`
+            elements.
         of_row, of_column : arrays of float32
-            Scales.
+            The scale of each row and of each column.
         panel : flat array of int32
-            Each holds four of a column's numbers, which are signed; the first four of
-            all `WIDTH` columns come first. Panels follow each other.
+            Each element holds four signed numbers of a column. The first four of all
+            `WIDTH` columns come first, then the next four. Panels follow each other.
         start : array of int32
-            What the sum of each column begins with.
+            The initial value of each column's sum.
         """
         flat = out, rows, of_row, panel, start, of_column
         check_flat(*flat)
@@ -91,13 +92,13 @@ def _make_multiply(n_rows):
                 return read_item(context, builder, kind, values, index)
 
             begin = [part.load() for part in lanes(start, column)]
-            # The compiler keeps them in registers all along.
+            # The compiler keeps the sums in registers.
             sums = [
                 [cgutils.alloca_once_value(builder, value) for value in begin]
                 for _ in range(n_rows)
             ]
             row_numbers = [builder.add(first, first.type(r)) for r in range(n_rows)]
-            # A panel is as many columns times its depth.
+            # A panel has `depth` elements for each of its columns.
             panel_at = builder.mul(column, depth)
             with cgutils.for_range(builder, depth) as loop:
                 step = builder.mul(loop.index, depth.type(WIDTH))

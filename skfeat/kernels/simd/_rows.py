@@ -1,6 +1,6 @@
 """Weighted sums and products of rows of a matrix, for compiled loops.
 
-A sum stays in the processor's registers until all its rows are added. This module
+A sum stays in the processor's registers until all its rows have been added. This module
 imports numba.
 """
 
@@ -20,12 +20,12 @@ from skfeat.kernels.simd._vectors import (
     read_item,
 )
 
-# Bytes that a sum takes of the registers: as many as hide that an addition takes time.
+# Bytes of a sum in registers: enough independent additions to hide their latency.
 WIDE, NARROW = 256, 32
 
 
 def _make_add_rows(n_bytes):
-    """Make the operation of :func:`add_rows` for so many bytes of each row."""
+    """Make the operation of :func:`add_rows` for `n_bytes` bytes of each row."""
 
     @operation
     def function(
@@ -40,7 +40,7 @@ def _make_add_rows(n_bytes):
         def generate(context, builder, signature, args):
             n = max(1, n_bytes * 8 // signature.args[0].dtype.bitwidth)
             own = Values(context, builder, signature.args[0], args[0], args[1], n)
-            # The compiler keeps it in registers all along.
+            # The compiler keeps the sum in registers.
             total = cgutils.alloca_once_value(builder, own.load())
             with cgutils.for_range_slice(
                 builder, args[4], args[5], context.get_constant(types.intp, 1)
@@ -65,7 +65,7 @@ def _make_add_rows(n_bytes):
 
 
 def _make_add_dots(n_bytes):
-    """Make the operation of :func:`add_dots` for so many bytes of each row."""
+    """Make the operation of :func:`add_dots` for `n_bytes` bytes of each row."""
 
     @operation
     def function(
@@ -107,8 +107,9 @@ _dot_wide, _dot_narrow, _dot_one = map(_make_add_dots, (WIDE, NARROW, 1))
 def add_rows(out, at, length, weight, index, first, last, source, stride, offset):
     """Add ``weight[t]`` times a row of `source` for each t from `first` to `last`.
 
-    Row i of `source` starts at ``index[t] * stride + offset`` and has `length`
-    elements, as `out` has from `at` on. They do not overlap.
+    The row starts at ``index[t] * stride + offset`` and has `length` elements. They are
+    added to the `length` elements of `out` from `at` on. `out` and `source` must not
+    overlap.
     """
     wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
     rest = weight, index, first, last, source, stride
@@ -126,9 +127,10 @@ def add_rows(out, at, length, weight, index, first, last, source, stride, offset
 
 @compile_inline
 def add_dots(out, first, last, row, row_at, length, index, source, stride):
-    """Add to ``out[t]`` the product of a row and row ``index[t]`` of `source`.
+    """Add to ``out[t]`` the dot product of a row and row ``index[t]`` of `source`.
 
-    For each t from `first` to `last`; rows are as in :func:`add_rows`.
+    This is done for each t from `first` to `last`. The row has `length` elements from
+    ``row[row_at]`` on; row i of `source` starts at ``i * stride``.
     """
     wide, narrow = WIDE // row.itemsize, NARROW // row.itemsize
     j = 0
@@ -144,7 +146,7 @@ def add_dots(out, first, last, row, row_at, length, index, source, stride):
 
 
 def _make_copy_scaled(n_bytes):
-    """Make the operation of :func:`copy_scaled` for so many bytes."""
+    """Make the operation of :func:`copy_scaled` for vectors of `n_bytes` bytes."""
 
     @operation
     def function(typingctx, out, at, source, source_at, scale):
@@ -166,7 +168,7 @@ def _make_copy_scaled(n_bytes):
 
 
 def _make_square_and_scale(n_bytes):
-    """Make the operation of :func:`square_and_scale` for so many bytes."""
+    """Make the operation of :func:`square_and_scale` for `n_bytes` bytes."""
 
     @operation
     def function(typingctx, out, at, scale):
@@ -193,7 +195,7 @@ _square_wide, _square_narrow, _square_one = map(
 
 @compile_inline
 def copy_scaled(out, at, length, source, source_at, scale):
-    """Write `scale` times some elements of `source`. They do not overlap."""
+    """Write `scale` times `length` elements of `source`; arrays must not overlap."""
     wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
     j = 0
     while j + wide <= length:
@@ -209,7 +211,7 @@ def copy_scaled(out, at, length, source, source_at, scale):
 
 @compile_inline
 def square_and_scale(out, at, length, scale):
-    """Return the sum of squares of some elements, which are multiplied by `scale`."""
+    """Return the sum of squares of `length` elements, then multiply them by `scale`."""
     wide, narrow = WIDE // out.itemsize, NARROW // out.itemsize
     j, total = 0, out.dtype.type(0)
     while j + wide <= length:

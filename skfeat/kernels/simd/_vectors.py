@@ -1,11 +1,11 @@
 """Operations on many values at once, for compiled loops.
 
-From a loop, the compiler would make scalar code, or a check at run time whether two
-arrays overlap. Here all values are read before any is written.
+For an ordinary loop the compiler may generate scalar code, or a check at run time
+whether two arrays overlap. Here all values are read before any is written.
 
-Arrays are flat; `at` and `source_at` count their elements. Where no width is named,
-`TILE` values are meant. What is read from an array of uint16 are the bits of bfloat16,
-which are the upper half of a float32's. This module imports numba.
+Arrays are flat; `at` and `source_at` are indices of elements. An operation acts on
+`TILE` values unless it names another number. Arrays of uint16 hold the bits of
+bfloat16, which are the upper half of the bits of a float32. This module imports numba.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from skfeat.kernels.simd._versions import pointer_to
 
 TILE = 64
 
-MAY_FUSE = ("contract",)  # as the compiled loops may: one rounding instead of two
+MAY_FUSE = ("contract",)  # as in the compiled loops: one rounding instead of two
 
 
 def operation(function: Any) -> Any:
-    # Who calls one gives no typing context, which type checkers cannot know.
+    # numba supplies `typingctx`: with type Any, type checkers accept calls without it.
     return intrinsic(function)
 
 
 class Values:
-    """The values of a flat array from an index on, `n` of them."""
+    """The `n` values of a flat array from an index on."""
 
     def __init__(self, context, builder, array_type, array, index, n=TILE):
         element = context.get_value_type(array_type.dtype)
@@ -57,7 +57,7 @@ class Values:
         self.builder.store(values, self.place, align=self.align)
 
     def spread(self, value):
-        """Return a vector of one value."""
+        """Return a vector whose elements all have one value."""
         nothing = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.IntType(32)(0))
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), self.n), [0] * self.n)
@@ -67,18 +67,18 @@ class Values:
         return ir.Constant(self.vector, [value] * self.n)
 
     def larger(self, values, others):
-        """Return the larger of each two; where `values` has NaN, the other."""
+        """Return the larger of each pair, that of `others` where `values` has NaN."""
         return self.builder.select(
             self.builder.fcmp_ordered(">", values, others), values, others
         )
 
     def bits(self, values, bounds):
-        """Return an integer whose bit i is set where value i is above its bound."""
+        """Return an integer whose bit i is set if value i is above its bound."""
         above = self.builder.fcmp_ordered(">", values, bounds)
         return self.builder.bitcast(above, ir.IntType(self.n))
 
     def reduce(self, values, operation):
-        """Join the values, halves first: in the same order on any machine."""
+        """Combine the values by halving: in the same order on every machine."""
         n = self.n
         while n > 1:
             n //= 2
@@ -121,7 +121,7 @@ def check_flat(*arrays):
 
 @operation
 def number_at(typingctx, source, at):
-    """Return ``source[at]``; `at` does not count from the end."""
+    """Return ``source[at]``; `at` must not be negative."""
     check_flat(source)
     is_rounded = source.dtype == types.uint16
     signature = (types.float32 if is_rounded else source.dtype)(source, types.intp)
@@ -139,9 +139,9 @@ def number_at(typingctx, source, at):
 
 @operation
 def write_number(typingctx, out, at, value):
-    """``out[at] = value``; `at` does not count from the end.
+    """Set ``out[at] = value``; `at` must not be negative.
 
-    To bfloat16 it is rounded to the nearest, of two as near to the even one.
+    For bfloat16 the value is rounded to the nearest number, ties to even.
     """
     check_flat(out)
     is_rounded = out.dtype == types.uint16
@@ -168,7 +168,7 @@ def write_number(typingctx, out, at, value):
 
 @operation
 def copy_plus(typingctx, out, at, source, source_at, value):
-    """``out[at : at + TILE] = source[source_at : source_at + TILE] + value``."""
+    """Set ``out[at : at + TILE] = source[source_at : source_at + TILE] + value``."""
     check_flat(out, source)
     signature = types.void(out, types.intp, source, types.intp, out.dtype)
 
@@ -183,7 +183,7 @@ def copy_plus(typingctx, out, at, source, source_at, value):
 
 
 def _make_weighted_sum(skips):
-    """Make :func:`weighted_sum`, or the one that skips what is not active."""
+    """Make :func:`weighted_sum`, or the version that skips inactive features."""
 
     @operation
     def function(
@@ -202,8 +202,8 @@ def _make_weighted_sum(skips):
         """Compute one feature of a layer for the rows of a tile.
 
         ``out[at : at + TILE]`` is the intercept plus the weights `first` to `last`
-        times the features `index` of `source`, negative sums set to zero if
-        `rectified`. Returns whether one of the values is not zero.
+        times the features `index` of `source`. If `rectified`, negative sums are set to
+        zero. Returns whether any of the values is not zero.
         """
         check_flat(out, weight, index, source, active)
         signature = types.boolean(
@@ -213,7 +213,7 @@ def _make_weighted_sum(skips):
 
         def generate(context, builder, signature, args):
             own = Values(context, builder, signature.args[0], args[0], args[1])
-            # The compiler keeps it in registers all along.
+            # The compiler keeps the sum in registers.
             total = cgutils.alloca_once_value(builder, own.spread(args[2]))
             with cgutils.for_range_slice(
                 builder, args[5], args[6], context.get_constant(types.intp, 1)
@@ -264,7 +264,7 @@ weighted_sum_of_active = _make_weighted_sum(skips=True)
 
 @operation
 def keep_above(typingctx, values, at, bounds):
-    """Set to zero which of the values are not above their bounds; NaN stays."""
+    """Set values that are not above their bounds to zero; NaN stays."""
     check_flat(values, bounds)
     signature = types.void(values, types.intp, bounds)
 
@@ -283,7 +283,7 @@ def keep_above(typingctx, values, at, bounds):
 
 @operation
 def any_nonzero(typingctx, source, at):
-    """Tell whether one of ``source[at : at + TILE]`` is not zero."""
+    """Tell whether any of ``source[at : at + TILE]`` is not zero."""
     check_flat(source)
     signature = types.boolean(source, types.intp)
 
@@ -296,7 +296,7 @@ def any_nonzero(typingctx, source, at):
 
 @operation
 def add(typingctx, out, at, source, source_at, other, other_at):
-    """``out = source + other``, at their places."""
+    """Set ``out = source + other``, each from its own index on."""
     check_flat(out, source, other)
     signature = types.void(out, types.intp, source, types.intp, other, types.intp)
 
@@ -313,7 +313,7 @@ def add(typingctx, out, at, source, source_at, other, other_at):
 
 @operation
 def keep_larger(typingctx, out, at, source, source_at):
-    """``out = max(out, source)``, at their places; NaN of `source` is passed over."""
+    """Set ``out = max(out, source)``; NaN of `source` is ignored."""
     check_flat(out, source)
     signature = types.void(out, types.intp, source, types.intp)
 
@@ -330,7 +330,7 @@ def keep_larger(typingctx, out, at, source, source_at):
 
 @operation
 def largest(typingctx, source, at, least):
-    """Return the largest of the values and `least`; NaN is passed over."""
+    """Return the largest of the values and `least`; NaN is ignored."""
     check_flat(source)
     signature = source.dtype(source, types.intp, source.dtype)
 
@@ -343,7 +343,7 @@ def largest(typingctx, source, at, least):
 
 @operation
 def prefetch(typingctx, source, at):
-    """Ask for the part of memory that holds ``source[at]``; any `at` will do."""
+    """Prefetch the cache line of ``source[at]``; `at` may be out of bounds."""
     check_flat(source)
     signature = types.void(source, types.intp)
 
@@ -356,7 +356,7 @@ def prefetch(typingctx, source, at):
             [byte],
             ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
         )
-        # To read, to stay in all caches, data.
+        # 0: for reading; 3: keep in all caches; 1: data, not instructions.
         builder.call(function, [place, number(0), number(3), number(1)])
         return context.get_dummy_value()
 

@@ -1,6 +1,6 @@
 """What differs between the releases of numba and LLVM, and nothing else.
 
-A new release is looked into here first. This module imports numba.
+When a new release breaks something, begin here. This module imports numba.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from llvmlite.binding import llvm_version_info
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-# Since LLVM 22 the products of eight-bit integers take vectors of these; earlier, each
-# four of them count as one integer of 32 bits. The bits are the same.
+# Since LLVM 22 the products of eight-bit integers take vectors of bytes; earlier
+# releases take vectors of 32-bit integers with four bytes each. The bits are the same.
 _TAKES_BYTES = llvm_version_info >= (22,)
 
 
 def dot_operands(n_sums: int) -> ir.VectorType:
-    """Return the type of what ``vpdpbusd`` multiplies, for so many sums of four."""
+    """Return the type of the operands of ``vpdpbusd`` for `n_sums` sums of four."""
     if _TAKES_BYTES:
         return ir.VectorType(ir.IntType(8), 4 * n_sums)
     return ir.VectorType(ir.IntType(32), n_sums)
@@ -25,8 +25,8 @@ def dot_operands(n_sums: int) -> ir.VectorType:
 def pointer_to(value: ir.Type) -> ir.Type:
     """Return the type of pointers to a value.
 
-    LLVM's own pointers have no type since release 15; llvmlite's may still, which is
-    how it finds what a load reads, and how numba's own code hands them over.
+    Pointers of LLVM have no type since release 15. Those of llvmlite may have one: it
+    determines what a load reads, and numba's own code passes such pointers.
     """
     return value.as_pointer()
 
