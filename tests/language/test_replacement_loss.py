@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.capture import capture
 from skfeat.language import LayerPair, ReplacementLoss, replacement_loss
+from skfeat.language._replacement import _Losses
 from skfeat.metrics import paired_noise
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
 from tests.capture.test_capture import TinyLM, tokens
@@ -202,6 +203,20 @@ def test_a_module_that_does_not_matter_is_flagged(lm):
     ids = torch.arange(1, 19)[None]
     table = replacement_loss(model, [ids], "mlp", pair, source="stream")
     assert 0 < table.noise["zero"] < np.inf
+
+
+def test_losses_that_overflow_have_no_noise():
+    losses = _Losses(["original", "zero"])
+    values = np.array([1.0, 2.0, 3.0])
+    for last in (3.0, np.inf):
+        new = np.array([1.5, 2.5, last])
+        losses.add(np.array([0, 2, 2]), {"original": values, "zero": new})
+    assert losses.means() == {"original": 2.0, "zero": np.inf}
+    assert np.isnan(losses.noise("zero"))
+    noise = {name: losses.noise(name) for name in ("original", "zero")}
+    table = ReplacementLoss.from_losses(losses.means() | {"mean": 3.0}, 6, noise)
+    assert table.floors_within_noise == []
+    assert "inf" in str(table)
 
 
 @pytest.mark.parametrize("form", ["tensor", "tuple"])
