@@ -209,7 +209,7 @@ def _warn_of_lost_bytes(texts: dict[int, str | bytes]) -> None:
 def _text_of(decode: Any) -> Callable[[int], Any]:
     owner = getattr(decode, "__self__", None)
     # The method of a tokenizer stands for it: alone it has lost the bytes.
-    if getattr(decode, "__name__", "") == "decode" and has_pieces(owner):
+    if getattr(decode, "__name__", "").lower() == "decode" and has_pieces(owner):
         decode = owner
     if hasattr(decode, "decode") and not isinstance(decode, bytes | str):
         return token_reader(decode)

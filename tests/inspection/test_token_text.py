@@ -15,8 +15,6 @@ from skfeat.language import activating_contexts, feature_tokens
 from tests.inspection.test_token_activations_display import Parsed
 
 matplotlib.use("Agg")
-
-
 import matplotlib.pyplot as plt
 
 TEXT = "é 日 😀\n\ufffd e\u0301 👩\u200d🔬 שלום"
@@ -171,10 +169,12 @@ class SentencePiece:
 
     pieces = ("<0xC3>", "<0xA9>", "▁old", "<0x>")
 
-    def decode(self, ids):
+    def Decode(self, ids):  # noqa: N802
         return "".join(
             "\ufffd" if i < 2 else self.pieces[i].replace("▁", "") for i in ids
         )
+
+    decode = Decode
 
     def id_to_piece(self, token):
         return self.pieces[token]
@@ -207,6 +207,7 @@ class Clip:
     ("tokenizer", "last"),
     [
         (SentencePiece(), [" old", "<0x>"]),
+        (SentencePiece().decode, [" old", "<0x>"]),
         (Tiktoken(), [" old", "<|end|>"]),
         (Clip(), ["old", "old"]),
         ([b"\xc3", b"\xa9", " old", b"old"], [" old", "old"]),
