@@ -169,7 +169,7 @@ class SentencePiece:
 
     pieces = ("<0xC3>", "<0xA9>", "▁old", "<0x>")
 
-    def Decode(self, ids):  # noqa: N802
+    def Decode(self, ids):
         return "".join(
             "\ufffd" if i < 2 else self.pieces[i].replace("▁", "") for i in ids
         )
