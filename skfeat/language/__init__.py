@@ -13,7 +13,8 @@ from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._mlp_connector import MLPConnector
 from skfeat.language._pair_report import PairReport
-from skfeat.language._replacement import ReplacementLoss, replacement_loss
+from skfeat.language._replacement import replacement_loss
+from skfeat.language._replacement_table import ReplacementLoss
 
 __all__ = [
     "AblationEffect",

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.capture import capture
 from skfeat.language import LayerPair, ReplacementLoss, replacement_loss
-from skfeat.language._replacement import _Losses
+from skfeat.language._replacement_table import Losses
 from skfeat.metrics import paired_noise
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
 from tests.capture.test_capture import TinyLM, tokens
@@ -206,7 +206,7 @@ def test_a_module_that_does_not_matter_is_flagged(lm):
 
 
 def test_losses_that_overflow_have_no_noise():
-    losses = _Losses(["original", "zero"])
+    losses = Losses(["original", "zero"])
     values = np.array([1.0, 2.0, 3.0])
     for last in (3.0, np.inf):
         new = np.array([1.5, 2.5, last])
