@@ -161,8 +161,9 @@ def weight_attributes(coef, intercept, dtype) -> dict:
     if not sparse.issparse(coef):
         coef = to_csr(np.asarray(coef))
     limits, largest = np.finfo(dtype), float(np.abs(coef.data).max(initial=0.0))
-    within = limits.tiny <= largest <= limits.max or largest == 0
-    if not (within and np.abs(intercept).max(initial=0.0) <= limits.max):
+    low, high = float(limits.tiny), float(limits.max)
+    within = low <= largest <= high or largest == 0
+    if not (within and np.abs(intercept).max(initial=0.0) <= high):
         raise ValueError(
             f"The weights are up to {largest:.3g}, and they or the intercepts are out "
             f"of the range of {limits.dtype}: pass X as float64, or rescale X or y."
