@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from skfeat.adapters import frozen_model
 
@@ -45,18 +46,27 @@ def run_hooked(
         return model(*args, **kwargs)
 
 
-def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
-    """Find the tensor in a module's output or inputs; return None if it has none."""
+def find_tensor(
+    value: Any, index: int | None
+) -> tuple[torch.Tensor | None, PackedSequence | None]:
+    """Find the tensor in a module's output or inputs, and what it is packed in."""
     if isinstance(value, torch.Tensor):
-        return value if index in (None, 0) else None
+        return (value if index in (None, 0) else None), None
+    if isinstance(value, PackedSequence):
+        return (value.data, value) if index in (None, 0) else (None, None)
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if not isinstance(value, tuple | list):
-        return None
+        return None, None
     if index is not None:
-        return tensor_of(value[index], None) if index < len(value) else None
-    tensors = (tensor_of(entry, None) for entry in value)
-    return next((tensor for tensor in tensors if tensor is not None), None)
+        return find_tensor(value[index], None) if index < len(value) else (None, None)
+    found = (find_tensor(entry, None) for entry in value)
+    return next((one for one in found if one[0] is not None), (None, None))
+
+
+def tensor_of(value: Any, index: int | None) -> torch.Tensor | None:
+    """Find the tensor in a module's output or inputs; return None if it has none."""
+    return find_tensor(value, index)[0]
 
 
 def put_tensor(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:

@@ -12,7 +12,10 @@ import torch
 from torch import nn
 
 from skfeat.adapters._torch_ops import unwrapped
-from skfeat.capture._hooks import run_hooked, tensor_of
+from skfeat.capture._config import special_tokens_of
+from skfeat.capture._hooks import find_tensor, run_hooked
+from skfeat.capture._locate import Located, Locator, Seen
+from skfeat.capture._streams import Stream, with_decoder_tokens
 from skfeat.capture._tokens import WEIGHTS_NOT_IN_MEMORY, Tokens
 from skfeat.utils._checks import check_flag, is_int
 
@@ -21,8 +24,6 @@ _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-_SPECIAL = ("bos", "eos", "pad", "sep", "cls")
-
 # Errors that modules raise for arguments that they do not accept. Any other error of a
 # forward pass, such as an interruption or lack of memory, is not about the batch.
 _ERRORS_OF_ARGUMENTS = {
@@ -88,10 +89,22 @@ class ActivationReader:
         self.dtype = _check_dtype(dtype)
         self.keep_padding = check_flag("keep_padding", keep_padding)
         self.special_tokens = _check_special_tokens(self.model, special_tokens)
+        self._check_states()
+        self._locator = Locator(self.model)
         # Tokens that the user lists can be left out only where batches have tokens.
         self.must_have_tokens = bool(self.special_tokens) and not isinstance(
             special_tokens, str
         )
+
+    def _check_states(self) -> None:
+        """Refuse the last states of a recurrent layer, which are no rows of tokens."""
+        for name in self.modules:
+            is_recurrent = isinstance(self.model.get_submodule(name), nn.RNNBase)
+            if is_recurrent and self.what == "output" and self.index:
+                raise ValueError(
+                    f"index must be None or 0 for {name!r}, whose other outputs are its "
+                    f"last states. Got {self.index} instead."
+                )
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that one capture of a model must keep throughout."""
@@ -117,25 +130,29 @@ class ActivationReader:
     def read(self, batch: Any, number: int) -> CapturedBatch:
         """Run the model on a batch, the `number`-th, and return the rows to keep."""
         args, kwargs, tokens = self.prepare(batch, number)
-        tensors = self._tensors(args, kwargs, tokens)
-        shape = tokens.shape_of_rows(tensors)
-        keep = self.kept(tokens, shape)
+        seen = self._seen(args, kwargs, tokens)
+        located = self.locate(seen, tokens, batch)
+        keep = self.kept(located, number)
         sequence, *positions = np.nonzero(keep)
         position = positions[0] if positions else np.zeros_like(sequence)
+        ids = located.ids
         return CapturedBatch(
             activations={
-                name: self.rows_of(name, tensor, keep, number)
-                for name, tensor in tensors.items()
+                name: self.rows_of(
+                    name, one.tensor, located.numbers(name, keep), number
+                )
+                for name, one in seen.items()
             },
-            token_ids=None if tokens.ids is None else tokens.ids[keep].astype(np.int32),
+            token_ids=None if ids is None else ids[keep].astype(np.int32),
             sequence=sequence.astype(np.int64),
             position=position.astype(np.int32),
-            n_sequences=shape[0],
+            n_sequences=located.shape[0],
         )
 
     def prepare(self, batch: Any, number: int) -> tuple[tuple, dict, Tokens]:
         """Return the arguments of the model for a batch, and the batch's tokens."""
         args, kwargs = self._arguments(batch, number)
+        kwargs = with_decoder_tokens(self.model, args, kwargs)
         tokens = Tokens(self.model, args, kwargs, number)
         if self.must_have_tokens and tokens.ids is None:
             raise ValueError(
@@ -144,14 +161,46 @@ class ActivationReader:
             )
         return args, kwargs, tokens
 
-    def kept(self, tokens: Tokens, shape: tuple[int, ...]) -> np.ndarray:
+    def locate(self, seen: dict[str, Seen], tokens: Tokens, batch: Any) -> Located:
+        """Return the sequence and position of each row that hooks saw for a batch."""
+
+        def rerun(edit: Callable[[Any, Tokens], Any]) -> dict[str, Seen]:
+            found, hooks = self._hooks()
+            self.rerun(batch, tokens.number, edit, hooks)
+            return {name: self.only(name, one) for name, one in found.items()}
+
+        return self._locator.locate(seen, tokens, rerun)
+
+    def kept(self, located: Located, number: int) -> np.ndarray:
         """Return a mask of the rows to keep, without padding and special tokens."""
-        keep = np.ones(shape, dtype=bool)
-        if tokens.mask is not None and not self.keep_padding:
-            keep &= tokens.mask
-        if tokens.ids is not None:
-            keep &= ~np.isin(tokens.ids, self.special_tokens)
+        keep, mask = located.present(), located.stream.mask
+        if mask is not None and not self.keep_padding and len(located.shape) == 2:
+            if mask.shape == keep.shape:
+                keep &= mask
+            elif not mask.all():
+                raise ValueError(
+                    f"the attention mask of batch {number} has the shape {mask.shape}, "
+                    f"but the modules give rows of shape {keep.shape}, so that those of "
+                    "padding are not known: keep all with keep_padding=True."
+                )
+        if located.ids is not None:
+            keep &= ~np.isin(located.ids, self.special_tokens)
         return keep
+
+    def kept_tokens(self, stream: Stream) -> np.ndarray:
+        """Return where the tokens of a stream are neither padding nor special."""
+        keep = ~np.isin(stream.ids, self.special_tokens)
+        return keep if stream.mask is None else keep & stream.mask
+
+    def rerun(
+        self, batch: Any, number: int, edit: Callable[[Any, Tokens], Any], hooks: Any
+    ) -> Any:
+        """Run the model on a batch with changed arguments, and return its output."""
+        # From a new copy: the model may have written to its arguments.
+        args, kwargs, copied = self.prepare(batch, number)
+        args = tuple(edit(value, copied) for value in args)
+        kwargs = {name: edit(value, copied) for name, value in kwargs.items()}
+        return self.run(hooks, args, kwargs, copied)
 
     def _arguments(self, batch: Any, number: int) -> tuple[tuple, dict]:
         """Copy a batch to the model's device; the model may write to the copy."""
@@ -187,17 +236,19 @@ class ActivationReader:
             )
         return args, kwargs
 
-    def _tensors(
-        self, args: tuple, kwargs: dict, tokens: Tokens
-    ) -> dict[str, torch.Tensor]:
-        """Run the model and return the tensor of each module."""
-        seen: dict[str, list] = {name: [] for name in self.modules}
-        hooks = [
-            (name, self.what, self.hook(tensors.append))
-            for name, tensors in seen.items()
-        ]
+    def _seen(self, args: tuple, kwargs: dict, tokens: Tokens) -> dict[str, Seen]:
+        """Run the model and return what the hook of each module saw."""
+        found, hooks = self._hooks()
         self.run(hooks, args, kwargs, tokens)
-        return {name: self.only(name, tensors) for name, tensors in seen.items()}
+        return {name: self.only(name, one) for name, one in found.items()}
+
+    def _hooks(self) -> tuple[dict[str, list], list[tuple[str, str, Callable]]]:
+        """Return lists by module, and the hooks that fill them."""
+        found: dict[str, list] = {name: [] for name in self.modules}
+        hooks = [
+            (name, self.what, self.hook(seen.append)) for name, seen in found.items()
+        ]
+        return found, hooks
 
     def run(
         self,
@@ -221,18 +272,18 @@ class ActivationReader:
             message = tokens.message_of_failed_run(self.model, error)
             raise ValueError(message) from error
 
-    def hook(self, take: Callable[[torch.Tensor | None], Any]) -> Callable:
+    def hook(self, take: Callable[[Seen | None], Any]) -> Callable:
         """Return a hook that calls `take` with a copy of a module's tensor."""
 
         def read(module, args, kwargs, output=None):
             value = output if self.what == "output" else (*args, *kwargs.values())
-            tensor = tensor_of(value, self.index)
+            tensor, packed = find_tensor(value, self.index)
             # A copy, as a later module may work in place.
-            take(None if tensor is None else tensor.detach().clone())
+            take(None if tensor is None else Seen(tensor.detach().clone(), packed))
 
         return read
 
-    def only(self, name: str, tensors: list) -> torch.Tensor:
+    def only(self, name: str, seen: list[Seen | None]) -> Seen:
         """Return the one tensor that the hook of a module has seen.
 
         Raises
@@ -240,41 +291,47 @@ class ActivationReader:
         ValueError
             If there is not exactly one, or it does not hold rows of real numbers.
         """
-        if len(tensors) != 1:
-            times = f"{len(tensors)} times" if tensors else "not at all"
+        if len(seen) != 1:
+            times = f"{len(seen)} times" if seen else "not at all"
             raise ValueError(
                 f"modules must each run once in a forward pass; {name!r} runs {times}."
             )
-        if tensors[0] is None:
+        if seen[0] is None:
             entry = "" if self.index is None else f" at index {self.index}"
             raise ValueError(f"the {self.what} of {name!r} holds no tensor{entry}.")
-        if not tensors[0].is_floating_point() or tensors[0].ndim < 2:
+        tensor = seen[0].tensor
+        if tensor.is_nested:
+            raise ValueError(
+                f"the {self.what} of {name!r} is a nested tensor, whose rows have no "
+                "common length: make the model with enable_nested_tensor=False."
+            )
+        if not tensor.is_floating_point() or tensor.ndim < 2:
             raise ValueError(
                 f"the {self.what} of {name!r} must be a tensor of real numbers of two "
-                f"or three dimensions. Got {tensors[0].dtype} of shape "
-                f"{tuple(tensors[0].shape)} instead."
+                f"or three dimensions. Got {tensor.dtype} of shape "
+                f"{tuple(tensor.shape)} instead."
             )
-        if tensors[0].is_meta:
+        if tensor.is_meta:
             raise ValueError(WEIGHTS_NOT_IN_MEMORY)
-        return tensors[0]
+        return seen[0]
 
     def rows_of(
         self,
         name: str,
         tensor: torch.Tensor,
-        keep: np.ndarray,
+        numbers: np.ndarray,
         number: int,
         dtype: str | None = None,
     ) -> np.ndarray:
-        """Return the rows of a module's tensor to keep.
+        """Return some rows of a module's tensor.
 
         Parameters
         ----------
         name : str
             Name of the module, for messages.
         tensor : Tensor of shape (..., d)
-        keep : ndarray of bool
-            Of the shape of the rows.
+        numbers : ndarray of int
+            The numbers of the rows to return.
         number : int
             Number of the batch, for messages.
         dtype : str, default=None
@@ -282,8 +339,8 @@ class ActivationReader:
         """
         dtype = self.dtype if dtype is None else dtype
         rows = tensor.reshape(-1, tensor.shape[-1])
-        if not keep.all():
-            rows = rows[torch.from_numpy(keep.ravel()).to(rows.device)]
+        if not np.array_equal(numbers, np.arange(len(rows))):
+            rows = rows[torch.from_numpy(numbers).to(rows.device)]
         array = rows.to(_DTYPES[dtype]).cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(
@@ -355,12 +412,7 @@ def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
     if special_tokens is None:
         return []
     if isinstance(special_tokens, str) and special_tokens == "auto":
-        config = getattr(model, "config", None)
-        values: list[Any] = []
-        for name in _SPECIAL:
-            value = getattr(config, f"{name}_token_id", None)
-            values += value if isinstance(value, list | tuple) else [value]
-        return sorted({int(token) for token in values if isinstance(token, int)})
+        return special_tokens_of(model)
     is_text = isinstance(special_tokens, str | bytes)
     tokens: list[Any] = (
         list(special_tokens)

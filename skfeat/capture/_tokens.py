@@ -1,13 +1,19 @@
-"""Token ids and attention masks of batches, and their errors."""
+"""What the arguments of a batch hold, and why a model does not run on them."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from skfeat.capture._streams import (
+    Stream,
+    may_be_tokens,
+    named_arguments,
+    streams_of,
+)
 
 WEIGHTS_NOT_IN_MEMORY = (
     "model must have its weights in memory: those on the device 'meta' have no values."
@@ -15,7 +21,7 @@ WEIGHTS_NOT_IN_MEMORY = (
 
 
 class Tokens:
-    """Token ids and attention mask of a batch, None where it has none.
+    """What the arguments of a batch hold.
 
     Parameters
     ----------
@@ -24,68 +30,37 @@ class Tokens:
         The arguments of the model for this batch.
     number : int
         Number of the batch, for messages.
+
+    Attributes
+    ----------
+    streams : list of Stream
+        The arguments that hold sequences.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not valid, or the batch continues an earlier one.
     """
 
     def __init__(self, model: nn.Module, args: tuple, kwargs: dict, number: int):
         self.number = number
-        self.named = named = _named_arguments(model, args, kwargs)
-        ids, self.ids_are_certain = named.get("input_ids"), True
-        mask = named.get("attention_mask")
-        if not isinstance(ids, torch.Tensor):
-            first = next(iter(named.values()), None)
-            ids = first if _may_be_tokens(first) else None
-            # A table of whole numbers looks the same: the shape of the modules' rows
-            # decides, in `shape_of_rows`.
-            self.ids_are_certain = isinstance(mask, torch.Tensor)
-        self.ids = None if ids is None else ids.cpu().numpy()
-        self.mask = None
-        if isinstance(mask, torch.Tensor):
-            self.mask = self._checked_mask(mask.detach().cpu().double().numpy())
-
-    def _checked_mask(self, mask: np.ndarray) -> np.ndarray:
-        if mask.ndim != 2 or (self.ids is not None and self.ids.shape != mask.shape):
+        self.named = named_arguments(model, args, kwargs)
+        if self.named.get("past_key_values") is not None:
             raise ValueError(
-                f"attention_mask of batch {self.number} must have the shape of "
-                f"input_ids, (n_sequences, length). Got {mask.shape} instead."
+                f"batch {number} must hold whole sequences, whose positions count from "
+                "their beginning, and no past_key_values."
             )
-        if not np.isin(mask, (0, 1)).all():
-            got = np.unique(mask)[:5].tolist()
-            raise ValueError(
-                f"attention_mask of batch {self.number} must be 1 at tokens and 0 at "
-                f"padding. Got {got} in it instead."
-            )
-        return mask != 0
+        self.streams = streams_of(self.named, number)
 
-    def shape_of_rows(self, tensors: dict[str, torch.Tensor]) -> tuple[int, ...]:
-        """Return the shape (n,) or (n_sequences, length) of the rows of all modules.
+    @property
+    def ids(self) -> np.ndarray | None:
+        """The tokens passed first, None if the batch has none."""
+        found = (stream.ids for stream in self.streams if stream.ids is not None)
+        return next(found, None)
 
-        Parameters
-        ----------
-        tensors : dict of str to Tensor
-            The captured tensor of each module.
-
-        Raises
-        ------
-        ValueError
-            If the rows of a module have another shape.
-        """
-        shapes = {name: tuple(tensor.shape[:-1]) for name, tensor in tensors.items()}
-        shape = next(iter(shapes.values()))
-        tokens = self.ids if self.ids is not None else self.mask
-        if tokens is not None and (self.ids_are_certain or shape != tokens.shape[:1]):
-            shape = tokens.shape
-        else:
-            self.ids = None
-        # Experts take the tokens of all sequences as one list of rows.
-        allowed = (shape, (int(np.prod(shape)),))
-        for name, own in shapes.items():
-            if len(shape) > 2 or own not in allowed:
-                raise ValueError(
-                    f"module {name!r} gives rows of shape {own} for batch "
-                    f"{self.number}, which must be (n,) or (n_sequences, length)"
-                    + (f" = {shape}." if len(shape) < 3 else ".")
-                )
-        return shape
+    def stream(self, name: Any) -> Stream:
+        """Return the stream of this name."""
+        return next(stream for stream in self.streams if stream.name == name)
 
     def message_of_failed_run(self, model: nn.Module, error: Exception) -> str:
         """Return why a model does not run on this batch, as one sentence."""
@@ -98,7 +73,7 @@ class Tokens:
         if weights and all(weight.is_meta for weight in weights):
             return WEIGHTS_NOT_IN_MEMORY
         ids = self.named.get("input_ids")
-        if isinstance(ids, torch.Tensor) and not (_may_be_tokens(ids) and ids.numel()):
+        if isinstance(ids, torch.Tensor) and not (may_be_tokens(ids) and ids.numel()):
             return (
                 f"input_ids of batch {self.number} must be whole numbers, int64 or "
                 "int32, of shape (n_sequences, length), at least (1, 1). Got "
@@ -126,19 +101,3 @@ def _vocabulary_size(model: nn.Module) -> int | None:
         return len(model.get_input_embeddings().weight)  # type: ignore[operator]
     except (AttributeError, NotImplementedError, TypeError):
         return None
-
-
-def _may_be_tokens(value: Any) -> bool:
-    return (
-        isinstance(value, torch.Tensor)
-        and value.dtype in (torch.int64, torch.int32)
-        and value.ndim == 2
-    )
-
-
-def _named_arguments(model: nn.Module, args: tuple, kwargs: dict) -> dict:
-    try:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs)
-    except (TypeError, ValueError):  # the call itself raises a better error
-        return {**dict(enumerate(args)), **kwargs}
-    return {**bound.arguments, **kwargs}

@@ -15,7 +15,9 @@ from torch import nn
 
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
+from skfeat.capture._streams import Stream
 from skfeat.capture._tokens import Tokens
+from skfeat.language._predictions import Predictions
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_int
 
@@ -180,7 +182,7 @@ def ablation_effect(
             if len(here) < n_sequences:
                 batch = _select_sequences(batch, here, n_sequences)
                 args, kwargs, tokens = reader.prepare(batch, number)
-            part = removal.measure(args, kwargs, tokens, number)
+            part = removal.measure(args, kwargs, tokens, batch)
             part["sequence"] = first + here[part["sequence"]]
             parts.append(part)
         first += n_sequences
@@ -206,6 +208,7 @@ class _Removal:
                 f"SparseAutoencoder. Got {autoencoder!r} instead."
             )
         self.reader, self.autoencoder = reader, autoencoder
+        self.predictions = Predictions(reader)
         components = np.asarray(as_numpy(autoencoder.components_, "components_"))
         self.is_single = np.ndim(feature) == 0
         last = len(components) - 1
@@ -220,36 +223,45 @@ class _Removal:
         self.directions = components[self.features].astype(np.float64)
 
     def measure(
-        self, args: tuple, kwargs: dict, tokens: Tokens, number: int
+        self, args: tuple, kwargs: dict, tokens: Tokens, batch: Any
     ) -> dict[str, np.ndarray]:
         """Return the effects of one batch, its sequences counted from zero."""
-        reader = self.reader
-        assert tokens.ids is not None  # ablation_effect has checked it
-        keep = reader.kept(tokens, tokens.ids.shape)
-        tensors: list[Any] = []
-        output = self._run(reader.hook(tensors.append), args, kwargs, tokens)
-        rows = reader.only(reader.modules[0], tensors)
-        tokens.shape_of_rows({reader.modules[0]: rows})
-        codes = self._codes(rows, keep, number)
-        intact = _scores_of_tokens(output, tokens, number)
+        reader, number = self.reader, tokens.number
+        (name,) = reader.modules
+        found: list[Any] = []
+        output = self._run(reader.hook(found.append), args, kwargs, tokens)
+        seen = {name: reader.only(name, found)}
+        located = reader.locate(seen, tokens, batch)
+        predicted = self.predictions.check(output, tokens, batch)
+        if located.stream is not predicted:
+            raise ValueError(
+                f"module {name!r} holds rows of {located.stream} of batch {number}, but "
+                f"the model predicts tokens of {predicted}: choose a module that holds "
+                "rows of these."
+            )
+        keep, rows = reader.kept(located, number), seen[name].tensor
+        numbers = located.numbers(name, keep)
+        codes = self._codes(rows, numbers, number)
+        intact = _scores_of_tokens(output, predicted, number)
         # Where no feature fires, nothing changes to the last bit.
         ablated = intact
         if codes.any():
-            hook = self._subtract(self._contribution(codes, keep, rows))
+            hook = self._subtract(self._contribution(codes, numbers, rows))
             changed = self._run(hook, args, kwargs, tokens)
-            ablated = _scores_of_tokens(changed, tokens, number)
+            ablated = _scores_of_tokens(changed, predicted, number)
         sequence, position = np.nonzero(keep)
         log_prob, logit = (
             (after - before)[keep]
             for before, after in zip(intact, ablated, strict=True)
         )
+        assert located.ids is not None  # those that the model predicts
         return {
             "log_prob": log_prob,
             "logit": logit,
             "activations": codes[:, 0] if self.is_single else codes,
             "sequence": sequence,
             "position": position.astype(np.int32),
-            "token_ids": tokens.ids[keep].astype(np.int32),
+            "token_ids": located.ids[keep].astype(np.int32),
         }
 
     def _subtract(self, removed: torch.Tensor) -> Callable:
@@ -277,7 +289,9 @@ class _Removal:
         hooks = [(reader.modules[0], reader.what, hook)]
         return reader.run(hooks, args, kwargs, tokens)
 
-    def _codes(self, rows: torch.Tensor, keep: np.ndarray, number: int) -> np.ndarray:
+    def _codes(
+        self, rows: torch.Tensor, numbers: np.ndarray, number: int
+    ) -> np.ndarray:
         """Return the features' activations at the kept tokens."""
         width, name = self.directions.shape[1], self.reader.modules[0]
         if rows.shape[-1] != width:
@@ -286,7 +300,7 @@ class _Removal:
                 f"{name!r} have {rows.shape[-1]}."
             )
         dtype = "float64" if rows.dtype == torch.float64 else "float32"
-        kept = self.reader.rows_of(name, rows, keep, number, dtype)
+        kept = self.reader.rows_of(name, rows, numbers, number, dtype)
         if not len(kept):
             return np.zeros((0, len(self.features)))
         codes = self.autoencoder.transform(kept)
@@ -296,11 +310,11 @@ class _Removal:
         return codes.astype(np.float64)
 
     def _contribution(
-        self, codes: np.ndarray, keep: np.ndarray, rows: torch.Tensor
+        self, codes: np.ndarray, numbers: np.ndarray, rows: torch.Tensor
     ) -> torch.Tensor:
         """Return what the features add to the module's rows, in the shape of these."""
-        removed = np.zeros((keep.size, self.directions.shape[1]))
-        removed[keep.ravel()] = codes @ self.directions
+        removed = np.zeros((rows[..., 0].numel(), self.directions.shape[1]))
+        removed[numbers] = codes @ self.directions
         # At least float32, so that half-precision rows are rounded once, not twice.
         precise = torch.promote_types(rows.dtype, torch.float32)
         tensor = torch.from_numpy(removed).to(rows.device, precise)
@@ -308,7 +322,7 @@ class _Removal:
 
 
 def _scores_of_tokens(
-    output: Any, tokens: Tokens, number: int
+    output: Any, tokens: Stream, number: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return log-probability and logit of each token; nan where no token precedes."""
     assert tokens.ids is not None

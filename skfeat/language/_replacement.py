@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._reader import ActivationReader, check_batches
 from skfeat.language._layer_pair import LayerPair
+from skfeat.language._predictions import Predictions
 from skfeat.language._replacement_table import Losses, ReplacementLoss
 
 # Predictions whose distributions over the vocabulary are in memory at a time.
@@ -117,10 +118,11 @@ def replacement_loss(
     reader = make_reader(module, what="output", index=index)
     source_reader = make_reader(source, what=source_what, index=source_index)
     check_batches(batches)
+    predictions = Predictions(reader)
     names = ["original", *_replacements(pair)]
     losses = Losses(names)
     for number, batch in enumerate(batches):
-        run = _Run(reader, source_reader, batch, number)
+        run = _Run(reader, source_reader, predictions, batch, number)
         run.check_widths(pair)
         if not run.counted.any():
             continue
@@ -161,6 +163,7 @@ class _Run:
         self,
         reader: ActivationReader,
         source_reader: ActivationReader,
+        predictions: Predictions,
         batch: Any,
         number: int,
     ):
@@ -175,8 +178,8 @@ class _Run:
         ]
         self.output = reader.run(hooks, self.args, self.kwargs, tokens)
         (self.source,), (self.name,) = source_reader.modules, reader.modules
-        tensors = {
-            key: part.only(part.modules[0], [t for k, t in events if k == key])
+        seen = {
+            key: part.only(part.modules[0], [one for k, one in events if k == key])
             for key, part in readers.items()
         }
         module_of = reader.model.get_submodule
@@ -187,23 +190,44 @@ class _Run:
                 "predicts the output of that module; it "
                 + ("is that output." if is_same else "runs after.")
             )
-        shape = tokens.shape_of_rows(tensors)
-        if tokens.ids is None or len(shape) != 2:
+        located = {
+            key: part.locate({part.modules[0]: seen[key]}, tokens, batch)
+            for key, part in readers.items()
+        }
+        places = located["module"]
+        if located["source"].stream is not places.stream:
+            raise ValueError(
+                f"source={self.source!r} and module={self.name!r} must hold rows of the "
+                f"same tokens. Got those of {located['source'].stream} and of "
+                f"{places.stream} in batch {number}."
+            )
+        if tokens.ids is None or places.ids is None:
             raise ValueError(
                 f"batch {number} has no token ids to predict: an integer tensor of "
                 "shape (n_sequences, length) called input_ids or passed first."
             )
-        keep = reader.kept(tokens, shape)
-        self.keep = torch.from_numpy(keep)
+        self.predicted = predictions.check(self.output, tokens, batch)
+        keep = reader.kept(places, number) & located["source"].present()
         # The row of the token before predicts a token.
-        self.counted = torch.from_numpy(keep[:, 1:] & keep[:, :-1])
-        self.ids = tokens.ids
-        self.sequences = np.nonzero(self.counted.numpy())[0]
-        self.targets = torch.from_numpy(self.ids[:, 1:])[self.counted].long()
+        counted = keep[:, 1:] & keep[:, :-1]
+        if self.predicted is not places.stream:
+            # An encoder's rows affect all predictions of the decoder.
+            real = reader.kept_tokens(self.predicted)
+            counted = real[:, 1:] & real[:, :-1]
+        self.counted = torch.from_numpy(counted)
+        self.sequences = np.nonzero(counted)[0]
+        assert self.predicted.ids is not None
+        self.targets = torch.from_numpy(self.predicted.ids[:, 1:])[self.counted].long()
+        self.numbers = places.numbers(self.name, keep)
         self.source_rows = source_reader.rows_of(
-            self.source, tensors["source"], keep, number
+            self.source,
+            seen["source"].tensor,
+            located["source"].numbers(self.source, keep),
+            number,
         )
-        self.rows = reader.rows_of(self.name, tensors["module"], keep, number)
+        self.rows = reader.rows_of(
+            self.name, seen["module"].tensor, self.numbers, number
+        )
 
     def check_widths(self, pair: LayerPair) -> None:
         """Raise ValueError unless rows are as wide as those the pair was fitted to."""
@@ -223,7 +247,7 @@ class _Run:
         if rows is not None and len(self.rows):
             hook = (self.name, "output", self._hook(torch.tensor(rows)))
             output = self.reader.run([hook], self.args, self.kwargs, self.tokens)
-        logits = logits_of(output, self.ids, self.number)
+        logits = logits_of(output, self.predicted.ids, self.number)
         counted = self.counted.to(logits.device)
         logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
         losses = [
@@ -241,7 +265,9 @@ class _Run:
             old = tensor_of(output, self.reader.index)
             assert old is not None  # the run without replacement has found it
             new = old.clone().reshape(-1, old.shape[-1])
-            new[self.keep.ravel().to(old.device)] = rows.to(old.device, old.dtype)
+            new[torch.from_numpy(self.numbers).to(old.device)] = rows.to(
+                old.device, old.dtype
+            )
             return put_tensor(output, old, new.reshape(old.shape))
 
         return replace

@@ -1,0 +1,88 @@
+"""The orders in which a module may hold the rows of sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch.nn.utils.rnn import PackedSequence
+
+from skfeat.capture._streams import Stream
+
+# The number of each position's row, -1 where there is none; None: rows in order.
+Index = np.ndarray | None
+
+
+def layouts_of(
+    stream: Stream, shape: tuple[int, ...], packed: PackedSequence | None
+) -> dict[str, tuple[tuple[int, ...], Index]]:
+    """Return each order in which rows of this shape may be those of a stream.
+
+    Parameters
+    ----------
+    stream : Stream
+    shape : tuple of int
+        Shape of the rows, without the last axis of the tensor.
+    packed : PackedSequence or None
+        What the rows are packed in.
+
+    Returns
+    -------
+    dict of str to (tuple of int, ndarray of int or None)
+        By the name of the order: the shape (n_sequences, length) or (n_sequences,) of
+        the rows as the stream counts them, and the number of the row at each place of
+        it, -1 where there is none. None means 0, 1, 2 and so on.
+    """
+    n, n_rows = stream.n_sequences, int(np.prod(shape))
+    if packed is not None:
+        index = _index_of_packed(stream, packed)
+        return {} if index is None else {"packed": (stream.shape, index)}
+    found: dict[str, tuple[tuple[int, ...], Index]] = {}
+    if len(stream.shape) == 2:
+        if shape == stream.shape:
+            found["batch first"] = (stream.shape, None)
+        if shape == stream.shape[::-1]:
+            found["time first"] = (stream.shape, _transposed(stream.shape))
+        if shape == (n_rows,) and n_rows == stream.shape[0] * stream.shape[1]:
+            found["listed"] = (stream.shape, None)
+            found["listed time first"] = (stream.shape, _transposed(stream.shape))
+        elif shape == (n_rows,) and (mask := stream.mask) is not None:
+            if mask.shape == stream.shape and mask.sum() == n_rows:
+                index = np.full(mask.shape, -1)
+                index[mask] = np.arange(n_rows)
+                found["unpadded"] = (mask.shape, index)
+                index = np.full(mask.shape[::-1], -1)
+                index[mask.T] = np.arange(n_rows)
+                found["unpadded time first"] = (mask.shape, index.T)
+    if stream.is_text:
+        return found
+    if shape == (n,) and "listed" not in found:
+        found["one row each"] = ((n,), None)
+    if stream.ids is None and not found and n_rows:
+        # What sees images or sound may have positions of its own.
+        if len(shape) == 2 and shape[0] == n:
+            found["sequences first"] = (shape, None)
+        if len(shape) == 2 and shape[1] == n:
+            found["sequences last"] = (shape[::-1], _transposed(shape[::-1]))
+        if len(shape) == 1 and n_rows % n == 0:
+            places = (n, n_rows // n)
+            found["listed by sequence"] = (places, None)
+            found["listed by position"] = (places, _transposed(places))
+    return found
+
+
+def _transposed(shape: tuple[int, ...]) -> np.ndarray:
+    return np.arange(shape[0] * shape[1]).reshape(shape[::-1]).T
+
+
+def _index_of_packed(stream: Stream, packed: PackedSequence) -> Index:
+    """Return the numbers of the rows of a PackedSequence, None if it does not fit."""
+    sizes = packed.batch_sizes.cpu().numpy()
+    shape = stream.shape
+    if len(shape) != 2 or sizes[0] != shape[0] or len(sizes) > shape[1]:
+        return None
+    index = np.full(shape, -1)
+    start = np.cumsum(sizes) - sizes
+    for position, size in enumerate(sizes):
+        index[:size, position] = start[position] + np.arange(size)
+    if packed.unsorted_indices is not None:
+        index = index[packed.unsorted_indices.cpu().numpy()]
+    return index

@@ -1,0 +1,380 @@
+"""Finding the sequence and the position that each row of a module belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from skfeat.capture._config import (
+    is_encoder_decoder,
+    is_transformers_model,
+    reserved_tokens_of,
+)
+from skfeat.capture._layouts import Index, layouts_of
+from skfeat.capture._probe import (
+    Change,
+    Verdict,
+    changed,
+    changes_of,
+    judge,
+    rows_changed,
+    unchanged,
+)
+from skfeat.capture._streams import Stream
+from skfeat.capture._tokens import Tokens
+
+# Modules of torch that take the positions first, by default, or a single sequence.
+_SEQUENTIAL = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
+
+class Seen(NamedTuple):
+    """What a hook saw: a tensor, and the PackedSequence that holds it or None."""
+
+    tensor: torch.Tensor
+    packed: PackedSequence | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
+        return tuple(self.tensor.shape[:-1])
+
+
+# Runs a batch with changed arguments: takes a function of an argument and of the
+# batch's tokens, and returns what the modules' hooks see.
+Rerun = Callable[[Callable[[Any, Tokens], Any]], dict[str, Seen]]
+
+
+class _Order(NamedTuple):
+    """One way to read the rows of a module."""
+
+    stream: Stream
+    kind: str
+    shape: tuple[int, ...]
+    index: Index
+
+    def same_rows(self, other: _Order) -> bool:
+        """Whether both name the same token, sequence and position for every row."""
+        return (
+            self.shape == other.shape
+            and self.ids is other.ids
+            and self.stream.mask is other.stream.mask
+            and np.array_equal(_numbers(self), _numbers(other))
+        )
+
+    @property
+    def ids(self) -> np.ndarray | None:
+        """The tokens at the places of the rows, None if they have none."""
+        return self.stream.ids if self.shape == self.stream.shape else None
+
+
+def _numbers(order: _Order) -> np.ndarray:
+    in_order = np.arange(np.prod(order.shape, dtype=int)).reshape(order.shape)
+    return in_order if order.index is None else order.index
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """The places of the rows of some modules.
+
+    Attributes
+    ----------
+    stream : Stream
+        The argument whose sequences the rows belong to.
+    shape : tuple of int
+        (n_sequences, length), or (n_sequences,) where each row is a sequence.
+    ids : ndarray of int of this shape, or None
+        The token at each place.
+    index : dict of str to ndarray of int of this shape, or None
+        For each module the number of the row at each place, -1 where it has none.
+        ``None`` means 0, 1, 2 and so on.
+    """
+
+    stream: Stream
+    shape: tuple[int, ...]
+    ids: np.ndarray | None
+    index: dict[str, Index]
+
+    def present(self) -> np.ndarray:
+        """Return where every module has a row."""
+        present = np.ones(self.shape, dtype=bool)
+        for index in self.index.values():
+            if index is not None:
+                present &= index >= 0
+        return present
+
+    def numbers(self, name: str, keep: np.ndarray) -> np.ndarray:
+        """Return the numbers of the rows of a module at the places to keep."""
+        index = self.index[name]
+        return np.flatnonzero(keep) if index is None else index[keep]
+
+
+class Locator:
+    """Finds the places of rows, and remembers how it read those of each module.
+
+    Where the shape of a module's rows, or the arguments of the model, allow several
+    readings, some tokens of the batch are changed and the model runs again: the rows
+    that change are those of the changed sequence. `docs/captures.md` has the details.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.known: dict[str, tuple[Any, str]] = {}
+
+    def locate(self, seen: dict[str, Seen], tokens: Tokens, rerun: Rerun) -> Located:
+        """Return the places of the rows that hooks saw.
+
+        Raises
+        ------
+        ValueError
+            If they do not belong to positions of sequences of the batch, or the places
+            cannot be told.
+        """
+        orders = {}
+        probe = _Probe(self.model, seen, tokens, rerun)
+        for name, one in seen.items():
+            self._check_decoder_tokens(name, tokens)
+            possible = _possible_orders(one, tokens)
+            if not possible:
+                raise ValueError(_message_of_shape(name, one, tokens))
+            known = [
+                o for o in possible if (o.stream.name, o.kind) == self.known.get(name)
+            ]
+            if known:
+                (orders[name],) = known
+                continue
+            orders[name] = (
+                possible[0]
+                if self._is_plain(one, possible)
+                else probe.choose(name, possible)
+            )
+            self.known[name] = (orders[name].stream.name, orders[name].kind)
+        return _joined(orders, seen, tokens)
+
+    def _is_plain(self, seen: Seen, possible: list[_Order]) -> bool:
+        """Whether the shape alone tells the places of the rows."""
+        order = possible[0]
+        if len(possible) > 1 or not seen.tensor.numel():
+            return len(possible) == 1
+        if order.kind == "sequences first":
+            return True
+        if order.kind not in ("batch first", "one row each"):
+            return False
+        if not is_transformers_model(self.model):
+            # Rows of floats may be passed with the positions first, as `nn.LSTM` wants.
+            is_open = order.kind == "batch first" and order.ids is None
+            modules = self.model.modules()
+            if is_open or any(isinstance(module, _SEQUENTIAL) for module in modules):
+                return False
+        # Any axis as long as the sequences may be that of the positions.
+        n, *length = order.shape
+        axes = {seen.tensor.shape[-1], *([n] if n > 1 else [])}
+        return length == [1] or not axes & set(length)
+
+    def _check_decoder_tokens(self, name: str, tokens: Tokens) -> None:
+        if not is_encoder_decoder(self.model):
+            return
+        if any(str(stream.name).startswith("decoder_") for stream in tokens.streams):
+            return
+        try:
+            encoder = set(self.model.get_encoder().modules())  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            return
+        if self.model.get_submodule(name) not in encoder:
+            raise ValueError(
+                f"module {name!r} holds rows of the decoder, whose tokens batch "
+                f"{tokens.number} does not name: pass decoder_input_ids."
+            )
+
+
+class _Probe:
+    """Changes sequences of a batch, and reads from the rows whose they are."""
+
+    def __init__(
+        self, model: nn.Module, seen: dict[str, Seen], tokens: Tokens, rerun: Rerun
+    ):
+        self.model, self.seen, self.tokens, self.rerun = model, seen, tokens, rerun
+        self.reserved = reserved_tokens_of(model)
+        # By the name of a stream: its changes, and what the modules gave then.
+        self.runs: dict[Any, list[tuple[Change, dict[str, Seen]]]] = {}
+
+    def choose(self, name: str, possible: list[_Order]) -> _Order:
+        """Return the one order that agrees with what changes."""
+        verdicts = [(order, self._verdict(name, order)) for order in possible]
+        if not any(verdict.depends for _, verdict in verdicts):
+            return self._only(name, possible, "it does not depend on the batch")
+        agreeing = [(order, v) for order, v in verdicts if v.depends and v.agrees]
+        if not agreeing:
+            return self._mixed(name, [o for o, v in verdicts if v.depends], possible)
+        order, verdict = self._best(name, agreeing)
+        if not verdict.is_local and not self._follows_length(name, order):
+            raise ValueError(
+                f"module {name!r} gives rows of shape {self.seen[name].shape} for batch "
+                f"{self.tokens.number} that are not those of its positions: with one "
+                "position less their number stays the same."
+            )
+        return order
+
+    def _verdict(self, name: str, order: _Order) -> Verdict:
+        before, found = self.seen[name], []
+        for change, after in self._runs_of(order.stream):
+            if after[name].shape == before.shape:
+                moved = rows_changed(before.tensor, after[name].tensor)
+                verdict = judge(change, moved, order.shape, order.index)
+                found += [verdict] if verdict.depends else []
+        return Verdict(
+            bool(found),
+            all(verdict.agrees for verdict in found),
+            any(verdict.is_local for verdict in found),
+        )
+
+    def _runs_of(self, stream: Stream) -> list[tuple[Change, dict[str, Seen]]]:
+        if stream.name not in self.runs:
+            runs = self.runs[stream.name] = []
+            for change in changes_of(stream, self.reserved):
+
+                def edit(value, tokens, change=change):
+                    own = tokens.stream(stream.name)
+                    if value is not own.values:
+                        return value
+                    return changed(own, change, self.reserved)
+
+                found = self._run(edit)
+                runs += [] if found is None else [(change, found)]
+        return self.runs[stream.name]
+
+    def _run(self, edit: Callable[[Any, Tokens], Any]) -> dict[str, Seen] | None:
+        """Run the model with changed arguments, None if it does not take them."""
+        try:
+            with unchanged(self.model):
+                return self.rerun(edit)
+        except ValueError:
+            return None
+
+    def _best(
+        self, name: str, agreeing: list[tuple[_Order, Verdict]]
+    ) -> tuple[_Order, Verdict]:
+        """Return the order to take of those that agree."""
+        first = agreeing[0][0]
+        if all(first.same_rows(order) for order, _ in agreeing):
+            return agreeing[0]
+        if len({order.stream.name for order, _ in agreeing}) == 1:
+            raise ValueError(_message_of_order(name, self.seen[name], self.tokens))
+        # What an encoder reads affects all rows of a decoder, its own tokens only some.
+        for preferred in (
+            [p for p in agreeing if str(p[0].stream.name).startswith("decoder_")],
+            [p for p in agreeing if p[1].is_local],
+        ):
+            kinds = {(order.kind, order.shape) for order, _ in preferred}
+            if len(kinds) == 1:
+                return preferred[0]
+        streams = " and ".join(sorted({str(o.stream) for o, _ in agreeing}))
+        raise ValueError(
+            f"the rows of module {name!r} depend on {streams} of batch "
+            f"{self.tokens.number} alike, and are as many as either has positions: pad "
+            "one of them to another length, so that the shape tells whose rows they are."
+        )
+
+    def _only(self, name: str, possible: list[_Order], reason: str) -> _Order:
+        """Return the one order that the shape allows."""
+        if any(not possible[0].same_rows(order) for order in possible):
+            raise ValueError(
+                _message_of_order(name, self.seen[name], self.tokens, reason)
+            )
+        return possible[0]
+
+    def _mixed(
+        self, name: str, depending: list[_Order], possible: list[_Order]
+    ) -> _Order:
+        """Refuse rows that change with another sequence, unless they always change."""
+        again = self._run(lambda value, tokens: value)
+        before = self.seen[name]
+        if again is not None and again[name].shape == before.shape:
+            if rows_changed(before.tensor, again[name].tensor).any():
+                return self._only(name, possible, "it gives other values in each run")
+        if len({order.kind for order in possible}) > 1:
+            raise ValueError(_message_of_order(name, before, self.tokens))
+        raise ValueError(
+            f"module {name!r} gives rows that do not belong to one sequence of batch "
+            f"{self.tokens.number} each, in order of positions: the first axis of "
+            f"{depending[0].stream} must count the sequences; wrap a model that takes "
+            "(length, n_sequences, ...) in one that transposes."
+        )
+
+    def _follows_length(self, name: str, order: _Order) -> bool:
+        """Whether a module has fewer rows of a shorter batch, where this can be run."""
+        stream = order.stream
+        if len(stream.shape) == 1 or order.shape != stream.shape or stream.shape[1] < 2:
+            return True
+
+        def shorten(value, tokens):
+            is_long = isinstance(value, torch.Tensor) and value.ndim > 1
+            fits = is_long and tuple(value.shape[:2]) == stream.shape
+            return value[:, :-1] if fits else value
+
+        found = self._run(shorten)
+        if found is None or found[name].packed is not None:
+            return True
+        n, length = stream.shape
+        expected = {
+            "batch first": (n, length - 1),
+            "time first": (length - 1, n),
+            "listed": (n * (length - 1),),
+            "listed time first": (n * (length - 1),),
+        }
+        return found[name].shape == expected.get(order.kind, found[name].shape)
+
+
+def _possible_orders(seen: Seen, tokens: Tokens) -> list[_Order]:
+    return [
+        _Order(stream, kind, *places)
+        for stream in tokens.streams
+        for kind, places in layouts_of(stream, seen.shape, seen.packed).items()
+    ]
+
+
+def _joined(
+    orders: dict[str, _Order], seen: dict[str, Seen], tokens: Tokens
+) -> Located:
+    first_name, first = next(iter(orders.items()))
+    for name, order in orders.items():
+        if order.stream.name != first.stream.name:
+            raise ValueError(
+                f"modules {first_name!r} and {name!r} hold rows of {first.stream} and "
+                f"of {order.stream} of batch {tokens.number}: capture them in separate "
+                "calls."
+            )
+        if order.shape != first.shape:
+            raise ValueError(_message_of_shape(name, seen[name], tokens, first.shape))
+    index = {name: order.index for name, order in orders.items()}
+    return Located(first.stream, first.shape, first.ids, index)
+
+
+def _message_of_shape(
+    name: str, seen: Seen, tokens: Tokens, shape: tuple[int, ...] | None = None
+) -> str:
+    wanted = "(n,) or (n_sequences, length)"
+    shapes = [stream.shape for stream in tokens.streams if len(stream.shape) == 2]
+    if shape is not None or len(set(shapes)) == 1:
+        wanted += f" = {shape or shapes[0]}"
+    elif shapes:
+        wanted += " = " + " or ".join(map(str, dict.fromkeys(shapes)))
+    return (
+        f"module {name!r} gives rows of shape {seen.shape} for batch {tokens.number}, "
+        f"which must be {wanted}."
+    )
+
+
+def _message_of_order(name: str, seen: Seen, tokens: Tokens, reason: str = "") -> str:
+    return (
+        f"module {name!r} gives rows of shape {seen.shape} for batch {tokens.number}, "
+        "and the order of their sequences and positions cannot be told"
+        + (f", as {reason}" if reason else "")
+        + ": pass batches whose number of sequences is not their length, or capture a "
+        "module that gives (n_sequences, length, d)."
+    )
