@@ -13,7 +13,8 @@ import numpy as np
 from torch import nn
 
 from skfeat.capture._folder_state import load_columns
-from skfeat.capture._reader import ActivationReader, check_batches, fingerprint
+from skfeat.capture._options import check_batches
+from skfeat.capture._reader import ActivationReader, fingerprint
 from skfeat.capture._store import FolderStore, MemoryStore, digest_of
 from skfeat.utils._checks import check_path, check_verbose
 from skfeat.utils._warnings import warn
@@ -155,11 +156,16 @@ def capture(
         a tuple or a list (positional arguments) or a dict (named arguments). An integer
         tensor of shape (n_sequences, length), named ``input_ids`` or passed first,
         holds tokens; a tensor of that shape named ``attention_mask`` is zero at
-        padding. Memory holds one batch at a time.
+        padding. A decoder's tokens are ``decoder_input_ids``, or made of ``labels`` as
+        the model makes them. Memory holds one batch at a time.
     modules : str or sequence of str
         Names of modules as in ``model.named_modules()``, for example
         ``gpt_neox.layers.1.mlp``; the empty name is the model itself. Each must run
-        exactly once a batch, on a tensor of shape (n, d) or (n_sequences, length, d).
+        exactly once a batch, on a tensor of shape (n, d) or (n_sequences, length, d),
+        or with the positions first (``batch_first=False``), listed or packed. Where
+        the shape does not tell the order, as in a batch of as many sequences as
+        positions, two or three more runs of the first batch, with some of its tokens
+        changed, show which rows belong to which sequence.
     what : {"output", "input"}, default="output"
         The side of the modules to capture, as other hooks leave it.
     index : int, default=None
@@ -200,8 +206,9 @@ def capture(
         tensor.
     ValueError
         If a parameter is not valid, a module does not exist, does not run exactly once
-        or does not give one row for each token, the model does not run on a batch, a
-        row is not finite, or `out` holds anything but an earlier part of this capture.
+        or does not give one row for each token, or it cannot be told whose rows they
+        are, modules hold rows of different arguments (such as those of an encoder and
+        of a decoder), the model does not run on a batch, a row is not finite, or `out` holds anything but an earlier part of this capture.
 
     Warns
     -----

@@ -36,6 +36,9 @@ def layouts_of(
         index = _index_of_packed(stream, packed)
         return {} if index is None else {"packed": (stream.shape, index)}
     found: dict[str, tuple[tuple[int, ...], Index]] = {}
+    mask = stream.mask
+    if mask is not None and mask.shape != stream.shape:
+        mask = None
     if len(stream.shape) == 2:
         if shape == stream.shape:
             found["batch first"] = (stream.shape, None)
@@ -44,14 +47,9 @@ def layouts_of(
         if shape == (n_rows,) and n_rows == stream.shape[0] * stream.shape[1]:
             found["listed"] = (stream.shape, None)
             found["listed time first"] = (stream.shape, _transposed(stream.shape))
-        elif shape == (n_rows,) and (mask := stream.mask) is not None:
-            if mask.shape == stream.shape and mask.sum() == n_rows:
-                index = np.full(mask.shape, -1)
-                index[mask] = np.arange(n_rows)
-                found["unpadded"] = (mask.shape, index)
-                index = np.full(mask.shape[::-1], -1)
-                index[mask.T] = np.arange(n_rows)
-                found["unpadded time first"] = (mask.shape, index.T)
+        elif shape == (n_rows,) and mask is not None and mask.sum() == n_rows:
+            found["unpadded"] = (stream.shape, _listed(mask))
+            found["unpadded time first"] = (stream.shape, _listed(mask.T).T)
     if stream.is_text:
         return found
     if shape == (n,) and "listed" not in found:
@@ -67,6 +65,11 @@ def layouts_of(
             found["listed by sequence"] = (places, None)
             found["listed by position"] = (places, _transposed(places))
     return found
+
+
+def _listed(mask: np.ndarray) -> np.ndarray:
+    """Return the number of each true entry, -1 at the others."""
+    return np.where(mask, mask.ravel().cumsum().reshape(mask.shape) - 1, -1)
 
 
 def _transposed(shape: tuple[int, ...]) -> np.ndarray:

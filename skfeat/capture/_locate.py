@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from skfeat.capture._config import (
 from skfeat.capture._layouts import Index, layouts_of
 from skfeat.capture._probe import (
     Change,
+    Reorderings,
     Verdict,
     changed,
     changes_of,
@@ -50,7 +52,8 @@ class Seen(NamedTuple):
 Rerun = Callable[[Callable[[Any, Tokens], Any]], dict[str, Seen]]
 
 
-class _Order(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Order:
     """One way to read the rows of a module."""
 
     stream: Stream
@@ -119,12 +122,23 @@ class Locator:
 
     Where the shape of a module's rows, or the arguments of the model, allow several
     readings, some tokens of the batch are changed and the model runs again: the rows
-    that change are those of the changed sequence. `docs/captures.md` has the details.
+    that change are those of the changed sequence. `docs/language_models.md` says more.
     """
 
     def __init__(self, model: nn.Module):
         self.model = model
         self.known: dict[str, tuple[Any, str]] = {}
+        self.reorders = False
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Note whether the first run of a model puts anything in another order."""
+        if self.known or self.reorders or is_transformers_model(self.model):
+            yield
+            return
+        with Reorderings() as reorderings:
+            yield
+        self.reorders = reorderings.found
 
     def locate(self, seen: dict[str, Seen], tokens: Tokens, rerun: Rerun) -> Located:
         """Return the places of the rows that hooks saw.
@@ -166,10 +180,11 @@ class Locator:
         if order.kind not in ("batch first", "one row each"):
             return False
         if not is_transformers_model(self.model):
-            # Rows of floats may be passed with the positions first, as `nn.LSTM` wants.
+            # Rows of numbers may come with the positions first, as `nn.LSTM` wants.
             is_open = order.kind == "batch first" and order.ids is None
             modules = self.model.modules()
-            if is_open or any(isinstance(module, _SEQUENTIAL) for module in modules):
+            is_sequential = any(isinstance(module, _SEQUENTIAL) for module in modules)
+            if is_open or is_sequential or self.reorders:
                 return False
         # Any axis as long as the sequences may be that of the positions.
         n, *length = order.shape
@@ -214,15 +229,18 @@ class _Probe:
         order, verdict = self._best(name, agreeing)
         if not verdict.is_local and not self._follows_length(name, order):
             raise ValueError(
-                f"module {name!r} gives rows of shape {self.seen[name].shape} for batch "
-                f"{self.tokens.number} that are not those of its positions: with one "
+                f"module {name!r} gives rows of shape {self.seen[name].shape} that are "
+                f"not those of the positions of batch {self.tokens.number}: with one "
                 "position less their number stays the same."
             )
         return order
 
     def _verdict(self, name: str, order: _Order) -> Verdict:
         before, found = self.seen[name], []
+        has_positions = order.shape == order.stream.shape
         for change, after in self._runs_of(order.stream):
+            if not has_positions:
+                change = Change(change.sequence, None)
             if after[name].shape == before.shape:
                 moved = rows_changed(before.tensor, after[name].tensor)
                 verdict = judge(change, moved, order.shape, order.index)
@@ -265,19 +283,21 @@ class _Probe:
             return agreeing[0]
         if len({order.stream.name for order, _ in agreeing}) == 1:
             raise ValueError(_message_of_order(name, self.seen[name], self.tokens))
-        # What an encoder reads affects all rows of a decoder, its own tokens only some.
+        # Images and sound affect the rows of tokens, too. What an encoder reads affects
+        # all rows of a decoder, its own tokens only some.
+        exact = [p for p in agreeing if p[0].shape == p[0].stream.shape]
         for preferred in (
+            exact,
             [p for p in agreeing if str(p[0].stream.name).startswith("decoder_")],
-            [p for p in agreeing if p[1].is_local],
+            [p for p in exact if p[1].is_local],
         ):
-            kinds = {(order.kind, order.shape) for order, _ in preferred}
-            if len(kinds) == 1:
+            if preferred and all(preferred[0][0].same_rows(o) for o, _ in preferred):
                 return preferred[0]
         streams = " and ".join(sorted({str(o.stream) for o, _ in agreeing}))
         raise ValueError(
             f"the rows of module {name!r} depend on {streams} of batch "
             f"{self.tokens.number} alike, and are as many as either has positions: pad "
-            "one of them to another length, so that the shape tells whose rows they are."
+            "one of them to another length, so that the shape tells whose they are."
         )
 
     def _only(self, name: str, possible: list[_Order], reason: str) -> _Order:
@@ -294,9 +314,12 @@ class _Probe:
         """Refuse rows that change with another sequence, unless they always change."""
         again = self._run(lambda value, tokens: value)
         before = self.seen[name]
-        if again is not None and again[name].shape == before.shape:
-            if rows_changed(before.tensor, again[name].tensor).any():
-                return self._only(name, possible, "it gives other values in each run")
+        after = before if again is None else again[name]
+        if (
+            after.shape == before.shape
+            and rows_changed(before.tensor, after.tensor).any()
+        ):
+            return self._only(name, possible, "it gives other values in each run")
         if len({order.kind for order in possible}) > 1:
             raise ValueError(_message_of_order(name, before, self.tokens))
         raise ValueError(

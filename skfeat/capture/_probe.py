@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skfeat.capture._layouts import Index
 from skfeat.capture._streams import Stream
@@ -16,6 +17,8 @@ from skfeat.capture._streams import Stream
 # A module depends on a change if a row changes by more than this many times the
 # precision of its dtype.
 _PRECISIONS = 8
+# Operations after which positions may be in another order.
+_REORDERING = {"flip", "gather", "index", "index_select", "roll", "sort", "take"}
 # The part of all change that must be within the changed sequence.
 _OWN_SHARE = 0.9
 
@@ -100,12 +103,12 @@ def changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor
     values = stream.values.clone()
     at = slice(None) if change.positions is None else change.positions
     if stream.ids is not None:
-        old = stream.ids[change.sequence, at]
+        ids = stream.ids[change.sequence, at]
         known = np.unique(stream.ids[ordinary_places(stream, reserved)])
         if len(known) == 1:
             # Every table of embeddings has the tokens below one that is used.
             known = np.array([known[0] - 1 if known[0] else 1, known[0]])
-        new = known[(np.searchsorted(known, old) + 1) % len(known)]
+        new = known[(np.searchsorted(known, ids) + 1) % len(known)]
         values[change.sequence, at] = torch.from_numpy(new).to(values)
     elif values.is_floating_point():
         generator = torch.Generator().manual_seed(0)
@@ -127,8 +130,8 @@ def rows_changed(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
     size = torch.maximum(old.abs(), new.abs()).amax(dim=1)
     apart = (new - old).abs().amax(dim=1)
     precise = torch.finfo(before.dtype).eps * _PRECISIONS
-    moved = apart / size.clamp(min=torch.finfo(torch.float64).tiny)
-    moved = moved.cpu().numpy()
+    tiny = torch.finfo(torch.float64).tiny
+    moved = (apart / size.clamp(min=tiny)).cpu().numpy()
     return moved if moved.max(initial=0) > precise else np.zeros_like(moved)
 
 
@@ -172,6 +175,19 @@ def noise_of(grid: np.ndarray, change: Change) -> float:
     """
     others = np.delete(grid, change.sequence, axis=0)
     return max(4 * others.max(initial=0.0), 1e-5 * grid[change.sequence].max())
+
+
+class Reorderings(TorchDispatchMode):
+    """Notes whether a run of a model puts anything in another order."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Run an operation of torch."""
+        self.found |= func.overloadpacket.__name__ in _REORDERING
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -12,18 +11,18 @@ import torch
 from torch import nn
 
 from skfeat.adapters._torch_ops import unwrapped
-from skfeat.capture._config import special_tokens_of
 from skfeat.capture._hooks import find_tensor, run_hooked
 from skfeat.capture._locate import Located, Locator, Seen
+from skfeat.capture._options import (
+    DTYPES,
+    check_dtype,
+    check_modules,
+    check_special_tokens,
+)
 from skfeat.capture._streams import Stream, with_decoder_tokens
 from skfeat.capture._tokens import WEIGHTS_NOT_IN_MEMORY, Tokens
 from skfeat.utils._checks import check_flag, is_int
 
-_DTYPES = {
-    "float16": torch.float16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
 # Errors that modules raise for arguments that they do not accept. Any other error of a
 # forward pass, such as an interruption or lack of memory, is not about the batch.
 _ERRORS_OF_ARGUMENTS = {
@@ -77,7 +76,7 @@ class ActivationReader:
                 f"model must be a torch.nn.Module instance. Got {model!r} instead."
             )
         self.model = unwrapped(model)
-        self.modules = _check_modules(self.model, modules)
+        self.modules = check_modules(self.model, modules)
         if what not in ("input", "output"):
             raise ValueError(f"what must be 'input' or 'output'. Got {what!r} instead.")
         self.what = what
@@ -86,9 +85,9 @@ class ActivationReader:
                 f"index must be None or an int of at least 0. Got {index!r} instead."
             )
         self.index = None if index is None else int(index)
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         self.keep_padding = check_flag("keep_padding", keep_padding)
-        self.special_tokens = _check_special_tokens(self.model, special_tokens)
+        self.special_tokens = check_special_tokens(self.model, special_tokens)
         self._check_states()
         self._locator = Locator(self.model)
         # Tokens that the user lists can be left out only where batches have tokens.
@@ -102,8 +101,8 @@ class ActivationReader:
             is_recurrent = isinstance(self.model.get_submodule(name), nn.RNNBase)
             if is_recurrent and self.what == "output" and self.index:
                 raise ValueError(
-                    f"index must be None or 0 for {name!r}, whose other outputs are its "
-                    f"last states. Got {self.index} instead."
+                    f"index must be None or 0 for {name!r}, whose other outputs are "
+                    f"its last states. Got {self.index} instead."
                 )
 
     def settings(self) -> dict[str, Any]:
@@ -124,7 +123,7 @@ class ActivationReader:
         10 bits.
         """
         dtypes = {weight.dtype for weight in self.model.parameters()}
-        floating = {_DTYPES[self.dtype], *(d for d in dtypes if d.is_floating_point)}
+        floating = {DTYPES[self.dtype], *(d for d in dtypes if d.is_floating_point)}
         return max(1e-3, max(torch.finfo(dtype).eps for dtype in floating) ** 0.5)
 
     def read(self, batch: Any, number: int) -> CapturedBatch:
@@ -179,9 +178,9 @@ class ActivationReader:
                 keep &= mask
             elif not mask.all():
                 raise ValueError(
-                    f"the attention mask of batch {number} has the shape {mask.shape}, "
-                    f"but the modules give rows of shape {keep.shape}, so that those of "
-                    "padding are not known: keep all with keep_padding=True."
+                    f"the attention mask of batch {number} must have the shape of the "
+                    f"rows, {keep.shape}, to tell those of padding. Got {mask.shape} "
+                    "instead; keep_padding=True keeps all rows."
                 )
         if located.ids is not None:
             keep &= ~np.isin(located.ids, self.special_tokens)
@@ -189,6 +188,7 @@ class ActivationReader:
 
     def kept_tokens(self, stream: Stream) -> np.ndarray:
         """Return where the tokens of a stream are neither padding nor special."""
+        assert stream.ids is not None
         keep = ~np.isin(stream.ids, self.special_tokens)
         return keep if stream.mask is None else keep & stream.mask
 
@@ -265,7 +265,8 @@ class ActivationReader:
             If the model does not accept the batch; the message names the batch.
         """
         try:
-            return run_hooked(self.model, hooks, args, kwargs)
+            with self._locator.watch():
+                return run_hooked(self.model, hooks, args, kwargs)
         except Exception as error:
             if type(error) not in _ERRORS_OF_ARGUMENTS:
                 raise
@@ -341,7 +342,7 @@ class ActivationReader:
         rows = tensor.reshape(-1, tensor.shape[-1])
         if not np.array_equal(numbers, np.arange(len(rows))):
             rows = rows[torch.from_numpy(numbers).to(rows.device)]
-        array = rows.to(_DTYPES[dtype]).cpu().numpy()
+        array = rows.to(DTYPES[dtype]).cpu().numpy()
         if not np.isfinite(array).all():
             raise ValueError(
                 f"the {self.what} of {name!r} for batch {number} has values that are "
@@ -359,69 +360,3 @@ def fingerprint(model: nn.Module) -> str:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def check_batches(batches: Any) -> None:
-    """Raise TypeError unless `batches` is an iterable other than a single batch."""
-    if isinstance(batches, torch.Tensor | np.ndarray | Mapping | str) or not isinstance(
-        batches, Iterable
-    ):
-        raise TypeError(
-            "batches must be an iterable of batches, such as a list of one batch. Got "
-            f"a {type(batches).__name__} instead."
-        )
-
-
-def _check_modules(model: nn.Module, modules: Any) -> list[str]:
-    names = [modules] if isinstance(modules, str) else modules
-    names = list(names) if isinstance(names, Iterable) else [names]
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            "modules must be the name of a module or a sequence of names. Got "
-            f"{modules!r} instead."
-        )
-    known = [name for name, _ in model.named_modules(remove_duplicate=False)]
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = " or ".join(map(repr, near))
-            raise ValueError(
-                f"modules must be names of modules of {type(model).__name__}. Got "
-                f"{name!r} instead; "
-                + (f"did you mean {hint}?" if near else "see model.named_modules().")
-            )
-    if len(set(names)) < len(names):
-        raise ValueError(f"modules must hold each name once. Got {names!r} instead.")
-    return names
-
-
-def _check_dtype(dtype: Any) -> str:
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = ""
-    if dtype is None or name not in _DTYPES:
-        raise ValueError(
-            f"dtype must be one of {', '.join(map(repr, _DTYPES))}. Got {dtype!r} "
-            "instead."
-        )
-    return name
-
-
-def _check_special_tokens(model: nn.Module, special_tokens: Any) -> list[int]:
-    if special_tokens is None:
-        return []
-    if isinstance(special_tokens, str) and special_tokens == "auto":
-        return special_tokens_of(model)
-    is_text = isinstance(special_tokens, str | bytes)
-    tokens: list[Any] = (
-        list(special_tokens)
-        if isinstance(special_tokens, Iterable) and not is_text
-        else [None]
-    )
-    if not all(is_int(token) for token in tokens):
-        raise ValueError(
-            "special_tokens must be 'auto', None or a sequence of ints. Got "
-            f"{special_tokens!r} instead."
-        )
-    return sorted({int(token) for token in tokens})

@@ -14,12 +14,22 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
-from skfeat.capture._reader import ActivationReader, check_batches
+from skfeat.capture._options import check_batches
+from skfeat.capture._reader import ActivationReader
 from skfeat.capture._streams import Stream
 from skfeat.capture._tokens import Tokens
 from skfeat.language._predictions import Predictions
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_int
+
+# Arguments of transformers models whose first axis counts sequences.
+_BY_SEQUENCE = (
+    "attention_mask",
+    "decoder_attention_mask",
+    "labels",
+    "position_ids",
+    "token_type_ids",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,7 +121,8 @@ def ablation_effect(
         takes the first one.
     sequences : array-like of int, default=None
         Numbers of the sequences to measure, counted over all batches from zero. The
-        model does not run on any other. ``None`` means all.
+        model runs on no other, unless the arguments of a batch do not tell which axis
+        counts its sequences. ``None`` means all.
     special_tokens : "auto", None or sequence of int, default="auto"
         Tokens at which nothing is removed and which get no row, as in
         :func:`skfeat.capture.capture`. Padding is treated alike.
@@ -129,8 +140,9 @@ def ablation_effect(
         no tensor.
     ValueError
         If an argument is not valid, the module does not run exactly once, its width is
-        not that of the autoencoder, its rows are not finite, or the model returns no
-        logits for tokens. A number in `sequences` beyond the last sequence is found
+        not that of the autoencoder, its rows are not finite or not those of the tokens
+        that the model predicts, or the model returns no logits that predict the next
+        token, as a masked language model does not. A number in `sequences` beyond the last sequence is found
         only after the last batch.
 
     Examples
@@ -179,11 +191,17 @@ def ablation_effect(
         if wanted is not None:
             here = here[np.isin(first + here, wanted)]
         if len(here):
-            if len(here) < n_sequences:
+            is_part = len(here) < n_sequences
+            if is_part and _sequences_are_first(tokens, n_sequences):
                 batch = _select_sequences(batch, here, n_sequences)
                 args, kwargs, tokens = reader.prepare(batch, number)
-            part = removal.measure(args, kwargs, tokens, batch)
-            part["sequence"] = first + here[part["sequence"]]
+                part = removal.measure(args, kwargs, tokens, batch)
+                part["sequence"] = here[part["sequence"]]
+            else:
+                part = removal.measure(args, kwargs, tokens, batch)
+                wanted_rows = np.isin(part["sequence"], here)
+                part = {name: values[wanted_rows] for name, values in part.items()}
+            part["sequence"] = first + part["sequence"]
             parts.append(part)
         first += n_sequences
     if first == 0:
@@ -235,9 +253,9 @@ class _Removal:
         predicted = self.predictions.check(output, tokens, batch)
         if located.stream is not predicted:
             raise ValueError(
-                f"module {name!r} holds rows of {located.stream} of batch {number}, but "
-                f"the model predicts tokens of {predicted}: choose a module that holds "
-                "rows of these."
+                f"module {name!r} holds rows of {located.stream} of batch {number}, "
+                f"but the model predicts tokens of {predicted}: choose a module that "
+                "holds rows of these."
             )
         keep, rows = reader.kept(located, number), seen[name].tensor
         numbers = located.numbers(name, keep)
@@ -340,6 +358,21 @@ def _scores_of_tokens(
         return padded
 
     return with_first_token(log_prob), with_first_token(logit)
+
+
+def _sequences_are_first(tokens: Tokens, n_sequences: int) -> bool:
+    """Whether no argument may be as long as the sequences along its first axis.
+
+    In a batch of as many sequences as positions, a matrix of another name may be one
+    of positions, such as a causal mask.
+    """
+    known = {stream.name for stream in tokens.streams} | set(_BY_SEQUENCE)
+    return not any(
+        isinstance(value, torch.Tensor)
+        and tuple(value.shape[:2]) == (n_sequences, n_sequences)
+        and name not in known
+        for name, value in tokens.named.items()
+    )
 
 
 def _select_sequences(batch: Any, chosen: np.ndarray, n_sequences: int) -> Any:

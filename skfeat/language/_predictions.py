@@ -110,6 +110,6 @@ class Predictions:
         if changes[0] > first:
             raise ValueError(
                 "model must return logits that predict the next token. In batch "
-                f"{number} they do not depend on the token at their own position, as if "
-                "the model had shifted them: return them unshifted."
+                f"{number} they do not depend on the token at their own position, as "
+                "if the model had shifted them: return them unshifted."
             )

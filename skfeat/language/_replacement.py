@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
-from skfeat.capture._reader import ActivationReader, check_batches
+from skfeat.capture._options import check_batches
+from skfeat.capture._reader import ActivationReader
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._predictions import Predictions
 from skfeat.language._replacement_table import Losses, ReplacementLoss
@@ -38,7 +39,9 @@ def replacement_loss(
 
     Rows are replaced where `skfeat.capture.capture` keeps them: not at padding and not
     at special tokens, as the pair was not fitted to these rows. A token counts if the
-    rows of the token and of the one before it, which predicts it, are both replaced.
+    rows of the token and of the one before it, which predicts it, are both replaced. Of
+    an encoder-decoder the tokens are those of the decoder; where `module` belongs to
+    the encoder, all that are neither padding nor special count.
 
     The model runs in evaluation mode, without gradients and on its own device, and is
     left unchanged.
@@ -81,8 +84,10 @@ def replacement_loss(
         LayerPair.
     ValueError
         If a parameter is not valid, a module does not exist or does not run exactly
-        once, `source` runs after `module`, the pair was fitted to rows of other widths,
-        or the model returns no logits.
+        once, `source` runs after `module` or holds rows of other tokens, the pair was
+        fitted to rows of other widths, or the model returns no logits that predict the
+        next token. A masked language model does not: its logits depend on later tokens,
+        which is found by changing some in the first batch.
 
     Examples
     --------
@@ -197,8 +202,8 @@ class _Run:
         places = located["module"]
         if located["source"].stream is not places.stream:
             raise ValueError(
-                f"source={self.source!r} and module={self.name!r} must hold rows of the "
-                f"same tokens. Got those of {located['source'].stream} and of "
+                f"source={self.source!r} and module={self.name!r} must hold rows of "
+                f"the same tokens. Got those of {located['source'].stream} and of "
                 f"{places.stream} in batch {number}."
             )
         if tokens.ids is None or places.ids is None:
@@ -206,18 +211,19 @@ class _Run:
                 f"batch {number} has no token ids to predict: an integer tensor of "
                 "shape (n_sequences, length) called input_ids or passed first."
             )
-        self.predicted = predictions.check(self.output, tokens, batch)
+        predicted = predictions.check(self.output, tokens, batch)
         keep = reader.kept(places, number) & located["source"].present()
         # The row of the token before predicts a token.
         counted = keep[:, 1:] & keep[:, :-1]
-        if self.predicted is not places.stream:
+        if predicted is not places.stream:
             # An encoder's rows affect all predictions of the decoder.
-            real = reader.kept_tokens(self.predicted)
+            real = reader.kept_tokens(predicted)
             counted = real[:, 1:] & real[:, :-1]
         self.counted = torch.from_numpy(counted)
         self.sequences = np.nonzero(counted)[0]
-        assert self.predicted.ids is not None
-        self.targets = torch.from_numpy(self.predicted.ids[:, 1:])[self.counted].long()
+        assert predicted.ids is not None
+        self.ids = predicted.ids
+        self.targets = torch.from_numpy(self.ids[:, 1:])[self.counted].long()
         self.numbers = places.numbers(self.name, keep)
         self.source_rows = source_reader.rows_of(
             self.source,
@@ -247,7 +253,7 @@ class _Run:
         if rows is not None and len(self.rows):
             hook = (self.name, "output", self._hook(torch.tensor(rows)))
             output = self.reader.run([hook], self.args, self.kwargs, self.tokens)
-        logits = logits_of(output, self.predicted.ids, self.number)
+        logits = logits_of(output, self.ids, self.number)
         counted = self.counted.to(logits.device)
         logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
         losses = [
