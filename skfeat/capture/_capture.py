@@ -208,7 +208,8 @@ def capture(
         If a parameter is not valid, a module does not exist, does not run exactly once
         or does not give one row for each token, or it cannot be told whose rows they
         are, modules hold rows of different arguments (such as those of an encoder and
-        of a decoder), the model does not run on a batch, a row is not finite, or `out` holds anything but an earlier part of this capture.
+        of a decoder), the model does not run on a batch, a row is not finite, or `out`
+        holds anything but an earlier part of this capture.
 
     Warns
     -----

@@ -181,10 +181,10 @@ class Locator:
             return False
         if not is_transformers_model(self.model):
             # Rows of numbers may come with the positions first, as `nn.LSTM` wants.
-            is_open = order.kind == "batch first" and order.ids is None
+            is_open = order.ids is None or self.reorders
             modules = self.model.modules()
             is_sequential = any(isinstance(module, _SEQUENTIAL) for module in modules)
-            if is_open or is_sequential or self.reorders:
+            if is_sequential or (is_open and order.kind == "batch first"):
                 return False
         # Any axis as long as the sequences may be that of the positions.
         n, *length = order.shape

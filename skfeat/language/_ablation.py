@@ -142,8 +142,8 @@ def ablation_effect(
         If an argument is not valid, the module does not run exactly once, its width is
         not that of the autoencoder, its rows are not finite or not those of the tokens
         that the model predicts, or the model returns no logits that predict the next
-        token, as a masked language model does not. A number in `sequences` beyond the last sequence is found
-        only after the last batch.
+        token, as a masked language model does not. A number in `sequences` beyond the
+        last sequence is found only after the last batch.
 
     Examples
     --------
