@@ -220,7 +220,14 @@ class _Probe:
 
     def choose(self, name: str, possible: list[_Order]) -> _Order:
         """Return the one order that agrees with what changes."""
-        verdicts = [(order, self._verdict(name, order)) for order in possible]
+        # A decoder depends on what the encoder reads, but its rows are its own tokens'.
+        decoded = [o for o in possible if str(o.stream.name).startswith("decoder_")]
+        verdicts = [(order, self._verdict(name, order)) for order in decoded]
+        if any(verdict.depends for _, verdict in verdicts):
+            possible = decoded
+        else:
+            others = [order for order in possible if order not in decoded]
+            verdicts += [(order, self._verdict(name, order)) for order in others]
         if not any(verdict.depends for _, verdict in verdicts):
             return self._only(name, possible, "it does not depend on the batch")
         agreeing = [(order, v) for order, v in verdicts if v.depends and v.agrees]
@@ -288,7 +295,6 @@ class _Probe:
         exact = [p for p in agreeing if p[0].shape == p[0].stream.shape]
         for preferred in (
             exact,
-            [p for p in agreeing if str(p[0].stream.name).startswith("decoder_")],
             [p for p in exact if p[1].is_local],
         ):
             if preferred and all(preferred[0][0].same_rows(o) for o, _ in preferred):
