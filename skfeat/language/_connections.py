@@ -17,13 +17,9 @@ from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import (
     check_int,
     check_int_or_none,
-    check_names,
     check_nonnegative,
 )
-from skfeat.utils._formula import (
-    name_inputs,
-    write_formula,
-)
+from skfeat.utils._formula import write_formula
 
 _KINDS = ("or", "and-not", "and", "single")
 
@@ -71,7 +67,8 @@ def find_connections(
     min_firings : int, default=100
         Outputs that fire in fewer rows are skipped.
     feature_names, output_names : sequence of str, default=None
-        Names of the inputs and outputs; ``None`` means "F1_0" and "F2_0" and so on.
+        Names of the inputs and outputs; ``None`` means what the connector calls them,
+        see :meth:`skfeat.FeatureConnector.formula`.
 
     Returns
     -------
@@ -211,10 +208,10 @@ class _LogicReader:
         n_outputs, n_inputs = self.coef.shape
         check_int_or_none("max_inputs", max_inputs)
         check_nonnegative("threshold", threshold)
-        check_names("feature_names", feature_names, n_inputs)
-        check_names("output_names", output_names, n_outputs, "outputs")
+        self.input_names, self.output_names = connector._names(
+            feature_names, output_names
+        )
         self.max_inputs, self.threshold = max_inputs, float(threshold)
-        self.feature_names, self.output_names = feature_names, output_names
         self.X = _check_features("X", X, None, n_inputs)
         self.n_rows = self.X.shape[0]
         self.Y = None
@@ -284,20 +281,18 @@ class _LogicReader:
             n_firings += n_silent - 1
         if n_firings < min_firings:
             return None
-        name = f"F2_{output}"
-        if self.output_names is not None:
-            name = list(self.output_names)[output]
+        name = self.output_names[output]
         logic = read_logic(
             name,
             inputs[:n_listed],
-            name_inputs(inputs[:n_listed], self.feature_names),
+            [self.input_names[i] for i in inputs[:n_listed].tolist()],
             weights[:n_listed],
             x,
             y,
             self.threshold,
             n_silent,
         )
-        formula = write_formula(self.coef, output, None, self.feature_names)
+        names = self.input_names, self.output_names
         score = logic.f1 * max(0.0, logic.f1 - logic.f1_simpler)
         return Bunch(
             output=output,
@@ -305,7 +300,7 @@ class _LogicReader:
             kind=logic.kind,
             score=float(score if np.isnan(r2) else score * max(0.0, r2)),
             r2=float(r2),
-            formula=f"{name}{formula[formula.index(' = ') :]}",
+            formula=write_formula(self.coef, output, None, *names),
             logic=logic,
         )
 
