@@ -25,14 +25,14 @@ from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.chain import Chain
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.network import SparseFeatureNetwork
+from skfeat.network._decide import probabilities
 from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import Unwrapping
 from skfeat.unwrapper._parts import (
     as_numpy,
     check_values,
     class_labels,
-    hard_predictions,
-    probabilities,
+    logits_end,
     to_logits,
 )
 from skfeat.unwrapper._report import Report, make_report
@@ -572,7 +572,10 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         outputs = model_outputs(self.model, self._validate(X))
         return to_logits(outputs, self._chain) if self._classifies() else outputs
 
+    def _model_values(self, X):
+        """Compute the model's own logits or values, of rows that the network took."""
+        stop = logits_end(self._chain, self._classifies())
+        return self._chain.forward(np.asarray(X, self._chain.dtype), 0, stop)
+
     def _decide(self, outputs):
-        if self._classifies():
-            return self.classes_[hard_predictions(outputs)]
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+        return self._network.decide(outputs)
