@@ -160,9 +160,13 @@ def named(part: _Part, **names: Names) -> _Part:
     Returns
     -------
     estimator
+        The part itself if it uses these names already.
     """
+    told = {f"_{key}": value for key, value in names.items()}
+    if told == {key: vars(part).get(key) for key in told}:
+        return part
     part = copy(part)
-    vars(part).update({f"_{key}": value for key, value in names.items()})
+    vars(part).update(told)
     return part
 
 
