@@ -11,8 +11,9 @@ from scipy import sparse
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 from skfeat.network._columns import check_columns
-from skfeat.network._decide import as_classes, as_threshold
+from skfeat.network._decide import as_classes, as_rule
 from skfeat.utils._checks import is_int
+from skfeat.utils._decision import DecisionRule
 from skfeat.utils._names import INPUT_PREFIX, Numbered, feature_prefix, output_names
 
 LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -222,7 +223,7 @@ class NetworkArrays:
     output_names_: list[str]
     feature_names_in_: np.ndarray  # only where names of inputs were given
     classes_: np.ndarray  # only of a classifier
-    decision_threshold: float
+    decision_rule: DecisionRule | None
     n_features_in_: int
     n_outputs_: int
 
@@ -245,7 +246,7 @@ class NetworkArrays:
         input_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
         classes: Any = None,
-        decision_threshold: float = 0.5,
+        decision_rule: DecisionRule | None = None,
     ):
         self.front, self.back = as_chain("front", front), as_chain("back", back)
         self.layer_names_ = as_names("layer_names", layer_names)
@@ -284,8 +285,9 @@ class NetworkArrays:
         )
         self.n_features_in_ = self.front.n_features_in
         self.n_outputs_ = self.back.n_outputs
-        self.decision_threshold = as_threshold(decision_threshold)
         self._take_names(input_names, output_names, classes)
+        n_classes = 0 if classes is None else len(self.classes_)
+        self.decision_rule = as_rule(decision_rule, n_classes)
 
     def _take_names(self, inputs: Any, outputs: Any, classes: Any) -> None:
         """Set what inputs and outputs are called, and the labels of a classifier."""
@@ -327,5 +329,5 @@ def names_and_classes(network: NetworkArrays) -> dict[str, Any]:
         "input_names": None if names is None else names.tolist(),
         "output_names": network.output_names_,
         "classes": getattr(network, "classes_", None),
-        "decision_threshold": network.decision_threshold,
+        "decision_rule": network.decision_rule,
     }

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from skfeat.utils._checks import is_int
+from skfeat.utils._decision import DecisionRule
+
 
 def as_classes(classes: Any, n_outputs: int) -> np.ndarray:
     """Copy the labels of a classifier, one for each output or two for one logit."""
@@ -22,34 +25,45 @@ def as_classes(classes: Any, n_outputs: int) -> np.ndarray:
     return labels
 
 
-def as_threshold(threshold: Any) -> float:
-    """Return the probability above which the second of two classes is predicted."""
+def as_rule(rule: Any, n_classes: int) -> DecisionRule | None:
+    """Check a rule, which only decides between two classes; None is no rule."""
+    if rule is None:
+        return None
+    is_rule = isinstance(rule, tuple | list) and len(rule) == 3
+    threshold, column, inclusive = rule if is_rule else (None, None, None)
     is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
-    if not is_number or not 0 <= float(threshold) <= 1:
+    if (
+        n_classes != 2
+        or not is_number
+        or not 0 <= float(threshold) <= 1
+        or not (is_int(column) and column in (0, 1))
+        or not isinstance(inclusive, bool | np.bool_)
+    ):
         raise ValueError(
-            f"decision_threshold must be a number from 0 to 1, got {threshold!r}."
+            f"decision_rule must be None or, for two classes, a DecisionRule of a "
+            f"threshold from 0 to 1, a column 0 or 1 and a bool, got {rule!r} for "
+            f"{n_classes} classes."
         )
-    return float(threshold)
+    return DecisionRule(float(threshold), int(column), bool(inclusive))
 
 
-def hard_predictions(logits: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Return the index of each row's class.
+def hard_predictions(logits: np.ndarray, rule: DecisionRule | None) -> np.ndarray:
+    """Return the index of each row's class: the most likely, or by the rule.
 
     Parameters
     ----------
     logits : ndarray of shape (n, n_classes) or (n, 1)
         One column is the logit of the second of two classes.
-    threshold : float, default=0.5
-        The probability above which that is the class.
+    rule : DecisionRule or None
 
     Returns
     -------
     ndarray of int, shape (n,)
     """
+    if rule is not None:
+        return rule.decide(probabilities(logits))
     if logits.shape[1] == 1:
-        with np.errstate(divide="ignore"):
-            least = np.log(threshold) - np.log1p(-threshold)
-        return (logits[:, 0] > least).astype(int)
+        return (logits[:, 0] > 0).astype(int)
     return logits.argmax(axis=1)
 
 
@@ -62,11 +76,11 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def decide(
-    outputs: np.ndarray, classes: np.ndarray | None, threshold: float
+    outputs: np.ndarray, classes: np.ndarray | None, rule: DecisionRule | None
 ) -> np.ndarray:
     """Return the labels of a classifier, else the values, of one output as a vector."""
     if classes is not None:
-        return classes[hard_predictions(outputs, threshold)]
+        return classes[hard_predictions(outputs, rule)]
     return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
 

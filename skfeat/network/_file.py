@@ -32,7 +32,7 @@ _ENDS = ("encoder_coef", "decoder_coef")  # dense, or sparse as the connectors a
 _DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
 _CSR = ("data", "indices", "indptr")
 # What a file of the first format has not: labels of a classifier, and names.
-_OPTIONAL = ("input_names", "output_names", "decision_threshold")
+_OPTIONAL = ("input_names", "output_names", "decision_rule")
 _LABELS = "biufU"
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<i4", "<i8", "u1")))
 

@@ -70,13 +70,13 @@ class SparseFeatureNetwork(NetworkArrays):
     classes : array-like, default=None
         Labels of a classifier, one for each output, which must be logits; two labels
         for a single logit, which is that of the second. None: outputs are values.
-    decision_threshold : float, default=0.5
-        Probability of the second class above which a classifier with a single logit
-        predicts it.
+    decision_rule : DecisionRule, default=None
+        Which of two classes is predicted: ``DecisionRule(0.9)`` means the second one
+        where its probability is above 0.9. None: the most likely class.
 
     Attributes
     ----------
-    front, back, activation, links, decision_threshold
+    front, back, activation, links, decision_rule
         As given.
     encoder_coef_, decoder_coef_ : ndarray or csr_array
         A sparse one is canonical and stores no zeros.
@@ -238,7 +238,7 @@ class SparseFeatureNetwork(NetworkArrays):
         ndarray of shape (n,) or (n, n_outputs)
         """
         classes = getattr(self, "classes_", None)
-        return decide(outputs, classes, self.decision_threshold)
+        return decide(outputs, classes, self.decision_rule)
 
     def features(self, X: Any) -> list[np.ndarray]:
         """Compute the features of every layer, each from those of the layer before.
@@ -519,7 +519,8 @@ class SparseFeatureNetwork(NetworkArrays):
             The input is called ``"X"``, of shape (n, n_features_in) with any n, the
             output, which is the raw one, ``"outputs"``. The file's metadata have, in
             JSON, ``input_names``, ``output_names`` and, of a classifier, ``classes``
-            and ``decision_threshold``.
+            and ``decision_rule``: null or a threshold, the class whose probability is
+            compared with it and whether one that equals it is enough.
 
         Raises
         ------

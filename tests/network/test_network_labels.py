@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.activations import ReLU
 from skfeat.chain import Chain, Step
-from skfeat.network import SparseFeatureNetwork, _file
+from skfeat.network import DecisionRule, SparseFeatureNetwork, _file
 from tests.network.test_network_file import edit
 
 pytestmark = [
@@ -227,19 +227,30 @@ def test_labels_that_no_file_can_have(tmp_path):
 def test_a_threshold_of_the_second_class(tmp_path):
     first = ROWS[:, 0].clip(0) - 0.5
     for threshold in (0.0, 0.3, 0.5, 0.9, 1.0):
-        one = network(1, classes=["no", "yes"], decision_threshold=threshold)
+        rule = DecisionRule(threshold)
+        one = network(1, classes=["no", "yes"], decision_rule=rule)
         expected = np.where(1 / (1 + np.exp(-first)) > threshold, "yes", "no")
         for each in (one, one.compact(), again(one, tmp_path)):
             np.testing.assert_array_equal(each.predict(ROWS), expected)
             np.testing.assert_array_equal(each.decide(one.predict_raw(ROWS)), expected)
             assert each.output_names_ == ["yes"]
+            assert each.decision_rule == rule
+
+
+def test_a_threshold_of_either_class(tmp_path):
+    first = network(2, classes=["no", "yes"]).predict_proba(ROWS)[:, 0]
+    rule = DecisionRule(first[7], column=0, inclusive=True)
+    one = network(2, classes=["no", "yes"], decision_rule=rule)
+    expected = np.where(first >= first[7], "no", "yes")
+    for each in (one, one.compact(), again(one, tmp_path)):
+        np.testing.assert_array_equal(each.predict(ROWS), expected)
 
 
 def test_files_of_before_have_values(tmp_path):
     content = file_of(network(classes=list("abc"), input_names=list("abcd")))
     with np.load(io.BytesIO(content)) as file:
         header = json.loads(file["header"].tobytes())
-    for key in ("input_names", "output_names", "decision_threshold"):
+    for key in ("input_names", "output_names", "decision_rule"):
         del header[key]
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     old = load(tmp_path, edit(content, header=text, classes=lambda _: None))
@@ -259,8 +270,8 @@ def test_files_of_before_have_values(tmp_path):
         {"input_names": ["a"]},
         {"input_names": "abcd"},
         {"output_names": [1, 2, 3]},
-        {"decision_threshold": 2},
-        {"decision_threshold": "x"},
+        {"decision_rule": [0.5, 1, False]},
+        {"decision_rule": "x"},
     ],
 )
 def test_broken_headers_are_refused(changes, tmp_path):
@@ -304,8 +315,24 @@ def test_a_file_may_not_grow_in_memory(tmp_path):
         ({"input_names": ["a"]}, "input_names must have 4 names, got 1"),
         ({"input_names": "abcd"}, "input_names must be a list of strings"),
         ({"output_names": [1, 2, 3]}, "output_names must be a list of strings"),
-        ({"decision_threshold": 1.5}, "decision_threshold must be a number from 0 to"),
-        ({"decision_threshold": None}, "decision_threshold must be a number"),
+        ({"decision_rule": DecisionRule(0.3)}, "rule must be .*got .* for 0 classes"),
+        (
+            {"decision_rule": DecisionRule(0.3), "classes": [1, 2, 3]},
+            "for two classes, a DecisionRule .* for 3 classes",
+        ),
+        *(
+            (
+                {"decision_rule": rule, "classes": [1, 2], "n_outputs": 2},
+                "decision_rule must be None or, for two classes, a DecisionRule of a",
+            )
+            for rule in [
+                0.3,
+                (1.5, 1, False),
+                (0.5, 2, True),
+                (0.5, 1, None),
+                ("x", 1, True),
+            ]
+        ),
         (
             {"classes": [1, 2, 3], "back": [Step("softmax")]},
             "back must end with the logits where classes are given, got a softmax",
@@ -338,7 +365,7 @@ def test_onnx_files_say_what_comes_out(tmp_path):
         "input_names": list("abcd"),
         "output_names": list("xyz"),
         "classes": list("xyz"),
-        "decision_threshold": 0.5,
+        "decision_rule": None,
     }
     assert other == {
         "input_names": ["x0", "x1", "x2", "x3"],
