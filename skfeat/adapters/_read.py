@@ -21,7 +21,8 @@ from torch import nn
 
 from skfeat.adapters._torch_modules import module_chain, read_operations
 from skfeat.adapters._torch_ops import Op, unwrapped
-from skfeat.adapters._torch_trace import kept_buffers
+from skfeat.adapters._torch_restore import kept_buffers, kept_random_state
+from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.chain import WHY_NOT_INNER, Chain, Step
 
 _EXPECTED = (
@@ -105,6 +106,18 @@ def frozen_model(model: nn.Module) -> Iterator[nn.Module]:
                 module.training = training
 
 
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in eval mode and leave no trace of that, whatever it makes."""
+    with (
+        frozen_model(module),
+        kept_buffers(module),
+        kept_random_state(),
+        evaluating_unregistered(module),
+    ):
+        yield
+
+
 def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarray:
     """Run the user's own model, in eval mode and with its hooks, on the rows of X.
 
@@ -135,7 +148,7 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
         return read_chain(model).forward(X)
     module = _module_of(model)
-    with frozen_model(module), kept_buffers(module), torch.no_grad():
+    with _evaluating(module), torch.no_grad():
         weights = (p for p in module.parameters() if p.is_floating_point())
         like = next(weights, torch.empty(0))
         outputs = []
@@ -251,7 +264,7 @@ def _output(model: Any) -> tuple[set[str], int, int]:
         kinds, _ = _end(chain.steps)
         return kinds, chain.n_outputs, len(chain.heads)
     with frozen_model(_module_of(model)) as module, torch.no_grad():
-        ops, head_names = read_operations(module)
+        ops, head_names, _ = read_operations(module)
         return *_end(ops), len(head_names)
 
 

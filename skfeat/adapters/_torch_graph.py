@@ -15,6 +15,7 @@ from skfeat.adapters._torch_branches import Branches, Node, Value
 from skfeat.adapters._torch_ops import (
     POSITIONAL,
     Op,
+    call_label,
     call_op,
     known,
     module_op,
@@ -22,6 +23,8 @@ from skfeat.adapters._torch_ops import (
     refusal,
     sequence,
 )
+from skfeat.adapters._torch_trace import Traced
+from skfeat.adapters._torch_unregistered import user_path
 
 _NAMESPACES = (torch, F, operator, torch.special, torch._C._nn)
 _CONCATENATIONS = ("cat", "concat", "concatenate", "hstack")
@@ -38,20 +41,18 @@ _PRODUCTS = ("mul", "multiply")
 _QUOTIENTS = ("truediv", "div", "divide", "true_divide")
 
 
-def read_graph(
-    root: nn.Module, graph: torch.fx.Graph, tensors: dict[Node, torch.Tensor]
-) -> tuple[list[Op], list[str]]:
+def read_graph(root: nn.Module, traced: Traced) -> tuple[list[Op], list[str]]:
     """Return the operations of a forward, and the names of its heads if several."""
-    return _Reader(root, tensors).read(graph)
+    return _Reader(root, traced).read(traced.graph)
 
 
 class _Reader:
     """Reads each node of a graph, in its order, as a value computed from others."""
 
-    def __init__(self, root: nn.Module, tensors: dict[Node, torch.Tensor]) -> None:
-        self.modules = dict(root.named_modules())
+    def __init__(self, root: nn.Module, traced: Traced) -> None:
+        self.modules = traced.modules
         self.paths = {id(p): path for path, p in root.named_parameters()}
-        self.tensors = tensors
+        self.tensors = traced.tensors
         self.sizes: dict[Any, Any] = {}  # node of a size: its dimension; None: all
         self.pieces: dict[Node, tuple[Node, dict]] = {}  # what a chunk cuts, and how
         self.values: dict[Node, Value] = {}
@@ -154,13 +155,13 @@ class _Reader:
     def _path(self, node: Node) -> str:
         """Path of the module in whose forward the operation stands."""
         modules = list(node.meta.get("nn_module_stack", {}).values())
-        return modules[-1][0] if modules else ""
+        return user_path(modules[-1][0]) if modules else ""
 
     def _label(self, node: Node) -> tuple[str, str]:
         """Return what to call the node in a message and the function it calls."""
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            return f"layer {node.target!r} ({type(module).__name__})", ""
+            return call_label(module, user_path(str(node.target))), ""
         name = getattr(node.target, "__name__", str(node.target))
         name = name.removeprefix("special_")
         # A user's own function may be called relu.
@@ -181,7 +182,8 @@ class _Reader:
 
     def _op(self, node: Node, what: str, function: str, rest: dict) -> Op:
         if node.op == "call_module":
-            return module_op(self.modules[str(node.target)], str(node.target))
+            path = str(node.target)
+            return module_op(self.modules[path], user_path(path))
         arguments = list(node.args[1:])
         if function in ("view", "reshape"):
             return self._reshape(arguments or list(node.kwargs.values()), what)

@@ -81,7 +81,11 @@ _MINUS = {"weight": -1.0, "bias": 0.0}
 # attributes are the arguments.
 _CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
     **{
-        getattr(nn, form.module): (form.functions[0], tuple(form.arguments))
+        # All is read as it is in eval mode, also what model.eval() does not reach.
+        getattr(nn, form.module): (
+            form.functions[0],
+            tuple(name for name in form.arguments if name != "training"),
+        )
         for _, form in _torch_forms()
         if form.module
     },
@@ -157,10 +161,16 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
+def call_label(module: nn.Module, path: str) -> str:
+    """Return what to call a module in a message, by its path if it has one."""
+    cls = type(module).__name__
+    return f"layer {path!r} ({cls})" if path else f"a {cls} that is no submodule"
+
+
 def module_op(module: nn.Module, name: str) -> Op:
     """Read a call of a module of torch."""
     cls = known(module)
-    what = f"layer {name!r} ({type(module).__name__})"
+    what = call_label(module, name)
     if cls is None:
         is_lazy = isinstance(module, nn.modules.lazy.LazyModuleMixin)
         if is_lazy and any(map(nn.parameter.is_lazy, module.parameters())):

@@ -414,7 +414,7 @@ def unsupported(forward, match, **modules):
         unsupported(lambda s, x: F.linear(x, s.fc1(x)), "'linear' whose weight"),
         unsupported(lambda s, x: F.linear(x, x), "not a constant"),
         unsupported(lambda s, x: clamped(s.fc1(x)), "operation 'clamp'"),
-        unsupported(lambda s, x: nn.Linear(4, 2)(x), "cannot follow the forward"),
+        unsupported(lambda s, x: nn.Linear(4, 2)(x), "a Linear made in forward, since"),
         unsupported(lambda s, x: x @ s.fc1(x).T, "'getattr'"),
         unsupported(lambda s, x: 1 / 0, "division by zero"),
     ],
