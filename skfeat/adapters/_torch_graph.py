@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from skfeat.adapters._torch_branches import Branches, Node, Value
+from skfeat.adapters._torch_choices import Choices
 from skfeat.adapters._torch_ops import (
     POSITIONAL,
     Op,
@@ -21,6 +22,7 @@ from skfeat.adapters._torch_ops import (
     module_op,
     norm_op,
     refusal,
+    scale,
     sequence,
 )
 from skfeat.adapters._torch_trace import Traced
@@ -56,6 +58,7 @@ class _Reader:
         self.sizes: dict[Any, Any] = {}  # node of a size: its dimension; None: all
         self.pieces: dict[Node, tuple[Node, dict]] = {}  # what a chunk cuts, and how
         self.values: dict[Node, Value] = {}
+        self.choices = Choices(self.values, self._constant)
 
     def read(self, graph: torch.fx.Graph) -> tuple[list[Op], list[str]]:
         self._follow_inplace(graph)
@@ -109,13 +112,13 @@ class _Reader:
             self._take_concatenation(node, what, function)
         elif function in (*_SUMS, *_PRODUCTS, *_QUOTIENTS):
             self._take_arithmetic(node, what, function)
-        elif function in ("pow", "square") and node.args[1:] in ((), (2,), (2.0,)):
-            self._single(node, what, call_op("square", {}, self._path(node), what))
+        elif function in ("pow", "square"):
+            self._single(node, what, call_op(function, rest, self._path(node), what))
         elif function in ("matmul", "mm", "addmm", "linear"):
             self._take_linear(node, what, function, rest)
         elif function in ("layer_norm", "rms_norm", "prelu"):
             self._take_weighted(node, what, function, rest)
-        else:
+        elif not self.choices.take(node, what, function, rest):
             self._check_single(node, what)
             rest = {name: self._number(part) for name, part in rest.items()}
             self._single(node, what, self._op(node, what, function, rest))
@@ -129,7 +132,9 @@ class _Reader:
     def _check_single(self, node: Node, what: str) -> Any:
         """Return the one value that a node reads, or raise TypeError."""
         first: Any = node.args[0] if node.args else node.kwargs.get("input")
-        constants = self.tensors.keys() | self.sizes.keys()
+        constants = (
+            self.tensors.keys() | self.sizes.keys() | self.choices.numbers.keys()
+        )
         if [n for n in node.all_input_nodes if n not in constants] != [first]:
             raise refusal(f"{what}, which reads more than one value")
         if first not in self.values:
@@ -209,10 +214,13 @@ class _Reader:
             raise refusal(f"{what} with the arguments {sorted(node.kwargs)}")
         factors = _SUMS[function](float(alpha)) if function in _SUMS else (1.0, 1.0)
         if self._are_values([left, right]):
-            after = [() if f == 1 else (_scale(f, 0.0),) for f in factors]
+            after = [() if f == 1 else (scale(f, 0.0),) for f in factors]
             if function in _QUOTIENTS:
                 after[1] = (Op("reciprocal"),)
             kind = "add" if function in _SUMS else "multiply"
+            is_product = function in _PRODUCTS
+            if is_product and self.choices.take_product(node, left, right):
+                return
             self._join(node, kind, [left, right], after)
             return
         is_left = self._are_values([left])
@@ -222,23 +230,27 @@ class _Reader:
             raise refusal(f"{what} of anything but values and constants")
         if function in _SUMS:
             own, other = factors if is_left else factors[::-1]
-            op = _scale(own, number * other)
+            op = scale(own, number * other)
         elif function in _PRODUCTS:
-            op = _scale(number, 0.0)
+            op = scale(number, 0.0)
         elif is_left:
             is_zero = type(number) is float and not number
-            op = _scale(math.inf if is_zero else 1 / number, 0.0)
+            op = scale(math.inf if is_zero else 1 / number, 0.0)
         else:
-            op = sequence(Op("reciprocal"), _scale(number, 0.0))
+            op = sequence(Op("reciprocal"), scale(number, 0.0))
         self.values[node] = Value([value], op)
 
     def _constant(self, operand: Any) -> float | torch.Tensor | None:
         """Return a number, or a tensor with one entry for all columns or for each."""
         if isinstance(operand, int | float):
             return float(operand)
+        if operand in self.choices.numbers:
+            return self.choices.numbers[operand]
         tensor = self.tensors.get(operand) if isinstance(operand, Node) else None
         if tensor is None or tensor.numel() != (tensor.shape or (1,))[-1]:
             return None
+        if not tensor.shape and not tensor.is_floating_point():
+            return float(tensor)
         return tensor.reshape(-1) if tensor.is_floating_point() else None
 
     def _take_concatenation(self, node: Node, what: str, function: str) -> None:
@@ -341,14 +353,6 @@ class _Reader:
             case ["rows" | -1]:
                 return Op("", width=1)
         raise refusal(what)
-
-
-def _scale(weight: float | torch.Tensor, bias: float | torch.Tensor) -> Op:
-    """Make x * weight + bias, of numbers or of tensors with an entry a column."""
-    parts = {"weight": weight, "bias": bias}
-    tensors = {k: v for k, v in parts.items() if isinstance(v, torch.Tensor)}
-    numbers = {k: v for k, v in parts.items() if k not in tensors}
-    return Op("scale", "", numbers, lambda: tensors)
 
 
 def _outputs(output: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -64,6 +64,9 @@ POSITIONAL = {
     **dict.fromkeys(_DROPOUTS, ("p", "training")),
     "glu": ("dim",),
     "flatten": ("start_dim", "end_dim"),
+    "pow": ("exponent",),
+    "clamp_min": ("min",),
+    "clamp_max": ("max",),
     "squeeze": ("dim",),
     "linear": ("weight", "bias"),
     "prelu": ("weight",),
@@ -250,9 +253,26 @@ def _group_norm(module: nn.GroupNorm, name: str) -> Op:
     return Op("concatenate", name, branches=branches)
 
 
+def scale(weight: float | torch.Tensor, bias: float | torch.Tensor) -> Op:
+    """Make x * weight + bias, of numbers or of tensors with an entry a column."""
+    parts = {"weight": weight, "bias": bias}
+    tensors = {k: v for k, v in parts.items() if isinstance(v, torch.Tensor)}
+    numbers = {k: v for k, v in parts.items() if k not in tensors}
+    return Op("scale", "", numbers, lambda: tensors)
+
+
 def sequence(*ops: Op) -> Op:
     """Make one operation of several, one after another."""
     return Op("add", branches=(ops,))
+
+
+# By exponent: what is multiplied with itself, and the others that have a kind of step.
+_POWERS: dict[float, Op] = {
+    **{n: Op("multiply", branches=((),) * n) for n in (2, 3, 4)},
+    0.5: Op("sqrt"),
+    -1: Op("reciprocal"),
+    -0.5: sequence(Op("sqrt"), Op("reciprocal")),
+}
 
 
 def _over_columns(arguments: dict[str, Any]) -> bool:
@@ -284,6 +304,8 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
             halves = [Op("chunk", "", {"chunks": 2, "index": i}) for i in range(2)]
             branches = ((halves[0],), (halves[1], Op("sigmoid")))
             return Op("multiply", name, branches=branches)
+        case "pow" if arguments.get("exponent") in _POWERS:
+            return _POWERS[arguments["exponent"]]._replace(name=name)
         case "square":
             return Op("multiply", name, branches=((), ()))
         case "rsqrt":

@@ -38,6 +38,15 @@ class _Rows(torch.fx.Proxy):
     def dim(self) -> int:
         return 2
 
+    # torch's factories take no proxies: torch.zeros(1, device=x.device).
+    @property
+    def device(self) -> torch.device:
+        return self.tracer.like.device  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tracer.like.dtype  # type: ignore[attr-defined]
+
 
 class _Tracer(torch.fx.Tracer):
     """Records a forward without storing anything in the model or firing its hooks."""
@@ -47,6 +56,9 @@ class _Tracer(torch.fx.Tracer):
         self.thread = threading.get_ident()
         self.tensors: dict[torch.fx.Node, torch.Tensor] = {}
         self.unregistered = unregistered
+        weights = unregistered.root.parameters()
+        floats = (p for p in weights if p.is_floating_point())
+        self.like = next(floats, torch.empty(0))
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         return _Rows(node, self)

@@ -1,7 +1,7 @@
 """Modules that a forward calls though its model has not registered them.
 
-They are made in the forward, as in ``nn.ReLU()(x)``, or kept in a plain list or dict.
-``model.eval()``, ``model.parameters()`` and ``model.named_modules()`` do not reach them.
+They are made in the forward, as in ``nn.ReLU()(x)``, or kept in a plain list or dict:
+``model.eval()``, ``model.parameters()`` and ``model.named_modules()`` pass them by.
 """
 
 import threading
