@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import is_classifier, is_regressor
-from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -23,17 +21,12 @@ from skfeat.adapters._torch_modules import module_chain, read_operations
 from skfeat.adapters._torch_ops import Op, unwrapped
 from skfeat.adapters._torch_restore import kept_buffers, kept_random_state
 from skfeat.adapters._torch_unregistered import evaluating_unregistered
+from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
 from skfeat.chain import WHY_NOT_INNER, Chain, Step
 
 _EXPECTED = (
-    "model must be a torch.nn.Module instance, a skorch net or a scikit-learn "
-    "MLPClassifier or MLPRegressor, got"
-)
-
-_FORGOTTEN = (
-    "FeatureUnwrapper needs a trained model. scikit-learn's clone, which a search over "
-    "models calls, forgets the fit of an estimator; FrozenEstimator(model) of "
-    "sklearn.frozen keeps it."
+    "model must be a torch.nn.Module instance, a skorch net, a scikit-learn "
+    "MLPClassifier or MLPRegressor, or a fitted Pipeline that ends in one, got"
 )
 
 # torch.fx patches nn.Module.__call__ for the whole process while it traces, and running
@@ -47,9 +40,10 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
     Parameters
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-        Or any object with a method ``__skfeat_chain__(n_features)``.
+        Or any object with a method ``__skfeat_chain__(n_features)``. Of a Pipeline,
+        a search or a classifier with a threshold, the network inside is read.
     n_features : int, default=None
-        Width of the data the model will be given, to be checked.
+        Width of the data the network will be given, to be checked.
 
     Returns
     -------
@@ -65,7 +59,7 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
     """
     if isinstance(model, type):
         raise TypeError(f"{_EXPECTED} the class {model.__name__}; pass an instance.")
-    model = _thawed(model)
+    model = without_wrappers(model).network
     if hasattr(model, "__skfeat_chain__"):
         chain = model.__skfeat_chain__(n_features)
         if not isinstance(chain, Chain):
@@ -126,7 +120,8 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
         Or any object with a method ``__skfeat_chain__(n_features)``.
     X : ndarray of shape (n_samples, n_features)
-        Cast to the dtype and device of a torch model.
+        What the network takes, after the steps of a Pipeline before it; cast to the
+        dtype and device of a torch model.
     batch_size : int, default=4096
         Rows a forward pass of a torch model.
 
@@ -142,7 +137,7 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     TypeError
         If a module does not return tensors with a row a sample.
     """
-    model = _thawed(model)
+    model = without_wrappers(model).network
     if isinstance(model, MLPClassifier | MLPRegressor):
         return _mlp_outputs(model, X)
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
@@ -243,7 +238,7 @@ def infer_task(model: Any) -> str | None:
     one output.
     """
     try:
-        model = _thawed(model)
+        model = without_wrappers(model).network
         if hasattr(model, "__sklearn_tags__"):
             if is_classifier(model):
                 return "classification"
@@ -292,28 +287,22 @@ def _end(operations: Sequence[Step | Op]) -> tuple[set[str], int]:
 
 def model_classes(model: Any) -> np.ndarray | None:
     """Return the ``classes_`` of a scikit-learn or skorch model, None without any."""
-    return getattr(model, "classes_", None)
-
-
-def _thawed(model: Any) -> Any:
-    return model.estimator if isinstance(model, FrozenEstimator) else model
+    return getattr(without_wrappers(model).network, "classes_", None)
 
 
 def _module_of(model: Any) -> nn.Module:
-    if isinstance(model, Pipeline):
-        raise TypeError(
-            "model is a Pipeline; unwrap its last step and put the unwrapper in its "
-            "place: Pipeline([..., FeatureUnwrapper(pipe[-1])])."
-        )
     if not isinstance(model, nn.Module):
         module = getattr(model, "module_", None)
         if module is None and hasattr(model, "module") and hasattr(model, "initialize"):
             raise ValueError(
                 f"this {type(model).__name__} has no module yet; fit it first. "
-                f"{_FORGOTTEN}"
+                f"{FORGOTTEN}"
             )
         if not isinstance(module, nn.Module):
-            raise TypeError(f"{_EXPECTED} {model!r} of type {type(model).__name__}.")
+            kind = type(model).__name__
+            if instead := remedy(model):
+                raise TypeError(f"{_EXPECTED} a {kind}{instead}.")
+            raise TypeError(f"{_EXPECTED} {model!r} of type {kind}.")
         model = module
     model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
@@ -325,7 +314,7 @@ def _module_of(model: Any) -> nn.Module:
 
 
 def _mlp_steps(model: MLPClassifier | MLPRegressor) -> list[Step]:
-    check_is_fitted(model, msg=f"This %(name)s is not fitted. {_FORGOTTEN}")
+    check_is_fitted(model, msg=f"This %(name)s is not fitted. {FORGOTTEN}")
     kinds = {"logistic": "sigmoid"}
     n_hidden = len(model.coefs_) - 1
     steps = []

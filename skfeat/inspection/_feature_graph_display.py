@@ -246,7 +246,9 @@ class FeatureGraphDisplay:
         elif output_names is None and hasattr(unwrapper, "heads_"):
             output_names = _head_names(unwrapper.heads_)
         if input_names is None:
-            input_names = getattr(unwrapper, "feature_names_in_", None)
+            input_names = getattr(unwrapper, "input_names_", None)
+        if X is not None and unwrapper._steps.steps:
+            X = unwrapper.network_inputs(np.atleast_2d(X) if np.ndim(X) == 1 else X)
         return cls.from_network(
             network,
             X,

@@ -155,8 +155,13 @@ def check_values(y, chain) -> None:
             )
 
 
-def hard_predictions(logits) -> np.ndarray:
-    """Index of the most likely class; one column is the logit of the second of two."""
+def hard_predictions(logits, rule=None) -> np.ndarray:
+    """Index of the most likely class; one column is the logit of the second of two.
+
+    A DecisionRule of a model with a threshold of its own decides in place of that.
+    """
+    if rule is not None:
+        return rule.decide(probabilities(logits))
     if logits.shape[1] == 1:
         return (logits[:, 0] > 0).astype(int)
     return logits.argmax(axis=1)
