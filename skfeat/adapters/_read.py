@@ -7,7 +7,7 @@ chain (see :meth:`skfeat.chain.Chain.from_steps`); `n_features` may be None.
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import nn
 from skfeat.adapters._torch_modules import module_chain, read_operations
 from skfeat.adapters._torch_ops import Op, unwrapped
 from skfeat.adapters._torch_restore import kept_buffers, kept_random_state
+from skfeat.adapters._torch_trace import calls_what_eval_passes_by
 from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
 from skfeat.chain import WHY_NOT_INNER, Chain, Step
@@ -107,7 +108,9 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         frozen_model(module),
         kept_buffers(module),
         kept_random_state(),
-        evaluating_unregistered(module),
+        evaluating_unregistered(module)
+        if calls_what_eval_passes_by(module)
+        else nullcontext(),
     ):
         yield
 

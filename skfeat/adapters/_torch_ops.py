@@ -297,7 +297,9 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
         return Op(kind, name, {key: float(value) for key, value in settings.items()})
     if function in _UNCHANGED + _CASTS:
         return Op("")
-    if function in _DROPOUTS and not arguments.get("training", _DROPOUTS[function]):
+    if function in _DROPOUTS:
+        if arguments.get("training", _DROPOUTS[function]):
+            raise refusal(f"{what} without training=self.training")
         return Op("")
     match function:
         case "glu" if arguments.get("dim", -1) in (1, -1):

@@ -7,7 +7,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from skfeat.adapters._torch_ops import SUPPORTED, known, refusal, unwrapped
+from skfeat.adapters._torch_ops import SUPPORTED, known, leaves, refusal, unwrapped
 from skfeat.adapters._torch_restore import (
     kept_attributes,
     kept_buffers,
@@ -125,6 +125,19 @@ def trace(root: nn.Module) -> Traced:
         dict(root.named_modules()) | modules,
         unregistered.random(tracer.graph),
     )
+
+
+def calls_what_eval_passes_by(root: nn.Module) -> bool:
+    """Whether model.eval() leaves modules that a forward calls in training mode.
+
+    False if these compute the same in both modes, or if the forward cannot be followed.
+    """
+    if all(map(known, leaves(root))):
+        return False
+    try:
+        return _follow(root).unregistered.depends_on_mode()
+    except TypeError:
+        return False
 
 
 def _follow(root: nn.Module) -> _Tracer:

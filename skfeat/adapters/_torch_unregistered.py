@@ -82,6 +82,16 @@ class Unregistered:
                     f"self.layer = {name}(...), and train the model again."
                 )
 
+    def depends_on_mode(self) -> bool:
+        """Whether any that was in training mode may compute something else there."""
+        return any(
+            isinstance(module, _RANDOM)
+            or _with_batch_statistics(module)
+            or not type(module).__module__.startswith("torch.nn.")
+            for module, path in self.paths.items()
+            if path in self.in_training
+        )
+
     def has_weights(self) -> bool:
         """Whether any of the modules has a parameter or a buffer."""
         return any(module.state_dict() for module in self.paths)
@@ -117,6 +127,7 @@ def evaluating_unregistered(root: nn.Module) -> Iterator[None]:
     thread = threading.get_ident()
     with Unregistered(root) as unregistered:
 
+        @torch.compiler.disable  # the hook also runs in compiled parts of the model
         def prepare(module: nn.Module, args: Any) -> None:
             if threading.get_ident() == thread:
                 unregistered.prepare(module)

@@ -186,3 +186,22 @@ def test_random_constants_are_found_out():
     chain = read_chain(model)
     with pytest.raises(ValueError, match="does not equal the chain"):
         check_chain(chain, model, X)
+
+
+def compiled_inside():
+    model = between(lambda s, x: nn.ReLU()(s.body(x)))()
+    model.body = torch.compile(
+        nn.Sequential(nn.Linear(6, 6), nn.Tanh()), backend="eager"
+    )
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_a_compiled_part_runs_as_it_is():
+    model = compiled_inside()
+    check_chain(read_chain(model), model, X)
+
+
+def test_a_dropout_that_is_always_on_is_refused_with_what_to_write():
+    with pytest.raises(TypeError, match=r"'dropout' without training=self\.training"):
+        read_chain(between(lambda s, x: F.dropout(torch.relu(x), 0.3))())
