@@ -62,6 +62,7 @@ class _Reader:
 
     def read(self, graph: torch.fx.Graph) -> tuple[list[Op], list[str]]:
         self._follow_inplace(graph)
+        self._merge_repeats(graph)
         for node in list(reversed(graph.nodes)):
             if _unused(node):
                 graph.erase_node(node)
@@ -84,6 +85,16 @@ class _Reader:
                 for user in list(source.users):
                     if order[user] > order[node]:
                         user.replace_input_with(source, node)
+
+    def _merge_repeats(self, graph: torch.fx.Graph) -> None:
+        """Compute once what a forward spells twice: where(f(x) > 0, f(x), 0)."""
+        first: dict[Any, Node] = {}
+        for node in graph.nodes:
+            if not node.op.startswith("call_") or self._is_inplace(node):
+                continue
+            key = (node.op, node.target, repr(node.args), repr(node.kwargs))
+            if (same := first.setdefault(key, node)) is not node:
+                node.replace_all_uses_with(same)
 
     def _is_inplace(self, node: Node) -> bool:
         if node.op == "call_module":

@@ -170,6 +170,23 @@ def test_any_choice_is_exact_where_values_are_equal(
     np.testing.assert_array_equal(chain.forward(rows), model_outputs(model, rows))
 
 
+def test_what_is_spelt_twice_is_computed_once():
+    def forward(s, x):
+        return s.fc2(torch.where(s.fc1(x) > 0, s.fc1(x), 0.05 * s.fc1(x)))
+
+    model = Custom(forward)
+    chain = read_chain(model)
+    check_chain(chain, model, X)
+    assert [step.kind for step in chain.steps] == ["affine", "leaky_relu", "affine"]
+
+    def changed(s, x):
+        first = s.fc1(x).relu_()
+        return s.fc2(torch.tanh(first + s.fc1(x)))
+
+    model = Custom(changed)
+    check_chain(read_chain(model), model, X)
+
+
 def test_what_is_not_chosen_may_be_infinite():
     model = model_of(OTHERS["elu"])
     chain = read_chain(model)
