@@ -8,12 +8,16 @@ from skfeat.adapters._read import (
     model_outputs,
     read_chain,
 )
+from skfeat.adapters._wrappers import Steps, check_rule, without_wrappers
 
 __all__ = [
+    "Steps",
     "check_chain",
+    "check_rule",
     "frozen_model",
     "infer_task",
     "model_classes",
     "model_outputs",
     "read_chain",
+    "without_wrappers",
 ]

@@ -7,32 +7,27 @@ chain (see :meth:`skfeat.chain.Chain.from_steps`); `n_features` may be None.
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import is_classifier, is_regressor
-from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skfeat.adapters._torch_modules import module_chain, read_operations
 from skfeat.adapters._torch_ops import Op, unwrapped
-from skfeat.adapters._torch_trace import kept_buffers
+from skfeat.adapters._torch_restore import kept_buffers, kept_random_state
+from skfeat.adapters._torch_trace import calls_what_eval_passes_by
+from skfeat.adapters._torch_unregistered import evaluating_unregistered
+from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
 from skfeat.chain import WHY_NOT_INNER, Chain, Step
 
 _EXPECTED = (
-    "model must be a torch.nn.Module instance, a skorch net or a scikit-learn "
-    "MLPClassifier or MLPRegressor, got"
-)
-
-_FORGOTTEN = (
-    "FeatureUnwrapper needs a trained model. scikit-learn's clone, which a search over "
-    "models calls, forgets the fit of an estimator; FrozenEstimator(model) of "
-    "sklearn.frozen keeps it."
+    "model must be a torch.nn.Module instance, a skorch net, a scikit-learn "
+    "MLPClassifier or MLPRegressor, or a fitted Pipeline that ends in one, got"
 )
 
 # torch.fx patches nn.Module.__call__ for the whole process while it traces, and running
@@ -46,9 +41,10 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
     Parameters
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
-        Or any object with a method ``__skfeat_chain__(n_features)``.
+        Or any object with a method ``__skfeat_chain__(n_features)``. Of a Pipeline,
+        a search or a classifier with a threshold, the network inside is read.
     n_features : int, default=None
-        Width of the data the model will be given, to be checked.
+        Width of the data the network will be given, to be checked.
 
     Returns
     -------
@@ -64,7 +60,7 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
     """
     if isinstance(model, type):
         raise TypeError(f"{_EXPECTED} the class {model.__name__}; pass an instance.")
-    model = _thawed(model)
+    model = without_wrappers(model).network
     if hasattr(model, "__skfeat_chain__"):
         chain = model.__skfeat_chain__(n_features)
         if not isinstance(chain, Chain):
@@ -105,6 +101,20 @@ def frozen_model(model: nn.Module) -> Iterator[nn.Module]:
                 module.training = training
 
 
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in eval mode and leave no trace of that, whatever it makes."""
+    with (
+        frozen_model(module),
+        kept_buffers(module),
+        kept_random_state(),
+        evaluating_unregistered(module)
+        if calls_what_eval_passes_by(module)
+        else nullcontext(),
+    ):
+        yield
+
+
 def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarray:
     """Run the user's own model, in eval mode and with its hooks, on the rows of X.
 
@@ -113,7 +123,8 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
         Or any object with a method ``__skfeat_chain__(n_features)``.
     X : ndarray of shape (n_samples, n_features)
-        Cast to the dtype and device of a torch model.
+        What the network takes, after the steps of a Pipeline before it; cast to the
+        dtype and device of a torch model.
     batch_size : int, default=4096
         Rows a forward pass of a torch model.
 
@@ -129,13 +140,13 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
     TypeError
         If a module does not return tensors with a row a sample.
     """
-    model = _thawed(model)
+    model = without_wrappers(model).network
     if isinstance(model, MLPClassifier | MLPRegressor):
         return _mlp_outputs(model, X)
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
         return read_chain(model).forward(X)
     module = _module_of(model)
-    with frozen_model(module), kept_buffers(module), torch.no_grad():
+    with _evaluating(module), torch.no_grad():
         weights = (p for p in module.parameters() if p.is_floating_point())
         like = next(weights, torch.empty(0))
         outputs = []
@@ -230,7 +241,7 @@ def infer_task(model: Any) -> str | None:
     one output.
     """
     try:
-        model = _thawed(model)
+        model = without_wrappers(model).network
         if hasattr(model, "__sklearn_tags__"):
             if is_classifier(model):
                 return "classification"
@@ -251,7 +262,7 @@ def _output(model: Any) -> tuple[set[str], int, int]:
         kinds, _ = _end(chain.steps)
         return kinds, chain.n_outputs, len(chain.heads)
     with frozen_model(_module_of(model)) as module, torch.no_grad():
-        ops, head_names = read_operations(module)
+        ops, head_names, _ = read_operations(module)
         return *_end(ops), len(head_names)
 
 
@@ -279,28 +290,22 @@ def _end(operations: Sequence[Step | Op]) -> tuple[set[str], int]:
 
 def model_classes(model: Any) -> np.ndarray | None:
     """Return the ``classes_`` of a scikit-learn or skorch model, None without any."""
-    return getattr(model, "classes_", None)
-
-
-def _thawed(model: Any) -> Any:
-    return model.estimator if isinstance(model, FrozenEstimator) else model
+    return getattr(without_wrappers(model).network, "classes_", None)
 
 
 def _module_of(model: Any) -> nn.Module:
-    if isinstance(model, Pipeline):
-        raise TypeError(
-            "model is a Pipeline; unwrap its last step and put the unwrapper in its "
-            "place: Pipeline([..., FeatureUnwrapper(pipe[-1])])."
-        )
     if not isinstance(model, nn.Module):
         module = getattr(model, "module_", None)
         if module is None and hasattr(model, "module") and hasattr(model, "initialize"):
             raise ValueError(
                 f"this {type(model).__name__} has no module yet; fit it first. "
-                f"{_FORGOTTEN}"
+                f"{FORGOTTEN}"
             )
         if not isinstance(module, nn.Module):
-            raise TypeError(f"{_EXPECTED} {model!r} of type {type(model).__name__}.")
+            kind = type(model).__name__
+            if instead := remedy(model):
+                raise TypeError(f"{_EXPECTED} a {kind}{instead}.")
+            raise TypeError(f"{_EXPECTED} {model!r} of type {kind}.")
         model = module
     model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
@@ -312,7 +317,7 @@ def _module_of(model: Any) -> nn.Module:
 
 
 def _mlp_steps(model: MLPClassifier | MLPRegressor) -> list[Step]:
-    check_is_fitted(model, msg=f"This %(name)s is not fitted. {_FORGOTTEN}")
+    check_is_fitted(model, msg=f"This %(name)s is not fitted. {FORGOTTEN}")
     kinds = {"logistic": "sigmoid"}
     n_hidden = len(model.coefs_) - 1
     steps = []

@@ -12,16 +12,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from skfeat.adapters._torch_branches import Branches, Node, Value
+from skfeat.adapters._torch_choices import Choices
 from skfeat.adapters._torch_ops import (
     POSITIONAL,
     Op,
+    call_label,
     call_op,
     known,
     module_op,
     norm_op,
     refusal,
+    scale,
     sequence,
 )
+from skfeat.adapters._torch_trace import Traced
+from skfeat.adapters._torch_unregistered import user_path
 
 _NAMESPACES = (torch, F, operator, torch.special, torch._C._nn)
 _CONCATENATIONS = ("cat", "concat", "concatenate", "hstack")
@@ -38,26 +43,26 @@ _PRODUCTS = ("mul", "multiply")
 _QUOTIENTS = ("truediv", "div", "divide", "true_divide")
 
 
-def read_graph(
-    root: nn.Module, graph: torch.fx.Graph, tensors: dict[Node, torch.Tensor]
-) -> tuple[list[Op], list[str]]:
+def read_graph(root: nn.Module, traced: Traced) -> tuple[list[Op], list[str]]:
     """Return the operations of a forward, and the names of its heads if several."""
-    return _Reader(root, tensors).read(graph)
+    return _Reader(root, traced).read(traced.graph)
 
 
 class _Reader:
     """Reads each node of a graph, in its order, as a value computed from others."""
 
-    def __init__(self, root: nn.Module, tensors: dict[Node, torch.Tensor]) -> None:
-        self.modules = dict(root.named_modules())
+    def __init__(self, root: nn.Module, traced: Traced) -> None:
+        self.modules = traced.modules
         self.paths = {id(p): path for path, p in root.named_parameters()}
-        self.tensors = tensors
+        self.tensors = traced.tensors
         self.sizes: dict[Any, Any] = {}  # node of a size: its dimension; None: all
         self.pieces: dict[Node, tuple[Node, dict]] = {}  # what a chunk cuts, and how
         self.values: dict[Node, Value] = {}
+        self.choices = Choices(self.values, self._constant)
 
     def read(self, graph: torch.fx.Graph) -> tuple[list[Op], list[str]]:
         self._follow_inplace(graph)
+        self._merge_repeats(graph)
         for node in list(reversed(graph.nodes)):
             if _unused(node):
                 graph.erase_node(node)
@@ -80,6 +85,16 @@ class _Reader:
                 for user in list(source.users):
                     if order[user] > order[node]:
                         user.replace_input_with(source, node)
+
+    def _merge_repeats(self, graph: torch.fx.Graph) -> None:
+        """Compute once what a forward spells twice: where(f(x) > 0, f(x), 0)."""
+        first: dict[Any, Node] = {}
+        for node in graph.nodes:
+            if not node.op.startswith("call_") or self._is_inplace(node):
+                continue
+            key = (node.op, node.target, repr(node.args), repr(node.kwargs))
+            if (same := first.setdefault(key, node)) is not node:
+                node.replace_all_uses_with(same)
 
     def _is_inplace(self, node: Node) -> bool:
         if node.op == "call_module":
@@ -108,13 +123,13 @@ class _Reader:
             self._take_concatenation(node, what, function)
         elif function in (*_SUMS, *_PRODUCTS, *_QUOTIENTS):
             self._take_arithmetic(node, what, function)
-        elif function in ("pow", "square") and node.args[1:] in ((), (2,), (2.0,)):
-            self._single(node, what, call_op("square", {}, self._path(node), what))
+        elif function in ("pow", "square"):
+            self._single(node, what, call_op(function, rest, self._path(node), what))
         elif function in ("matmul", "mm", "addmm", "linear"):
             self._take_linear(node, what, function, rest)
         elif function in ("layer_norm", "rms_norm", "prelu"):
             self._take_weighted(node, what, function, rest)
-        else:
+        elif not self.choices.take(node, what, function, rest):
             self._check_single(node, what)
             rest = {name: self._number(part) for name, part in rest.items()}
             self._single(node, what, self._op(node, what, function, rest))
@@ -128,7 +143,9 @@ class _Reader:
     def _check_single(self, node: Node, what: str) -> Any:
         """Return the one value that a node reads, or raise TypeError."""
         first: Any = node.args[0] if node.args else node.kwargs.get("input")
-        constants = self.tensors.keys() | self.sizes.keys()
+        constants = (
+            self.tensors.keys() | self.sizes.keys() | self.choices.numbers.keys()
+        )
         if [n for n in node.all_input_nodes if n not in constants] != [first]:
             raise refusal(f"{what}, which reads more than one value")
         if first not in self.values:
@@ -154,13 +171,13 @@ class _Reader:
     def _path(self, node: Node) -> str:
         """Path of the module in whose forward the operation stands."""
         modules = list(node.meta.get("nn_module_stack", {}).values())
-        return modules[-1][0] if modules else ""
+        return user_path(modules[-1][0]) if modules else ""
 
     def _label(self, node: Node) -> tuple[str, str]:
         """Return what to call the node in a message and the function it calls."""
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            return f"layer {node.target!r} ({type(module).__name__})", ""
+            return call_label(module, user_path(str(node.target))), ""
         name = getattr(node.target, "__name__", str(node.target))
         name = name.removeprefix("special_")
         # A user's own function may be called relu.
@@ -181,7 +198,8 @@ class _Reader:
 
     def _op(self, node: Node, what: str, function: str, rest: dict) -> Op:
         if node.op == "call_module":
-            return module_op(self.modules[str(node.target)], str(node.target))
+            path = str(node.target)
+            return module_op(self.modules[path], user_path(path))
         arguments = list(node.args[1:])
         if function in ("view", "reshape"):
             return self._reshape(arguments or list(node.kwargs.values()), what)
@@ -207,10 +225,13 @@ class _Reader:
             raise refusal(f"{what} with the arguments {sorted(node.kwargs)}")
         factors = _SUMS[function](float(alpha)) if function in _SUMS else (1.0, 1.0)
         if self._are_values([left, right]):
-            after = [() if f == 1 else (_scale(f, 0.0),) for f in factors]
+            after = [() if f == 1 else (scale(f, 0.0),) for f in factors]
             if function in _QUOTIENTS:
                 after[1] = (Op("reciprocal"),)
             kind = "add" if function in _SUMS else "multiply"
+            is_product = function in _PRODUCTS
+            if is_product and self.choices.take_product(node, left, right):
+                return
             self._join(node, kind, [left, right], after)
             return
         is_left = self._are_values([left])
@@ -220,23 +241,27 @@ class _Reader:
             raise refusal(f"{what} of anything but values and constants")
         if function in _SUMS:
             own, other = factors if is_left else factors[::-1]
-            op = _scale(own, number * other)
+            op = scale(own, number * other)
         elif function in _PRODUCTS:
-            op = _scale(number, 0.0)
+            op = scale(number, 0.0)
         elif is_left:
             is_zero = type(number) is float and not number
-            op = _scale(math.inf if is_zero else 1 / number, 0.0)
+            op = scale(math.inf if is_zero else 1 / number, 0.0)
         else:
-            op = sequence(Op("reciprocal"), _scale(number, 0.0))
+            op = sequence(Op("reciprocal"), scale(number, 0.0))
         self.values[node] = Value([value], op)
 
     def _constant(self, operand: Any) -> float | torch.Tensor | None:
         """Return a number, or a tensor with one entry for all columns or for each."""
         if isinstance(operand, int | float):
             return float(operand)
+        if operand in self.choices.numbers:
+            return self.choices.numbers[operand]
         tensor = self.tensors.get(operand) if isinstance(operand, Node) else None
         if tensor is None or tensor.numel() != (tensor.shape or (1,))[-1]:
             return None
+        if not tensor.shape and not tensor.is_floating_point():
+            return float(tensor)
         return tensor.reshape(-1) if tensor.is_floating_point() else None
 
     def _take_concatenation(self, node: Node, what: str, function: str) -> None:
@@ -339,14 +364,6 @@ class _Reader:
             case ["rows" | -1]:
                 return Op("", width=1)
         raise refusal(what)
-
-
-def _scale(weight: float | torch.Tensor, bias: float | torch.Tensor) -> Op:
-    """Make x * weight + bias, of numbers or of tensors with an entry a column."""
-    parts = {"weight": weight, "bias": bias}
-    tensors = {k: v for k, v in parts.items() if isinstance(v, torch.Tensor)}
-    numbers = {k: v for k, v in parts.items() if k not in tensors}
-    return Op("scale", "", numbers, lambda: tensors)
 
 
 def _outputs(output: Any, name: str) -> Iterator[tuple[str, Any]]:

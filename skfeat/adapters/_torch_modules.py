@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,22 +23,34 @@ from skfeat.adapters._torch_ops import (
 from skfeat.adapters._torch_trace import trace
 from skfeat.chain import Chain, merge_scales
 from skfeat.chain._steps import Step, map_arrays, output_width
+from skfeat.utils._warnings import warn
 
 
-def read_operations(root: nn.Module) -> tuple[list[Op], list[str]]:
-    """Return the operations of a module, and the names of its heads if several."""
+class Operations(NamedTuple):
+    """What a module computes."""
+
+    ops: list[Op]
+    head_names: list[str]
+    """Names of its outputs, if it has several."""
+    random: list[str]
+    """Classes of modules that are random though the model is in eval mode."""
+
+
+def read_operations(root: nn.Module) -> Operations:
+    """Return the operations of a module, in eval mode."""
     # Nothing process-wide has to be patched for a Sequential, so fx is kept for custom
     # forwards.
     found = list(leaves(root))
     if not all(map(known, found)):
         try:
-            return read_graph(root, *trace(root))
+            traced = trace(root)
+            return Operations(*read_graph(root, traced), traced.random)
         except TypeError:
             # They stand behind reshapes, which would be what is refused.
             refuse_convolutions(root)
             raise
     paths = {module: path for path, module in root.named_modules()}
-    return [module_op(leaf, paths[leaf]) for leaf in found], []
+    return Operations([module_op(leaf, paths[leaf]) for leaf in found], [], [])
 
 
 def module_chain(root: nn.Module, n_features: int | None = None) -> Chain:
@@ -49,7 +61,14 @@ def module_chain(root: nn.Module, n_features: int | None = None) -> Chain:
     TypeError, ValueError
         As ``skfeat.adapters.read_chain``.
     """
-    ops, head_names = read_operations(root)
+    ops, head_names, random = read_operations(root)
+    if random:
+        warn(
+            f"the {' and the '.join(random)} that {type(root).__name__} makes in its "
+            f"forward, or keeps in a plain list, is random even after model.eval(), "
+            f"which does not reach it; the model is unwrapped as if it did. Make it in "
+            f"__init__, as self.drop = nn.Dropout(...), and lists as nn.ModuleList."
+        )
     builder = _Builder(root)
     width = builder.input_width(ops)
     # Without any layer no width is needed: read_chain refuses such a model.

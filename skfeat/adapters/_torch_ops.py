@@ -64,6 +64,9 @@ POSITIONAL = {
     **dict.fromkeys(_DROPOUTS, ("p", "training")),
     "glu": ("dim",),
     "flatten": ("start_dim", "end_dim"),
+    "pow": ("exponent",),
+    "clamp_min": ("min",),
+    "clamp_max": ("max",),
     "squeeze": ("dim",),
     "linear": ("weight", "bias"),
     "prelu": ("weight",),
@@ -81,7 +84,11 @@ _MINUS = {"weight": -1.0, "bias": 0.0}
 # attributes are the arguments.
 _CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
     **{
-        getattr(nn, form.module): (form.functions[0], tuple(form.arguments))
+        # All is read as it is in eval mode, also what model.eval() does not reach.
+        getattr(nn, form.module): (
+            form.functions[0],
+            tuple(name for name in form.arguments if name != "training"),
+        )
         for _, form in _torch_forms()
         if form.module
     },
@@ -157,10 +164,16 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
+def call_label(module: nn.Module, path: str) -> str:
+    """Return what to call a module in a message, by its path if it has one."""
+    cls = type(module).__name__
+    return f"layer {path!r} ({cls})" if path else f"a {cls} that is no submodule"
+
+
 def module_op(module: nn.Module, name: str) -> Op:
     """Read a call of a module of torch."""
     cls = known(module)
-    what = f"layer {name!r} ({type(module).__name__})"
+    what = call_label(module, name)
     if cls is None:
         is_lazy = isinstance(module, nn.modules.lazy.LazyModuleMixin)
         if is_lazy and any(map(nn.parameter.is_lazy, module.parameters())):
@@ -240,9 +253,26 @@ def _group_norm(module: nn.GroupNorm, name: str) -> Op:
     return Op("concatenate", name, branches=branches)
 
 
+def scale(weight: float | torch.Tensor, bias: float | torch.Tensor) -> Op:
+    """Make x * weight + bias, of numbers or of tensors with an entry a column."""
+    parts = {"weight": weight, "bias": bias}
+    tensors = {k: v for k, v in parts.items() if isinstance(v, torch.Tensor)}
+    numbers = {k: v for k, v in parts.items() if k not in tensors}
+    return Op("scale", "", numbers, lambda: tensors)
+
+
 def sequence(*ops: Op) -> Op:
     """Make one operation of several, one after another."""
     return Op("add", branches=(ops,))
+
+
+# By exponent: what is multiplied with itself, and the others that have a kind of step.
+_POWERS: dict[float, Op] = {
+    **{n: Op("multiply", branches=((),) * n) for n in (2, 3, 4)},
+    0.5: Op("sqrt"),
+    -1: Op("reciprocal"),
+    -0.5: sequence(Op("sqrt"), Op("reciprocal")),
+}
 
 
 def _over_columns(arguments: dict[str, Any]) -> bool:
@@ -267,13 +297,17 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
         return Op(kind, name, {key: float(value) for key, value in settings.items()})
     if function in _UNCHANGED + _CASTS:
         return Op("")
-    if function in _DROPOUTS and not arguments.get("training", _DROPOUTS[function]):
+    if function in _DROPOUTS:
+        if arguments.get("training", _DROPOUTS[function]):
+            raise refusal(f"{what} without training=self.training")
         return Op("")
     match function:
         case "glu" if arguments.get("dim", -1) in (1, -1):
             halves = [Op("chunk", "", {"chunks": 2, "index": i}) for i in range(2)]
             branches = ((halves[0],), (halves[1], Op("sigmoid")))
             return Op("multiply", name, branches=branches)
+        case "pow" if arguments.get("exponent") in _POWERS:
+            return _POWERS[arguments["exponent"]]._replace(name=name)
         case "square":
             return Op("multiply", name, branches=((), ()))
         case "rsqrt":

@@ -1,15 +1,31 @@
 """Follow a custom forward by torch.fx without leaving a mark on the user's model."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.fx
 from torch import nn
 
-from skfeat.adapters._torch_ops import SUPPORTED, known, refusal, unwrapped
+from skfeat.adapters._torch_ops import SUPPORTED, known, leaves, refusal, unwrapped
+from skfeat.adapters._torch_restore import (
+    kept_attributes,
+    kept_buffers,
+    kept_random_state,
+)
+from skfeat.adapters._torch_unregistered import Unregistered
+
+
+class Traced(NamedTuple):
+    """What following a forward has found."""
+
+    graph: torch.fx.Graph
+    tensors: dict[torch.fx.Node, torch.Tensor]
+    """The constants among the graph's nodes."""
+    modules: dict[str, nn.Module]
+    """The modules that it calls, by the targets of the graph's nodes."""
+    random: list[str]
+    """Classes of modules that are random though the model is in eval mode."""
 
 
 class _Rows(torch.fx.Proxy):
@@ -22,14 +38,27 @@ class _Rows(torch.fx.Proxy):
     def dim(self) -> int:
         return 2
 
+    # torch's factories take no proxies: torch.zeros(1, device=x.device).
+    @property
+    def device(self) -> torch.device:
+        return self.tracer.like.device  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tracer.like.dtype  # type: ignore[attr-defined]
+
 
 class _Tracer(torch.fx.Tracer):
     """Records a forward without storing anything in the model or firing its hooks."""
 
-    def __init__(self) -> None:
+    def __init__(self, unregistered: Unregistered) -> None:
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]
         self.thread = threading.get_ident()
         self.tensors: dict[torch.fx.Node, torch.Tensor] = {}
+        self.unregistered = unregistered
+        weights = unregistered.root.parameters()
+        floats = (p for p in weights if p.is_floating_point())
+        self.like = next(floats, torch.empty(0))
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         return _Rows(node, self)
@@ -48,7 +77,12 @@ class _Tracer(torch.fx.Tracer):
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         m = unwrapped(m)
+        self.unregistered.prepare(m)
         return super().call_module(m, m.forward, args, kwargs)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        path = self.unregistered.paths.get(mod)
+        return super().path_of_module(mod) if path is None else path
 
     def iter(self, obj):
         # fx finds the number of pieces only where they are unpacked.
@@ -76,20 +110,49 @@ class _Tracer(torch.fx.Tracer):
         return super().create_arg(a)
 
 
-def trace(root: nn.Module) -> tuple[torch.fx.Graph, dict[torch.fx.Node, torch.Tensor]]:
-    """Return the graph of a forward and the constant tensors among its nodes."""
+def trace(root: nn.Module) -> Traced:
+    """Follow a forward, and raise TypeError where that cannot be done."""
     if "forward" in vars(root):
         raise refusal(f"a {type(root).__name__} whose forward was replaced")
-    tracer = _Tracer()
+    tracer = _follow(root)
+    unregistered = tracer.unregistered
+    if unregistered.has_weights():
+        unregistered.check_weights(_follow(root).unregistered)
+    modules = {path: module for module, path in unregistered.paths.items()}
+    return Traced(
+        tracer.graph,
+        tracer.tensors,
+        dict(root.named_modules()) | modules,
+        unregistered.random(tracer.graph),
+    )
+
+
+def calls_what_eval_passes_by(root: nn.Module) -> bool:
+    """Whether model.eval() leaves modules that a forward calls in training mode.
+
+    False if these compute the same in both modes, or if the forward cannot be followed.
+    """
+    if all(map(known, leaves(root))):
+        return False
     try:
-        with kept_attributes(root), kept_buffers(root):
-            return tracer.trace(root), tracer.tensors
-    except torch.fx.proxy.TraceError as error:
-        if "control flow" not in str(error):
+        return _follow(root).unregistered.depends_on_mode()
+    except TypeError:
+        return False
+
+
+def _follow(root: nn.Module) -> _Tracer:
+    with kept_random_state(), Unregistered(root) as unregistered:
+        tracer = _Tracer(unregistered)
+        try:
+            with kept_attributes(root), kept_buffers(root):
+                tracer.trace(root)
+        except torch.fx.proxy.TraceError as error:
+            if "control flow" not in str(error):
+                raise _untraceable(root, str(error)) from error
+            raise _untraceable(root, "its forward branches on the data") from error
+        except Exception as error:  # a user's forward may raise anything
             raise _untraceable(root, str(error)) from error
-        raise _untraceable(root, "its forward branches on the data") from error
-    except Exception as error:  # a user's forward may raise anything
-        raise _untraceable(root, str(error)) from error
+    return tracer
 
 
 def _untraceable(root: nn.Module, why: str) -> TypeError:
@@ -97,59 +160,3 @@ def _untraceable(root: nn.Module, why: str) -> TypeError:
         f"FeatureUnwrapper cannot follow the forward of {type(root).__name__} "
         f"({why.partition(chr(10))[0]}); {SUPPORTED}."
     )
-
-
-@contextmanager
-def kept_attributes(root: nn.Module) -> Iterator[None]:
-    """Restore what a forward stores on its modules: ``self.last = x`` keeps a proxy."""
-    saved = [(vars(module), dict(vars(module))) for module in root.modules()]
-    containers: list[tuple[Any, Any]] = [
-        (value, value.copy())
-        for _, attributes in saved
-        for value in attributes.values()
-        if isinstance(value, dict | list | set)
-    ]
-    try:
-        yield
-    finally:
-        for attributes, before in saved:
-            for name in attributes.keys() - before.keys():
-                del attributes[name]
-            attributes.update(before)
-        for container, copied in containers:
-            if not _same(container, copied):
-                container.clear()
-                is_list = isinstance(container, list)
-                (container.extend if is_list else container.update)(copied)
-
-
-def _same(container: Any, before: Any) -> bool:
-    """Whether a dict, list or set holds the very objects that its copy does."""
-    if isinstance(container, dict):
-        container, before = container.items(), before.items()
-        flat = [[x for pair in part for x in pair] for part in (container, before)]
-        container, before = flat
-    return list(map(id, container)) == list(map(id, before))
-
-
-@contextmanager
-def kept_buffers(root: nn.Module) -> Iterator[None]:
-    """Restore the buffers that a forward changes even in eval mode, as a counter."""
-    saved = [
-        (module._buffers, name, buffer, buffer.clone(), _version(buffer))
-        for module in root.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not nn.parameter.is_lazy(buffer)
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffers, name, buffer, values, version in saved:
-                buffers[name] = buffer
-                if _version(buffer) != version or version is None:
-                    buffer.copy_(values)
-
-
-def _version(tensor: torch.Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version

@@ -244,8 +244,12 @@ class FeatureGraphDisplay:
                 "unwrapper must be a fitted FeatureUnwrapper. Got "
                 f"{type(unwrapper).__name__} instead."
             )
+        network = unwrapper.network()
+        steps = getattr(unwrapper, "_steps", None)
+        if X is not None and steps is not None and steps.steps:
+            X = unwrapper.network_inputs(np.atleast_2d(X) if np.ndim(X) == 1 else X)
         data = graph_data(
-            unwrapper.network(),
+            network,
             X,
             output=output,
             inputs=inputs,

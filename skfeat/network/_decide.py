@@ -30,6 +30,7 @@ def as_rule(rule: Any, n_classes: int) -> DecisionRule | None:
     if rule is None:
         return None
     is_rule = isinstance(rule, tuple | list) and len(rule) == 3
+    threshold: Any
     threshold, column, inclusive = rule if is_rule else (None, None, None)
     is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if (

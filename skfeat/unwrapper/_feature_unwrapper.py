@@ -9,17 +9,25 @@ from typing import Self
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
+from sklearn.utils import (
+    ClassifierTags,
+    RegressorTags,
+    check_array,
+    check_consistent_length,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.adapters import (
+    Steps,
     check_chain,
+    check_rule,
     infer_task,
     model_classes,
     model_outputs,
     read_chain,
+    without_wrappers,
 )
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.chain import Chain
@@ -37,6 +45,7 @@ from skfeat.unwrapper._parts import (
 )
 from skfeat.unwrapper._report import Report, make_report
 from skfeat.utils._bases import TransformerMixin, fit_context
+from skfeat.utils._decision import DecisionRule
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -58,6 +67,9 @@ _FITTED = (
     "loss_curve_",
     "n_features_in_",
     "feature_names_in_",
+    "input_names_",
+    "_steps",
+    "_rule",
     "_chain",
     "_means",
     "_undistilled",
@@ -79,10 +91,15 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     Parameters
     ----------
-    model : torch.nn.Module, skorch net, MLPClassifier or MLPRegressor
+    model : torch.nn.Module, skorch net, MLPClassifier, MLPRegressor or Pipeline
         A fitted chain of layers and residual blocks: linear layers, elementwise
         activations, dropout, batch, layer and RMS normalisation, in any nesting and
         with any skips. What several heads return is unwrapped side by side, as values.
+        Of a fitted Pipeline that ends in one, the steps before are applied to X, and
+        the network starts from what they make of it. A search is taken for its
+        ``best_estimator_``; a net or classifier with a decision threshold of its own
+        (skorch's NeuralNetBinaryClassifier, scikit-learn's FixedThresholdClassifier and
+        TunedThresholdClassifierCV) decides by it here too.
         An object with a method ``__skfeat_chain__(n_features)`` that returns a
         `skfeat.chain.Chain` works too.
 
@@ -189,10 +206,14 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         Mean loss of each epoch of distillation.
 
     n_features_in_ : int
-        Number of inputs of the model.
+        Number of inputs of the model: of a Pipeline, of its first step.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the inputs, when X has string column names.
+
+    input_names_ : list of str
+        Names of the network's inputs, when there are any: `feature_names_in_`, or of a
+        Pipeline those of the columns that its steps make of these.
 
     See Also
     --------
@@ -222,8 +243,11 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     heads_: dict[str, slice]
     n_iter_: int
     loss_curve_: list[float]
+    input_names_: list[str]
     _network: SparseFeatureNetwork
     _chain: Chain
+    _steps: Steps
+    _rule: DecisionRule | None
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "model": "no_validation",  # read_chain checks it
@@ -339,13 +363,15 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     def _checked(self, X, y):
         """Return the rows and the fit to be run on them, or say what is wrong."""
-        X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=True)
+        network, self._steps, self._rule = without_wrappers(self.model)
+        X = self._rows(X, reset=True)
         check_consistent_length(X, y)
-        chain = read_chain(self.model, X.shape[1])
+        chain = read_chain(network, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
-        check_chain(chain, self.model, X)
+        check_chain(chain, network, X)
         classes = None
         if self._classifies():
+            check_rule(network, chain.steps[-1].kind == "sigmoid")
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
@@ -353,6 +379,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     def predict(self, X) -> np.ndarray:
         """Predict with the network of features.
+
+        The label is that of the most likely class, or follows the decision threshold of
+        a model that has one.
 
         Parameters
         ----------
@@ -452,12 +481,34 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     def network(self) -> SparseFeatureNetwork:
         """Return the fitted network, which needs only numpy and scipy to predict.
 
+        The network of a Pipeline starts where the model's own does, after the steps
+        before it: give it, its file and its ONNX graph the rows of
+        :meth:`network_inputs`. What its ONNX graph gives are logits, to which the
+        model's decision threshold, if it has one, is still to be applied; its own
+        `predict` has applied it.
+
         Returns
         -------
         SparseFeatureNetwork
         """
         check_is_fitted(self)
         return self._network
+
+    def network_inputs(self, X) -> np.ndarray:
+        """Make the rows that the network takes: X after the steps of a Pipeline.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Inputs of the model.
+
+        Returns
+        -------
+        ndarray of shape (n, n_inputs)
+            X itself, in the network's dtype, if the model is no Pipeline; its columns
+            are those of `input_names_`.
+        """
+        return self._validate(X)
 
     def set_params(self, **params) -> Self:
         """Set parameters, also those of a nested estimator as ``autoencoder__k``.
@@ -558,10 +609,24 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         return infer_task(self.model) == "classification"
 
     def _validate(self, X):
+        """Return rows as the network takes them."""
         check_is_fitted(self)
-        return validate_data(
-            self, as_numpy(X), dtype=[np.float64, np.float32], reset=False
-        ).astype(self._chain.dtype, copy=False)
+        return self._rows(X, reset=False).astype(self._chain.dtype, copy=False)
+
+    def _rows(self, X, reset) -> np.ndarray:
+        """Check X, and apply the steps of a Pipeline before the network."""
+        dtype = [np.float64, np.float32]
+        if not self._steps.steps:
+            X = validate_data(self, as_numpy(X), dtype=dtype, reset=reset)
+            if reset and hasattr(self, "feature_names_in_"):
+                self.input_names_ = list(self.feature_names_in_)
+            return X
+        # Its columns may hold anything that the steps take, such as text.
+        X = validate_data(self, as_numpy(X), skip_check_array=True, reset=reset)
+        X, names = self._steps.transform(X)
+        if reset and names is not None:
+            self.input_names_ = names
+        return check_array(X, dtype=dtype, input_name="X after the Pipeline's steps")
 
     def _outputs(self, X):
         X = self._validate(X)

@@ -147,9 +147,10 @@ class Unwrapping:
             connectors,
             self.stop,
             ends,
-            input_names=getattr(self.params, "feature_names_in_", None),
+            input_names=getattr(self.params, "input_names_", None),
             output_names=output_names(chain.n_outputs, classes, heads),
             classes=classes,
+            decision_rule=None if classes is None else self.params._rule,
         )
         autoencoders, connectors = named_parts(network, autoencoders, connectors, ends)
         return {

@@ -173,7 +173,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
         if not classifies:
             return {"agreement": score_of(logits, model_decides)}
         return {
-            "agreement": metrics.agreement(model_logits, logits),
+            "agreement": score_of(logits, model_decides),
             "kl": metrics.kl_divergence(model_logits, logits),
         }
 

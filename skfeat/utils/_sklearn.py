@@ -6,7 +6,10 @@ Checked on scikit-learn 1.9.1.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sklearn.base import _clone_parametrized, _fit_context
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _align_api_if_sparse
 from sklearn.utils._array_api import (
     _convert_to_numpy,
@@ -34,6 +37,7 @@ from sklearn.utils.validation import (
 )
 
 __all__ = [
+    "BaseSearchCV",
     "HasMethods",
     "Interval",
     "InvalidParameterError",
@@ -52,8 +56,14 @@ __all__ = [
     "_validate_style_kwargs",
     "check_matplotlib_support",
     "check_same_namespace",
+    "curve_pos_label",
     "get_namespace",
     "get_namespace_and_device",
     "move_to",
     "supported_float_dtypes",
 ]
+
+
+def curve_pos_label(model: Any) -> Any:
+    """Return the class whose score a TunedThresholdClassifierCV compares, or None."""
+    return model._curve_scorer._get_pos_label()

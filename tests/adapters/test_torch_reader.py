@@ -381,7 +381,7 @@ def unsupported(forward, match, **modules):
         unsupported(lambda s, x: x + torch.ones(5, 4), "'add' of anything but values"),
         unsupported(lambda s, x: s.fc1(x).mean(0), "operation 'mean'"),
         unsupported(lambda s, x: s.fc1(x).var(-1, keepdim=True), "operation 'var'"),
-        unsupported(lambda s, x: torch.maximum(x, s.fc1(x)), "operation 'maximum'"),
+        unsupported(lambda s, x: torch.hypot(x, s.fc1(x)), "operation 'hypot'"),
         unsupported(lambda s, x: F.elu(x, s.fc1(x)), "'elu', which reads more"),
         unsupported(lambda s, x: F.elu(x, torch.ones(4)), "anything but numbers"),
         unsupported(lambda s, x: (s.fc1(x), 3), "an output that is not computed"),
@@ -413,8 +413,8 @@ def unsupported(forward, match, **modules):
         unsupported(lambda s, x: x.view(x.size(1), -1), "operation 'view'"),
         unsupported(lambda s, x: F.linear(x, s.fc1(x)), "'linear' whose weight"),
         unsupported(lambda s, x: F.linear(x, x), "not a constant"),
-        unsupported(lambda s, x: clamped(s.fc1(x)), "operation 'clamp'"),
-        unsupported(lambda s, x: nn.Linear(4, 2)(x), "cannot follow the forward"),
+        unsupported(lambda s, x: clamped(s.fc1(x)), "'clamp' of anything but values"),
+        unsupported(lambda s, x: nn.Linear(4, 2)(x), "a Linear made in forward, since"),
         unsupported(lambda s, x: x @ s.fc1(x).T, "'getattr'"),
         unsupported(lambda s, x: 1 / 0, "division by zero"),
     ],
@@ -428,7 +428,7 @@ def test_unsupported(make, match):
 
 
 def clamped(x):
-    return x.clamp(min=1)
+    return x.clamp(min=torch.ones(5, 6))
 
 
 def test_a_forward_replaced_on_the_instance():

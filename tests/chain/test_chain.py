@@ -18,6 +18,7 @@ SETTINGS = {
     "hardtanh": {"min_val": -0.5, "max_val": 2.0},
     "softshrink": {"lambd": 0.4},
     "hardshrink": {"lambd": 0.4},
+    "heaviside": {"threshold": 0.3, "at": 0.25},
     "layer_norm": {"eps": 1e-5},
     "rms_norm": {"eps": 1e-5},
     "slice": {"width": 5, "start": 1, "stop": 4},
@@ -77,7 +78,7 @@ def chain():
 )
 def test_numpy_and_torch_agree(kind):
     X = np.concatenate([RNG.normal(size=(50, 5)) * 3, np.zeros((1, 5))])
-    if kind in ("sqrt", "reciprocal"):
+    if kind in ("sqrt", "reciprocal", "log", "log1p"):
         X = np.abs(X) + 0.1
     chain = Chain.from_steps([step_of(kind)], 5)
     T = torch.tensor(X, requires_grad=True)
@@ -90,7 +91,10 @@ def test_numpy_and_torch_agree(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", sorted(ACTIVATIONS - {"prelu", "exp", "sqrt", "reciprocal"})
+    "kind",
+    sorted(
+        ACTIVATIONS - {"prelu", "exp", "expm1", "log", "log1p", "sqrt", "reciprocal"}
+    ),
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_saturated_values_are_finite(kind, dtype):

@@ -66,6 +66,14 @@ ADDED = {
     "threshold": [nn.Threshold(0.1, -2.0), lambda x: F.threshold(x, 0.1, -2.0)],
     "abs": [torch.abs, lambda x: x.abs(), lambda x: abs(x)],
     "hardswish": [nn.Hardswish(), F.hardswish],
+    "heaviside": [
+        lambda x: torch.heaviside(x, torch.tensor(0.0, dtype=torch.float64)),
+        lambda x: (x > 0.3).double(),
+        lambda x: x.ge(-0.2).to(x.dtype),
+    ],
+    "cos": [torch.cos],
+    "erf": [torch.erf, torch.special.erf],
+    "expm1": [torch.expm1, torch.special.expm1],
 }
 
 
@@ -111,7 +119,7 @@ def network_before(back):
     )
 
 
-@pytest.mark.parametrize("kind", ["threshold", "abs"])
+@pytest.mark.parametrize("kind", ["threshold", "abs", "heaviside"])
 def test_what_is_piecewise_linear_is_attributed_exactly(kind):
     torch.manual_seed(0)
     chain = read_chain(Functional(ADDED[kind][0]).double().eval())

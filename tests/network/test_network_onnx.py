@@ -83,7 +83,7 @@ def between_chains(front, back=None):
 def test_steps(kind, tmp_path):
     chain, nothing = Chain.from_steps([step_of(kind)], 5), Chain.from_steps([], 5)
     X = np.concatenate([RNG.normal(size=(50, 5)) * 3, np.zeros((1, 5))])
-    if kind in ("sqrt", "reciprocal"):
+    if kind in ("sqrt", "reciprocal", "log", "log1p"):
         X = np.abs(X) + 0.1
     check(between_chains(chain), tmp_path / "front.onnx", X)
     check(between_chains(nothing, chain), tmp_path / "back.onnx", X)
@@ -122,7 +122,7 @@ def test_bounds_beyond_float32(step, tmp_path):
     np.testing.assert_allclose(found, network.predict_raw(X), atol=1e-5)
 
 
-NOT_EVERYWHERE = {"exp", "sqrt", "reciprocal"}
+NOT_EVERYWHERE = {"exp", "expm1", "log", "log1p", "sqrt", "reciprocal"}
 ANY_STEPS = partial(random_steps, acts=sorted(ACTIVATIONS - NOT_EVERYWHERE))
 
 

@@ -2,8 +2,9 @@
 
 To add an activation, add one :class:`StepKind` to ``_activations.py``: how numpy and
 torch compute it, its slope where it is piecewise linear, its ONNX operators, and how
-torch spells it. To add a layer, add one to ``_layers.py``. Nothing else needs a change:
-chains, networks, attributions, files, ONNX and the readers of models look it up here.
+torch spells it; a function of mathematics stands in ``_functions.py``. To add a layer,
+add one to ``_layers.py``. Nothing else needs a change: chains, networks, attributions,
+files, ONNX and the readers of models look it up here.
 Importing the table imports neither torch nor onnx.
 """
 

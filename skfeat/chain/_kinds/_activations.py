@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from skfeat.chain._kinds._functions import FUNCTIONS, special
 from skfeat.chain._kinds._kind import (
     ANY,
     CURVED,
@@ -30,11 +31,8 @@ _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
-def _special() -> Any:
-    # A quarter of the time that importing a network would take; few networks use it.
-    from scipy import special
-
-    return special
+def _heaviside_of_sign(sign, at):
+    return sign * (sign + 1) / 2 + at * (1 - sign * sign)
 
 
 def _elu(x, alpha):
@@ -63,6 +61,15 @@ def _add_threshold(graph: OnnxGraph, arrays: Arrays, settings: Settings) -> None
     x = graph.last
     above = graph.add("Greater", graph.number(settings["threshold"]))
     graph.add_on("Where", above, x, graph.number(settings["value"]))
+
+
+def _add_heaviside(graph: OnnxGraph, arrays: Arrays, settings: Settings) -> None:
+    x, threshold = graph.last, graph.number(settings["threshold"])
+    one, zero = graph.number(1.0), graph.number(0.0)
+    equal = graph.add_on("Equal", x, threshold)
+    at = graph.add_on("Where", equal, graph.number(settings["at"]), zero)
+    above = graph.add_on("Greater", x, threshold)
+    graph.add_on("Where", above, one, at)
 
 
 def _with_x(name: str, inner: str) -> Callable[..., object]:
@@ -160,6 +167,26 @@ ACTIVATIONS = {
         ),
         settings={"threshold": ANY, "value": ANY},
     ),
+    "heaviside": StepKind(
+        numpy=lambda x, a, s: np.heaviside(x - s["threshold"], s["at"]),
+        # Not by torch.heaviside, which has no gradient, not even zero.
+        torch=lambda F, x, a, s: _heaviside_of_sign(
+            (x - s["threshold"]).sign(), s["at"]
+        ),
+        vjp=elementwise(lambda x, a, s: 0),
+        onnx=_add_heaviside,
+        torch_forms=(
+            form(
+                "heaviside",
+                values=None,
+                to_settings=lambda arguments: {
+                    "threshold": 0.0,
+                    "at": arguments["values"],
+                },
+            ),
+        ),
+        settings={"threshold": ANY, "at": ANY},
+    ),
     "abs": StepKind(
         numpy=lambda x, a, s: np.abs(x),
         torch=lambda F, x, a, s: x.abs(),
@@ -196,7 +223,7 @@ ACTIVATIONS = {
         torch_forms=(form("selu", module="SELU"),),
     ),
     "gelu": StepKind(
-        numpy=lambda x, a, s: 0.5 * x * (1 + _special().erf(x * math.sqrt(0.5))),
+        numpy=lambda x, a, s: 0.5 * x * (1 + special().erf(x * math.sqrt(0.5))),
         torch=lambda F, x, a, s: F.gelu(x),
         vjp=CURVED,
         onnx=operator("Gelu"),
@@ -226,7 +253,7 @@ ACTIVATIONS = {
         ),
     ),
     "silu": StepKind(
-        numpy=lambda x, a, s: x * _special().expit(x),
+        numpy=lambda x, a, s: x * special().expit(x),
         torch=lambda F, x, a, s: F.silu(x),
         vjp=CURVED,
         onnx=_with_x("Mul", "Sigmoid"),
@@ -281,7 +308,7 @@ ACTIVATIONS = {
         settings={"min_val": ANY, "max_val": ANY},
     ),
     "sigmoid": StepKind(
-        numpy=lambda x, a, s: _special().expit(x),
+        numpy=lambda x, a, s: special().expit(x),
         torch=lambda F, x, a, s: x.sigmoid(),
         vjp=CURVED,
         onnx=operator("Sigmoid"),
@@ -333,35 +360,9 @@ ACTIVATIONS = {
         torch_forms=(form("hardshrink", module="Hardshrink", lambd=0.5),),
         settings={"lambd": 0.0},
     ),
-    "sin": StepKind(
-        numpy=lambda x, a, s: np.sin(x),
-        torch=lambda F, x, a, s: x.sin(),
-        vjp=CURVED,
-        onnx=operator("Sin"),
-        torch_forms=(form("sin"),),
-    ),
-    "exp": StepKind(
-        numpy=lambda x, a, s: np.exp(x),
-        torch=lambda F, x, a, s: x.exp(),
-        vjp=CURVED,
-        onnx=operator("Exp"),
-        torch_forms=(form("exp"),),
-    ),
-    "sqrt": StepKind(
-        numpy=lambda x, a, s: np.sqrt(x),
-        torch=lambda F, x, a, s: x.sqrt(),
-        vjp=CURVED,
-        onnx=operator("Sqrt"),
-        torch_forms=(form("sqrt"),),
-    ),
-    "reciprocal": StepKind(
-        numpy=lambda x, a, s: 1 / x,
-        vjp=CURVED,
-        onnx=operator("Reciprocal"),
-        torch_forms=(form("reciprocal"),),
-    ),
+    **FUNCTIONS,
     "softmax": StepKind(
-        numpy=lambda x, a, s: _special().softmax(x, axis=-1),
+        numpy=lambda x, a, s: special().softmax(x, axis=-1),
         torch=lambda F, x, a, s: F.softmax(x, dim=-1),
         vjp=CURVED,
         onnx=operator("Softmax", axis=-1),
@@ -370,7 +371,7 @@ ACTIVATIONS = {
         ),
     ),
     "log_softmax": StepKind(
-        numpy=lambda x, a, s: _special().log_softmax(x, axis=-1),
+        numpy=lambda x, a, s: special().log_softmax(x, axis=-1),
         torch=lambda F, x, a, s: F.log_softmax(x, dim=-1),
         vjp=CURVED,
         onnx=operator("LogSoftmax", axis=-1),

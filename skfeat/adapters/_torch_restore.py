@@ -1,0 +1,79 @@
+"""Undo what running or following a forward leaves on a user's modules."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+
+_BLOCKS = count()
+
+
+@contextmanager
+def kept_attributes(root: nn.Module) -> Iterator[None]:
+    """Restore what a forward stores on its modules: ``self.last = x`` keeps a proxy."""
+    saved = [(vars(module), dict(vars(module))) for module in root.modules()]
+    containers: list[tuple[Any, Any]] = [
+        (value, value.copy())
+        for _, attributes in saved
+        for value in attributes.values()
+        if isinstance(value, dict | list | set)
+    ]
+    try:
+        yield
+    finally:
+        for attributes, before in saved:
+            for name in attributes.keys() - before.keys():
+                del attributes[name]
+            attributes.update(before)
+        for container, copied in containers:
+            if not _same(container, copied):
+                container.clear()
+                is_list = isinstance(container, list)
+                (container.extend if is_list else container.update)(copied)
+
+
+def _same(container: Any, before: Any) -> bool:
+    """Whether a dict, list or set holds the very objects that its copy does."""
+    if isinstance(container, dict):
+        container, before = container.items(), before.items()
+        flat = [[x for pair in part for x in pair] for part in (container, before)]
+        container, before = flat
+    return list(map(id, container)) == list(map(id, before))
+
+
+@contextmanager
+def kept_buffers(root: nn.Module) -> Iterator[None]:
+    """Restore the buffers that a forward changes even in eval mode, as a counter."""
+    saved = [
+        (module._buffers, name, buffer, buffer.clone(), _version(buffer))
+        for module in root.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not nn.parameter.is_lazy(buffer)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffers, name, buffer, values, version in saved:
+                buffers[name] = buffer
+                if _version(buffer) != version or version is None:
+                    buffer.copy_(values)
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Restore torch's global generator, from which a forward may draw.
+
+    Each block draws other numbers, as each call of the model does: what is random in a
+    forward must differ from one to the next.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.rand(1 + next(_BLOCKS) % 64)
+        yield
