@@ -17,7 +17,9 @@ from skfeat.autoencoder._checkpoint import keep
 from skfeat.autoencoder._quality import ENCODER, diagnose, r2, warn_if_poor_fit
 from skfeat.autoencoder._setup import (
     epochs_of,
+    ignored_by_autoencoder,
     patience_of,
+    refuse_targets,
     resume_training,
     settings_of,
     split_rows,
@@ -33,6 +35,7 @@ from skfeat.utils._bases import (
     TransformerMixin,
     fit_context,
 )
+from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
@@ -401,8 +404,8 @@ class SparseAutoencoder(
             generator, a DataLoader or a dataset of `skfeat.rows.iter_rows`, is written
             to a temporary file first and fitted as that file, mapped; the file has no
             name and is gone with the fit.
-        y : None
-            Ignored.
+        y : None, or array-like of shape (n,)
+            Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error, of as many rows as an iterator has.
 
@@ -430,8 +433,10 @@ class SparseAutoencoder(
             epochs were used up, or if `l0` is missed by more than a fifth.
         UserWarning
             If more than a tenth of the features are dead at the end, if `k` is clipped,
+            if a parameter was set that changes nothing with the others as they are,
             or if Ctrl-C ended training: the weights reached so far are then kept.
         """
+        refuse_targets(y)
         warm = self.warm_start and self.__sklearn_is_fitted__()
         if not warm:
             self._forget()
@@ -442,6 +447,7 @@ class SparseAutoencoder(
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         self._agree(X, sample_weight, warm)
         settings = settings_of(self, X.shape[1])
+        warn_of_ignored(self, ignored_by_autoencoder(self))
         with keep(self, settings, X, sample_weight, warm=warm) as kept:
             settings, trainer = kept.settings, kept.trainer
             if trainer is None and warm:
@@ -522,8 +528,8 @@ class SparseAutoencoder(
         ----------
         X : array-like of shape (n, d)
             Activations, one row an input.
-        y : None
-            Ignored.
+        y : None, or array-like of shape (n,)
+            Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error.
 
@@ -532,6 +538,7 @@ class SparseAutoencoder(
         self : SparseAutoencoder
             The fitted estimator.
         """
+        refuse_targets(y)
         if self.checkpoint is not None:
             raise ValueError(
                 f"checkpoint={self.checkpoint!r} is for fit alone: partial_fit does "
@@ -543,6 +550,7 @@ class SparseAutoencoder(
         self._agree(X, sample_weight, not first)
         settings = settings_of(self, X.shape[1], planned=False)
         if first:
+            warn_of_ignored(self, ignored_by_autoencoder(self, in_fit=False))
             trainer = start_training(self, settings, X, sample_weight)
         else:
             trainer = resume_training(self, settings)
@@ -631,8 +639,8 @@ class SparseAutoencoder(
         ----------
         X : array-like of shape (n, d)
             Activations.
-        y : None
-            Ignored.
+        y : None, or array-like of shape (n,)
+            Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error and squared deviation.
 
@@ -642,6 +650,7 @@ class SparseAutoencoder(
             At most 1; 0 is what the mean alone reaches.
         """
         check_is_fitted(self)
+        refuse_targets(y)
         home, X = self._validate_fitted(X, "score")
         sample_weight = check_weights(sample_weight, X)
         weights = {

@@ -25,6 +25,7 @@ from skfeat.solvers.connector._fit_parts import Rows
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._bases import fit_context
 from skfeat.utils._distributed import n_workers
+from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._sklearn import (
     Interval,
     InvalidParameterError,
@@ -214,6 +215,7 @@ class FeatureConnectorCV(BaseConnector):
         )
         rows = validated_rows(final, X, y, sample_weight, reset=True)
         name, candidates = self._candidates(final, rows)
+        warn_of_ignored(self, ignored_params(self))
         if groups is not None:
             params["groups"] = groups
         folds = self._folds(rows, sample_weight, params)
