@@ -401,9 +401,9 @@ class SparseAutoencoder(
         ----------
         X : array-like of shape (n, d), or iterator of batches
             Activations, one row an input. An iterator of batches of rows, such as a
-            generator, a DataLoader or a dataset of `skfeat.rows.iter_rows`, is written
-            to a temporary file first and fitted as that file, mapped; the file has no
-            name and is gone with the fit.
+            generator, a DataLoader or what `skfeat.rows.iter_rows` returns (of arrays
+            of contexts, too), is written to a temporary file first and fitted as that
+            file, mapped; the file has no name and is gone with the fit.
         y : None, or array-like of shape (n,)
             Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
@@ -687,6 +687,13 @@ class SparseAutoencoder(
 
     def _validate(self, X, home, *, reset, keep_dtype=True):
         """Validate X as scikit-learn does, a mapped file without reading it whole."""
+        if getattr(X, "ndim", 2) == 3:
+            raise ValueError(
+                f"Found array with dim 3, while dim <= 2 is required by "
+                f"{type(self).__name__}. X of shape (contexts, positions, d) becomes "
+                f"rows by X.reshape(-1, X.shape[-1]), or fit(skfeat.rows.iter_rows(X)) "
+                f"for any source; mind padding."
+            )
         if not (keep_dtype and is_plain_table(X)):
             X = validate_data(self, X, dtype=home.dtypes, reset=reset)
             return home.to_numpy(X)
