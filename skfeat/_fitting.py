@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from math import prod
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import clone
@@ -18,8 +18,10 @@ from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._checks import is_int
+from skfeat.utils._frozen import frozen_part, is_frozen
+from skfeat.utils._ignored import ignored_are_told
 from skfeat.utils._sklearn import _align_api_if_sparse
-from skfeat.utils._warnings import warn, warnings_of
+from skfeat.utils._warnings import warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -47,15 +49,28 @@ class Ends(NamedTuple):
         between = [False] * (n_connectors - self.input - self.output)
         return [True] * self.input + between + [True] * self.output
 
-    def prepare(self, connectors: list) -> None:
-        """Let connectors at the ends do what only they have to."""
-        if self.output:
+    def prepare(self, connectors: list, frozen: list[bool]) -> None:
+        """Let connectors at the ends do what only they have to.
+
+        Raises
+        ------
+        ValueError
+            If a frozen one would have to change for it.
+        """
+        if self.output and frozen[-1]:
+            if connectors[-1].link != "identity":
+                raise ValueError(
+                    f"connect_output=True needs a last connector of link='identity', "
+                    f"as outputs have any sign. Got a frozen one of link="
+                    f"{connectors[-1].link!r} instead."
+                )
+        elif self.output:
             # Outputs are values of any sign; not every solver takes that link.
             connectors[-1].set_params(link="identity", solver="auto")
-        for connector, at_end in zip(
-            connectors, self.mark(len(connectors)), strict=True
+        for connector, at_end, is_kept in zip(
+            connectors, self.mark(len(connectors)), frozen, strict=True
         ):
-            if at_end and isinstance(connector.init, str):
+            if at_end and not is_kept and isinstance(connector.init, str):
                 connector.set_params(init="random")  # no product leads there
 
 
@@ -118,63 +133,124 @@ def one_budget_each(budget, n_connectors: int) -> list[int | None]:
     return [None if part is None else int(part) for part in budget]
 
 
-def check_budget_is_used(params, n_connectors: int) -> None:
-    """Refuse a shared budget that nothing shares; warn of one without a connector.
-
-    Raises
-    ------
-    ValueError
-        If a budget is to be shared without distillation.
-    """
+def check_shared_budget(params) -> None:
+    """Raise ValueError if a budget is to be shared without distillation."""
     if params.shared_budget and not params.distill:
         raise ValueError(
             "shared_budget=True needs distill=True: it is distillation that shares the "
             "budget among the connectors."
         )
-    if n_connectors:
-        return
-    given = params.n_nonzero_coefs is not None and np.size(params.n_nonzero_coefs) > 0
-    asked = [f"n_nonzero_coefs={params.n_nonzero_coefs!r}"] * given
-    asked += ["shared_budget=True"] * bool(params.shared_budget)
-    if asked:
-        warn(
-            f"{' and '.join(asked)} changes nothing: a single unwrapped layer has no "
-            f"connector, unless connect_input or connect_output adds one.",
-        )
 
 
-def clone_per_layer(parts, seeds, name: str, kind: type) -> list:
+class Parts(NamedTuple):
+    """Estimators of one kind, and which of them are fitted and stay as they are."""
+
+    estimators: list
+    frozen: list[bool]
+
+
+def clone_per_layer(
+    parts, seeds, name: str, kind: type, frozen_kind: type | None = None
+) -> Parts:
     """Clone an estimator once for each seed, or each estimator of a list.
+
+    A fitted estimator in a FrozenEstimator is taken out of it, and neither copied nor
+    changed. It is of `frozen_kind`, if given, else of `kind`.
 
     Raises
     ------
     ValueError
         If a list has another length, or an item is no `kind`.
     """
-    if isinstance(parts, kind):
+    is_one = isinstance(parts, kind) or is_frozen(parts)
+    if is_one:
         parts = [parts] * len(seeds)
     elif (
         not isinstance(parts, (list, tuple))
         or len(parts) != len(seeds)
-        or not all(isinstance(part, kind) for part in parts)
+        or not all(isinstance(part, kind) or is_frozen(part) for part in parts)
     ):
         raise ValueError(
             f"The {name!r} parameter must be a {kind.__name__} or a list of "
-            f"{len(seeds)} of them. Got {parts!r} instead."
+            f"{len(seeds)} of them, of which fitted ones may be in a FrozenEstimator. "
+            f"Got {parts!r} instead."
         )
-    clones = [clone(part) for part in parts]
-    for part, seed in zip(clones, seeds, strict=True):
+    frozen = [is_frozen(part) for part in parts]
+    estimators = []
+    for index, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
+        if frozen[index]:
+            label = name if is_one else f"{name}[{index}]"
+            fitted = frozen_part(part, label, frozen_kind or kind, kind.__name__)
+            estimators.append(fitted)
+            continue
+        part = clone(part)
         if part.random_state is None:
             part.random_state = seed
-    return clones
+        estimators.append(part)
+    return Parts(estimators, frozen)
+
+
+def ignored_in_parts(
+    value: Any, name: str, parts: Parts, ignored_of: Callable[[int], dict[str, str]]
+) -> dict[str, str]:
+    """Return parameters of parts that change nothing, by their nested names.
+
+    Parameters
+    ----------
+    value : estimator, list of estimators or None
+        The parameter that gives the parts; what None stands for is our own choice.
+    name : str
+        Its name.
+    parts : Parts
+    ignored_of : callable
+        Maps the index of a part to its parameters that change nothing.
+    """
+    if value is None or is_frozen(value):
+        return {}
+    found = [
+        {} if is_kept else ignored_of(index)
+        for index, is_kept in enumerate(parts.frozen)
+    ]
+    if isinstance(value, list | tuple):
+        return {
+            f"{name}[{index}]__{key}": text
+            for index, ignored in enumerate(found)
+            for key, text in ignored.items()
+        }
+    # What matters to one of the clones matters.
+    return {
+        f"{name}__{key}": text
+        for key, text in (found[0] if found else {}).items()
+        if all(key in ignored for ignored in found)
+    }
+
+
+def check_width(autoencoder, label: str, n_columns: int, rows: str) -> None:
+    """Raise ValueError if a fitted autoencoder is of rows of another width."""
+    if autoencoder.n_features_in_ != n_columns:
+        raise ValueError(
+            f"The {label!r} parameter was fitted to rows of "
+            f"{autoencoder.n_features_in_} columns, but {rows} {n_columns}."
+        )
+
+
+def check_ends(connector, label: str, n_inputs: int, n_outputs: int) -> None:
+    """Raise ValueError if a fitted connector connects other numbers of features."""
+    if connector.coef_.shape != (n_outputs, n_inputs):
+        own_outputs, own_inputs = connector.coef_.shape
+        raise ValueError(
+            f"The {label!r} parameter was fitted to compute {own_outputs} features "
+            f"from {own_inputs}, but here {n_outputs} are computed from {n_inputs}."
+        )
 
 
 def refuse_lost_checkpoints(random_state, autoencoders) -> None:
     """Raise ValueError where no later call could find the checkpoints of this one."""
     if random_state is not None:
         return
-    for part in autoencoders if isinstance(autoencoders, list) else [autoencoders]:
-        checkpoint = getattr(part, "checkpoint", None)
+    several = isinstance(autoencoders, list | tuple)
+    for part in autoencoders if several else [autoencoders]:
+        checkpoint = None if is_frozen(part) else getattr(part, "checkpoint", None)
         if checkpoint is not None and part.random_state is None:
             raise ValueError(
                 f"random_state=None is not possible with an autoencoder of "
@@ -183,13 +259,19 @@ def refuse_lost_checkpoints(random_state, autoencoders) -> None:
             )
 
 
-def fit_autoencoders(autoencoders, rows, contexts, n_jobs, names=None) -> list:
+def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names=None) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
-    Warnings begin with the `names` of the autoencoders, if given. Without joblib
-    workers, small ones share the threads that torch may use.
+    Frozen ones are returned as they are. Warnings begin with the `names` of the
+    autoencoders, if given. Without joblib workers, small ones share the threads that
+    torch may use.
     """
-    tasks = list(zip(autoencoders, rows, contexts, strict=True))
+    names = names or [""] * len(parts.estimators)
+    to_fit = [index for index, is_kept in enumerate(parts.frozen) if not is_kept]
+    fitted = list(parts.estimators)
+    if not to_fit:
+        return fitted
+    tasks = [(fitted[i], rows[i], contexts[i]) for i in to_fit]
     n_jobs = distributed.n_workers(n_jobs)
     # No more workers than tasks.
     n_jobs = n_jobs if n_jobs is None else min(n_jobs, len(tasks))
@@ -201,11 +283,13 @@ def fit_autoencoders(autoencoders, rows, contexts, n_jobs, names=None) -> list:
                 one_thread(fit),
                 {"n_jobs": n_workers, "backend": "threading"},
             )
-    names = names or [""] * len(tasks)
-    return Parallel(**options)(
-        delayed(fit)(part, rows_to_send(X), context, name=name)
-        for (part, X, context), name in zip(tasks, names, strict=True)
+    results = Parallel(**options)(
+        delayed(fit)(part, rows_to_send(X), context, name=names[index])
+        for (part, X, context), index in zip(tasks, to_fit, strict=True)
     )
+    for index, part in zip(to_fit, results, strict=True):
+        fitted[index] = part
+    return fitted
 
 
 def _is_small(autoencoder, n_features: int) -> bool:
@@ -222,15 +306,22 @@ def fit_part(part, X, context, y=None, name=""):
     interrupted keeps its weights; the interruption then stops the whole fit.
     """
     X = received_rows(X)
-    with context.propagate_callback_context(part), warnings_of(name):
+    # Of their ignored parameters the unwrapper has told, once for all parts.
+    with (
+        context.propagate_callback_context(part),
+        warnings_of(name),
+        ignored_are_told(),
+    ):
         part = part.fit(X) if y is None else part.fit(X, y)
     if part._interrupted:
         raise KeyboardInterrupt
     return part
 
 
-def give_product_starts(connectors, autoencoders, chain, layers) -> None:
+def give_product_starts(connectors, frozen, autoencoders, chain, layers) -> None:
     """Compute the initial weights of connectors with ``init="product"``.
+
+    Those that are `frozen` need none.
 
     Raises
     ------
@@ -238,7 +329,8 @@ def give_product_starts(connectors, autoencoders, chain, layers) -> None:
         If more than one linear layer lies between two layers.
     """
     for index, connector in enumerate(connectors):
-        if not (isinstance(connector.init, str) and connector.init == "product"):
+        init = "random" if frozen[index] else connector.init
+        if not (isinstance(init, str) and init == "product"):
             continue
         first, second = layers[index], layers[index + 1]
         between = chain.affine_between(
@@ -256,12 +348,18 @@ def give_product_starts(connectors, autoencoders, chain, layers) -> None:
         )
 
 
-def with_weights(connectors, settings, learnt) -> list:
-    """Copy fitted connectors, with the weights and the budgets of a distillation."""
+def with_weights(parts: Parts, settings, learnt) -> list:
+    """Copy fitted connectors, with the weights and the budgets of a distillation.
+
+    Frozen ones are returned as they are.
+    """
     copies = []
-    for connector, budget, coef, intercept in zip(
-        connectors, settings.budgets, learnt.coefs, learnt.intercepts, strict=True
+    for connector, is_kept, budget, coef, intercept in zip(
+        *parts, settings.budgets, learnt.coefs, learnt.intercepts, strict=True
     ):
+        if is_kept:
+            copies.append(connector)
+            continue
         connector = copy(connector)
         dtype = connector.coef_.dtype
         connector.coef_ = _align_api_if_sparse(sparse.csr_array(coef.astype(dtype)))
@@ -272,8 +370,14 @@ def with_weights(connectors, settings, learnt) -> list:
     return copies
 
 
-def with_decoder(autoencoders, decoder) -> list:
-    """Copy the last of fitted autoencoders with another decoder and the same codes."""
+def with_decoder(parts: Parts, decoder) -> list:
+    """Copy the last of fitted autoencoders with another decoder and the same codes.
+
+    A frozen one is returned as it is.
+    """
+    autoencoders = parts.estimators
+    if parts.frozen[-1]:
+        return list(autoencoders)
     last = copy(autoencoders[-1])
     if decoder is None:
         return [*autoencoders[:-1], last]

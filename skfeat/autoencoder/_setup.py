@@ -15,7 +15,8 @@ from skfeat.kernels.sae._activations import make_training_activation
 from skfeat.solvers.autoencoder._settings import SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
-from skfeat.utils._distributed import agreed
+from skfeat.utils._distributed import agreed, is_active
+from skfeat.utils._ignored import ignored_params
 from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 from skfeat.utils._warnings import warn
 
@@ -58,6 +59,32 @@ def check_parameter_combinations(sae) -> None:
         raise ValueError(
             "dead_features='resample' is not possible with distribute='features', "
             "where no process has the errors of the rows; use 'auxk' or 'ignore'."
+        )
+
+
+def ignored_by_autoencoder(sae, *, in_fit: bool = True) -> dict[str, str]:
+    """Return parameters that change nothing in `fit`, or in `partial_fit`."""
+    return ignored_params(sae, in_fit=in_fit, group=is_active())
+
+
+def refuse_targets(y) -> None:
+    """Raise ValueError for a y of several columns, which would be ignored.
+
+    One value a row is what a pipeline hands to all its steps.
+    """
+    shape = getattr(y, "shape", None)
+    if shape is None and isinstance(y, list | tuple):
+        try:
+            shape = np.shape(y)
+        except ValueError:  # rows of different lengths
+            shape = ()
+    if isinstance(shape, tuple) and len(shape) > 1 and shape[1] != 1:
+        raise ValueError(
+            f"y must be None or one value a row, which is ignored: SparseAutoencoder "
+            f"reconstructs X alone. Got y of shape {tuple(shape)} instead; leave it "
+            f"out, or use FeatureConnector or skfeat.language.LayerPair to map the "
+            f"rows of X to those of y. (In a pipeline that predicts several targets, "
+            f"use a fitted autoencoder in a sklearn.frozen.FrozenEstimator.)"
         )
 
 

@@ -17,7 +17,9 @@ from skfeat.autoencoder._checkpoint import keep
 from skfeat.autoencoder._quality import ENCODER, diagnose, r2, warn_if_poor_fit
 from skfeat.autoencoder._setup import (
     epochs_of,
+    ignored_by_autoencoder,
     patience_of,
+    refuse_targets,
     resume_training,
     settings_of,
     split_rows,
@@ -33,6 +35,7 @@ from skfeat.utils._bases import (
     TransformerMixin,
     fit_context,
 )
+from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._names import forget_names, spelled
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
@@ -399,11 +402,11 @@ class SparseAutoencoder(
         ----------
         X : array-like of shape (n, d), or iterator of batches
             Activations, one row an input. An iterator of batches of rows, such as a
-            generator, a DataLoader or a dataset of `skfeat.rows.iter_rows`, is written
-            to a temporary file first and fitted as that file, mapped; the file has no
-            name and is gone with the fit.
-        y : None
-            Ignored.
+            generator, a DataLoader or what `skfeat.rows.iter_rows` returns (of arrays
+            of contexts, too), is written to a temporary file first and fitted as that
+            file, mapped; the file has no name and is gone with the fit.
+        y : None, or array-like of shape (n,)
+            Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error, of as many rows as an iterator has.
 
@@ -431,8 +434,10 @@ class SparseAutoencoder(
             epochs were used up, or if `l0` is missed by more than a fifth.
         UserWarning
             If more than a tenth of the features are dead at the end, if `k` is clipped,
+            if a parameter was set that changes nothing with the others as they are,
             or if Ctrl-C ended training: the weights reached so far are then kept.
         """
+        refuse_targets(y)
         warm = self.warm_start and self.__sklearn_is_fitted__()
         if not warm:
             self._forget()
@@ -443,6 +448,7 @@ class SparseAutoencoder(
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         self._agree(X, sample_weight, warm)
         settings = settings_of(self, X.shape[1])
+        warn_of_ignored(self, ignored_by_autoencoder(self))
         with keep(self, settings, X, sample_weight, warm=warm) as kept:
             settings, trainer = kept.settings, kept.trainer
             if trainer is None and warm:
@@ -523,8 +529,8 @@ class SparseAutoencoder(
         ----------
         X : array-like of shape (n, d)
             Activations, one row an input.
-        y : None
-            Ignored.
+        y : None, or array-like of shape (n,)
+            Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error.
 
@@ -533,6 +539,7 @@ class SparseAutoencoder(
         self : SparseAutoencoder
             The fitted estimator.
         """
+        refuse_targets(y)
         if self.checkpoint is not None:
             raise ValueError(
                 f"checkpoint={self.checkpoint!r} is for fit alone: partial_fit does "
@@ -544,6 +551,7 @@ class SparseAutoencoder(
         self._agree(X, sample_weight, not first)
         settings = settings_of(self, X.shape[1], planned=False)
         if first:
+            warn_of_ignored(self, ignored_by_autoencoder(self, in_fit=False))
             trainer = start_training(self, settings, X, sample_weight)
         else:
             trainer = resume_training(self, settings)
@@ -632,8 +640,8 @@ class SparseAutoencoder(
         ----------
         X : array-like of shape (n, d)
             Activations.
-        y : None
-            Ignored.
+        y : None, or array-like of shape (n,)
+            Ignored; a y of several columns is refused.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error and squared deviation.
 
@@ -643,6 +651,7 @@ class SparseAutoencoder(
             At most 1; 0 is what the mean alone reaches.
         """
         check_is_fitted(self)
+        refuse_targets(y)
         home, X = self._validate_fitted(X, "score")
         sample_weight = check_weights(sample_weight, X)
         weights = {
@@ -699,6 +708,13 @@ class SparseAutoencoder(
 
     def _validate(self, X, home, *, reset, keep_dtype=True):
         """Validate X as scikit-learn does, a mapped file without reading it whole."""
+        if getattr(X, "ndim", 2) == 3:
+            raise ValueError(
+                f"Found array with dim 3, while dim <= 2 is required by "
+                f"{type(self).__name__}. X of shape (contexts, positions, d) becomes "
+                f"rows by X.reshape(-1, X.shape[-1]), or fit(skfeat.rows.iter_rows(X)) "
+                f"for any source; mind padding."
+            )
         if not (keep_dtype and is_plain_table(X)):
             X = validate_data(self, X, dtype=home.dtypes, reset=reset)
             return home.to_numpy(X)

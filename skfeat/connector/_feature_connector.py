@@ -14,6 +14,7 @@ from skfeat.connector._setup import (
     allows_wide,
     check_same_fit,
     fit_options,
+    ignored_by_connector,
     minibatch_settings,
     solver_of,
     start_of,
@@ -31,6 +32,7 @@ from skfeat.solvers.connector._statistics import GramStatistics
 from skfeat.utils._bases import fit_context
 from skfeat.utils._checks import check_flag, check_int
 from skfeat.utils._distributed import agreed
+from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import draw_seed
 from skfeat.utils._warnings import warn
@@ -270,6 +272,8 @@ class FeatureConnector(BaseConnector):
         -----
         ConvergenceWarning
             If `max_iter` ended the fit.
+        UserWarning
+            If a parameter was set that changes nothing with the others as they are.
         """
         if not self.warm_start:
             # A fit that fails leaves no attributes of an earlier one.
@@ -283,6 +287,7 @@ class FeatureConnector(BaseConnector):
         wide = solver == "gram" and is_wide(rows.X, rows.Y)
         wide = wide and allows_wide(self, warm=warm)
         start = None if wide else start_of(self, rows, seed)
+        warn_of_ignored(self, ignored_by_connector(self, solver, wide=wide))
         # A refit makes iterations beyond max_iter: their number is not known.
         context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
@@ -349,6 +354,9 @@ class FeatureConnector(BaseConnector):
                 f"{self.coef_.shape[0]}."
             )
         options = fit_options(self, rows)
+        if first:
+            solver = "gram" if self.link == "identity" else "minibatch"
+            warn_of_ignored(self, ignored_by_connector(self, solver, in_fit=False))
         if self.link == "identity":
             before = None if first else self._state
             if isinstance(before, GramStatistics):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy import sparse
 from sklearn.model_selection import check_cv
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    get_routing_for_object,
+    process_routing,
+)
 from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat.connector._base import BaseConnector
@@ -19,11 +25,15 @@ from skfeat.solvers.connector._fit_parts import Rows
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._bases import fit_context
 from skfeat.utils._distributed import n_workers
+from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._sklearn import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    _raise_for_params,
+    _routing_enabled,
 )
+from skfeat.utils._warnings import warn
 from skfeat.utils._workers import N_JOBS
 
 
@@ -57,7 +67,9 @@ class FeatureConnectorCV(BaseConnector):
         Fit b; otherwise it is zero.
 
     cv : int, cross-validation generator or iterable, default=None
-        Folds; ``None`` means 5 of them, in the order of the rows.
+        Folds; ``None`` means 5 of them, in the order of the rows. A splitter that
+        keeps groups of rows together, such as ``GroupKFold``, is given the `groups` of
+        `fit`: rows of one text or one image are then never on both sides of a fold.
 
     max_iter : int, default=None
         See :class:`FeatureConnector`.
@@ -125,6 +137,10 @@ class FeatureConnectorCV(BaseConnector):
     n_nonzero_coefs_: int
     mse_path_: np.ndarray
 
+    # Of the splitter, to which they are routed. Not of this estimator, unless a call
+    # of set_fit_request says so.
+    __metadata_request__fit: ClassVar[dict] = {"groups": False}
+
     _parameter_constraints: dict = {  # noqa: RUF012
         "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "eps": [Interval(Real, 0, 1, closed="neither")],
@@ -164,7 +180,7 @@ class FeatureConnectorCV(BaseConnector):
         self.n_jobs = n_jobs
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None) -> Self:
+    def fit(self, X, y, sample_weight=None, groups=None, **params) -> Self:
         """Choose a candidate and fit it to all rows.
 
         Parameters
@@ -175,6 +191,11 @@ class FeatureConnectorCV(BaseConnector):
             Features of the second layer.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error, held-out rows' too.
+        groups : array-like of shape (n,), default=None
+            Group of each row, for a `cv` that keeps groups together.
+        **params : dict
+            Other metadata of the splitter, with
+            ``sklearn.set_config(enable_metadata_routing=True)`` only.
 
         Returns
         -------
@@ -184,8 +205,10 @@ class FeatureConnectorCV(BaseConnector):
         Raises
         ------
         ValueError
-            If a parameter or the data is not valid.
+            If a parameter or the data is not valid, if `cv` needs groups and there are
+            none, or if all rows of one side of a fold weigh nothing.
         """
+        _raise_for_params(params, self, "fit")
         self.__dict__.pop("intercept_", None)
         shared = {
             name: getattr(self, name)
@@ -196,7 +219,10 @@ class FeatureConnectorCV(BaseConnector):
         )
         rows = validated_rows(final, X, y, sample_weight, reset=True)
         name, candidates = self._candidates(final, rows)
-        folds = list(check_cv(self.cv).split(rows.X, rows.Y))
+        warn_of_ignored(self, ignored_params(self))
+        if groups is not None:
+            params["groups"] = groups
+        folds = self._folds(rows, sample_weight, params)
         errors = Parallel(n_jobs=n_workers(self.n_jobs))(
             delayed(_errors_of_fold)(final, rows, name, candidates, train, test)
             for train, test in folds
@@ -216,6 +242,52 @@ class FeatureConnectorCV(BaseConnector):
             if key in _TAKEN:
                 setattr(self, key, value)
         return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return which metadata `fit` takes, and which of it goes to the splitter.
+
+        Returns
+        -------
+        MetadataRouter
+            `sample_weight` is of this estimator, `groups` of its `cv`.
+        """
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(
+                # To read folds here would use up an iterator.
+                splitter=check_cv(None if _are_folds(self.cv) else self.cv),
+                method_mapping=MethodMapping().add(caller="fit", callee="split"),
+            )
+        )
+
+    def _folds(self, rows, sample_weight, params: dict[str, Any]) -> list:
+        """Return the rows of each fold, to fit and to measure."""
+        splitter = check_cv(self.cv)
+        if _routing_enabled():
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            params = routed.splitter.split
+        requests = getattr(get_routing_for_object(splitter), "split", None)
+        needs = requests is not None and requests.requests.get("groups") is True
+        if needs and params.get("groups") is None:
+            raise ValueError(
+                f"cv={self.cv!r} keeps groups together and needs them: pass the group "
+                f"of each row, as in fit(X, y, groups=groups)."
+            )
+        if "groups" in params and _are_folds(self.cv):
+            warn(
+                "groups changes nothing here: the folds are given by cv. Leave groups "
+                "out, or set cv to a splitter such as GroupKFold.",
+            )
+        folds = list(splitter.split(rows.X, rows.Y, **params))
+        for number, fold in enumerate(folds):
+            for name, part in zip(("train", "hold out"), fold, strict=True):
+                if not rows.sample_weight[part].any():
+                    raise ValueError(
+                        f"cv={self.cv!r} leaves fold {number} no row of positive "
+                        f"sample_weight to {name}; use fewer folds or other weights."
+                    )
+        return folds
 
     def _candidates(self, final, rows) -> tuple[str, list]:
         if self.n_nonzero_coefs is not None:
@@ -258,6 +330,11 @@ _TAKEN = {
     "feature_names_in_",
     "output_names_",
 }
+
+
+def _are_folds(cv) -> bool:
+    """Tell whether `cv` lists the rows of each fold."""
+    return not (cv is None or isinstance(cv, Integral) or hasattr(cv, "split"))
 
 
 def _errors_of_fold(connector, rows, name, candidates, train, test) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -14,6 +16,7 @@ from skfeat.solvers.connector._path import Solution, check_budget
 from skfeat.solvers.connector._rectified_minibatch import ConnectorSettings
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._ignored import ignored_params
 from skfeat.utils._names import distinct_names, keep_names
 from skfeat.utils._sklearn import _align_api_if_sparse, _check_sample_weight
 from skfeat.utils._torch import resolve_device
@@ -64,6 +67,63 @@ def solver_of(connector, rows: Rows) -> str:
         rows.Y,
         budget_by_alpha=budget_by_alpha,
     )
+
+
+def ignored_by_connector(
+    connector, solver: str | None, *, in_fit: bool = True, wide: bool = False
+) -> dict[str, str]:
+    """Return parameters that change nothing.
+
+    Parameters
+    ----------
+    connector : FeatureConnector
+    solver : str or None
+        The one that runs; None if it is not known yet.
+    in_fit : bool, default=True
+        Of `fit`; else of `partial_fit`.
+    wide : bool, default=False
+        Whether the second moments are not held.
+    """
+    rectified = connector.link == "relu"
+    free = connector.n_nonzero_coefs is None or (rectified and bool(connector.refit))
+    return ignored_params(
+        connector,
+        solver=solver,
+        in_fit=in_fit,
+        passes=in_fit or not rectified,
+        start=free and (in_fit or rectified),
+        moments=not wide,
+    )
+
+
+def ignored_in_part(connector, given, budget, owner: str) -> dict[str, str]:
+    """Return parameters of a part that change nothing, before it is fitted.
+
+    Parameters
+    ----------
+    connector : FeatureConnector
+        The clone that is to be fitted.
+    given : FeatureConnector
+        The one that the user gave; parts at an end do not take all of it.
+    budget : int or None
+        The budget that the owner of the part sets.
+    owner : str
+        Class of the owner.
+    """
+    fitted = copy(connector)
+    if budget is not None:
+        fitted.n_nonzero_coefs = budget
+    solver = None if fitted.solver == "auto" else fitted.solver
+    if fitted.link == "identity":
+        solver = "gram"
+    found = ignored_by_connector(fitted, solver)
+    if budget is not None and given.n_nonzero_coefs is not None:
+        found["n_nonzero_coefs"] = f"n_nonzero_coefs=None of {owner}"
+    for name in ("init", "solver"):
+        value = getattr(given, name)
+        if isinstance(value, str) and value != getattr(connector, name):
+            found[name] = "a connector between features"
+    return found
 
 
 def check_same_fit(connector, rows: Rows, *, warm: bool) -> None:

@@ -21,6 +21,7 @@ from skfeat.interop._fitted import Weights
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_path
 from skfeat.utils._files import import_safetensors
+from skfeat.utils._frozen import thawed
 
 _CONFIG = "cfg.json"
 _WEIGHTS = "sae_weights.safetensors"
@@ -144,7 +145,7 @@ def write_saelens(
 
     Parameters
     ----------
-    autoencoder : SparseAutoencoder
+    autoencoder : SparseAutoencoder, or one in a FrozenEstimator
         Fitted.
     folder : str or path
         Created if it does not exist; an autoencoder in it is replaced.
@@ -175,6 +176,7 @@ def write_saelens(
     >>> bool(np.array_equal(same.transform(X), autoencoder.transform(X)))
     True
     """
+    autoencoder = thawed(autoencoder)
     if not isinstance(autoencoder, SparseAutoencoder):
         raise TypeError(
             f"autoencoder must be a SparseAutoencoder. Got {autoencoder!r} instead."

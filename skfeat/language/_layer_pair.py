@@ -18,6 +18,7 @@ from skfeat.language._pair_features import MAP_ATTRIBUTES, PairFeaturesMixin
 from skfeat.language._pair_fit import (
     fit_both_autoencoders,
     fit_maps,
+    ignored_by_pair,
     live_features,
     prepare_autoencoders,
     spread_weights,
@@ -27,13 +28,24 @@ from skfeat.metrics._reconstruction import fvu_in_blocks
 from skfeat.utils._arrays import check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._checks import is_int
+from skfeat.utils._frozen import remember_fits, warn_of_refits
+from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._sklearn import (
     HasMethods,
     Interval,
     _align_api_if_sparse,
+    _clone_parametrized,
 )
 from skfeat.utils._torch import draw_seeds
 from skfeat.utils._workers import N_JOBS
+
+# Parameters that are estimators.
+_PARTS = (
+    "input_autoencoder",
+    "output_autoencoder",
+    "connector",
+    "nonlinear_connector",
+)
 
 
 class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstimator):
@@ -57,12 +69,15 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
     output_autoencoder : SparseAutoencoder, FrozenEstimator or None, default=None
         The same for the rows of y.
 
-    connector : FeatureConnector or None, default=None
+    connector : FeatureConnector, FrozenEstimator or None, default=None
         Cloned and fitted to the codes of the live features. ``None`` means
-        ``FeatureConnector(link="identity", fit_intercept=False, candidates=6)``.
+        ``FeatureConnector(link="identity", fit_intercept=False, candidates=6)``. A
+        fitted one in a ``FrozenEstimator`` is used as it is, on as many live features
+        of each side as it was fitted to.
 
     nonlinear_connector : regressor or None, default=None
-        Cloned and fitted to the same codes in CSR, without a budget.
+        Cloned and fitted to the same codes in CSR, without a budget, unless it is in a
+        ``FrozenEstimator``.
         :meth:`report` compares it with the linear maps to measure how linear each
         output feature is.
 
@@ -152,7 +167,7 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
     _parameter_constraints: dict = {  # noqa: RUF012
         "input_autoencoder": [SparseAutoencoder, FrozenEstimator, None],
         "output_autoencoder": [SparseAutoencoder, FrozenEstimator, None],
-        "connector": [FeatureConnector, None],
+        "connector": [FeatureConnector, FrozenEstimator, None],
         "nonlinear_connector": [HasMethods(["fit", "predict"]), None],
         "n_nonzero_coefs": [Interval(Real, 0, None, closed="left"), None],
         "min_events": [Interval(Integral, 1, None, closed="left")],
@@ -210,6 +225,12 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         ------
         ValueError
             If a parameter or the data is not valid, or if no feature is live.
+
+        Warns
+        -----
+        UserWarning
+            If a part is fitted already and not in a ``FrozenEstimator``: it is fitted
+            anew.
         """
         data = {"X": X, "y": y, "metadata": None}
         X = self._check_inputs(X, reset=True)
@@ -224,10 +245,12 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
             self.__dict__.pop(name, None)
         seeds = draw_seeds(self.random_state, 3)
         parts = prepare_autoencoders(self, (X, y), seeds[:2])
+        warn_of_refits(self, _PARTS)
+        warn_of_ignored(self, ignored_by_pair(self, parts))
         context = self._init_callback_context(max_subtasks=3)
         context.call_on_fit_task_begin(estimator=self, **data)
-        parts = fit_both_autoencoders(self, parts, (X, y), context, data)
-        self.input_autoencoder_, self.output_autoencoder_ = parts
+        fitted = fit_both_autoencoders(self, parts, (X, y), context, data)
+        self.input_autoencoder_, self.output_autoencoder_ = fitted
         codes_in = sparse_codes(self.input_autoencoder_, X)
         codes_out = sparse_codes(self.output_autoencoder_, y)
         self.input_events_ = count_events(codes_in)
@@ -345,6 +368,9 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
             feature_names=feature_names,
             output_names=output_names,
         )
+
+    def __sklearn_clone__(self):
+        return remember_fits(_clone_parametrized(self), self, _PARTS)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coef_")

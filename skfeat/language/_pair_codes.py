@@ -10,6 +10,7 @@ from sklearn.utils import check_array
 
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._frozen import unnamed
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, row_blocks
 
 # Rows that are encoded at a time, before their codes are joined.
@@ -60,7 +61,7 @@ def count_events(codes: sparse.csr_array) -> np.ndarray:
 
 def predict_codes(model, codes: sparse.csr_array) -> np.ndarray:
     """Predict codes of shape (n, q); some regressors drop the axis of one output."""
-    return np.asarray(model.predict(codes)).reshape(codes.shape[0], -1)
+    return np.asarray(unnamed(model).predict(codes)).reshape(codes.shape[0], -1)
 
 
 def mean_row(rows: np.ndarray) -> np.ndarray:

@@ -11,18 +11,28 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from skfeat._fitting import clone_per_layer, fit_autoencoders, fit_part
+from skfeat._fitting import (
+    Parts,
+    check_ends,
+    check_width,
+    clone_per_layer,
+    fit_autoencoders,
+    fit_part,
+)
+from skfeat.autoencoder._setup import ignored_by_autoencoder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.connector._setup import ignored_in_part
 from skfeat.language._dense_map import fit_dense
+from skfeat.utils._frozen import is_frozen, unnamed
+from skfeat.utils._ignored import ignored_params
 
 _NAMES = ("input_autoencoder", "output_autoencoder")
 
 
-def prepare_autoencoders(pair, rows, seeds) -> list[SparseAutoencoder]:
+def prepare_autoencoders(pair, rows, seeds) -> Parts:
     """Return the autoencoder of each side: a clone to fit, or a frozen fitted one.
 
     Raises
@@ -31,29 +41,37 @@ def prepare_autoencoders(pair, rows, seeds) -> list[SparseAutoencoder]:
         If a frozen estimator is not an autoencoder, or was fitted to rows of another
         width.
     """
-    return [
+    sides = [
         _prepare(getattr(pair, name), seed, name, X.shape[1])
         for name, seed, X in zip(_NAMES, seeds, rows, strict=True)
     ]
+    return Parts(
+        [part for side in sides for part in side.estimators],
+        [is_kept for side in sides for is_kept in side.frozen],
+    )
 
 
-def _prepare(part, seed: int, name: str, width: int) -> SparseAutoencoder:
-    if not isinstance(part, FrozenEstimator):
-        part = _default_autoencoder(width) if part is None else part
-        return clone_per_layer([part], [seed], name, SparseAutoencoder)[0]
-    fitted = part.estimator
-    if not isinstance(fitted, SparseAutoencoder):
-        raise ValueError(
-            f"The {name!r} parameter must be a SparseAutoencoder, or a fitted one in a "
-            f"FrozenEstimator. Got {part!r} instead."
-        )
-    check_is_fitted(fitted)
-    if fitted.n_features_in_ != width:
-        raise ValueError(
-            f"The {name!r} parameter was fitted to rows of {fitted.n_features_in_} "
-            f"columns, but its rows here have {width}."
-        )
-    return fitted
+def ignored_by_pair(pair, parts: Parts) -> dict[str, str]:
+    """Return the parameters, nested ones too, that change nothing in a fit."""
+    given = pair.connector
+    found = ignored_params(pair, budgets=not is_frozen(given))
+    for name, part, is_kept in zip(_NAMES, *parts, strict=True):
+        if getattr(pair, name) is not None and not is_kept:
+            ignored = ignored_by_autoencoder(part)
+            found |= {f"{name}__{key}": text for key, text in ignored.items()}
+    if given is not None and not is_frozen(given):
+        owner = type(pair).__name__
+        ignored = ignored_in_part(given, given, pair.n_nonzero_coefs, owner)
+        found |= {f"connector__{key}": text for key, text in ignored.items()}
+    return found
+
+
+def _prepare(part, seed: int, name: str, width: int) -> Parts:
+    part = _default_autoencoder(width) if part is None else part
+    parts = clone_per_layer(part, [seed], name, SparseAutoencoder)
+    if parts.frozen[0]:
+        check_width(parts.estimators[0], name, width, "its rows here have")
+    return parts
 
 
 def _default_autoencoder(width: int) -> SparseAutoencoder:
@@ -66,27 +84,14 @@ def _default_connector() -> FeatureConnector:
 
 def fit_both_autoencoders(pair, parts, rows, context, data) -> list[SparseAutoencoder]:
     """Fit the autoencoders that are not frozen, each to its rows."""
-    frozen = [isinstance(getattr(pair, name), FrozenEstimator) for name in _NAMES]
     contexts = [context.subcontext(task_name=name) for name in _NAMES]
     for subcontext in contexts:
         subcontext.call_on_fit_task_begin(estimator=pair, **data)
-    to_fit = [i for i, is_frozen in enumerate(frozen) if not is_frozen]
-    fitted = iter(
-        fit_autoencoders(
-            [parts[i] for i in to_fit],
-            [rows[i] for i in to_fit],
-            [contexts[i] for i in to_fit],
-            pair.n_jobs,
-        )
-    )
-    parts = [
-        part if is_frozen else next(fitted)
-        for part, is_frozen in zip(parts, frozen, strict=True)
-    ]
+    parts = fit_autoencoders(parts, rows, contexts, pair.n_jobs)
     for name, part, X, subcontext in zip(_NAMES, parts, rows, contexts, strict=True):
         subcontext.call_on_fit_task_end(estimator=pair, **data)
         if pair.verbose:
-            print(f"[LayerPair] {name}: R2 {part.score(X):.6g}")
+            print(f"[LayerPair] {name}: R2 {unnamed(part).score(X):.6g}")
     return parts
 
 
@@ -106,14 +111,19 @@ def fit_maps(
         "sparse", "dense" and, if the pair has a `nonlinear_connector`, "nonlinear".
     """
     connector = _default_connector() if pair.connector is None else pair.connector
-    connector = clone_per_layer([connector], [seed], "connector", FeatureConnector)[0]
+    (connector,), (is_kept,) = clone_per_layer(
+        connector, [seed], "connector", FeatureConnector, BaseConnector
+    )
     n_outputs = codes_out.shape[1]
-    if pair.n_nonzero_coefs is not None:
+    if is_kept:
+        check_ends(connector, "connector", codes_in.shape[1], n_outputs)
+    elif pair.n_nonzero_coefs is not None:
         budget = round(float(pair.n_nonzero_coefs) * n_outputs)
         connector.set_params(n_nonzero_coefs=budget)
     subcontext = context.subcontext(task_name="connector")
     subcontext.call_on_fit_task_begin(estimator=pair, **data)
-    connector = fit_part(connector, codes_in, subcontext, codes_out)
+    if not is_kept:
+        connector = fit_part(connector, codes_in, subcontext, codes_out)
     maps = {
         "sparse": connector,
         "dense": fit_dense(

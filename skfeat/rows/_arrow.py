@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.rows._columns import choose_columns, side_by_side
+from skfeat.rows._batches import Contexts
+from skfeat.rows._columns import choose_columns, joined
 from skfeat.utils._rows import release
 
 # Bytes read ahead of all columns of a Parquet file together; pages may be longer.
@@ -103,34 +104,73 @@ class ArrowReader:
         for table in tables:
             self.choose(table.schema)
             table = table.select(self.indices)
-            for start in range(0, table.num_rows, batch_size):
-                part = table.slice(start, batch_size)
+            step = self._rows_at_once(table, batch_size)
+            for start in range(0, table.num_rows, step):
+                part = table.slice(start, step)
                 is_chunked = is_instance_of(part, "pyarrow", "Table")
                 for piece in part.to_batches() if is_chunked else [part]:
                     yield self._rows(piece)
+
+    def _rows_at_once(self, table: Any, batch_size: int) -> int:
+        """Return how many rows of a table to read for a batch; a context has many."""
+        if _kind(table.schema[0].type) != "contexts" or not table.num_rows:
+            return batch_size
+        column = table.slice(0, 1).column(0)
+        pieces = column.chunks if hasattr(column, "chunks") else [column]
+        n_positions = sum(len(_storage(piece).flatten()) for piece in pieces)
+        return max(1, batch_size // max(1, n_positions))
 
     def _rows(self, batch: Any) -> np.ndarray:
         parts = [
             self._column(batch.column(i), batch.schema.field(i).name)
             for i in range(batch.num_columns)
         ]
+        rows = joined(parts, self.name)
         self.n_rows += batch.num_rows
-        return side_by_side(parts)
+        return rows
 
-    def _column(self, array: Any, label: str) -> np.ndarray:
-        """Return a column as an array (n,) of numbers, or (n, width) of lists."""
-        array = getattr(array, "storage", array)
+    def _column(self, array: Any, label: str) -> np.ndarray | Contexts:
+        """Return a column as an array (n,) of numbers, or (n, width) of lists.
+
+        Lists of lists are contexts, whose rows follow one another.
+        """
+        array = _storage(array)
         if array.null_count > 0:
             null = array.is_null().to_numpy(zero_copy_only=False)
             raise self._error(label, int(np.argmax(null)), "a null")
         if not hasattr(array, "flatten") or not hasattr(array, "values"):
             return array.to_numpy(zero_copy_only=False)
         flat = array.flatten()
+        if hasattr(flat, "values"):
+            import pyarrow.compute
+
+            lengths = pyarrow.compute.list_value_length(array)
+            lengths = lengths.to_numpy(zero_copy_only=False)
+            if flat.null_count > 0:
+                null = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
+                row = int(np.searchsorted(np.cumsum(lengths), null, side="right"))
+                raise self._error(label, row, "a context with a null")
+            if len(flat) == 0:
+                return Contexts(np.empty((0, 1)), lengths)
+            return Contexts(self._lists(flat, label, lengths), lengths)
+        return self._lists(array, label)
+
+    def _lists(
+        self, array: Any, label: str, lengths_of_contexts: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return lists of one length as rows; those of contexts follow one another."""
+
+        def place(row: int) -> int:
+            if lengths_of_contexts is None:
+                return row
+            return int(np.searchsorted(np.cumsum(lengths_of_contexts), row, "right"))
+
+        flat = array.flatten()
         if flat.null_count > 0:
             lengths = array.value_lengths().to_numpy(zero_copy_only=False)
             where = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
             row = int(np.searchsorted(np.cumsum(lengths), where, side="right"))
-            raise self._error(label, row, "a list with a null")
+            raise self._error(label, place(row), "a list with a null")
         values = flat.to_numpy(zero_copy_only=False)
         width = len(values) // len(array) if len(array) else 0
         if hasattr(array, "offsets"):
@@ -139,7 +179,7 @@ class ArrowReader:
             if (lengths != width).any():
                 row = int(np.argmax(lengths != width))
                 what = f"a list of {lengths[row]} numbers after lists of {width}"
-                raise self._error(label, row, what)
+                raise self._error(label, place(row), what)
         if width == 0:
             raise self._error(label, 0, "an empty list")
         return values.reshape(len(array), width)
@@ -164,9 +204,14 @@ def _kind(kind: Any) -> str:
         or types.is_large_list(kind)
         or types.is_fixed_size_list(kind)
     )
-    if is_list and _kind(kind.value_type) == "number":
-        return "rows"
+    if is_list and _kind(kind.value_type) in ("number", "rows"):
+        return "rows" if _kind(kind.value_type) == "number" else "contexts"
     return str(kind)
+
+
+def _storage(array: Any) -> Any:
+    """Return what an array of an extension type, such as Array2D, stores."""
+    return getattr(array, "storage", array)
 
 
 def tables_of(source: Any, reader: ArrowReader, batch_size: int) -> Iterator[Any]:
@@ -177,7 +222,8 @@ def tables_of(source: Any, reader: ArrowReader, batch_size: int) -> Iterator[Any
         known = source.column_names or []
         if reader.columns is not None and set(reader.columns) <= set(known):
             source = source.select_columns(reader.columns)
-        yield from source.with_format("arrow").iter(batch_size)
+        n_rows = max(1, batch_size // _positions(source))
+        yield from source.with_format("arrow").iter(n_rows)
     elif is_instance_of(source, "pyarrow", "RecordBatchReader"):
         yield from source
     else:
@@ -190,6 +236,14 @@ def tables_of(source: Any, reader: ArrowReader, batch_size: int) -> Iterator[Any
             )
         names = reader.choose(source.schema)
         yield from source.to_batches(columns=names, batch_size=batch_size, **options)
+
+
+def _positions(source: Any) -> int:
+    """Return how many rows an example of a dataset of Hugging Face may hold."""
+    # Of an iterable dataset the features may not be known.
+    features = getattr(source, "features", None) or {}
+    shapes: list[Any] = [getattr(kind, "shape", ()) for kind in features.values()]
+    return max([shape[0] or 1 for shape in shapes if len(shape) == 2], default=1)
 
 
 def tables_of_parquet(

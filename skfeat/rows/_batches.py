@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -17,8 +17,40 @@ def float_for(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if exact else np.float64)
 
 
+class Contexts(NamedTuple):
+    """The rows of contexts one after the other, and how many each context has."""
+
+    rows: np.ndarray
+    lengths: np.ndarray
+
+
+def joined_contexts(values: Any) -> Contexts | None:
+    """Join tables of one width, of any lengths; None if they are something else."""
+    try:
+        parts = [_as_table(value) for value in values]
+    except (TypeError, ValueError):
+        return None
+    lengths = np.array([len(part) for part in parts])
+    # A list without positions does not say how wide they would be.
+    filled = [part for part in parts if len(part)] or parts[:1]
+    if not filled or {part.ndim for part in filled} != {2}:
+        return None
+    if len({part.shape[1] for part in filled}) > 1:
+        return None
+    return Contexts(np.concatenate(filled), lengths)
+
+
+def _as_table(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype != object or not len(array):
+        return array
+    return np.stack([np.asarray(row) for row in array])
+
+
 def as_block(batch: Any, where: str) -> np.ndarray:
     """Return a batch as a 2-D array of numbers, without a copy if it is one.
+
+    Contexts, of one length or of several, become rows one after the other.
 
     Raises
     ------
@@ -32,12 +64,17 @@ def as_block(batch: Any, where: str) -> np.ndarray:
     try:
         block = np.asarray(batch)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} is no array of numbers: {error}") from None
-    if block.ndim != 2 or block.shape[1] == 0:
+        contexts = joined_contexts(batch)
+        if contexts is None:
+            raise ValueError(f"{where} is no array of numbers: {error}") from None
+        block = contexts.rows
+    if block.ndim not in (2, 3) or block.shape[-1] == 0:
         raise ValueError(
             f"{where} has shape {block.shape}; rows are two-dimensional, (n_rows, "
-            "n_features) with at least one feature."
+            "n_features) with at least one feature, or by context, (n_contexts, "
+            "n_positions, n_features)."
         )
+    block = block.reshape(-1, block.shape[-1])
     if block.dtype.kind not in "biuf":
         raise ValueError(
             f"{where} is of dtype {block.dtype}; integers, booleans and floats are "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skfeat.rows._batches import as_block
+from skfeat.rows._batches import Contexts, as_block, joined_contexts
 from skfeat.utils._arrays import as_numpy
 
 # Columns are transposed through a buffer of this many values, which fits the cache. Its
@@ -45,7 +45,7 @@ def choose_columns(
     ----------
     kinds : list of (str, str)
         The name of each column and its kind: "number", "rows" (lists of numbers of one
-        length), "bool", or a text for messages.
+        length), "contexts" (lists of such lists), "bool", or a text for messages.
     columns : list of str or None
         Names of the columns to take; None: all numbers, or all rows.
     name : str
@@ -54,21 +54,26 @@ def choose_columns(
     Raises
     ------
     ValueError
-        If a column is missing or not numeric, or if None could mean either kind.
+        If a column is missing or not numeric, if None could mean more than one kind,
+        or if contexts stand beside something else.
     """
     names = [label for label, _ in kinds]
     if columns is None:
         found = {
             kind: [i for i, (_, other) in enumerate(kinds) if other == kind]
-            for kind in ("number", "rows")
+            for kind in ("number", "rows", "contexts")
         }
-        if found["number"] and found["rows"]:
+        several = [
+            f"of {'numbers' if kind == 'number' else kind} ({_listed(names, places)})"
+            for kind, places in found.items()
+            if places
+        ]
+        if len(several) > 1:
             raise ValueError(
-                f"{name} has columns of numbers ({_listed(names, found['number'])}) "
-                f"and of rows ({_listed(names, found['rows'])}); set columns to the "
-                "names of those to take."
+                f"{name} has columns {' and '.join(several)}; set columns to the names "
+                "of those to take."
             )
-        indices = found["number"] or found["rows"]
+        indices = found["number"] or found["rows"] or found["contexts"]
         if not indices:
             raise ValueError(f"{name} has no numeric column; it has {kinds}.")
         return indices
@@ -81,13 +86,33 @@ def choose_columns(
                 f"has {_listed(names, range(len(names)))}."
             )
         index = names.index(label)
-        if kinds[index][1] not in ("number", "rows", "bool"):
+        if kinds[index][1] not in ("number", "rows", "contexts", "bool"):
             raise ValueError(
                 f"columns names {label!r}, which in {name} is of type "
                 f"{kinds[index][1]}; numbers and lists of numbers are allowed."
             )
         indices.append(index)
+    by_context = [kinds[index][1] == "contexts" for index in indices]
+    if any(by_context) and not all(by_context):
+        raise ValueError(
+            f"columns names {_listed(names, indices)}, but in {name} some of them hold "
+            "many rows each, contexts, and others one; take those of one kind."
+        )
     return indices
+
+
+def joined(parts: list[np.ndarray | Contexts], where: str) -> np.ndarray:
+    """Join columns of a table, or of contexts, into rows."""
+    arrays = [part.rows if isinstance(part, Contexts) else part for part in parts]
+    lengths = [part.lengths for part in parts if isinstance(part, Contexts)]
+    if any(not np.array_equal(lengths[0], other) for other in lengths[1:]):
+        raise ValueError(
+            f"{where} has contexts of different lengths side by side; the columns of "
+            "one row must have as many positions."
+        )
+    if lengths and not len(arrays[0]):
+        return np.empty((0, 1))  # nobody asks for the width of no rows
+    return side_by_side(arrays)
 
 
 def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
@@ -126,18 +151,28 @@ def rows_of_table(table: Any, columns: list[str] | None, where: str) -> np.ndarr
     arrays = {label: _column(named[label]) for label in wanted}
     kinds = [(label, _kind(arrays.get(label))) for label in named]
     chosen = [arrays[kinds[i][0]] for i in choose_columns(kinds, columns, where)]
-    if len({len(part) for part in chosen}) > 1:
-        lengths = {kinds[i][0]: len(arrays[kinds[i][0]]) for i in range(len(kinds))}
+    if len({_height(part) for part in chosen}) > 1:
+        lengths = {kinds[i][0]: _height(arrays[kinds[i][0]]) for i in range(len(kinds))}
         raise ValueError(f"{where} has columns of different lengths: {lengths}.")
-    return as_block(side_by_side(chosen), where)
+    return as_block(joined(chosen, where), where)
 
 
-def _column(values: Any) -> np.ndarray:
+def _height(column: np.ndarray | Contexts) -> int:
+    """Return the number of rows of the table that a column is of."""
+    return len(column.lengths if isinstance(column, Contexts) else column)
+
+
+def _column(values: Any) -> np.ndarray | Contexts:
     """Return a column as an array of numbers, of rows, or else of objects."""
     array = to_array(values)
+    if array.ndim == 3 and array.dtype.kind in "iuf":
+        return joined_contexts(array) or array
     if array.dtype != object or array.ndim != 1 or len(array) == 0:
         return array
     if isinstance(array[0], np.ndarray | list | tuple):
+        contexts = joined_contexts(array)
+        if contexts is not None:
+            return contexts
         try:
             return np.asarray([np.asarray(row) for row in array])
         except ValueError:
@@ -161,9 +196,11 @@ def widened(values: Any) -> Any:
     return as_numpy(values.float() if values.dtype == torch.bfloat16 else values)
 
 
-def _kind(array: np.ndarray | None) -> str:
+def _kind(array: np.ndarray | Contexts | None) -> str:
     if array is None:
         return "not in columns"
+    if isinstance(array, Contexts):
+        return "contexts" if array.rows.dtype.kind in "iuf" else "lists of lists"
     if array.dtype.kind == "V":
         return "lists of different lengths"
     if array.dtype == bool and array.ndim == 1:

@@ -30,8 +30,9 @@ def iter_rows(
     source : array, path, table, dataset or iterable
         One of
 
-        - an array, a memory map or a torch tensor of shape (n, d); also objects that
-          can be sliced like one (h5py, zarr) and dask arrays, block by block
+        - an array, a memory map or a torch tensor of shape (n, d), or by context, of
+          shape (contexts, positions, d); also objects that can be sliced like one
+          (h5py, zarr) and dask arrays, block by block
         - the path of an ``.npy`` file, a Parquet file, an Arrow IPC file or stream, or
           of a folder of Parquet files, which are read in the order of their names
         - a data frame of pandas or polars, a Table, RecordBatch, RecordBatchReader or
@@ -39,11 +40,17 @@ def iter_rows(
         - a torch DataLoader, or any other iterable of batches: arrays, tensors, data
           frames, Arrow tables, dicts of columns, or tuples whose first item is an array
           or a tensor.
+
+        Contexts become rows in order, position by position; they may differ in length,
+        as an iterable of arrays (positions, d), an object array of these, a nested
+        tensor or a column of lists of lists. Every position counts: leave out padding
+        and special tokens before, by their mask.
     columns : str or sequence of str, default=None
         The columns of a table that make a row, joined in this order: columns of
-        numbers, and columns of lists of one length. ``None`` takes all numeric columns,
-        and raises an error for a table with columns of both kinds. Columns of booleans
-        must be named.
+        numbers, and columns of lists of one length; or else columns of contexts: lists
+        of such lists, ``Array2D`` of Hugging Face. ``None`` takes all numeric columns,
+        and raises an error for a table with columns of several kinds. Columns of
+        booleans must be named.
     batch_size : int, default=8192
         Number of rows in a batch; the last batch has the remaining rows.
     dtype : {"float16", "float32", "float64"} or None, default=None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from skfeat.rows._arrow import (
@@ -49,6 +50,8 @@ def blocks_of(
         return _of_batches([source], columns, batch_size, name)
     if sparse.issparse(source):
         raise TypeError(f"{name} must be dense. Got {source!r} instead.")
+    if isinstance(source, torch.Tensor) and source.is_nested:
+        source = source.unbind()
     if all(hasattr(source, part) for part in ("shape", "dtype", "__getitem__")):
         _check_no_columns(columns, name)
         return _of_array(source, batch_size, name)
@@ -70,11 +73,16 @@ def _check_no_columns(columns: list[str] | None, name: str) -> None:
 
 def _of_array(source: Any, batch_size: int, name: str) -> Iterator[np.ndarray]:
     """Read an array, or an object that can be sliced like one."""
-    if len(source.shape) != 2:
+    if len(source.shape) == 1 and source.dtype == object:
+        return _of_batches(source, None, batch_size, name)
+    if len(source.shape) not in (2, 3):
         raise ValueError(
             f"{name} has shape {tuple(source.shape)}; rows are two-dimensional, "
-            "(n_rows, n_features)."
+            "(n_rows, n_features), or by context, (n_contexts, n_positions, "
+            "n_features)."
         )
+    if len(source.shape) == 3:
+        batch_size = max(1, batch_size // max(1, source.shape[1]))
     if hasattr(source, "dask") and hasattr(source, "blocks"):
         # A slice would compute all blocks that it touches, some of them repeatedly.
         n_blocks = source.numblocks[0]
@@ -105,6 +113,7 @@ def _of_batches(
     for number, batch in enumerate(source):
         where = f"batch {number} of {name}"
         if isinstance(batch, tuple | list) and batch and _is_rows(batch[0]):
+            _check_no_contexts(batch, where)
             batch = batch[0]
         if is_table(batch):
             yield from reader.blocks([batch], batch_size)
@@ -116,7 +125,19 @@ def _of_batches(
 
 
 def _is_rows(value: Any) -> bool:
-    return len(getattr(value, "shape", ())) == 2
+    return len(getattr(value, "shape", ())) in (2, 3)
+
+
+def _check_no_contexts(batch: tuple | list, where: str) -> None:
+    """Refuse a batch of contexts, of which only the first would be taken."""
+    shapes: list[Any] = [getattr(part, "shape", ()) for part in batch]
+    tables = all(len(shape) == 2 and shape[1] == shapes[0][1] for shape in shapes)
+    if tables and len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(
+            f"{where} is a {type(batch).__name__} of arrays of {shapes[0][0]}, "
+            f"{shapes[1][0]} ... rows, of which only the first would be taken; yield "
+            "contexts one by one, or joined into one array."
+        )
 
 
 def _of_path(
@@ -162,9 +183,12 @@ def _of_npy(path: Path, batch_size: int, where: str) -> Iterator[np.ndarray]:
         X = np.load(path, mmap_mode="r")
     except (ValueError, OSError) as error:
         raise ValueError(f"{where} cannot be read: {error}") from None
-    if X.ndim != 2 or not X.flags.c_contiguous or X.dtype.kind not in "biuf":
+    shape = X.shape
+    known = len(shape) in (2, 3) and shape[-1] and X.dtype.kind in "biuf"
+    if not known or not X.flags.c_contiguous:
         return _of_array(X, batch_size, where)
-    return _read_npy(path, X.shape, X.dtype, X.offset, batch_size)
+    rows = (X.size // shape[-1], shape[-1])
+    return _read_npy(path, rows, X.dtype, X.offset, batch_size)
 
 
 def _read_npy(

@@ -52,6 +52,10 @@ class Student:
     hidden : ndarray of shape (n, d), or None
         What the decoder is to give, which `faithfulness` weighs as well. Unused where
         there is no decoder.
+    frozen : list of bool, or None
+        The connectors that stay as they are; None: all are trained.
+    frozen_decoder : bool, default=False
+        Whether the decoder stays as it is.
     """
 
     features: list[np.ndarray]
@@ -61,10 +65,15 @@ class Student:
     decoder: tuple[np.ndarray, np.ndarray] | None
     back: Callable[[torch.Tensor], torch.Tensor]
     hidden: np.ndarray | None = None
+    frozen: list[bool] | None = None
+    frozen_decoder: bool = False
 
 
 class Learnt(NamedTuple):
-    """The weights of a trained student, in the units of the features."""
+    """The weights of a trained student, in the units of the features.
+
+    Those of frozen parts are rounded: the parts themselves have them exactly.
+    """
 
     coefs: list[np.ndarray]
     intercepts: list[np.ndarray]
@@ -180,13 +189,15 @@ class _Learner:
         # Squared errors are counted as shares of the features' variance.
         self.variances = [max(variance, 1e-12) for _, variance in moments]
         into, out = self.scales[:-1], self.scales[1:]
+        frozen = student.frozen or [False] * len(student.coefs)
+        self.trained = [index for index, kept in enumerate(frozen) if not kept]
         self.coefs = [
-            self._parameter(coef * (a / b))
-            for coef, a, b in zip(student.coefs, into, out, strict=True)
+            self._parameter(coef * (a / b), frozen=kept)
+            for coef, a, b, kept in zip(student.coefs, into, out, frozen, strict=True)
         ]
         self.intercepts = [
-            self._parameter(intercept / b)
-            for intercept, b in zip(student.intercepts, out, strict=True)
+            self._parameter(intercept / b, frozen=kept)
+            for intercept, b, kept in zip(student.intercepts, out, frozen, strict=True)
         ]
         self.pruners = [
             Pruner.fixed(coef.detach(), coef.detach() != 0) for coef in self.coefs
@@ -200,8 +211,12 @@ class _Learner:
         self._choose_products()
         if student.hidden is not None:
             self.hidden_variance = max(_moments(student.hidden, weights)[1], 1e-12)
-        self.decoder = [self._parameter(part) for part in self._decoder_units()]
-        self.parameters = [*self.coefs, *self.intercepts, *self.decoder]
+        self.decoder = [
+            self._parameter(part, frozen=student.frozen_decoder)
+            for part in self._decoder_units()
+        ]
+        parameters = [*self.coefs, *self.intercepts, *self.decoder]
+        self.parameters = [part for part in parameters if part.requires_grad]
         self.optimizer = torch.optim.Adam(
             self.parameters, lr=settings.learning_rate, fused=True
         )
@@ -212,9 +227,12 @@ class _Learner:
         components, bias = self.student.decoder
         return components * self.scales[-1], bias
 
-    def _parameter(self, array):
+    def _parameter(self, array, *, frozen):
         return torch.tensor(
-            array, dtype=torch.float32, device=self.settings.device, requires_grad=True
+            array,
+            dtype=torch.float32,
+            device=self.settings.device,
+            requires_grad=not frozen,
         )
 
     def _rows(self, array, rows):
@@ -240,28 +258,28 @@ class _Learner:
         progress = self.n_steps / planned
         rate = settings.learning_rate * one_cycle(progress, warm_up=0.1, decay=0.5)
         self.optimizer.param_groups[0]["lr"] = rate
-        for coef, pruner, curvature in zip(
-            self.coefs, self.pruners, self.curvatures, strict=True
-        ):
-            curvature.lerp_(coef.grad.square(), _CURVATURE_SHARE)
-            coef.grad *= pruner.mask
+        for index in self.trained:
+            gradient = self.coefs[index].grad
+            self.curvatures[index].lerp_(gradient.square(), _CURVATURE_SHARE)
+            gradient *= self.pruners[index].mask
         self.optimizer.step()
-        for pruner in self.pruners:
-            pruner.apply()
+        for index in self.trained:
+            self.pruners[index].apply()
         if is_time(self.n_steps, progress):
             self._prune(progress)
         return float(value)
 
     def _prune(self, progress):
         """Drop the weights whose loss would cost least, by a parabola in each."""
+        pruners = [self.pruners[index] for index in self.trained]
         saliencies = [
-            coef.detach().square() * curvature
-            for coef, curvature in zip(self.coefs, self.curvatures, strict=True)
+            self.coefs[index].detach().square() * self.curvatures[index]
+            for index in self.trained
         ]
         if self.settings.share_budgets:
-            share(self.pruners, progress, saliencies)
+            share(pruners, progress, saliencies)
         else:
-            for pruner, saliency in zip(self.pruners, saliencies, strict=True):
+            for pruner, saliency in zip(pruners, saliencies, strict=True):
                 pruner.prune(progress, saliency)
         self._choose_products()
 

@@ -46,6 +46,7 @@ from skfeat.unwrapper._parts import (
 from skfeat.unwrapper._report import Report, make_report
 from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
+from skfeat.utils._frozen import remember_fits
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -103,13 +104,18 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         An object with a method ``__skfeat_chain__(n_features)`` that returns a
         `skfeat.chain.Chain` works too.
 
-    autoencoder : SparseAutoencoder, list of SparseAutoencoder or None, default=None
+    autoencoder : SparseAutoencoder, FrozenEstimator, list of these or None, \
+            default=None
         Cloned for each unwrapped layer, or one for each. ``None`` means
-        ``SparseAutoencoder(k=min(32, d / 2))`` for a layer of d units.
+        ``SparseAutoencoder(k=min(32, d / 2))`` for a layer of d units. A fitted
+        autoencoder, of skfeat or read from another library (see
+        :mod:`skfeat.interop`), is used as it is and never trained if it is wrapped in
+        a ``sklearn.frozen.FrozenEstimator``.
 
-    connector : FeatureConnector, list of FeatureConnector or None, default=None
+    connector : FeatureConnector, FrozenEstimator, list of these or None, default=None
         Cloned for each pair of unwrapped layers, or one for each. ``None`` means a
-        default connector with a budget of four weights an output feature.
+        default connector with a budget of four weights an output feature. A fitted
+        connector in a ``FrozenEstimator`` is used as it is; no budget applies to it.
 
     layers : list of str or None, default=None
         Names of the hidden layers to unwrap: the names of the model's linear modules,
@@ -141,7 +147,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         Train all connectors, and the last decoder, together on the model's own outputs
         after the layer-by-layer fit. Where connectors have a budget, they first get
         eight times as many weights; those that cost the outputs least are pruned while
-        the rest train.
+        the rest train. What is in a ``FrozenEstimator`` stays as it is, the last
+        decoder too: the others are trained to work with it.
 
     faithfulness : float, default=0.1
         Weight, in distillation, of the features' own error and the decoded activations'
@@ -175,7 +182,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     Attributes
     ----------
     autoencoders_ : list of SparseAutoencoder
-        Fitted, one for each unwrapped layer. The last has the decoder that
+        Fitted, one for each unwrapped layer; of a frozen one a
+        copy that shares its arrays, and calls its features what the network does.
+        Unless it is frozen, the last has the decoder that
         distillation has trained; its codes are those of its fit. As it was fitted it
         is that of the same unwrapper with ``distill=False`` and the same
         `random_state`, an int.
@@ -251,8 +260,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "model": "no_validation",  # read_chain checks it
-        "autoencoder": [SparseAutoencoder, list, tuple, None],
-        "connector": [FeatureConnector, list, tuple, None],
+        "autoencoder": [SparseAutoencoder, FrozenEstimator, list, tuple, None],
+        "connector": [FeatureConnector, FrozenEstimator, list, tuple, None],
         "layers": [list, tuple, np.ndarray, None],
         "n_nonzero_coefs": [
             Interval(Integral, 0, None, closed="left"),
@@ -334,6 +343,12 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         ValueError
             If a parameter or X does not fit the model. A fit that is refused before it
             trains leaves the one before as it was; one that fails later, nothing.
+
+        Warns
+        -----
+        UserWarning
+            If a part is fitted already and not in a ``FrozenEstimator``: it is fitted
+            anew.
         """
         data = {"X": X, "y": y, "metadata": None}
         before = self._without_fit()
@@ -558,7 +573,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
                 "stored on a module during forward. Delete it or store "
                 "tensor.detach()."
             ) from error
-        return cloned
+        return remember_fits(cloned, self, ("autoencoder", "connector"))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_network")

@@ -11,20 +11,27 @@ import torch
 from skfeat._base import CallbackEpochs
 from skfeat._fitting import (
     Ends,
-    check_budget_is_used,
+    Parts,
+    check_ends,
+    check_shared_budget,
+    check_width,
     clone_per_layer,
     default_budget,
     fit_autoencoders,
     fit_part,
     give_product_starts,
+    ignored_in_parts,
     one_budget_each,
     pick_layers,
     refuse_lost_checkpoints,
     with_decoder,
     with_weights,
 )
+from skfeat.autoencoder._setup import ignored_by_autoencoder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.connector._setup import ignored_in_part
 from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
 from skfeat.unwrapper._parts import (
@@ -36,6 +43,8 @@ from skfeat.unwrapper._parts import (
     named_parts,
 )
 from skfeat.utils._distributed import agreed
+from skfeat.utils._frozen import unnamed, warn_of_refits
+from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._names import output_names
 from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 
@@ -76,21 +85,26 @@ class Unwrapping:
         seeds = agreed(draw_seeds(params.random_state, n_seeds))
         self.seed = seeds[-1]
         refuse_lost_checkpoints(params.random_state, params.autoencoder)
-        self.autoencoders = clone_per_layer(
+        self.autoencoders, self.kept_autoencoders = clone_per_layer(
             self._autoencoders() if params.autoencoder is None else params.autoencoder,
             seeds[:n_layers],
             "autoencoder",
             SparseAutoencoder,
         )
-        self.connectors = clone_per_layer(
+        self.connectors, self.kept_connectors = clone_per_layer(
             FeatureConnector() if params.connector is None else params.connector,
             seeds[n_layers:-1],
             "connector",
             FeatureConnector,
+            BaseConnector,
         )
-        self.ends.prepare(self.connectors)
+        self._check_kept()
+        self.ends.prepare(self.connectors, self.kept_connectors)
         self.budgets = one_budget_each(params.n_nonzero_coefs, n_connectors)
-        check_budget_is_used(params, n_connectors)
+        check_shared_budget(params)
+        parts = ["autoencoder"] + ["connector"] * (n_connectors > 0)
+        warn_of_refits(params, parts)
+        warn_of_ignored(params, self._ignored())
         self.device = resolve_device(params.device)
         self.losses: list[float] = []
 
@@ -122,16 +136,95 @@ class Unwrapping:
             for autoencoder, rows in zip(self.autoencoders, activations, strict=True)
         ]
         give_product_starts(
-            ends.between(self.connectors), self.autoencoders, chain, self.layers
+            ends.between(self.connectors),
+            ends.between(self.kept_connectors),
+            self.autoencoders,
+            chain,
+            self.layers,
         )
         features = [*([X] * ends.input), *codes, *([outputs] * ends.output)]
         self._fit_connectors(features)
         self.undistilled = self.autoencoders
-        if self.params.distill and self.connectors:
+        if self.params.distill and self._can_move:
             self._distill(features, activations[-1], outputs)
             last = self.autoencoders[-1]
-            decoded = last.inverse_transform(codes[-1])
-            last.explained_variance_ = 1 - fvu(activations[-1], decoded)
+            if not self.kept_autoencoders[-1]:
+                decoded = last.inverse_transform(codes[-1])
+                last.explained_variance_ = 1 - fvu(activations[-1], decoded)
+
+    @property
+    def _can_move(self) -> bool:
+        """Whether distillation finds weights that it may train."""
+        decoder = not (self.ends.output or self.kept_autoencoders[-1])
+        return bool(self.connectors) and (decoder or not all(self.kept_connectors))
+
+    def _ignored(self) -> dict[str, str]:
+        """Return the parameters, nested ones too, that change nothing in this fit."""
+        params, connectors = self.params, self.connectors
+        own = [
+            None if is_kept else connector.n_nonzero_coefs if given is None else given
+            for connector, is_kept, given in zip(
+                connectors, self.kept_connectors, self.budgets, strict=True
+            )
+        ]
+        # Default connectors have a budget each.
+        by_default = params.connector is None
+        n_budgets = sum(budget is not None or by_default for budget in own)
+        distills = bool(params.distill) and self._can_move
+        found = ignored_params(
+            params,
+            connectors=bool(connectors),
+            budgets=not connectors or not all(self.kept_connectors),
+            shares=not connectors or n_budgets > 1,
+            distills=distills,
+            held=not self.ends.output or len(connectors) != 1,
+        )
+        found |= ignored_in_parts(
+            params.autoencoder,
+            "autoencoder",
+            Parts(self.autoencoders, self.kept_autoencoders),
+            lambda index: ignored_by_autoencoder(self.autoencoders[index]),
+        )
+        if not connectors:
+            return found
+        given = params.connector
+
+        def ignored_of(index):
+            part = given[index] if isinstance(given, list | tuple) else given
+            owner = type(params).__name__
+            return ignored_in_part(connectors[index], part, self.budgets[index], owner)
+
+        parts = Parts(connectors, self.kept_connectors)
+        return found | ignored_in_parts(given, "connector", parts, ignored_of)
+
+    def _check_kept(self) -> None:
+        """Refuse frozen parts of other layers than those they are to stand for."""
+        is_list = isinstance(self.params.autoencoder, list | tuple)
+        for index, (part, is_kept, layer) in enumerate(
+            zip(self.autoencoders, self.kept_autoencoders, self.layers, strict=True)
+        ):
+            if is_kept:
+                label = f"autoencoder[{index}]" if is_list else "autoencoder"
+                check_width(part, label, layer.n_units, f"layer {layer.name!r} has")
+        widths = [
+            len(part.components_) if is_kept else part._width(layer.n_units)
+            for part, is_kept, layer in zip(
+                self.autoencoders, self.kept_autoencoders, self.layers, strict=True
+            )
+        ]
+        chain, ends = self.chain, self.ends
+        widths = [
+            *([chain.n_features_in] * ends.input),
+            *widths,
+            *([chain.n_outputs] * ends.output),
+        ]
+        is_list = isinstance(self.params.connector, list | tuple)
+        for index, (part, is_kept) in enumerate(
+            zip(self.connectors, self.kept_connectors, strict=True)
+        ):
+            if is_kept:
+                label = f"connector[{index}]" if is_list else "connector"
+                check_ends(part, label, *widths[index : index + 2])
 
     def fitted(self) -> dict:
         """Return the attributes of the fitted unwrapper."""
@@ -202,13 +295,14 @@ class Unwrapping:
         names, _ = self._names()
         contexts = [self._open("autoencoder") for _ in self.autoencoders]
         # Workers get the activations of their layer and nothing of the model.
+        parts = Parts(self.autoencoders, self.kept_autoencoders)
         self.autoencoders = fit_autoencoders(
-            self.autoencoders, activations, contexts, self.params.n_jobs, names
+            parts, activations, contexts, self.params.n_jobs, names
         )
         for index, context in enumerate(contexts):
             self._close(context)
             if self.params.verbose:
-                score = self.autoencoders[index].score(activations[index])
+                score = unnamed(self.autoencoders[index]).score(activations[index])
                 self._say(names[index], f"R2 {score:.6g}")
 
     def _fit_connectors(self, features) -> None:
@@ -226,24 +320,27 @@ class Unwrapping:
         for index, (connector, targets, at_end) in enumerate(
             zip(self.connectors, features[1:], ends, strict=True)
         ):
-            budget = budgets[index]
-            if budget is None:
-                budget = connector.n_nonzero_coefs
-            if budget is None and params.connector is None:
-                budget = default_budget(targets.shape[1], at_end)
-            if budget is not None:
-                times = _WIDER_AT_ENDS if at_end else _WIDER
-                wider = np.multiply(times if params.distill else 1, budget)
-                connector.set_params(n_nonzero_coefs=wider)
-            budgets[index] = budget
             context = self._open("connector")
-            link = connector.link
-            if starts:
-                connector.set_params(link="identity")
-            connector = fit_part(connector, inputs, context, targets, name=names[index])
-            connector.set_params(link=link)
+            if self.kept_connectors[index]:
+                budgets[index] = None  # it has the weights that it has
+            else:
+                budget = budgets[index]
+                if budget is None:
+                    budget = connector.n_nonzero_coefs
+                if budget is None and params.connector is None:
+                    budget = default_budget(targets.shape[1], at_end)
+                if budget is not None:
+                    times = _WIDER_AT_ENDS if at_end else _WIDER
+                    wider = np.multiply(times if params.distill else 1, budget)
+                    connector.set_params(n_nonzero_coefs=wider)
+                budgets[index] = budget
+                link = connector.link
+                if starts:
+                    connector.set_params(link="identity")
+                fit_part(connector, inputs, context, targets, name=names[index])
+                connector.set_params(link=link)
             self._close(context)
-            inputs = connector.predict(inputs).reshape(len(inputs), -1)
+            inputs = unnamed(connector).predict(inputs).reshape(len(inputs), -1)
             if params.verbose:
                 score = 1 - fvu(targets, inputs)
                 weights = f"{connector.coef_.nnz} nonzero weights"
@@ -259,6 +356,8 @@ class Unwrapping:
             intercepts=[connector.intercept_ for connector in self.connectors],
             links=[connector.link for connector in self.connectors],
             decoder=None if ends.output else (last.components_, last.intercept_),
+            frozen=self.kept_connectors,
+            frozen_decoder=self.kept_autoencoders[-1],
             back=chain.torch_function(
                 self.start, self.stop, dtype=torch.float32, device=self.device
             ),
@@ -276,7 +375,8 @@ class Unwrapping:
             device=self.device,
             seed=self.seed,
         )
-        autoencoders, connectors = self.autoencoders, self.connectors
+        autoencoders = Parts(self.autoencoders, self.kept_autoencoders)
+        connectors = Parts(self.connectors, self.kept_connectors)
 
         def moved(learnt) -> tuple[list, list]:
             return (

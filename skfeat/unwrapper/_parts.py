@@ -167,39 +167,44 @@ def make_network(
     """
     first, last = autoencoders[0], autoencoders[-1]
     between = ends.between(connectors)
+
+    def own(array):
+        """Cast what may come from a frozen part of another precision."""
+        return array.astype(chain.dtype, copy=False)
+
     if ends.input:
         reads = connectors[0]
         begin = {
             "front": chain.slice(0, 0),
-            "encoder_coef": reads.coef_,
-            "encoder_intercept": reads.intercept_,
+            "encoder_coef": own(reads.coef_),
+            "encoder_intercept": own(reads.intercept_),
             "encoder_bias": np.zeros(chain.n_features_in),
             "activation": ReLU(),
         }
     else:
         begin = {
             "front": chain.slice(0, layers[0].stop),
-            "encoder_coef": first.encoder_coef_,
-            "encoder_intercept": first.encoder_intercept_,
-            "encoder_bias": first.intercept_,
+            "encoder_coef": own(first.encoder_coef_),
+            "encoder_intercept": own(first.encoder_intercept_),
+            "encoder_bias": own(first.intercept_),
             "activation": first.make_activation(),
         }
     if ends.output:
         end = {
-            "decoder_coef": connectors[-1].coef_.T,
-            "decoder_intercept": connectors[-1].intercept_,
+            "decoder_coef": own(connectors[-1].coef_).T,
+            "decoder_intercept": own(connectors[-1].intercept_),
             "back": chain.slice(stop, stop),
         }
     else:
         end = {
-            "decoder_coef": last.components_,
-            "decoder_intercept": last.intercept_,
+            "decoder_coef": own(last.components_),
+            "decoder_intercept": own(last.intercept_),
             "back": chain.slice(layers[-1].stop, stop),
         }
     return SparseFeatureNetwork(
         **begin,
-        coefs=[connector.coef_ for connector in between],
-        intercepts=[connector.intercept_ for connector in between],
+        coefs=[own(connector.coef_) for connector in between],
+        intercepts=[own(connector.intercept_) for connector in between],
         links=[connector.link for connector in between],
         **end,
         layer_names=[layer.name for layer in layers],

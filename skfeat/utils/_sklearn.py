@@ -19,6 +19,7 @@ from sklearn.utils._array_api import (
     move_to,
     supported_float_dtypes,
 )
+from sklearn.utils._metadata_requests import _raise_for_params, _routing_enabled
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -53,6 +54,8 @@ __all__ = [
     "_get_output_config",
     "_get_threadpool_controller",
     "_num_samples",
+    "_raise_for_params",
+    "_routing_enabled",
     "_validate_style_kwargs",
     "check_matplotlib_support",
     "check_same_namespace",

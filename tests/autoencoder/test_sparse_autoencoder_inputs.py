@@ -374,3 +374,32 @@ class TestArrayAPI:  # 88
             sae.fit(xp.asarray(X))
         with pytest.raises(NotFittedError):
             sae.transform(xp.asarray(X))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: X,
+        lambda X: X[:, :2].tolist(),
+        lambda X: torch.from_numpy(X),
+        lambda X: sparse.csr_array(X),
+        lambda X: X[:, :, None],
+    ],
+    ids=["array", "list", "tensor", "sparse", "3-d"],
+)
+def test_a_second_layer_is_refused(X, fitted, make):
+    match = r"y must be None or one value a row.*Got y of shape \(160, .*LayerPair"
+    for call in (
+        make_sae().fit,
+        make_sae().fit_transform,
+        make_sae().partial_fit,
+        fitted.score,
+    ):
+        with pytest.raises(ValueError, match=match):
+            call(X, make(X))
+
+
+def test_the_target_of_a_pipeline_is_ignored(X, fitted):
+    for y in (None, X[:, 0], X[:, :1], X[:, 0].tolist(), ["a"] * 160, range(160)):
+        assert_same_weights(make_sae().fit(X, y), fitted)
+        assert fitted.score(X, y) == fitted.score(X)

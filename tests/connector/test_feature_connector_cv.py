@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy import sparse
-from sklearn.exceptions import NotFittedError
+from sklearn import config_context
+from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.linear_model import LassoCV
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneGroupOut,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
 
 from skfeat import FeatureConnector, FeatureConnectorCV
 
@@ -119,3 +128,87 @@ def test_a_fit_that_fails_leaves_nothing():
         model.fit(np.full_like(X, np.nan), Y)
     with pytest.raises(NotFittedError):
         model.predict(X)
+
+
+GROUPS = np.arange(240) * 7 % 8
+
+
+def grouped(cv, **options):
+    return FeatureConnectorCV(alphas=[0.1, 0.01], link="identity", cv=cv, **options)
+
+
+@pytest.mark.parametrize(
+    "cv", [GroupKFold(4), LeaveOneGroupOut(), GroupShuffleSplit(3, random_state=0)]
+)
+def test_groups_go_to_the_splitter(cv):
+    X, Y = data()
+    folds = list(cv.split(X, Y, GROUPS))
+    expected = grouped(folds).fit(X, Y).mse_path_
+    found = grouped(cv).fit(X, Y, groups=GROUPS).mse_path_
+    np.testing.assert_array_equal(found, expected)
+    with config_context(enable_metadata_routing=True):
+        routed = grouped(cv).fit(X, Y, groups=GROUPS).mse_path_
+    np.testing.assert_array_equal(routed, expected)
+    assert not np.allclose(grouped(len(folds)).fit(X, Y).mse_path_, expected)
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_groups_that_are_missing_or_unused_are_told(routing):
+    X, Y = data()
+    with config_context(enable_metadata_routing=routing):
+        with pytest.raises(ValueError, match=r"cv=GroupKFold.*groups=groups\)"):
+            grouped(GroupKFold(3)).fit(X, Y)
+        with pytest.raises(ValueError, match=r"samples: \[240, 240, 9\]"):
+            grouped(GroupKFold(3)).fit(X, Y, groups=GROUPS[:9])
+    with pytest.warns(UserWarning, match="ignored by KFold"):
+        grouped(3).fit(X, Y, groups=GROUPS)
+    folds = [(np.arange(120), np.arange(120, 240))]
+    with pytest.warns(UserWarning, match="groups changes nothing here: the folds"):
+        grouped(folds).fit(X, Y, groups=GROUPS)
+    with pytest.raises(ValueError, match="only supported if enable_metadata_routing"):
+        grouped(GroupKFold(3)).fit(X, Y, clusters=GROUPS)
+
+
+def test_metadata_is_routed_as_by_lasso_cv():
+    """Through a pipeline, under an alias, and inside an outer split by groups."""
+    X, Y = data()
+    weights = 1.0 + np.arange(240) % 3
+    expected = grouped(GroupKFold(4)).fit(X, Y, weights, GROUPS).mse_path_
+    with config_context(enable_metadata_routing=True):
+        inner = grouped(GroupKFold(4)).set_fit_request(sample_weight=True)
+        line = make_pipeline("passthrough", inner)
+        line.fit(X, Y, groups=GROUPS, sample_weight=weights)
+        np.testing.assert_array_equal(line[-1].mse_path_, expected)
+        renamed = grouped(GroupKFold(4).set_split_request(groups="texts"))
+        renamed.fit(X, Y, sample_weight=weights, texts=GROUPS)
+        np.testing.assert_array_equal(renamed.mse_path_, expected)
+        asked = make_pipeline(inner.set_fit_request(groups="texts"))
+        asked.fit(X, Y, texts=GROUPS, sample_weight=weights)
+        np.testing.assert_array_equal(asked[-1].mse_path_, expected)
+        with pytest.raises(TypeError, match=r"groups.*not routed"):
+            grouped(3).fit(X, Y, groups=GROUPS)
+        with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
+            make_pipeline(grouped(3)).fit(X, Y, sample_weight=weights)
+        # Groups of the outer split alone: the inner one has no use for them.
+        found = cross_validate(
+            grouped(3), X, Y, cv=GroupKFold(2), params={"groups": GROUPS}
+        )
+        assert found["test_score"].shape == (2,)
+
+
+def test_a_pipeline_does_not_use_up_an_iterator_of_folds():
+    X, Y = data()
+    folds = [(np.arange(120), np.arange(120, 240))]
+    with config_context(enable_metadata_routing=True):
+        line = make_pipeline(grouped(iter(folds))).fit(X, Y)
+    assert line[-1].mse_path_.shape == (2, 1)
+
+
+@pytest.mark.parametrize(("side", "name"), [(1, "hold out"), (0, "train")])
+def test_a_fold_without_weight_is_refused(side, name):
+    X, Y = data()
+    folds = [(np.arange(120), np.arange(120, 240))]
+    weights = np.ones(240)
+    weights[folds[0][side]] = 0
+    with pytest.raises(ValueError, match=f"leaves fold 0 no row of.*to {name}"):
+        grouped(folds).fit(X, Y, weights)

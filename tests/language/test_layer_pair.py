@@ -4,6 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
@@ -13,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfeat import FeatureConnector, SparseAutoencoder
-from skfeat.language import LayerPair
+from skfeat.language import LayerPair, MLPConnector
 from skfeat.testing import expected_failed_checks
 
 
@@ -180,6 +181,64 @@ def test_fitted_autoencoders_are_used_as_they_are(pair):
     again = clone(LayerPair(*frozen, min_events=MIN)).fit(X, Y)
     assert again.input_autoencoder_ is pair.input_autoencoder_
     np.testing.assert_array_equal(again.coef_.toarray(), pair.coef_.toarray())
+
+
+def test_fitted_connectors_are_used_as_they_are(pair):
+    X, Y = rows()
+    parts = [
+        FrozenEstimator(part_)
+        for part_ in (pair.input_autoencoder_, pair.output_autoencoder_)
+    ]
+    nonlinear = MLPConnector(4, max_iter=2, random_state=0)
+    codes = pair.input_features(X), pair.output_features(Y)
+    nonlinear.fit(*(pd.DataFrame(part_.toarray()).add_prefix("F") for part_ in codes))
+    again = LayerPair(
+        *parts,
+        connector=FrozenEstimator(pair.connector_),
+        nonlinear_connector=FrozenEstimator(nonlinear),
+        n_nonzero_coefs=None,
+        min_events=MIN,
+        verbose=1,
+    ).fit(X, Y)
+    assert again.connector_ is pair.connector_
+    np.testing.assert_array_equal(again.predict(X), pair.predict(X))
+    assert again.predict(X, "nonlinear").shape == Y.shape
+    bad(
+        r"'connector' parameter was fitted to compute \d+ features from 8, but here",
+        input_autoencoder=parts[0],
+        output_autoencoder=parts[1],
+        connector=FrozenEstimator(
+            FeatureConnector().fit(np.abs(X), pair.output_features(Y).toarray())
+        ),
+        min_events=MIN,
+    )
+
+
+def test_parts_that_are_fitted_anew_are_told_once(pair):
+    X, Y = rows()
+    old = LayerPair(
+        pair.input_autoencoder_,
+        part(12),
+        connector=pair.connector_,
+        nonlinear_connector=MLPConnector(2, max_iter=1).fit(X, Y),
+        min_events=MIN,
+    )
+
+    def told(call):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        return [str(w.message) for w in caught if "fitted already" in str(w.message)]
+
+    (text,) = told(lambda: old.fit(X, Y))
+    assert text.startswith(
+        "LayerPair: input_autoencoder, connector and nonlinear_connector are fitted "
+    )
+    assert "FrozenEstimator" in text
+    assert len(told(lambda: clone(old).fit(X, Y))) == 1
+    kept = FrozenEstimator(pair.input_autoencoder_)
+    new = {"connector": None, "nonlinear_connector": None, "input_autoencoder": kept}
+    assert told(lambda: clone(old).set_params(**new).fit(X, Y)) == []
 
 
 def test_mapped_files_give_the_same(pair, tmp_path):

@@ -1,0 +1,349 @@
+"""Which parameter matters when: one table, which estimators and a page read.
+
+An estimator whose parameters include some that change nothing says so once a fit. The
+text has names and no values, so that all fits of a search say the same and the usual
+filter shows it once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+
+from skfeat.utils._warnings import warn
+
+# Whether a meta-estimator that runs this fit has told it already.
+_TOLD: ContextVar[bool] = ContextVar("skfeat_ignored_told", default=False)
+
+
+@dataclass(frozen=True)
+class Is:
+    """The value must be one of these."""
+
+    values: tuple
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is one of them."""
+        return any(_same(value, allowed) for allowed in self.values)
+
+    def text(self, name: str) -> str:
+        """Write the rule down, for a parameter of this name."""
+        values = [repr(value) for value in self.values]
+        listed = ", ".join(values[:-1]) + " or " + values[-1]
+        return f"{name}={listed if len(values) > 1 else values[0]}"
+
+
+@dataclass(frozen=True)
+class IsSet:
+    """The value must not be None."""
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether there is a value."""
+        return value is not None
+
+    def text(self, name: str) -> str:
+        """Write the rule down, for a parameter of this name."""
+        return f"{name} other than None"
+
+
+@dataclass(frozen=True)
+class IsNumber:
+    """The value must be an int, not a list."""
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is an int."""
+        return isinstance(value, Integral)
+
+    def text(self, name: str) -> str:
+        """Write the rule down, for a parameter of this name."""
+        return f"{name} given as an int"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that only the fit knows must be true; the words say what."""
+
+    words: str
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether it is true."""
+        return bool(value)
+
+    def text(self, name: str) -> str:
+        """Write the rule down."""
+        return self.words
+
+
+Rule = Is | IsSet | IsNumber | Fact
+
+
+@dataclass(frozen=True)
+class Matters:
+    """When a parameter matters: if all rules hold, each of a parameter or a fact.
+
+    Parameters
+    ----------
+    rules : dict of str to rule
+        None of them: always.
+    plain : tuple
+        Values besides the default that ask for nothing.
+    told : bool
+        Whether a fit says that the parameter changes nothing. Not of those that are
+        set everywhere out of habit.
+    refused : bool
+        Whether the combination is an error instead.
+    note : str
+        What a page adds.
+    """
+
+    rules: Mapping[str, Rule]
+    plain: tuple = ()
+    told: bool = True
+    refused: bool = False
+    note: str = ""
+
+    def text(self) -> str:
+        """Write down when the parameter matters."""
+        rules = [rule.text(name) for name, rule in self.rules.items()]
+        return " and ".join(rules) or "always"
+
+
+def _when(
+    *, plain: tuple = (), told: bool = True, refused=False, note="", **rules: Rule
+) -> Matters:
+    return Matters(rules, plain, told, refused, note)
+
+
+_ALWAYS = _when()
+_HABIT = _when(told=False)
+_TOP_K, _PENALISED = ("topk", "batch_topk"), ("relu", "jumprelu", "gated")
+_IN_FIT = Fact("`fit`, not `partial_fit`")
+_CPU = ("cpu", torch.device("cpu"))
+_CONNECTORS = Fact(
+    "a connector, which a single unwrapped layer has only with connect_input or "
+    "connect_output"
+)
+_UNFROZEN = Fact("a connector that is not frozen")
+_DISTILLS = Fact("distill=True with a connector or a decoder to train")
+
+# Class, parameter, and when the parameter matters. Where a rule names no parameter of
+# the class, the class says in its fit whether it holds.
+TABLE: dict[str, dict[str, Matters]] = {
+    "SparseAutoencoder": {
+        "n_components": _ALWAYS,
+        "activation": _ALWAYS,
+        "k": _when(activation=Is(_TOP_K)),
+        "alpha": _when(activation=Is(_PENALISED)),
+        "l0": _when(activation=Is(_PENALISED), refused=True),
+        "prefixes": _when(activation=Is(_TOP_K), refused=True),
+        "dead_features": _when(
+            note="'auxk' is for activation='topk' or 'batch_topk', and is 'ignore' "
+            "with the others; 'resample' happens in `fit`, not in `partial_fit`"
+        ),
+        "tied": _when(activation=Is((*_TOP_K, "relu", "jumprelu")), refused=True),
+        "center": _ALWAYS,
+        "scale": _ALWAYS,
+        "learning_rate_init": _ALWAYS,
+        "batch_size": _ALWAYS,
+        "max_iter": _when(in_fit=_IN_FIT),
+        "tol": _when(in_fit=_IN_FIT, l0=Is((None,))),
+        "n_iter_no_change": _when(in_fit=_IN_FIT, l0=Is((None,))),
+        "early_stopping": _when(
+            in_fit=_IN_FIT, note="an error with l0, which is reached at the end only"
+        ),
+        "validation_fraction": _when(in_fit=_IN_FIT, early_stopping=Is((True,))),
+        "warm_start": _when(in_fit=_IN_FIT),
+        "sparse_output": _ALWAYS,
+        "precision": _when(note="'int8' is for activation='topk' or 'batch_topk'"),
+        "device": _ALWAYS,
+        "random_state": _HABIT,
+        "distribute": _when(group=Fact("a process group of torch")),
+        "checkpoint": _when(in_fit=_IN_FIT, refused=True),
+        "verbose": _HABIT,
+    },
+    "FeatureConnector": {
+        "alpha": _when(n_nonzero_coefs=Is((None,))),
+        "link": _ALWAYS,
+        "n_nonzero_coefs": _ALWAYS,
+        "candidates": _when(
+            link=Is(("identity",)),
+            n_nonzero_coefs=IsSet(),
+            refit=Is((True,)),
+            moments=Fact("layers that are not too wide for their second moments"),
+        ),
+        "refit": _when(note="`partial_fit` with link='relu' has no refit"),
+        "fit_intercept": _ALWAYS,
+        "init": _when(
+            start=Fact("n_nonzero_coefs=None or link='relu' with refit=True"),
+            note="with solver='gram' it changes the time and not the result",
+        ),
+        "solver": _ALWAYS,
+        "learning_rate_init": _when(solver=Is(("minibatch",))),
+        "batch_size": _when(solver=Is(("minibatch",))),
+        "max_iter": _when(passes=Fact("`fit`, or link='identity'")),
+        "tol": _when(solver=Is(("gram", "full_batch"))),
+        "warm_start": _when(
+            in_fit=_IN_FIT,
+            start=Fact("n_nonzero_coefs=None or link='relu' with refit=True"),
+        ),
+        "device": _when(solver=Is(("minibatch",)), plain=_CPU),
+        "random_state": _when(solver=Is(("minibatch",)), told=False),
+        "verbose": _when(solver=Is(("minibatch",)), told=False),
+    },
+    "FeatureConnectorCV": {
+        "alphas": _when(n_nonzero_coefs=Is((None,))),
+        "eps": _when(n_nonzero_coefs=Is((None,)), alphas=IsNumber()),
+        "n_nonzero_coefs": _ALWAYS,
+        "link": _ALWAYS,
+        "refit": _ALWAYS,
+        "fit_intercept": _ALWAYS,
+        "cv": _ALWAYS,
+        "max_iter": _ALWAYS,
+        "tol": _ALWAYS,
+        "n_jobs": _HABIT,
+    },
+    "FeatureUnwrapper": {
+        "model": _ALWAYS,
+        "autoencoder": _ALWAYS,
+        "connector": _when(connectors=_CONNECTORS),
+        "layers": _ALWAYS,
+        "n_nonzero_coefs": _when(
+            connectors=_CONNECTORS,
+            budgets=_UNFROZEN,
+            plain=([], ()),
+        ),
+        "shared_budget": _when(
+            connectors=_CONNECTORS,
+            shares=Fact("two connectors or more with a budget"),
+            note="an error with distill=False",
+        ),
+        "connect_input": _ALWAYS,
+        "connect_output": _ALWAYS,
+        "distill": _when(
+            connectors=_CONNECTORS,
+            told=False,
+        ),
+        "faithfulness": _when(
+            distills=_DISTILLS,
+            held=Fact("features or a decoder between the ends"),
+        ),
+        "task": _ALWAYS,
+        "n_jobs": _HABIT,
+        "batch_size": _when(distills=_DISTILLS),
+        "device": _when(distills=_DISTILLS, plain=_CPU),
+        "random_state": _HABIT,
+        "verbose": _HABIT,
+    },
+    "LayerPair": {
+        "input_autoencoder": _ALWAYS,
+        "output_autoencoder": _ALWAYS,
+        "connector": _ALWAYS,
+        "nonlinear_connector": _ALWAYS,
+        "n_nonzero_coefs": _when(budgets=_UNFROZEN),
+        "min_events": _ALWAYS,
+        "ridge": _ALWAYS,
+        "n_jobs": _HABIT,
+        "random_state": _HABIT,
+        "verbose": _HABIT,
+    },
+    "MLPConnector": dict.fromkeys(
+        (
+            "hidden_units",
+            "learning_rate_init",
+            "batch_size",
+            "max_iter",
+            "validation_fraction",
+            "ridge",
+            "device",
+        ),
+        _ALWAYS,
+    )
+    | {"random_state": _HABIT, "verbose": _HABIT},
+}
+
+
+def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
+    """Return the parameters that were set and change nothing, and what each needs.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of a class in `TABLE`, or derived from one.
+    **facts
+        What the fit knows, by the names in `TABLE`. A fact takes the place of a
+        parameter of its name. One that is missing or None is not known, and taken to
+        let the parameter matter.
+    """
+    names = [kind.__name__ for kind in type(estimator).__mro__]
+    rows: dict[str, Matters] = next((TABLE[n] for n in names if n in TABLE), {})
+    defaults = inspect.signature(type(estimator)).parameters
+    found = {}
+    for name, row in rows.items():
+        if name not in defaults or not row.told or row.refused:
+            continue
+        value = getattr(estimator, name)
+        plain = (defaults[name].default, *row.plain)
+        if any(_same(value, other) for other in plain):
+            continue
+        broken = [
+            rule.text(key)
+            for key, rule in row.rules.items()
+            if not _may_hold(rule, key, estimator, facts)
+        ]
+        if broken:
+            found[name] = " and ".join(broken)
+    return found
+
+
+def _may_hold(rule: Rule, key: str, estimator: Any, facts: Mapping[str, Any]) -> bool:
+    if key in facts:
+        return facts[key] is None or rule.holds(facts[key])
+    return isinstance(rule, Fact) or rule.holds(getattr(estimator, key))
+
+
+def warn_of_ignored(estimator: Any, ignored: Mapping[str, str]) -> None:
+    """Say once which parameters of an estimator change nothing in this fit."""
+    if not ignored or _TOLD.get():
+        return
+    several = len(ignored) > 1
+    parts = [f"{name} (which needs {text})" for name, text in ignored.items()]
+    listed = ", ".join(parts[:-1]) + " and " + parts[-1] if several else parts[0]
+    warn(
+        f"{type(estimator).__name__}: {listed} {'change' if several else 'changes'} "
+        f"nothing in this fit. Leave {'them' if several else 'it'} out, or set what "
+        f"{'they need' if several else 'it needs'}.",
+    )
+
+
+@contextmanager
+def ignored_are_told() -> Iterator[None]:
+    """Let parts say nothing of their parameters: who fits them has told all."""
+    token = _TOLD.set(True)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Tell whether two values of a parameter are equal; arrays are equal to nothing."""
+    if value is other:
+        return True
+    if isinstance(value, np.ndarray) or _is_bool(value) != _is_bool(other):
+        return False
+    try:
+        return bool(value == other)
+    except (TypeError, ValueError):
+        return False
