@@ -8,10 +8,9 @@ from skfeat.adapters._read import (
     model_outputs,
     read_chain,
 )
-from skfeat.adapters._wrappers import DecisionRule, Steps, check_rule, without_wrappers
+from skfeat.adapters._wrappers import Steps, check_rule, without_wrappers
 
 __all__ = [
-    "DecisionRule",
     "Steps",
     "check_chain",
     "check_rule",

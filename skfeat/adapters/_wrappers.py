@@ -16,6 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 
+from skfeat.utils._decision import DecisionRule
 from skfeat.utils._sklearn import BaseSearchCV, curve_pos_label
 
 FORGOTTEN = (
@@ -23,24 +24,6 @@ FORGOTTEN = (
     "models calls, forgets the fit of an estimator; FrozenEstimator(model) of "
     "sklearn.frozen keeps it."
 )
-
-
-class DecisionRule(NamedTuple):
-    """When one of two classes is predicted: by the probability of either."""
-
-    threshold: float
-    column: int = 1
-    """The class whose probability is compared."""
-    inclusive: bool = False
-    """Whether a probability that equals the threshold is enough."""
-
-    def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the index of the class that is predicted for each row."""
-        own = probabilities[:, self.column]
-        # A Python float would be rounded to the dtype of the probabilities.
-        threshold = np.float64(self.threshold)
-        chosen = own >= threshold if self.inclusive else own > threshold
-        return np.where(chosen, self.column, 1 - self.column)
 
 
 class Steps(NamedTuple):

@@ -36,6 +36,7 @@ from skfeat.utils._bases import (
     fit_context,
 )
 from skfeat.utils._ignored import warn_of_ignored
+from skfeat.utils._names import forget_names, spelled
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
@@ -660,6 +661,26 @@ class SparseAutoencoder(
         }
         return r2(X, sample_weight, weights, self.make_activation())
 
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Return the names of the features, which are the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against `feature_names_in_`.
+
+        Returns
+        -------
+        ndarray of str
+            ``"sparseautoencoder0", "sparseautoencoder1", ...``; where a larger
+            estimator has fitted it, as a FeatureUnwrapper, what that calls them.
+        """
+        names = super().get_feature_names_out(input_features)
+        own = vars(self).get("_feature_names")
+        return (
+            names if own is None else np.array(spelled(own, len(names)), dtype=object)
+        )
+
     @property
     def _n_features_out(self):
         return self.components_.shape[0]
@@ -728,6 +749,7 @@ class SparseAutoencoder(
         """Drop the last fit, so that a failing fit leaves no attributes of it."""
         for name in [*_FITTED, "_state"]:
             self.__dict__.pop(name, None)
+        forget_names(self)
 
     def _store(
         self,

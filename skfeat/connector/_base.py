@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,9 @@ from skfeat.connector._logic import connector_logic
 from skfeat.metrics._reconstruction import r2
 from skfeat.utils._arrays import accept_tensor, check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin
+from skfeat.utils._checks import check_names
 from skfeat.utils._formula import write_formula
+from skfeat.utils._names import connector_names
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -86,7 +89,9 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             sample_weight = check_weights(sample_weight, X)
         return r2(y, predicted, sample_weight)
 
-    def formula(self, output, *, max_terms=None, feature_names=None) -> str:
+    def formula(
+        self, output, *, max_terms=None, feature_names=None, output_names=None
+    ) -> str:
         """Write one output as a weighted sum of its inputs, strongest first.
 
         The intercept and the link are left out.
@@ -98,8 +103,10 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         max_terms : int, default=None
             Number of inputs written; ``None`` means all with a nonzero weight.
         feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means the column names it was fitted with, or
-            "F1_0", "F1_1" and so on.
+            Names of the inputs; ``None`` means what the unwrapper that it is of calls
+            them, else the columns it was fitted with, else "F1_0", "F1_1" and so on.
+        output_names : sequence of str, default=None
+            Names of the outputs; ``None`` likewise, else "F2_0", "F2_1" and so on.
 
         Returns
         -------
@@ -111,9 +118,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         ValueError
             If `output` is not the index of an output, or the names are too few.
         """
-        check_is_fitted(self)
-        names = self._names(feature_names)
-        return write_formula(self.coef_, output, max_terms, names)
+        names = self._names(feature_names, output_names)
+        return write_formula(self.coef_, output, max_terms, *names)
 
     def logic(
         self,
@@ -124,6 +130,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         max_inputs=8,
         threshold=0.0,
         feature_names=None,
+        output_names=None,
     ) -> Bunch:
         """Read how the strongest inputs of one output combine on data.
 
@@ -146,8 +153,10 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         threshold : float, default=0.0
             A feature fires where it is larger than this.
         feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means the column names it was fitted with, or
-            "F1_0", "F1_1" and so on.
+            Names of the inputs; ``None`` means what the unwrapper that it is of calls
+            them, else the columns it was fitted with, else "F1_0", "F1_1" and so on.
+        output_names : sequence of str, default=None
+            Names of the outputs; ``None`` likewise, else "F2_0", "F2_1" and so on.
 
         Returns
         -------
@@ -175,7 +184,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         >>> connector.logic(0, X, y).kind
         'and-not'
         """
-        check_is_fitted(self)
+        names = self._names(feature_names, output_names)
         X = validate_data(
             self,
             accept_tensor(X),
@@ -192,7 +201,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             y,
             max_inputs=max_inputs,
             threshold=threshold,
-            feature_names=self._names(feature_names),
+            names=names,
         )
 
     def to_networkx(
@@ -203,10 +212,10 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Parameters
         ----------
         feature_names : sequence of str, default=None
-            Names of the inputs; ``None`` means the column names it was fitted with, or
-            "F1_0", "F1_1" and so on.
+            Names of the inputs; ``None`` means what the unwrapper that it is of calls
+            them, else the columns it was fitted with, else "F1_0", "F1_1" and so on.
         output_names : sequence of str, default=None
-            Names of the outputs; ``None`` means "F2_0", "F2_1" and so on.
+            Names of the outputs; ``None`` likewise, else "F2_0", "F2_1" and so on.
         all_features : bool, default=False
             Keep features without an edge.
 
@@ -222,19 +231,29 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         ValueError
             If names are too few or not unique.
         """
-        check_is_fitted(self)
+        names = self._names(feature_names, output_names)
         return connector_graph(
-            self.coef_,
-            self.intercept_,
-            self._names(feature_names),
-            output_names,
-            all_features=all_features,
+            self.coef_, self.intercept_, *names, all_features=all_features
         )
 
-    def _names(self, feature_names):
-        """Return names that were given, or else those of the columns, if any."""
-        own = getattr(self, "feature_names_in_", None)
-        return own if feature_names is None else feature_names
+    def _names(
+        self, feature_names=None, output_names=None
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what inputs and outputs are called, where no names were given."""
+        check_is_fitted(self)
+        n_outputs, n_inputs = self.coef_.shape
+        check_names("feature_names", feature_names, n_inputs)
+        check_names("output_names", output_names, n_outputs, "outputs")
+        own = vars(self)
+        inputs, outputs = connector_names(
+            own.get("_input_names", own.get("feature_names_in_")),
+            own.get("_output_names", own.get("output_names_")),
+            (n_outputs, n_inputs),
+        )
+        return (
+            inputs if feature_names is None else list(feature_names),
+            outputs if output_names is None else list(output_names),
+        )
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "intercept_")

@@ -155,6 +155,10 @@ class FeatureConnector(BaseConnector):
     feature_names_in_ : ndarray of shape (n_inputs,)
         Names of the inputs, when X has string column names.
 
+    output_names_ : ndarray of shape (n_outputs,)
+        Names of the outputs, when y has string column names, which must differ from
+        one another and from those of X.
+
     See Also
     --------
     SparseAutoencoder : Learns the features that are connected here.

@@ -113,6 +113,10 @@ class FeatureConnectorCV(BaseConnector):
     feature_names_in_ : ndarray of shape (n_inputs,)
         Names of the inputs, when X has string column names.
 
+    output_names_ : ndarray of shape (n_outputs,)
+        Names of the outputs, when y has string column names, which must differ from
+        one another and from those of X.
+
     See Also
     --------
     FeatureConnector : The connector at one penalty or budget.
@@ -232,7 +236,8 @@ class FeatureConnectorCV(BaseConnector):
         else:
             self.__dict__.pop("alphas_", None)
             self.n_nonzero_coefs_ = best
-        self.__dict__.pop("feature_names_in_", None)
+        for key in ("feature_names_in_", "output_names_"):
+            self.__dict__.pop(key, None)
         for key, value in vars(final).items():
             if key in _TAKEN:
                 setattr(self, key, value)
@@ -323,6 +328,7 @@ _TAKEN = {
     "_y_is_1d",
     "n_features_in_",
     "feature_names_in_",
+    "output_names_",
 }
 
 

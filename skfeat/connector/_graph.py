@@ -6,14 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skfeat.network._graph import add_edges, empty_graph, without_isolates
-from skfeat.utils._checks import check_names
 
 if TYPE_CHECKING:
     import networkx as nx
 
 
 def connector_graph(
-    coef, intercept, input_names=None, output_names=None, *, all_features=False
+    coef, intercept, input_names, output_names, *, all_features=False
 ) -> nx.DiGraph:
     """Make a bipartite directed graph of the inputs, the outputs and their weights.
 
@@ -23,10 +22,8 @@ def connector_graph(
         The weights.
     intercept : ndarray of shape (n_outputs,)
         The intercepts.
-    input_names : sequence of str, default=None
-        Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
-    output_names : sequence of str, default=None
-        Names of the outputs; ``None`` means "F2_0", "F2_1" and so on.
+    input_names : sequence of str of length n_inputs
+    output_names : sequence of str of length n_outputs
     all_features : bool, default=False
         Keep inputs and outputs without an edge too.
 
@@ -42,27 +39,25 @@ def connector_graph(
     ImportError
         If networkx is not installed.
     ValueError
-        If the names are not strings, too few or too many, or not all different.
+        If the names are not all different.
 
     Examples
     --------
     >>> import numpy as np
     >>> from scipy import sparse
     >>> coef = sparse.csr_array(np.array([[0.0, 0.5, 0.0], [0.0, -1.0, 0.0]]))
-    >>> connector_graph(coef, np.zeros(2)).edges(data="weight")
-    OutEdgeDataView([('F1_1', 'F2_0', 0.5), ('F1_1', 'F2_1', -1.0)])
+    >>> graph = connector_graph(coef, np.zeros(2), ["a", "b", "c"], ["d", "e"])
+    >>> graph.edges(data="weight")
+    OutEdgeDataView([('b', 'd', 0.5), ('b', 'e', -1.0)])
     """
     graph = empty_graph()
-    n_outputs, n_inputs = coef.shape
-    check_names("input_names", input_names, n_inputs)
-    check_names("output_names", output_names, n_outputs, "outputs")
-    inputs = _node_names(input_names, "F1", n_inputs)
-    outputs = _node_names(output_names, "F2", n_outputs)
+    # str: a node named by numpy's string would print as one.
+    inputs, outputs = list(map(str, input_names)), list(map(str, output_names))
     name, times = Counter([*inputs, *outputs]).most_common(1)[0]
     if times > 1:
         # networkx would make one node of them.
         raise ValueError(
-            f"input_names and output_names must all be different, as each names a "
+            f"feature_names and output_names must all be different, as each names a "
             f"node. Got {name!r} {times} times."
         )
     for i, name in enumerate(inputs):
@@ -71,10 +66,3 @@ def connector_graph(
         graph.add_node(name, layer=1, index=i, bias=bias)
     add_edges(graph, coef, inputs, outputs)
     return graph if all_features else without_isolates(graph)
-
-
-def _node_names(names, prefix, n):
-    # str: a node named by numpy's string would print as one.
-    return (
-        [f"{prefix}_{i}" for i in range(n)] if names is None else list(map(str, names))
-    )

@@ -9,17 +9,8 @@ from scipy import sparse
 from sklearn.utils import Bunch, check_array, gen_batches
 
 from skfeat.utils._arrays import accept_tensor
-from skfeat.utils._checks import (
-    check_int,
-    check_int_or_none,
-    check_names,
-    check_nonnegative,
-)
-from skfeat.utils._formula import (
-    name_inputs,
-    write_logic,
-    write_table,
-)
+from skfeat.utils._checks import check_int, check_int_or_none, check_nonnegative
+from skfeat.utils._formula import write_logic, write_table
 
 # A rate of fewer rows is not judged: of 10, its standard error is up to 0.16.
 _MIN_ROWS = 10
@@ -43,11 +34,11 @@ def connector_logic(
     link,
     output,
     X,
-    y=None,
+    y,
     *,
-    max_inputs=8,
-    threshold=0.0,
-    feature_names=None,
+    max_inputs,
+    threshold,
+    names,
 ) -> Bunch:
     """Read off data how the strongest inputs of one output combine.
 
@@ -75,15 +66,15 @@ def connector_logic(
         Index of the output.
     X : ndarray or CSR matrix of shape (n, n_inputs)
         Activations of the inputs.
-    y : array-like or sparse matrix of shape (n,) or (n, n_outputs), default=None
+    y : array-like or sparse matrix of shape (n,) or (n, n_outputs), or None
         Activations of the output, or of all; ``None`` means the connector's prediction.
-    max_inputs : int, default=8
+    max_inputs : int or None
         Number of inputs listed; ``None`` means all with a nonzero weight.
-    threshold : float, default=0.0
+    threshold : float
         Activation above which an input or output fires. At 0 a prediction with a small
         positive intercept fires in every row without inputs.
-    feature_names : sequence of str, default=None
-        Names of the inputs; ``None`` means "F1_0", "F1_1" and so on.
+    names : tuple of two sequences of str
+        Names of the inputs, and of the outputs.
 
     Returns
     -------
@@ -112,7 +103,6 @@ def connector_logic(
     check_int("output", output, 0, coef.shape[0] - 1)
     check_int_or_none("max_inputs", max_inputs)
     check_nonnegative("threshold", threshold)
-    check_names("feature_names", feature_names, coef.shape[1])
     row = coef[[output]].toarray().ravel()
     if y is None:
         y = X @ row.astype(X.dtype) + intercept[output].astype(X.dtype)
@@ -121,8 +111,9 @@ def connector_logic(
         y = _column(y, output, (X.shape[0], coef.shape[0]))
     listed = _strongest(X, row, max_inputs)
     x = X[:, listed].toarray() if sparse.issparse(X) else X[:, listed]
-    names = name_inputs(listed, feature_names)
-    logic, _ = read_logic(f"F2_{output}", listed, names, row[listed], x, y, threshold)
+    inputs = [names[0][i] for i in listed.tolist()]
+    name = names[1][int(output)]
+    logic, _ = read_logic(name, listed, inputs, row[listed], x, y, threshold)
     return logic
 
 

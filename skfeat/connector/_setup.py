@@ -17,12 +17,14 @@ from skfeat.solvers.connector._rectified_minibatch import ConnectorSettings
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import accept_tensor, check_magnitude
 from skfeat.utils._ignored import ignored_params
+from skfeat.utils._names import distinct_names, keep_names
 from skfeat.utils._sklearn import _align_api_if_sparse, _check_sample_weight
 from skfeat.utils._torch import resolve_device
 
 
 def validated_rows(connector, X, y, sample_weight, *, reset: bool) -> Rows:
     """Check rows and targets, and write what scikit-learn keeps of them."""
+    output_names = distinct_names(y, X)
     resolve_device(connector.device)  # checked whichever solver runs
     if sparse.issparse(y) and connector.link == "relu":
         y = y.toarray()
@@ -38,6 +40,7 @@ def validated_rows(connector, X, y, sample_weight, *, reset: bool) -> Rows:
     )
     if reset:
         connector._y_is_1d = y.ndim == 1
+        keep_names(connector, output_names)
     sample_weight = _check_sample_weight(
         accept_tensor(sample_weight), X, dtype=np.float64, ensure_non_negative=True
     )

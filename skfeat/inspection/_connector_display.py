@@ -7,6 +7,7 @@ from typing import Self
 from skfeat.inspection._axes import add_color_bar, single_axes
 from skfeat.inspection._inputs import (
     check_labels,
+    connector_labels,
     count_text,
     fitted_step,
     nonzero_values,
@@ -143,7 +144,10 @@ class ConnectorDisplay:
         connector : estimator
             Fitted, with `coef_` of shape (n_outputs, n_inputs) or (n_inputs,), or a
             pipeline that ends in one.
-        input_names, output_names, threshold
+        input_names, output_names : sequence of str, default=None
+            None: what the connector calls them in its formulas, or the columns that
+            another linear model was fitted to.
+        threshold
             As in :class:`ConnectorDisplay`.
         ax, kind, cmap, vmax, colorbar, im_kw
             As in :meth:`plot`.
@@ -162,7 +166,10 @@ class ConnectorDisplay:
         >>> connector = Lasso(alpha=0.01).fit(X, X[:, :2])
         >>> display = ConnectorDisplay.from_estimator(connector)
         """
-        coef = fitted_step(connector).coef_
+        step = fitted_step(connector)
+        coef, (inputs, outputs) = step.coef_, connector_labels(step)
+        input_names = inputs if input_names is None else input_names
+        output_names = outputs if output_names is None else output_names
         return cls.from_matrix(
             coef.reshape(1, -1) if coef.ndim == 1 else coef,
             input_names=input_names,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,12 +59,14 @@ def graph_data(
     inputs: bool,
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
+    model: Callable[[Any], np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Return the parameters of the :class:`FeatureGraphDisplay` of a network.
 
     For one row of X these are its flows with their signs, for several rows the mean
-    magnitudes, and for None the weights. All other parameters are those of
-    :meth:`FeatureGraphDisplay.from_network`.
+    magnitudes, and for None the weights. `model` computes of rows the outputs of the
+    model that the network stands for: the heading of one row has both. All other
+    parameters are those of :meth:`FeatureGraphDisplay.from_network`.
     """
     if not isinstance(network, SparseFeatureNetwork):
         raise TypeError(
@@ -77,23 +79,27 @@ def graph_data(
             "lead to all outputs."
         )
     d, q = network.n_features_in_, network.n_outputs_
-    input_labels = check_labels("input_names", input_names, d)
+    input_labels = check_labels("input_names", input_names, d) or network.input_names_
     output_labels = check_labels("output_names", output_names, q)
-    output_labels = output_labels or [f"output {o}" for o in range(q)]
+    output_labels = output_labels or network.output_names_
     if X is None:
         data = _weights(network, inputs)
     else:
         X = X if sparse.issparse(X) or np.ndim(X) != 1 else np.reshape(X, (1, -1))
         if np.shape(X)[:1] == (1,):
             data = _flows_of_one(network, X, output, inputs, output_labels)
-            output_labels = [data.pop("output_name")]
+            shown = data.pop("output")
+            if model is not None:
+                own = model(X)[0]
+                data["heading"] += _own_output(own, shown, output, output_labels)
+            output_labels = [output_labels[shown]]
         else:
             data = _mean_flows(network, X, output, inputs)
     names = [*network.feature_names_]
     # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
     titles = [f"layer {n}" if n.isdigit() else n for n in network.layer_names_]
     if inputs:
-        names.insert(0, input_labels or [f"x{k}" for k in range(d)])
+        names.insert(0, input_labels)
         titles.insert(0, "inputs")
     if len(data["edges"]) == len(names):
         names.append(output_labels)
@@ -124,11 +130,19 @@ def _flows_of_one(
     return {
         "edges": edges,
         "node_values": [*values, parts.value],
-        "output_name": name,
+        "output": int(parts.output[0]),
         "heading": f"{name}: {value:.2f} = {first:.2f} from {source} "
         f"{'-' if value < first else '+'} {abs(value - first):.2f} from constants",
         "value_name": f"contribution to {name}",
     }
+
+
+def _own_output(own: np.ndarray, shown: int, asked: Any, names: list[str]) -> str:
+    """Write what the model itself gives where the network gives what is shown."""
+    text, most = f"\nthe model itself: {own[shown]:.2f}", int(own.argmax())
+    if asked is None and most != shown:
+        text += f", less than the {own[most]:.2f} of {names[most]}"
+    return text
 
 
 def _mean_flows(

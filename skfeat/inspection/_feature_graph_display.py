@@ -195,6 +195,8 @@ class FeatureGraphDisplay:
     ) -> Self:
         """Draw the network of a fitted unwrapper.
 
+        The heading of one row has the model's own output beside the network's.
+
         Parameters
         ----------
         unwrapper : FeatureUnwrapper
@@ -205,10 +207,12 @@ class FeatureGraphDisplay:
             which need not be comparable, give a column, such as
             ``unwrapper.heads_["cls"].start + 2``.
         input_names : sequence of str, default=None
-            Names of the inputs; None: the names of the fitted columns.
+            Names of the inputs; None: the names of the fitted columns, or "x0", "x1"
+            and so on.
         output_names : sequence of str, default=None
             Names of the outputs; None: the classes, or the names of several heads,
-            such as "value" or, for a head with several columns, "cls[2]".
+            such as "value" or, for a head with several columns, "cls[2]"; or "output 0"
+            and so on.
         ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
             As in :meth:`plot`.
 
@@ -233,6 +237,7 @@ class FeatureGraphDisplay:
         >>> display.layer_names
         ['inputs', 'hidden_0', 'hidden_1', 'output']
         """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
         unwrapper = fitted_step(unwrapper)
         if not hasattr(unwrapper, "network"):
             raise TypeError(
@@ -240,22 +245,19 @@ class FeatureGraphDisplay:
                 f"{type(unwrapper).__name__} instead."
             )
         network = unwrapper.network()
-        if output_names is None and hasattr(unwrapper, "classes_"):
-            classes = unwrapper.classes_[-network.n_outputs_ :]
-            output_names = [str(label) for label in classes]
-        elif output_names is None and hasattr(unwrapper, "heads_"):
-            output_names = _head_names(unwrapper.heads_)
-        if input_names is None:
-            input_names = getattr(unwrapper, "input_names_", None)
-        if X is not None and unwrapper._steps.steps:
+        steps = getattr(unwrapper, "_steps", None)
+        if X is not None and steps is not None and steps.steps:
             X = unwrapper.network_inputs(np.atleast_2d(X) if np.ndim(X) == 1 else X)
-        return cls.from_network(
+        data = graph_data(
             network,
             X,
             output=output,
             inputs=inputs,
             input_names=input_names,
             output_names=output_names,
+            model=getattr(unwrapper, "_model_values", None),
+        )
+        return cls(**data).plot(
             ax=ax,
             n_edges=n_edges,
             cmap=cmap,
@@ -298,9 +300,9 @@ class FeatureGraphDisplay:
         inputs : bool, default=False
             Whether to show the inputs too, on the left.
         input_names : sequence of str, default=None
-            Names of the inputs; None: "x0", "x1" and so on.
+            Names of the inputs; None: the network's `input_names_`.
         output_names : sequence of str, default=None
-            Names of the outputs; None: "output 0", "output 1" and so on.
+            Names of the outputs; None: the network's `output_names_`.
         ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
             As in :meth:`plot`.
 
@@ -333,18 +335,6 @@ class FeatureGraphDisplay:
             font_size=font_size,
             edge_kw=edge_kw,
         )
-
-
-def _head_names(heads: dict[str, slice]) -> list[str]:
-    """Return a name for each column of the heads, which are slices by name."""
-    names: list[str] = []
-    for name, head in heads.items():
-        # Heads of a tuple are named "0", "1", which alone would not be clear.
-        name = f"head {name}" if name.isdigit() else name
-        n_columns = head.stop - head.start
-        several = [f"{name}[{column}]" for column in range(n_columns)]
-        names += [name] if n_columns == 1 else several
-    return names
 
 
 def _largest_shown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.utils._checks import check_matrix, value_error
+from skfeat.utils._names import Numbered, column_names
 
 # An ndarray or a csr_array. A type checker sees no difference, as scipy is untyped.
 Matrix: TypeAlias = Any
@@ -67,6 +69,30 @@ def fitted_step(estimator: Any) -> Any:
     """Return a fitted estimator, or the last step of a fitted pipeline."""
     check_is_fitted(estimator)
     return estimator[-1] if hasattr(estimator, "named_steps") else estimator
+
+
+def connector_labels(connector: Any) -> tuple[Any, Any]:
+    """Return the names of a linear map's inputs and outputs, None where it has none."""
+    if hasattr(connector, "_names"):  # a connector of skfeat, or a pair of layers
+        return connector._names()
+    return getattr(connector, "feature_names_in_", None), None
+
+
+def feature_labels(transformer: Any, codes: Any, n_features: int) -> Sequence[str]:
+    """Return the names of the columns that a transformer has given.
+
+    They are those of a data frame, else what the transformer says, else the number of
+    each.
+    """
+    names = column_names(codes)
+    if names is None and hasattr(transformer, "get_feature_names_out"):
+        try:
+            names = list(transformer.get_feature_names_out())
+        except (AttributeError, TypeError, ValueError):
+            names = None  # as of a pipeline with a step that has none
+    if names is None or len(names) != n_features:
+        return Numbered("feature ", n_features)
+    return list(map(str, names))
 
 
 def take_rows(matrix: Any, rows: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ from skfeat.inspection._inputs import (
     check_features,
     check_image_shape,
     check_labels,
+    feature_labels,
     take_rows,
 )
 from skfeat.inspection._ranking import rank_examples
@@ -159,8 +160,11 @@ class TopExamplesDisplay:
         examples : {array-like, sparse matrix} of shape (n_samples, n_values), \
                 default=None
             The rows to show, such as the images that `X` was computed from; None: `X`.
-        image_shape, feature_names
+        image_shape
             As in :class:`TopExamplesDisplay`.
+        feature_names : sequence of str, default=None
+            Names of the features shown; None: what `get_feature_names_out` of the
+            transformer calls them.
         ax, im_kw, line_kw
             As in :meth:`plot`.
 
@@ -182,18 +186,15 @@ class TopExamplesDisplay:
         (4, 2)
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        return cls.from_activations(
+        display = cls._of_ranked(
             transformer.transform(X),
             X if examples is None else examples,
-            features=features,
-            n_features=n_features,
-            n_examples=n_examples,
-            image_shape=image_shape,
-            feature_names=feature_names,
-            ax=ax,
-            im_kw=im_kw,
-            line_kw=line_kw,
+            (features, n_features, n_examples),
+            feature_names,
+            transformer,
         )
+        display.image_shape = image_shape
+        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw)
 
     @classmethod
     def from_activations(
@@ -227,7 +228,8 @@ class TopExamplesDisplay:
         image_shape
             As in :class:`TopExamplesDisplay`.
         feature_names : sequence of str, default=None
-            Names of the features shown; None: "feature 3" and so on.
+            Names of the features shown; None: those of the columns, if `activations`
+            is a data frame, else "feature 3" and so on.
         ax, im_kw, line_kw
             As in :meth:`plot`.
 
@@ -248,20 +250,28 @@ class TopExamplesDisplay:
         array([[1, 0, 2],
                [0, 1, 2]])
         """
+        display = cls._of_ranked(
+            activations, examples, (features, n_features, n_examples), feature_names
+        )
+        display.image_shape = image_shape
+        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw)
+
+    @classmethod
+    def _of_ranked(
+        cls, activations, examples, choice, feature_names, transformer=None
+    ) -> Self:
+        """Make the display of features and examples that `rank_examples` chooses."""
         codes = check_codes("activations", activations)
         if np.shape(examples)[0] != codes.shape[0]:
             allowed = f"of as many rows as the activations ({codes.shape[0]})"
             raise value_error("examples", allowed, examples)
-        features, indices, values = rank_examples(
-            codes, features, n_features, n_examples
-        )
+        features, indices, values = rank_examples(codes, *choice)
         if feature_names is None:
-            feature_names = [f"feature {j}" for j in features]
-        display = cls(
+            names = feature_labels(transformer, activations, codes.shape[1])
+            feature_names = [names[j] for j in features.tolist()]
+        return cls(
             indices=indices,
             values=values,
             examples=examples,
-            image_shape=image_shape,
             feature_names=feature_names,
         )
-        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw)

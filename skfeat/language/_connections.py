@@ -18,13 +18,9 @@ from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import (
     check_int,
     check_int_or_none,
-    check_names,
     check_nonnegative,
 )
-from skfeat.utils._formula import (
-    name_inputs,
-    write_formula,
-)
+from skfeat.utils._formula import write_formula
 from skfeat.utils._torch import draw_seed
 
 _KINDS = ("or", "and-not", "and", "single")
@@ -81,7 +77,8 @@ def find_connections(
     min_firings : int, default=100
         Outputs that fire in fewer rows are skipped.
     feature_names, output_names : sequence of str, default=None
-        Names of the inputs and outputs; ``None`` means "F1_0" and "F2_0" and so on.
+        Names of the inputs and outputs; ``None`` means what the connector calls them,
+        see :meth:`skfeat.FeatureConnector.formula`.
     n_shuffles : int, default=20
         Number of shuffles. Only the connections that are returned are shuffled, each in
         time proportional to the rows in which its output fires: 20 take a few
@@ -236,10 +233,10 @@ class _LogicReader:
         n_outputs, n_inputs = self.coef.shape
         check_int_or_none("max_inputs", max_inputs)
         check_nonnegative("threshold", threshold)
-        check_names("feature_names", feature_names, n_inputs)
-        check_names("output_names", output_names, n_outputs, "outputs")
+        self.input_names, self.output_names = connector._names(
+            feature_names, output_names
+        )
         self.max_inputs, self.threshold = max_inputs, float(threshold)
-        self.feature_names, self.output_names = feature_names, output_names
         self.n_shuffles = check_int("n_shuffles", n_shuffles)
         self.seed = draw_seed(random_state)
         self.X = _check_features("X", X, None, n_inputs)
@@ -327,20 +324,18 @@ class _LogicReader:
             n_firings += n_silent - 1
         if n_firings < min_firings:
             return None
-        name = f"F2_{output}"
-        if self.output_names is not None:
-            name = list(self.output_names)[output]
+        name = self.output_names[output]
         logic, readings = read_logic(
             name,
             inputs[:n_listed],
-            name_inputs(inputs[:n_listed], self.feature_names),
+            [self.input_names[i] for i in inputs[:n_listed].tolist()],
             weights[:n_listed],
             x,
             y,
             self.threshold,
             n_silent,
         )
-        formula = write_formula(self.coef, output, None, self.feature_names)
+        names = self.input_names, self.output_names
         connection = Bunch(
             output=output,
             name=name,
@@ -348,7 +343,7 @@ class _LogicReader:
             score=score_of(logic.f1, logic.f1_simpler, r2),
             f1=float(logic.f1),
             r2=float(r2),
-            formula=f"{name}{formula[formula.index(' = ') :]}",
+            formula=write_formula(self.coef, output, None, *names),
             logic=logic,
         )
         return connection, ReadRows(readings, y, predicted, n_silent, self.threshold)

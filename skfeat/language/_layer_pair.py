@@ -268,6 +268,7 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         maps = fit_maps(self, codes_in, codes_out, seeds[2], context, data)
         for key, model in maps.items():
             setattr(self, MAP_ATTRIBUTES[key], model)
+        self._tell_names()
         shape = (len(self.output_events_), len(self.input_events_))
         live = (self.live_outputs_, self.live_inputs_)
         coef = spread_weights(maps["sparse"].coef_, live, shape)
@@ -323,7 +324,14 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         check_consistent_length(X, y)
         return make_report(self, X, y)
 
-    def formula(self, feature: int, *, max_terms: int | None = None) -> str:
+    def formula(
+        self,
+        feature: int,
+        *,
+        max_terms: int | None = None,
+        feature_names: Any = None,
+        output_names: Any = None,
+    ) -> str:
         """Write an output feature as a weighted sum of input features.
 
         Parameters
@@ -332,6 +340,10 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
             Number of a live output feature, one of `live_outputs_`.
         max_terms : int, default=None
             Number of inputs written, strongest first; ``None`` means all.
+        feature_names, output_names : sequence of str, default=None
+            Names of the live input features and of the live output features, in the
+            order of `live_inputs_` and `live_outputs_`; ``None`` means "IF_2797" and
+            "OF_30" by their numbers.
 
         Returns
         -------
@@ -341,7 +353,7 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         Raises
         ------
         ValueError
-            If the feature is not live.
+            If the feature is not live, or the names are too few.
         """
         check_is_fitted(self)
         row = np.flatnonzero(self.live_outputs_ == feature)
@@ -350,11 +362,12 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
                 f"feature must be one of the {len(self.live_outputs_)} live output "
                 f"features, see live_outputs_. Got {feature!r} instead."
             )
-        names = [f"IF_{i}" for i in self.live_inputs_]
-        formula = self.connector_.formula(
-            int(row[0]), max_terms=max_terms, feature_names=names
+        return self.connector_.formula(
+            int(row[0]),
+            max_terms=max_terms,
+            feature_names=feature_names,
+            output_names=output_names,
         )
-        return f"OF_{feature}{formula[formula.index(' = ') :]}"
 
     def __sklearn_clone__(self):
         return remember_fits(_clone_parametrized(self), self, _PARTS)

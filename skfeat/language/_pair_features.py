@@ -18,6 +18,7 @@ from skfeat.language._pair_codes import (
     sparse_codes,
 )
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._names import READ_PREFIX, WRITTEN_PREFIX, Numbered, named
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._sklearn import _align_api_if_sparse
 
@@ -35,6 +36,8 @@ class PairFeaturesMixin:
 
     input_autoencoder_: SparseAutoencoder
     output_autoencoder_: SparseAutoencoder
+    input_events_: np.ndarray
+    output_events_: np.ndarray
     live_inputs_: np.ndarray
     live_outputs_: np.ndarray
     output_mean_: np.ndarray
@@ -200,6 +203,23 @@ class PairFeaturesMixin:
             for key, attribute in MAP_ATTRIBUTES.items()
             if hasattr(self, attribute)
         }
+
+    def _names(self) -> tuple[Numbered, Numbered]:
+        """Return the names of all features, of those read and of those written."""
+        n_written, n_read = len(self.output_events_), len(self.input_events_)
+        return Numbered(READ_PREFIX, n_read), Numbered(WRITTEN_PREFIX, n_written)
+
+    def _tell_names(self) -> None:
+        """Let the fitted parts call the features what the pair calls them."""
+        for side, prefix in (("input", READ_PREFIX), ("output", WRITTEN_PREFIX)):
+            key = f"{side}_autoencoder_"
+            setattr(self, key, named(getattr(self, key), feature_names=prefix))
+        read, written = self._names()
+        self.connector_ = named(
+            self.connector_,
+            input_names=[read[i] for i in self.live_inputs_.tolist()],
+            output_names=[written[i] for i in self.live_outputs_.tolist()],
+        )
 
     def _connector(self, name: str) -> Any:
         fitted = self.connectors()

@@ -15,6 +15,7 @@ from skfeat.language._pair_codes import (
 )
 from skfeat.metrics._noise import noise_of_sums
 from skfeat.metrics._reconstruction import r2_of_sums
+from skfeat.utils._names import WRITTEN_PREFIX
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._table import write_columns
 
@@ -116,6 +117,8 @@ class PairReport(Bunch):
             for name, title in _TITLES.items()
             if not _is_nan(self[name]).all()
         }
+        features = self["feature"][order].tolist()
+        shown[_TITLES["feature"]] = [f"{WRITTEN_PREFIX}{i}" for i in features]
         lines = [*self._lines_of_totals(), *write_columns(shown, _TITLES["feature"])]
         n_hidden = len(self["feature"]) - len(order)
         if n_hidden:

@@ -1,5 +1,6 @@
 """The unwrapped network as plain arrays; nothing here needs torch to predict."""
 
 from skfeat.network._network import SparseFeatureNetwork
+from skfeat.utils._decision import DecisionRule
 
-__all__ = ["SparseFeatureNetwork"]
+__all__ = ["DecisionRule", "SparseFeatureNetwork"]

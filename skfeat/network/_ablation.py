@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skfeat.network import _predict
-from skfeat.network._arrays import NetworkArrays, as_rows, layer_index
+from skfeat.network._arrays import NetworkArrays, as_inputs, layer_index
 from skfeat.utils._checks import is_int
 
 
@@ -30,11 +30,10 @@ def ablate(
     network: NetworkArrays, X: Any, features: Any, value: Any, reference: Any
 ) -> Ablation:
     """Return what :meth:`SparseFeatureNetwork.ablate` describes."""
-    whose = type(network).__name__
     chosen = find_features(network, features)
-    X = as_rows("X", X, network.n_features_in_, whose)
+    X = as_inputs(network, X)
     if reference is not None:
-        reference = as_rows("reference", reference, network.n_features_in_, whose)
+        reference = as_inputs(network, reference, "reference")
     levels = _levels(network, chosen, value, X if reference is None else reference)
 
     outputs = np.empty((len(X), network.n_outputs_), X.dtype)

@@ -10,7 +10,11 @@ from scipy import sparse
 
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
+from skfeat.network._columns import check_columns
+from skfeat.network._decide import as_classes, as_rule
 from skfeat.utils._checks import is_int
+from skfeat.utils._decision import DecisionRule
+from skfeat.utils._names import INPUT_PREFIX, Numbered, feature_prefix, output_names
 
 LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda pre: np.maximum(pre, 0),
@@ -75,7 +79,7 @@ def as_feature_names(names: Any, n_components: list[int]) -> list[list[str]]:
     """Copy the names of each layer's features, or make them up."""
     if names is None:
         return [
-            [f"F{i}_{j}" for j in range(m)] for i, m in enumerate(n_components, start=1)
+            list(Numbered(feature_prefix(i), m)) for i, m in enumerate(n_components)
         ]
     copied = [as_names("feature_names", layer) for layer in names]
     if [len(layer) for layer in copied] != n_components:
@@ -83,6 +87,14 @@ def as_feature_names(names: Any, n_components: list[int]) -> list[list[str]]:
             "feature_names must be one list a layer, with a name for each of its "
             f"{n_components} features."
         )
+    return copied
+
+
+def as_end_names(what: str, names: Any, n: int) -> list[str]:
+    """Copy the names of the `n` inputs or outputs."""
+    copied = as_names(what, names)
+    if len(copied) != n:
+        raise ValueError(f"{what} must have {n} names, got {len(copied)}.")
     return copied
 
 
@@ -207,6 +219,11 @@ class NetworkArrays:
     n_weights_: list[int]
     n_weights_in_: int | None
     n_weights_out_: int | None
+    input_names_: list[str]
+    output_names_: list[str]
+    feature_names_in_: np.ndarray  # only where names of inputs were given
+    classes_: np.ndarray  # only of a classifier
+    decision_rule: DecisionRule | None
     n_features_in_: int
     n_outputs_: int
 
@@ -226,6 +243,10 @@ class NetworkArrays:
         back: Chain,
         layer_names: Sequence[str],
         feature_names: Sequence[Sequence[str]] | None = None,
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+        classes: Any = None,
+        decision_rule: DecisionRule | None = None,
     ):
         self.front, self.back = as_chain("front", front), as_chain("back", back)
         self.layer_names_ = as_names("layer_names", layer_names)
@@ -264,3 +285,49 @@ class NetworkArrays:
         )
         self.n_features_in_ = self.front.n_features_in
         self.n_outputs_ = self.back.n_outputs
+        self._take_names(input_names, output_names, classes)
+        n_classes = 0 if classes is None else len(self.classes_)
+        self.decision_rule = as_rule(decision_rule, n_classes)
+
+    def _take_names(self, inputs: Any, outputs: Any, classes: Any) -> None:
+        """Set what inputs and outputs are called, and the labels of a classifier."""
+        n_inputs, n_outputs = self.n_features_in_, self.n_outputs_
+        if inputs is None:
+            self.input_names_ = list(Numbered(INPUT_PREFIX, n_inputs))
+        else:
+            self.input_names_ = as_end_names("input_names", inputs, n_inputs)
+            self.feature_names_in_ = np.array(self.input_names_, dtype=object)
+        if classes is not None:
+            steps = self.back.steps
+            if steps and steps[-1].kind in ("softmax", "sigmoid"):
+                raise ValueError(
+                    f"back must end with the logits where classes are given, got a "
+                    f"{steps[-1].kind} as its last step."
+                )
+            self.classes_ = classes = as_classes(classes, n_outputs)
+        self.output_names_ = (
+            output_names(n_outputs, classes)
+            if outputs is None
+            else as_end_names("output_names", outputs, n_outputs)
+        )
+
+
+def as_inputs(
+    network: NetworkArrays, X: Any, name: str = "X", *, finite: bool = True
+) -> np.ndarray:
+    """Check rows of inputs, and the names of their columns if they have any."""
+    if type(X) is not np.ndarray and hasattr(network, "feature_names_in_"):
+        check_columns(network.feature_names_in_, X)
+    width, whose = network.n_features_in_, type(network).__name__
+    return as_rows(name, X, width, whose, finite=finite)
+
+
+def names_and_classes(network: NetworkArrays) -> dict[str, Any]:
+    """Return the constructor's parameters that tell what inputs and outputs are."""
+    names = getattr(network, "feature_names_in_", None)
+    return {
+        "input_names": None if names is None else names.tolist(),
+        "output_names": network.output_names_,
+        "classes": getattr(network, "classes_", None),
+        "decision_rule": network.decision_rule,
+    }

@@ -12,11 +12,13 @@ from scipy import sparse
 
 from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_along
 from skfeat.network import _predict
-from skfeat.network._arrays import NetworkArrays, as_rows
+from skfeat.network._arrays import NetworkArrays, as_inputs
 from skfeat.utils._checks import is_int
 
 # Flows of one block of rows stand densely before the zeros among them are dropped.
 _BLOCK_ELEMENTS = 2**22
+# What attributions have of the network itself, whatever the rows.
+_SHARED = ("coefs", "feature_names", "input_names", "output_names")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,12 @@ class Attribution:
     """(n,) what the constants before the first features bring."""
     coefs: list[sparse.csr_array]
     """The network's `coefs_`, which say where each edge leads."""
+    feature_names: list[list[str]]
+    """The network's names of the features, of the columns of each of `features`."""
+    input_names: list[str]
+    """Of the columns of `inputs`."""
+    output_names: list[str]
+    """Of the raw outputs, which `output` counts."""
 
     def total(self, layer: int | str = 0) -> np.ndarray:
         """Add up the parts at one layer, or at the ``"inputs"``.
@@ -116,6 +124,12 @@ class MeanFlow:
     """(n_features_in,); None unless asked for."""
     input_edges: sparse.csr_array | None
     """(m_0, n_features_in)."""
+    feature_names: list[list[str]]
+    """The network's names of the features, one list a layer."""
+    input_names: list[str]
+    """The network's names of the inputs."""
+    output_names: list[str]
+    """The network's names of the outputs."""
 
 
 def attribute(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Attribution:
@@ -124,7 +138,7 @@ def attribute(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Attr
     columns: dict[str, Any] = {}
     for name in (field.name for field in fields(Attribution)):
         pieces = [getattr(part, name) for part in parts]
-        if name == "coefs":
+        if name in _SHARED:
             columns[name] = pieces[0]
         elif isinstance(pieces[0], list):
             columns[name] = [_stacked(column) for column in zip(*pieces, strict=True)]
@@ -164,6 +178,7 @@ def mean_flow(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Mean
         to_outputs=to_outputs / n_rows,
         inputs=from_inputs / n_rows if inputs else None,
         input_edges=(input_edges / n_rows).reshape(m, d).tocsr() if inputs else None,
+        **_names(network),
     )
 
 
@@ -173,7 +188,7 @@ def _attributed_blocks(
     check_piecewise_linear("back", network.back)
     if inputs:
         check_piecewise_linear("front", network.front)
-    X = as_rows("X", X, network.n_features_in_, type(network).__name__)
+    X = as_inputs(network, X)
     output = _as_outputs(output, len(X), network.n_outputs_)
     widest = max(*network.n_components_, *network.n_weights_, 1)
     size = max(1, _BLOCK_ELEMENTS // widest)
@@ -260,7 +275,16 @@ def _attribute_block(
         input_edges=input_edges,
         input_bias=input_bias,
         coefs=network.coefs_,
+        **_names(network),
     )
+
+
+def _names(network: NetworkArrays) -> dict[str, Any]:
+    return {
+        "feature_names": network.feature_names_,
+        "input_names": network.input_names_,
+        "output_names": network.output_names_,
+    }
 
 
 def _edge_flows(

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from skfeat.activations import TopK
 from skfeat.chain import Chain
-from skfeat.network._arrays import LINKS, NetworkArrays
+from skfeat.network._arrays import LINKS, NetworkArrays, names_and_classes
 
 
 def compacted(network: NetworkArrays) -> dict[str, Any]:
@@ -64,6 +64,7 @@ def compacted(network: NetworkArrays) -> dict[str, Any]:
             [names[j] for j in rows]
             for names, rows in zip(network.feature_names_, kept, strict=True)
         ],
+        **names_and_classes(network),
     }
 
 

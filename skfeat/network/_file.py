@@ -21,7 +21,7 @@ from scipy import sparse
 from skfeat import _version
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
-from skfeat.network._arrays import NetworkArrays
+from skfeat.network._arrays import NetworkArrays, names_and_classes
 from skfeat.utils._files import replacing
 
 _FORMAT = "skfeat.SparseFeatureNetwork"
@@ -31,6 +31,9 @@ _FIELDS = {"links", "layer_names", "feature_names", "activation", "k", "front", 
 _ENDS = ("encoder_coef", "decoder_coef")  # dense, or sparse as the connectors are
 _DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
 _CSR = ("data", "indices", "indptr")
+# What a file of the first format has not: labels of a classifier, and names.
+_OPTIONAL = ("input_names", "output_names", "decision_rule")
+_LABELS = "biufU"
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<i4", "<i8", "u1")))
 
 
@@ -48,7 +51,14 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
         "layer_names": network.layer_names_,
         "feature_names": network.feature_names_,
     }
+    named = names_and_classes(network)
+    classes = named.pop("classes")
+    header |= named
     arrays = {name: getattr(network, f"{name}_") for name in _DENSE}
+    if classes is not None and classes.dtype.kind in _LABELS:
+        arrays["classes"] = classes
+    elif classes is not None:
+        header["classes"] = _plain_labels(classes)
     if isinstance(network.activation, JumpReLU):
         arrays["threshold"] = network.activation.threshold
     matrices = {name: getattr(network, f"{name}_") for name in _ENDS}
@@ -93,6 +103,7 @@ def read(file: BinaryIO) -> dict[str, Any]:
     if missing := _FIELDS - header.keys():
         raise ValueError(f"its header has no {min(missing)!r}.")
     activation = _activation(arrays, header)
+    classes = _classes(arrays, header)
     chains = {}
     for name in ("front", "back"):
         own = [key for key in arrays if key.startswith(f"{name}.")]
@@ -129,6 +140,8 @@ def read(file: BinaryIO) -> dict[str, Any]:
         ],
         "intercepts": intercepts,
         **{key: header[key] for key in ("links", "layer_names", "feature_names")},
+        **{key: header[key] for key in _OPTIONAL if key in header},
+        "classes": classes,
     }
 
 
@@ -142,6 +155,28 @@ def _activation(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Activa
     if name not in list(others):
         raise ValueError(f"its activation {name!r} is unknown.")
     return others[name]
+
+
+def _plain_labels(classes: np.ndarray) -> list:
+    """Return the labels of an array of objects, if a file can have them."""
+    labels = [v.item() if isinstance(v, np.generic) else v for v in classes.tolist()]
+    if other := [v for v in labels if not isinstance(v, str | int | float)]:
+        raise ValueError(
+            f"classes_ must be strings, numbers or bools to be written to a file. Got "
+            f"{other[0]!r} instead."
+        )
+    return labels
+
+
+def _classes(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Any:
+    """Return the labels of a classifier, or None."""
+    if "classes" in arrays or "classes" not in header:
+        return arrays.pop("classes", None)
+    labels = header["classes"]
+    # Of their own: an array of text has the room of its longest one for each.
+    classes = np.empty(len(labels), dtype=object)
+    classes[:] = _plain_labels(np.array(labels, dtype=object))
+    return classes
 
 
 def _read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -163,7 +198,8 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError(f"{entry.filename} is of an unknown .npy version.")
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        if dtype not in _DTYPES:
+        is_label = entry.filename == "classes.npy" and dtype.kind in _LABELS
+        if dtype not in _DTYPES and not is_label:
             raise ValueError(f"{entry.filename} holds {dtype}, not plain numbers.")
         n_bytes = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or n_bytes != entry.file_size - stream.tell():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from scipy import sparse
 
 from skfeat.network._arrays import NetworkArrays
+from skfeat.utils._names import Numbered
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -25,24 +26,27 @@ def make_graph(network: NetworkArrays, all_features: bool) -> nx.DiGraph:
     for i, coef in enumerate(network.coefs_):
         add_edges(graph, coef, nodes[i], nodes[i + 1])
     if sparse.issparse(network.encoder_coef_):
-        inputs = _add_end(graph, "input", -1, 0 - network.encoder_bias_)
+        own = None if network.front.steps else network.input_names_
+        inputs = _add_end(graph, "input", -1, 0 - network.encoder_bias_, own)
         add_edges(graph, network.encoder_coef_, inputs, nodes[0])
     if sparse.issparse(network.decoder_coef_):
-        outputs = _add_end(graph, "output", len(nodes), network.decoder_intercept_)
+        own = None if network.back.steps else network.output_names_
+        bias = network.decoder_intercept_
+        outputs = _add_end(graph, "output", len(nodes), bias, own)
         add_edges(graph, network.decoder_coef_.T, nodes[-1], outputs)
     return graph if all_features else without_isolates(graph)
 
 
-def _add_end(graph, name, layer, bias):
+def _add_end(graph, name, layer, bias, own_names):
+    """Add the nodes of an end; steps before or after it leave them without names."""
     if any(existing == name for existing, _ in graph):
         raise ValueError(
             f"layer_names must not have {name!r}, which the graph calls an end of the "
             "network by."
         )
-    for j, value in enumerate(bias.tolist()):
-        graph.add_node(
-            (name, j), layer=layer, index=j, bias=value, feature_name=f"{name}_{j}"
-        )
+    names = Numbered(f"{name}_", len(bias)) if own_names is None else own_names
+    for j, (value, own) in enumerate(zip(bias.tolist(), names, strict=True)):
+        graph.add_node((name, j), layer=layer, index=j, bias=value, feature_name=own)
     return [(name, j) for j in range(len(bias))]
 
 

@@ -10,9 +10,10 @@ from scipy import sparse
 
 from skfeat.network import _file, _predict, _run
 from skfeat.network._ablation import Ablation, ablate
-from skfeat.network._arrays import NetworkArrays, as_rows, layer_index
+from skfeat.network._arrays import NetworkArrays, as_inputs, as_rows, layer_index
 from skfeat.network._attribution import Attribution, MeanFlow, attribute, mean_flow
 from skfeat.network._compact import compacted, n_decoder_multiply_adds
+from skfeat.network._decide import OfClassifiers, decide, probabilities
 from skfeat.network._graph import make_graph
 
 if TYPE_CHECKING:
@@ -62,10 +63,20 @@ class SparseFeatureNetwork(NetworkArrays):
     feature_names : list of lists of str, default=None
         One list for each layer; None: ``"F1_0", "F1_1", ...`` in the first layer,
         ``"F2_0", ...`` in the second.
+    input_names : list of str, default=None
+        Names of the columns of X; None: ``"x0", "x1", ...``.
+    output_names : list of str, default=None
+        None: the classes, or ``"output 0", "output 1", ...``.
+    classes : array-like, default=None
+        Labels of a classifier, one for each output, which must be logits; two labels
+        for a single logit, which is that of the second. None: outputs are values.
+    decision_rule : DecisionRule, default=None
+        Which of two classes is predicted: ``DecisionRule(0.9)`` means the second one
+        where its probability is above 0.9. None: the most likely class.
 
     Attributes
     ----------
-    front, back, activation, links
+    front, back, activation, links, decision_rule
         As given.
     encoder_coef_, decoder_coef_ : ndarray or csr_array
         A sparse one is canonical and stores no zeros.
@@ -74,6 +85,13 @@ class SparseFeatureNetwork(NetworkArrays):
     intercepts_ : list of ndarray
     layer_names_ : list of str
     feature_names_ : list of lists of str
+    input_names_, output_names_ : list of str
+        What graphs and attributions call the inputs and the outputs.
+    feature_names_in_ : ndarray of shape (n_features_in,)
+        Only where `input_names` were given. A data frame must then have these columns
+        in this order; arrays, which have no names, are taken as they are.
+    classes_ : ndarray of shape (n_classes,)
+        Only where `classes` were given.
     n_components_ : list of int
         Features of each layer.
     n_weights_ : list of int
@@ -175,8 +193,52 @@ class SparseFeatureNetwork(NetworkArrays):
         ValueError
             If X is not 2-D and finite, or has another number of features.
         """
-        X = as_rows("X", X, self.n_features_in_, type(self).__name__, finite=False)
-        return _run.predict(self, X)
+        return _run.predict(self, as_inputs(self, X, finite=False))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the labels of a classifier, or values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+            A data frame must have the columns of `feature_names_in_` in their order.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs)
+            Labels of `classes_`, if there are any; else the raw outputs, a single one
+            as a vector.
+        """
+        return self.decide(self.predict_raw(X))
+
+    @OfClassifiers
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probability of each class; only of a classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the order of `classes_`.
+        """
+        return probabilities(self.predict_raw(X))
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn raw outputs, of an ablation for example, into what `predict` returns.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n, n_outputs)
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs)
+        """
+        classes = getattr(self, "classes_", None)
+        return decide(outputs, classes, self.decision_rule)
 
     def features(self, X: Any) -> list[np.ndarray]:
         """Compute the features of every layer, each from those of the layer before.
@@ -189,7 +251,7 @@ class SparseFeatureNetwork(NetworkArrays):
         -------
         features : list of ndarray of shape (n, m_i)
         """
-        X = as_rows("X", X, self.n_features_in_, type(self).__name__)
+        X = as_inputs(self, X)
         features = [np.empty((len(X), m), X.dtype) for m in self.n_components_]
         for rows in _predict.blocks(self, len(X)):
             parts = _predict.features(self, X[rows])
@@ -386,6 +448,9 @@ class SparseFeatureNetwork(NetworkArrays):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one ``.npz`` file, all of it or none.
 
+        The file keeps the classes and all names too: what is loaded from it predicts
+        the same labels, and refuses the same data frames.
+
         Parameters
         ----------
         path : str or path-like
@@ -395,6 +460,8 @@ class SparseFeatureNetwork(NetworkArrays):
         ------
         OSError
             If the file cannot be written; one that was there before is then kept.
+        ValueError
+            If a class is neither a string nor a number or bool.
         """
         _file.write(self, path)
 
@@ -432,7 +499,8 @@ class SparseFeatureNetwork(NetworkArrays):
         Returns
         -------
         module : torch.nn.Module
-            Takes a tensor (n, n_features_in), returns the raw outputs.
+            Takes a tensor (n, n_features_in), returns the raw outputs, of a classifier
+            the logits: `decide` turns these into labels.
         """
         from skfeat.network._torch import NetworkModule
 
@@ -449,7 +517,10 @@ class SparseFeatureNetwork(NetworkArrays):
         ----------
         path : str or path-like
             The input is called ``"X"``, of shape (n, n_features_in) with any n, the
-            output ``"outputs"``.
+            output, which is the raw one, ``"outputs"``. The file's metadata have, in
+            JSON, ``input_names``, ``output_names`` and, of a classifier, ``classes``
+            and ``decision_rule``: null or a threshold, the class whose probability is
+            compared with it and whether one that equals it is enough.
 
         Raises
         ------
@@ -475,7 +546,8 @@ class SparseFeatureNetwork(NetworkArrays):
             ``index``, ``bias`` (the intercept) and ``feature_name``; edges with
             ``weight``. Where the encoder is sparse, what it reads are the nodes
             ("input", index), ``layer`` -1, ``bias`` what is added before it is read;
-            where the decoder is, what it gives are the nodes ("output", index).
+            where the decoder is, what it gives are the nodes ("output", index). Their
+            ``feature_name`` is that of the input or output.
 
         Raises
         ------

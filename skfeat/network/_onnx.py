@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +14,7 @@ from skfeat import _version
 from skfeat.activations import Activation, JumpReLU, TopK
 from skfeat.chain import Step
 from skfeat.chain._kinds import JOINS, KINDS, OnnxGraph, add_affine
-from skfeat.network._arrays import NetworkArrays
+from skfeat.network._arrays import NetworkArrays, names_and_classes
 
 # The first operator set with Gelu, and the file version that came with it: what is
 # newer than it has to be, older runtimes refuse.
@@ -67,7 +69,19 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
         producer_name="skfeat",
         producer_version=_version.__version__,
     )
+    named = names_and_classes(network) | {"input_names": network.input_names_}
+    onnx.helper.set_model_props(model, _metadata(named))
     onnx.save_model(model, os.fspath(path), format="protobuf")
+
+
+def _metadata(named: dict[str, Any]) -> dict[str, str]:
+    """Write in JSON what inputs and outputs are; a regressor has no classes."""
+    classes = named["classes"]
+    if classes is None:
+        named = {key: named[key] for key in ("input_names", "output_names")}
+    else:
+        named["classes"] = classes.tolist()
+    return {key: json.dumps(value, default=str) for key, value in named.items()}
 
 
 def _add_layer(

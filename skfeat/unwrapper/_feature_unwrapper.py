@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.adapters import (
-    DecisionRule,
     Steps,
     check_chain,
     check_rule,
@@ -35,18 +34,19 @@ from skfeat.chain import Chain
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
+from skfeat.network._decide import probabilities
 from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import Unwrapping
 from skfeat.unwrapper._parts import (
     as_numpy,
     check_values,
     class_labels,
-    hard_predictions,
-    probabilities,
+    logits_end,
     to_logits,
 )
 from skfeat.unwrapper._report import Report, make_report
 from skfeat.utils._bases import TransformerMixin, fit_context
+from skfeat.utils._decision import DecisionRule
 from skfeat.utils._frozen import remember_fits
 from skfeat.utils._sklearn import (
     Interval,
@@ -183,7 +183,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     Attributes
     ----------
     autoencoders_ : list of SparseAutoencoder
-        Fitted, one for each unwrapped layer; of a frozen one that very estimator.
+        Fitted, one for each unwrapped layer; of a frozen one a
+        copy that shares its arrays, and calls its features what the network does.
         Unless it is frozen, the last has the decoder that
         distillation has trained; its codes are those of its fit. As it was fitted it
         is that of the same unwrapper with ``distill=False`` and the same
@@ -498,8 +499,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
         The network of a Pipeline starts where the model's own does, after the steps
         before it: give it, its file and its ONNX graph the rows of
-        :meth:`network_inputs`. Its outputs are logits, to which the model's decision
-        threshold, if it has one, is still to be applied.
+        :meth:`network_inputs`. What its ONNX graph gives are logits, to which the
+        model's decision threshold, if it has one, is still to be applied; its own
+        `predict` has applied it.
 
         Returns
         -------
@@ -651,7 +653,10 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         outputs = model_outputs(self.model, self._validate(X))
         return to_logits(outputs, self._chain) if self._classifies() else outputs
 
+    def _model_values(self, X):
+        """Compute the model's own logits or values, of rows that the network took."""
+        stop = logits_end(self._chain, self._classifies())
+        return self._chain.forward(np.asarray(X, self._chain.dtype), 0, stop)
+
     def _decide(self, outputs):
-        if self._classifies():
-            return self.classes_[hard_predictions(outputs, self._rule)]
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+        return self._network.decide(outputs)

@@ -40,10 +40,12 @@ from skfeat.unwrapper._parts import (
     layer_activations,
     logits_end,
     make_network,
+    named_parts,
 )
 from skfeat.utils._distributed import agreed
 from skfeat.utils._frozen import unnamed, warn_of_refits
 from skfeat.utils._ignored import ignored_params, warn_of_ignored
+from skfeat.utils._names import output_names
 from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 
 # Distillation starts from this many times the budget, and prunes down to it. At the
@@ -230,6 +232,20 @@ class Unwrapping:
 
     def _fitted(self, autoencoders, connectors, losses) -> dict:
         chain, ends, classes = self.chain, self.ends, self.classes
+        heads = head_slices(chain)
+        network = make_network(
+            chain,
+            self.layers,
+            autoencoders,
+            connectors,
+            self.stop,
+            ends,
+            input_names=getattr(self.params, "input_names_", None),
+            output_names=output_names(chain.n_outputs, classes, heads),
+            classes=classes,
+            decision_rule=None if classes is None else self.params._rule,
+        )
+        autoencoders, connectors = named_parts(network, autoencoders, connectors, ends)
         return {
             "autoencoders_": autoencoders,
             "connectors_": ends.between(connectors),
@@ -237,15 +253,13 @@ class Unwrapping:
             **({"output_connector_": connectors[-1]} if ends.output else {}),
             "layer_names_": [layer.name for layer in self.layers],
             **({} if classes is None else {"classes_": classes}),
-            **({"heads_": head_slices(chain)} if chain.heads else {}),
+            **({"heads_": heads} if heads else {}),
             "n_iter_": len(losses),
             "loss_curve_": losses,
             "_chain": chain,
             "_means": self.means,
             "_undistilled": self.undistilled,
-            "_network": make_network(
-                chain, self.layers, autoencoders, connectors, self.stop, ends
-            ),
+            "_network": network,
         }
 
     def _autoencoders(self) -> list:

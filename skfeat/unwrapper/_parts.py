@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
-from scipy.special import expit, logit, softmax
+from scipy.special import logit
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
@@ -12,6 +14,7 @@ from skfeat.activations import ReLU
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._names import INPUT_PREFIX, feature_prefix, named
 
 # What may follow the logits; the network of a classifier ends before it.
 _OUTPUT_KINDS = ("softmax", "log_softmax", "sigmoid")
@@ -155,30 +158,13 @@ def check_values(y, chain) -> None:
             )
 
 
-def hard_predictions(logits, rule=None) -> np.ndarray:
-    """Index of the most likely class; one column is the logit of the second of two.
-
-    A DecisionRule of a model with a threshold of its own decides in place of that.
-    """
-    if rule is not None:
-        return rule.decide(probabilities(logits))
-    if logits.shape[1] == 1:
-        return (logits[:, 0] > 0).astype(int)
-    return logits.argmax(axis=1)
-
-
-def probabilities(logits) -> np.ndarray:
-    """Probabilities of the classes."""
-    if logits.shape[1] == 1:
-        second = expit(logits)
-        return np.hstack([1 - second, second])
-    return softmax(logits, axis=1)
-
-
 def make_network(
-    chain, layers, autoencoders, connectors, stop, ends
+    chain, layers, autoencoders, connectors, stop, ends, **names
 ) -> SparseFeatureNetwork:
-    """Assemble the network of features, up to step `stop` of the chain."""
+    """Assemble the network of features, up to step `stop` of the chain.
+
+    `names` are its names of inputs and outputs, and what it has of a classifier.
+    """
     first, last = autoencoders[0], autoencoders[-1]
     between = ends.between(connectors)
 
@@ -222,4 +208,26 @@ def make_network(
         links=[connector.link for connector in between],
         **end,
         layer_names=[layer.name for layer in layers],
+        **names,
+    )
+
+
+def named_parts(network, autoencoders, connectors, ends) -> tuple[list, list]:
+    """Copy the parts of a network, telling them what it calls their features."""
+    prefixes = list(map(feature_prefix, range(len(autoencoders))))
+    names = [*prefixes]
+    if ends.input:
+        given = hasattr(network, "feature_names_in_")
+        names.insert(0, network.input_names_ if given else INPUT_PREFIX)
+    if ends.output:
+        names.append(network.output_names_)
+    return (
+        [
+            named(part, feature_names=prefix)
+            for part, prefix in zip(autoencoders, prefixes, strict=True)
+        ],
+        [
+            named(part, input_names=before, output_names=after)
+            for part, (before, after) in zip(connectors, pairwise(names), strict=True)
+        ],
     )

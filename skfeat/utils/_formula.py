@@ -6,24 +6,22 @@ import textwrap
 
 import numpy as np
 
-from skfeat.utils._checks import check_int, check_int_or_none, check_names
+from skfeat.utils._checks import check_int, check_int_or_none
 
 _WIDTH = 88
 _TITLES = ["weight", "fires", "adds", "output", "alone", "rows"]
 _TITLES += ["with", "without", "role", "input"]
 
 
-def write_formula(coef, output, max_terms=None, feature_names=None) -> str:
+def write_formula(coef, output, max_terms, input_names, output_names) -> str:
     """Write one row of CSR weights (q, p) as a sum, strongest term first."""
-    n_outputs, n_inputs = coef.shape
-    check_int("output", output, 0, n_outputs - 1)
+    check_int("output", output, 0, coef.shape[0] - 1)
     check_int_or_none("max_terms", max_terms)
-    check_names("feature_names", feature_names, n_inputs)
     span = slice(coef.indptr[output], coef.indptr[output + 1])
     weights, inputs = coef.data[span], coef.indices[span]
     order = np.argsort(-np.abs(weights), kind="stable")[:max_terms]
-    names = name_inputs(inputs[order], feature_names)
-    return f"F2_{output} = {weighted_sum(weights[order], names)}"
+    names = [input_names[i] for i in inputs[order].tolist()]
+    return f"{output_names[int(output)]} = {weighted_sum(weights[order], names)}"
 
 
 def weighted_sum(weights, names) -> str:
@@ -103,11 +101,3 @@ def _cells(entry, min_rows) -> list[str]:
 
 def _rate(value) -> str:
     return "" if np.isnan(value) else f"{value:.3f}"
-
-
-def name_inputs(inputs, feature_names=None) -> list[str]:
-    """Return the names of some inputs, "F1_0" and so on without `feature_names`."""
-    if feature_names is None:
-        return [f"F1_{i}" for i in inputs]
-    names = list(feature_names)
-    return [names[i] for i in inputs]

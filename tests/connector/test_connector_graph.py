@@ -4,16 +4,22 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skfeat.connector._graph import connector_graph
+from skfeat import FeatureConnector
 
 WEIGHTS = np.array([[0.0, 0.5, 0.0, 2.0], [0.0, -1.0, 0.0, 0.0], [0.0] * 4])
 COEF = sparse.csr_array(WEIGHTS.astype(np.float32))
 INTERCEPT = np.array([0.25, -1.0, 3.0], dtype=np.float32)
 
 
+def graph_of(coef=COEF, **options):
+    connector = FeatureConnector()
+    connector.coef_, connector.intercept_ = coef, INTERCEPT
+    return connector.to_networkx(**options)
+
+
 def test_nodes_and_edges():
     nx = pytest.importorskip("networkx")
-    graph = connector_graph(COEF, INTERCEPT)
+    graph = graph_of()
     assert isinstance(graph, nx.DiGraph)
     assert nx.is_bipartite(graph)
     assert dict(graph.nodes.items()) == {
@@ -34,7 +40,7 @@ def test_nodes_and_edges():
 
 def test_all_features():
     pytest.importorskip("networkx")
-    graph = connector_graph(COEF, INTERCEPT, all_features=True)
+    graph = graph_of(all_features=True)
     assert list(graph) == [*(f"F1_{i}" for i in range(4)), "F2_0", "F2_1", "F2_2"]
     assert graph.number_of_edges() == COEF.nnz
     for before, after, weight in graph.edges(data="weight"):
@@ -45,17 +51,17 @@ def test_all_features():
 def test_no_weights():
     pytest.importorskip("networkx")
     empty = sparse.csr_array((3, 4))
-    assert len(connector_graph(empty, INTERCEPT)) == 0
-    assert len(connector_graph(empty, INTERCEPT, all_features=True)) == 7
+    assert len(graph_of(empty)) == 0
+    assert len(graph_of(empty, all_features=True)) == 7
 
 
 def test_names():
     pytest.importorskip("networkx")
     names = np.array(["old", "young", "new", "former"], dtype=object)
-    graph = connector_graph(COEF, INTERCEPT, names, ("age", "time", "size"))
+    graph = graph_of(feature_names=names, output_names=("age", "time", "size"))
     assert set(graph) == {"young", "former", "age", "time"}
     assert graph["former"]["age"]["weight"] == 2.0
-    graph = connector_graph(COEF, INTERCEPT, names.astype(str))
+    graph = graph_of(feature_names=names.astype(str))
     assert {type(node) for node in graph} == {str}
     assert set(graph) == {"young", "former", "F2_0", "F2_1"}
 
@@ -64,28 +70,31 @@ def test_names():
     ("names", "message"),
     [
         (
-            {"input_names": 3},
-            "input_names must be .* sequence of 4 strings. Got 3 inst",
+            {"feature_names": 3},
+            "feature_names must be .* sequence of 4 strings. Got 3 inst",
         ),
         (
-            {"input_names": "abcd"},
-            "input_names must be None or a sequence of 4 strings",
+            {"feature_names": "abcd"},
+            "feature_names must be None or a sequence of 4 strings",
         ),
-        ({"input_names": [1, 2, 3, 4]}, "input_names must be None or a sequence of 4"),
-        ({"input_names": ["a"]}, "input_names must name the 4 inputs. Got 1 names"),
+        (
+            {"feature_names": [1, 2, 3, 4]},
+            "feature_names must be None or a sequence of 4",
+        ),
+        ({"feature_names": ["a"]}, "feature_names must name the 4 inputs. Got 1 names"),
         ({"output_names": {"a", "b", "c"}}, "output_names must be None or a sequence"),
         ({"output_names": list("abcd")}, "name the 3 outputs. Got 4 names"),
-        ({"input_names": list("abca")}, "all be different.*Got 'a' 2 times"),
+        ({"feature_names": list("abca")}, "all be different.*Got 'a' 2 times"),
         ({"output_names": ["F1_0", "a", "b"]}, "all be different.*Got 'F1_0' 2 times"),
     ],
 )
 def test_refuses_names(names, message):
     pytest.importorskip("networkx")
     with pytest.raises(ValueError, match=message):
-        connector_graph(COEF, INTERCEPT, **names)
+        graph_of(**names)
 
 
 @pytest.mark.usefixtures("without_networkx")
 def test_without_networkx():
     with pytest.raises(ImportError, match=r"pip install skfeat\[graph\]"):
-        connector_graph(COEF, INTERCEPT)
+        graph_of()

@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose, assert_equal
 from scipy import sparse
 from scipy.special import expit
 
-from skfeat.connector._logic import connector_logic
-from skfeat.utils._formula import write_formula
+from skfeat import FeatureConnector
 
 
 def firing(k=4, rate=0.2, n=2000, seed=0):
@@ -19,11 +18,17 @@ def firing(k=4, rate=0.2, n=2000, seed=0):
     return (rng.rand(n, k) < rate) * (1 + rng.rand(n, k))
 
 
+def connector(coef, intercept, link="relu"):
+    """A connector of these weights, fitted to nothing."""
+    made = FeatureConnector(link=link)
+    made.coef_, made.n_features_in_ = sparse.csr_array(coef), np.shape(coef)[1]
+    made.intercept_ = np.asarray(intercept)
+    return made
+
+
 def read(weights, X, y=None, *, intercept=0.0, link="relu", **options):
-    coef = sparse.csr_array(np.array([weights], dtype=X.dtype))
-    return connector_logic(
-        coef, np.array([intercept]), link, options.pop("output", 0), X, y, **options
-    )
+    fitted = connector(np.array([weights], dtype=X.dtype), [intercept], link)
+    return fitted.logic(options.pop("output", 0), X, y, **options)
 
 
 def roles(logic):
@@ -306,13 +311,13 @@ def test_y_in_every_form():
     X = firing()
     Y = np.maximum(X @ np.random.RandomState(0).randn(4, 3), 0)
     coef = sparse.csr_array(np.array([[1.0, 0, 0, 0], [1, 1, 0, -1], [0, 0, 1, 1]]))
-    asked = (coef, np.zeros(3), "relu", 1, X)
-    expected = connector_logic(*asked, Y[:, 1])
+    fitted = connector(coef, np.zeros(3))
+    expected = fitted.logic(1, X, Y[:, 1])
     for y in (Y, Y.tolist(), sparse.csc_array(Y), sparse.csr_matrix(Y), Y[:, 1] > 0):
-        logic = connector_logic(*asked, y)
+        logic = fitted.logic(1, X, y)
         assert logic.kind == expected.kind
         assert logic.text == expected.text
-    assert connector_logic(*asked, Y).output_rate == (Y[:, 1] > 0).mean()
+    assert fitted.logic(1, X, Y).output_rate == (Y[:, 1] > 0).mean()
 
 
 @pytest.mark.parametrize("link", ["relu", "identity"])
@@ -467,4 +472,6 @@ def test_refuses(arguments, message):
 @pytest.mark.parametrize("names", [3, "ab", [1, 2], {"a", "b"}, np.array("ab")])
 def test_a_formula_refuses_the_same_names(names):
     with pytest.raises(ValueError, match="feature_names must be None or a sequence of"):
-        write_formula(sparse.csr_array(np.ones((1, 2))), 0, feature_names=names)
+        connector(np.ones((1, 2)), [0.0]).formula(0, feature_names=names)
+    with pytest.raises(ValueError, match="output_names must be None or a sequence of"):
+        connector(np.ones((2, 1)), [0.0] * 2).formula(0, output_names=names)

@@ -16,6 +16,7 @@ from skfeat.chain import Chain, Step
 from skfeat.inspection import FeatureGraphDisplay
 from skfeat.inspection import _feature_graph_layout as layout
 from skfeat.network import SparseFeatureNetwork
+from skfeat.utils._names import output_names
 from tests.network.test_network import affine
 
 matplotlib.use("Agg")
@@ -42,7 +43,7 @@ def large():
     )
 
 
-def network(front=(), back=None, n_layers=3):
+def network(front=(), back=None, n_layers=3, **names):
     rng = np.random.default_rng(4)
     back = [affine(rng, 5, 4)] if back is None else back
     return SparseFeatureNetwork(
@@ -58,6 +59,7 @@ def network(front=(), back=None, n_layers=3):
         decoder_intercept=rng.normal(size=5),
         back=Chain.from_steps(back, 5),
         layer_names=[f"fc{i}" for i in range(n_layers)],
+        **names,
     )
 
 
@@ -320,21 +322,37 @@ def test_a_row_that_no_feature_is_active_on():
     assert display.coverage_ == [1.0] * 3
 
 
-def test_from_estimator_takes_names_from_the_model():
-    class Unwrapper(BaseEstimator):
-        def fit(self, X):
-            self.classes_ = np.array(["no", "maybe", "yes", "never"])
-            self.feature_names_in_ = np.array(list("uvwxyz"))
-            return self
+class Unwrapper(BaseEstimator):
+    """What a display needs of an unwrapper, whose model is the network itself."""
 
-        def network(self):
-            return NETWORK
+    def __init__(self, fitted=None):
+        self.fitted = fitted
 
+    def fit(self, X):
+        self.fitted_ = True
+        return self
+
+    def network(self):
+        return self.fitted
+
+    def _model_values(self, X):
+        return self.fitted.predict_raw(X)
+
+
+def test_from_estimator_takes_names_from_the_network():
+    labels = ["no", "maybe", "yes", "never"]
+    named = network(input_names=list("uvwxyz"), classes=labels)
     with pytest.raises(NotFittedError):
-        FeatureGraphDisplay.from_estimator(Unwrapper(), X)
-    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(X), X, inputs=True)
+        FeatureGraphDisplay.from_estimator(Unwrapper(named), X)
+    est = Unwrapper(named).fit(X)
+    display = FeatureGraphDisplay.from_estimator(est, X, inputs=True)
     assert display.node_names[0] == list("uvwxyz")
-    assert display.node_names[-1] == ["no", "maybe", "yes", "never"]
+    assert display.node_names[-1] == labels
+    display = FeatureGraphDisplay.from_estimator(
+        est, X, inputs=True, input_names=list("ghijkl"), output_names=list("abcd")
+    )
+    assert display.node_names[0] == list("ghijkl")
+    assert display.node_names[-1] == list("abcd")
 
 
 @pytest.mark.parametrize(
@@ -345,39 +363,25 @@ def test_from_estimator_takes_names_from_the_model():
     ],
 )
 def test_outputs_of_heads_have_their_names(heads, names):
-    class Unwrapper(BaseEstimator):
-        def fit(self):
-            stops = np.cumsum([*heads.values()]).tolist()
-            starts = [0, *stops[:-1]]
-            slices = map(slice, starts, stops)
-            self.heads_ = dict(zip(heads, slices, strict=True))
-            return self
-
-        def network(self):
-            return NETWORK
-
-    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(), X)
+    stops = np.cumsum([*heads.values()]).tolist()
+    slices = map(slice, [0, *stops[:-1]], stops)
+    found = output_names(4, heads=dict(zip(heads, slices, strict=True)))
+    assert found == names
+    est = Unwrapper(network(output_names=found)).fit(X)
+    display = FeatureGraphDisplay.from_estimator(est, X)
     assert display.node_names[-1] == names
-    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(), X[0], output=2)
+    display = FeatureGraphDisplay.from_estimator(est, X[0], output=2)
     assert display.value_name == f"contribution to {names[2]}"
-    display = FeatureGraphDisplay.from_estimator(
-        Unwrapper().fit(), X, output_names=list("abcd")
-    )
-    assert display.node_names[-1] == list("abcd")
 
 
 def test_one_logit_is_that_of_the_second_class():
-    class Unwrapper(BaseEstimator):
-        def fit(self):
-            self.classes_ = np.array([3, 8])
-            return self
-
-        def network(self):
-            return network(back=[affine(RNG, 5, 1)])
-
-    display = FeatureGraphDisplay.from_estimator(Unwrapper().fit(), X[0])
+    one = network(back=[affine(RNG, 5, 1)], classes=[3, 8])
+    display = FeatureGraphDisplay.from_estimator(Unwrapper(one).fit(X), X[0])
     assert display.node_names[-1] == ["8"]
     assert display.value_name == "contribution to 8"
+    value = f"{one.predict_raw(X[:1])[0, 0]:.2f}"
+    assert display.heading.startswith(f"8: {value} = ")
+    assert display.heading.endswith(f"\nthe model itself: {value}")
 
 
 def test_given_axes_open_no_figure_and_plotting_twice_works():

@@ -547,13 +547,13 @@ def test_to_networkx_of_sparse_ends():
         "layer": -1,
         "index": 2,
         "bias": 0.0,
-        "feature_name": "input_2",
+        "feature_name": "x2",
     }
     assert graph.nodes["output", 1] == {
         "layer": 2,
         "index": 1,
         "bias": 0.25,
-        "feature_name": "output_1",
+        "feature_name": "output 1",
     }
     assert ("input", 1) not in graph
     assert ("input", 1) in network.to_networkx(all_features=True)

@@ -240,6 +240,9 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     parts = network.attribute(X, output, inputs=True)
     for name, expected in vars(whole).items():
         found = getattr(parts, name)
+        if name.endswith("names"):
+            assert found == expected
+            continue
         pairs = zip(found, expected, strict=True)
         for pair in pairs if isinstance(expected, list) else [(found, expected)]:
             dense = [part.toarray() if sparse.issparse(part) else part for part in pair]

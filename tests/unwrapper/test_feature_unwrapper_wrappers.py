@@ -1,6 +1,7 @@
 """Pipelines and decision thresholds around the network that is unwrapped."""
 
 import pickle
+import tempfile
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from torch import nn
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.network import SparseFeatureNetwork
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -115,6 +117,9 @@ def test_the_graph_shows_the_columns_that_the_network_takes():
     display = FeatureGraphDisplay.from_estimator(found, data[:1], inputs=True)
     texts = {text.get_text() for text in display.ax_.texts}
     assert texts & set(found.input_names_)
+    assert found.network().input_names_ == found.input_names_
+    terms = " ".join(found.input_connector_.formula(j) for j in range(8))
+    assert any(name in terms for name in ("city_Lima", "city_Oslo", "city_Rome"))
     array = make_pipeline(StandardScaler(), mlp()).fit(X, Y)
     FeatureGraphDisplay.from_estimator(unwrapper(array).fit(X), X[0], inputs=True)
 
@@ -166,6 +171,10 @@ def check_follows(model, rows, y):
     assert found.score(rows, y) == np.mean(labels == y) == report["score"][-1]
     assert found.score(rows) == np.mean(labels == model.predict(rows))
     assert report["agreement"][-1] == found.score(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        found.network().save(f"{folder}/network")
+        loaded = SparseFeatureNetwork.load(f"{folder}/network")
+    np.testing.assert_array_equal(loaded.predict(found.network_inputs(rows)), labels)
     return found, labels
 
 

@@ -75,7 +75,11 @@ def test_a_frozen_autoencoder_is_used_and_not_changed(distill, dtype):
     before = pickle.dumps(parts)
     found = unwrap(autoencoder=frozen(parts), distill=distill)
     assert refits(lambda: found.fit(X)) == []
-    assert all(a is b for a, b in zip(found.autoencoders_, parts, strict=True))
+    for i, (own, part) in enumerate(zip(found.autoencoders_, parts, strict=True)):
+        assert own.components_ is part.components_
+        # A copy of its own, as the part may have other names, or other layers.
+        assert own.get_feature_names_out()[3] == f"F{i + 1}_3"
+        assert part.get_feature_names_out()[3] == "sparseautoencoder3"
     network = found.network()
     assert network.predict_raw(X).dtype == np.float32
     np.testing.assert_array_equal(
@@ -90,11 +94,13 @@ def test_a_frozen_autoencoder_is_used_and_not_changed(distill, dtype):
 
 def test_one_for_all_layers_and_mixed_lists():
     found = unwrap(autoencoder=FrozenEstimator(PARTS[0])).fit(X)
-    assert all(part is PARTS[0] for part in found.autoencoders_)
+    for i, part in enumerate(found.autoencoders_):
+        assert part.components_ is PARTS[0].components_
+        assert part.get_feature_names_out()[0] == f"F{i + 1}_0"
     nested = FrozenEstimator(FrozenEstimator(PARTS[0]))
     for last in (sae(), clone(PARTS[1])):
         found = unwrap(autoencoder=[nested, last]).fit(X)
-        assert found.autoencoders_[0] is PARTS[0]
+        assert found.autoencoders_[0].components_ is PARTS[0].components_
         # Distillation trains this decoder.
         assert found.autoencoders_[1].components_ is not PARTS[1].components_
 
@@ -188,7 +194,8 @@ def test_params_clone_search_pickle_and_page():
     found = unwrap(autoencoder=frozen(PARTS), distill=False).fit(X)
     assert clone(found).autoencoder[0].estimator is PARTS[0]
     loaded = pickle.loads(pickle.dumps(found))
-    assert loaded.autoencoders_[1] is loaded.autoencoder[1].estimator
+    own, given = loaded.autoencoders_[1], loaded.autoencoder[1].estimator
+    assert own.components_ is given.components_
     single = unwrap(autoencoder=FrozenEstimator(PARTS[0]), distill=False)
     assert single.get_params()["autoencoder__estimator"] is PARTS[0]
     assert "FrozenEstimator" in single._repr_html_()
@@ -196,8 +203,9 @@ def test_params_clone_search_pickle_and_page():
         single.set_params(autoencoder__k=3)
     grid = {"autoencoder": frozen(PARTS), "n_nonzero_coefs": [9, 30]}
     search = GridSearchCV(single, grid, cv=2).fit(X)
-    (best,) = {id(part) for part in search.best_estimator_.autoencoders_}
-    assert best in map(id, PARTS)
+    parts = search.best_estimator_.autoencoders_
+    (best,) = {id(part.components_) for part in parts}
+    assert best in {id(part.components_) for part in PARTS}
 
 
 def test_a_fitted_part_that_is_fitted_anew_is_told_once():
