@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -350,6 +352,25 @@ def test_without_classes_there_are_no_probabilities():
     assert "probability" in SparseFeatureNetwork.predict_proba.__doc__
     assert network(1).predict(ROWS).shape == (60,)
     assert network(2).predict(ROWS).shape == (60, 2)
+
+
+def test_labels_without_torch_or_scikit_learn(tmp_path):
+    one = network(classes=list("xyz"), input_names=list(TABLE))
+    one.save(tmp_path / "network")
+    program = f"""
+import sys
+for name in ("torch", "sklearn", "pandas"):
+    sys.modules[name] = None
+from skfeat.network import SparseFeatureNetwork
+network = SparseFeatureNetwork.load({str(tmp_path / "network")!r})
+rows = {ROWS[:5].tolist()!r}
+print(network.predict(rows).tolist(), network.predict_proba(rows).shape)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == f"{one.predict(ROWS[:5]).tolist()} (5, 3)"
 
 
 def test_onnx_files_say_what_comes_out(tmp_path):
