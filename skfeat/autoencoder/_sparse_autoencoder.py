@@ -205,7 +205,8 @@ class SparseAutoencoder(
         `partial_fit` or in a process group. Needs the extra ``interop``.
 
     verbose : int, default=0
-        Print a line an epoch.
+        1: print about thirty lines, with the loss and the time left. Above: a line an
+        epoch.
 
     Attributes
     ----------

@@ -123,7 +123,8 @@ class FeatureConnector(BaseConnector):
         Seeds the initial weights and the shuffling of "minibatch".
 
     verbose : int, default=0
-        Print a line an epoch of "minibatch".
+        1: print about thirty lines of "minibatch", with the loss and the time left.
+        Above: a line an epoch.
 
     Attributes
     ----------

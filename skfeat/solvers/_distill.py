@@ -8,6 +8,7 @@ on the same rows; no labels are needed. Weights are pruned while they train.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
-from skfeat.solvers._prune import Pruner, is_time, share
+from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, n_batches, shuffled_batches, to_numpy
 
@@ -99,6 +100,9 @@ class DistillSettings:
         Weight of the squared errors of the features and of what is decoded, each as a
         share of its variance.
     n_epochs : int
+        At most.
+    tol : float
+        Once pruning has ended, a tenth of the epochs must lower the loss by this share.
     learning_rate : float
     batch_size : int
     device : torch.device
@@ -110,6 +114,7 @@ class DistillSettings:
     classify: bool
     faithfulness: float
     n_epochs: int
+    tol: float
     learning_rate: float
     batch_size: int
     device: torch.device
@@ -162,8 +167,13 @@ def distill(
     with team:
         history = run_epochs(
             run_epoch,
-            # Pruning raises the loss on the way: no early end.
-            Stopping(settings.n_epochs, 0.0, settings.n_epochs + 1),
+            # Pruning raises the loss on the way.
+            Stopping(
+                settings.n_epochs,
+                settings.tol,
+                max(5, settings.n_epochs // 10),
+                counted_from=ceil(PRUNED_AT * settings.n_epochs),
+            ),
             name="FeatureUnwrapper",
             state=learner.weights,
             hooks=hooks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from skfeat.utils._warnings import warn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+# Lines that a run prints about, under verbose=1.
+_LINES = 30
 
 # Above this relative fall of the loss in the last epoch a run ended too early.
 _STILL_FALLING = 0.05
@@ -60,11 +64,14 @@ class Stopping:
         Relative improvement that counts as progress.
     n_iter_no_change : int
         Number of epochs that must, together, make such progress.
+    counted_from : int, default=0
+        Epochs before which nothing counts, as a schedule makes the loss rise and fall.
     """
 
     max_iter: int
     tol: float
     n_iter_no_change: int
+    counted_from: int = 0
 
 
 class _Progress:
@@ -73,7 +80,7 @@ class _Progress:
     def __init__(self, stopping: Stopping):
         self.stopping = stopping
         self.best = self.mark = self.last = math.inf
-        self.idle, self.falling = 0, True
+        self.n_epochs, self.idle, self.falling = 0, 0, True
 
     def add(self, loss: float, score: float | None) -> bool:
         """Add an epoch; return whether it is the best so far."""
@@ -81,6 +88,9 @@ class _Progress:
         watched = loss if score is None else 1 - score
         self.falling = not watched >= self.last * (1 - _STILL_FALLING)
         self.last = watched
+        self.n_epochs += 1
+        if self.n_epochs <= self.stopping.counted_from:
+            return False
         # The mark moves only when the improvement on it exceeds `tol`, so that many
         # small improvements add up to progress.
         if watched < self.mark * (1 - self.stopping.tol):
@@ -91,6 +101,46 @@ class _Progress:
             return False
         self.best = watched
         return True
+
+
+class _Lines:
+    """Tells how far a run is: after every epoch, or at most some thirty times.
+
+    Parameters
+    ----------
+    name : str
+        Of the estimator.
+    n_epochs : int
+        Planned at most.
+    verbose : int
+        0: nothing; 1: about thirty lines; above: a line an epoch.
+    """
+
+    def __init__(self, name: str, n_epochs: int, verbose: int):
+        self.name, self.n_epochs, self.verbose = name, n_epochs, verbose
+        self.every = 1 if verbose > 1 else -(-n_epochs // _LINES)
+        self.n_run, self.start = 0, time.perf_counter()
+
+    def add(self, epoch: int, loss: float, score: float | None) -> None:
+        """Tell of an epoch, if it is its turn."""
+        self.n_run += 1
+        last = epoch == self.n_epochs
+        if not self.verbose or not (epoch == 1 or last or epoch % self.every == 0):
+            return
+        parts = [f"[{self.name}] epoch {epoch}: loss {loss:.6g}"]
+        if score is not None:
+            parts.append(f"validation score {score:.6g}")
+        seconds = (time.perf_counter() - self.start) / self.n_run
+        left = seconds * (self.n_epochs - epoch)
+        if left >= 1:
+            parts.append(f"{_duration(left)} left for {self.n_epochs} epochs")
+        print(", ".join(parts), flush=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def run_epochs(
@@ -126,7 +176,8 @@ def run_epochs(
     hooks : EpochHooks, optional
         Called before and after every epoch.
     verbose : int, default=0
-        Above 0, print a line after each epoch.
+        1: print about thirty lines with the loss and the time left; above: a line after
+        each epoch.
     remedy : str
         Advice in the error message if the loss diverges.
     may_end_falling : bool, default=False
@@ -151,7 +202,7 @@ def run_epochs(
     """
     hooks = hooks or EpochHooks()
     history = History() if history is None else history
-    progress = _Progress(stopping)
+    progress, lines = _Progress(stopping), _Lines(name, stopping.max_iter, verbose)
     for loss, score in zip(
         history.losses, history.validation_scores or repeat(None), strict=False
     ):
@@ -172,9 +223,7 @@ def run_epochs(
                     f"{remedy}."
                 )
             score = None if validate is None else validate()
-            if verbose:
-                held_out = "" if score is None else f", validation score {score:.6g}"
-                print(f"[{name}] epoch {epoch}: loss {loss:.6g}{held_out}")
+            lines.add(epoch, loss, score)
             if progress.add(loss, score) and on_best is not None:
                 on_best()
             # The loss is appended last: `n_epochs` counts epochs that are complete.

@@ -17,18 +17,18 @@ import torch
 
 # Pruning begins and reaches the budget at these shares of the updates: weights must
 # have been learnt before they can be ranked, and the rest of the run is refit.
-_PRUNED_FROM, _PRUNED_AT = 0.2, 0.6
+_PRUNED_FROM, PRUNED_AT = 0.2, 0.6
 _PRUNE_EVERY = 16
 
 
 def is_time(n_steps: int, progress: float) -> bool:
     """Tell whether to prune after this update."""
-    return n_steps % _PRUNE_EVERY == 0 and _PRUNED_FROM <= progress <= _PRUNED_AT
+    return n_steps % _PRUNE_EVERY == 0 and _PRUNED_FROM <= progress <= PRUNED_AT
 
 
 def left_at(progress: float, first, budget) -> np.ndarray:
     """Return how many weights are left at a share `progress` of the run."""
-    pruned = (progress - _PRUNED_FROM) / (_PRUNED_AT - _PRUNED_FROM)
+    pruned = (progress - _PRUNED_FROM) / (PRUNED_AT - _PRUNED_FROM)
     left = (1 - min(1.0, pruned)) ** 3
     return np.rint(budget + (first - budget) * left).astype(int)
 

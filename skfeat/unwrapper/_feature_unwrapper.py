@@ -170,6 +170,14 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     batch_size : int, default=512
         Rows of a minibatch in distillation.
 
+    max_iter : int or "auto", default="auto"
+        Number of epochs of distillation at most. "auto" plans as many as make 1,500
+        updates of the weights, at least 3 and at most 200.
+
+    tol : float, default=1e-3
+        Distillation ends when, after its pruning, a tenth of the planned epochs (at
+        least 5) together lower the loss by less than this share.
+
     device : str, torch.device or None, default=None
         Where distillation runs. ``None`` means the CPU.
 
@@ -177,8 +185,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         Seeds the autoencoders, the connectors and distillation.
 
     verbose : int, default=0
-        Print a line for each autoencoder and connector, and one an epoch of
-        distillation.
+        1: print a line for each autoencoder and connector, and some thirty of
+        distillation, with the time left. Above: a line for each of its epochs.
 
     Attributes
     ----------
@@ -279,6 +287,11 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         "task": [StrOptions({"auto", "classification", "regression"})],
         "n_jobs": N_JOBS,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "tol": [Interval(Real, 0, None, closed="left")],
         "device": "no_validation",  # resolve_device checks it
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -300,6 +313,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         task="auto",
         n_jobs=None,
         batch_size=512,
+        max_iter="auto",
+        tol=1e-3,
         device=None,
         random_state=None,
         verbose=0,
@@ -317,6 +332,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         self.task = task
         self.n_jobs = n_jobs
         self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

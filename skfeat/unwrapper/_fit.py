@@ -51,8 +51,8 @@ from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
 # Distillation starts from this many times the budget, and prunes down to it. At the
 # ends, where budgets are larger, a wider start takes long and gains nothing.
 _WIDER, _WIDER_AT_ENDS = 8, 2
-# Updates that distillation plans.
-_DISTILL_UPDATES = 1500
+# Updates that distillation plans, in no more than so many epochs.
+_DISTILL_UPDATES, _MOST_EPOCHS = 1500, 200
 _DISTILL_RATE = 1e-2
 
 
@@ -346,6 +346,13 @@ class Unwrapping:
                 weights = f"{connector.coef_.nnz} nonzero weights"
                 self._say(names[index], f"{weights}, R2 {score:.6g}")
 
+    def _n_epochs(self, n_rows: int) -> int:
+        """Return how many epochs distillation plans."""
+        if self.params.max_iter != "auto":
+            return int(self.params.max_iter)
+        updates_an_epoch = n_batches(n_rows, self.params.batch_size)
+        return min(_MOST_EPOCHS, max(3, ceil(_DISTILL_UPDATES / updates_an_epoch)))
+
     def _distill(self, features, hidden, outputs) -> None:
         """Train the connectors together, and with them the last decoder."""
         params, chain, ends = self.params, self.chain, self.ends
@@ -363,13 +370,13 @@ class Unwrapping:
             ),
             hidden=None if ends.output else hidden,
         )
-        updates_an_epoch = n_batches(len(outputs), params.batch_size)
         settings = DistillSettings(
             budgets=self.budgets,
             share_budgets=bool(params.shared_budget),
             classify=self.classes is not None,
             faithfulness=float(params.faithfulness),
-            n_epochs=max(3, ceil(_DISTILL_UPDATES / updates_an_epoch)),
+            n_epochs=self._n_epochs(len(outputs)),
+            tol=float(params.tol),
             learning_rate=_DISTILL_RATE,
             batch_size=int(params.batch_size),
             device=self.device,

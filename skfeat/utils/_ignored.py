@@ -238,6 +238,8 @@ TABLE: dict[str, dict[str, Matters]] = {
         "task": _ALWAYS,
         "n_jobs": _HABIT,
         "batch_size": _when(distills=_DISTILLS),
+        "max_iter": _when(distills=_DISTILLS),
+        "tol": _when(distills=_DISTILLS),
         "device": _when(distills=_DISTILLS, plain=_CPU),
         "random_state": _HABIT,
         "verbose": _HABIT,

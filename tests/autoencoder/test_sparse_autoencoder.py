@@ -653,7 +653,7 @@ class TestTraining:
         assert capfd.readouterr() == ("", "")
 
     def test_verbose_prints_a_line_an_epoch(self, X, capfd):  # 98
-        sae = make_sae(verbose=1, early_stopping=True).fit(X)
+        sae = make_sae(verbose=2, early_stopping=True).fit(X)
         lines = capfd.readouterr().out.splitlines()
         assert len(lines) == sae.n_iter_
         assert re.fullmatch(

@@ -447,7 +447,7 @@ def test_verbosity(capfd):
         make(**options).fit(X, Y).predict(X)
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
-    model = FeatureConnector(0, verbose=1, random_state=0, **MINIBATCH).fit(X, Y)
+    model = FeatureConnector(0, verbose=2, random_state=0, **MINIBATCH).fit(X, Y)
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == model.n_iter_ == len(model.loss_curve_) == 30
     assert lines[0].startswith("[FeatureConnector] epoch 1: loss ")

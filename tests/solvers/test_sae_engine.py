@@ -18,6 +18,7 @@ from skfeat.kernels.inference import _encode
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae import _activations as training
 from skfeat.kernels.sae._reference import loss_reference
+from skfeat.solvers import _loop
 from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
 from skfeat.solvers.autoencoder._settings import SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
@@ -232,6 +233,34 @@ class TestLoop:
             "[Test] epoch 1: loss 1, validation score 0.25",
             "[Test] epoch 2: loss 1, validation score 0.125",
         ]
+
+    @pytest.mark.parametrize("n_epochs", [1, 7, 25, 26, 99, 1000, 2000])
+    def test_verbose_prints_about_thirty_lines(self, n_epochs, capsys):
+        losses = 1 - np.arange(n_epochs) / 1e5
+        self.run(losses, max_iter=n_epochs, tol=0.0, verbose=1, may_end_falling=True)
+        lines = capsys.readouterr().out.splitlines()
+        assert min(n_epochs, 16) <= len(lines) <= 32
+        assert lines[0].startswith("[Test] epoch 1: ")
+        assert lines[-1].startswith(f"[Test] epoch {n_epochs}: ")
+
+    def test_verbose_tells_the_time_left(self, capsys, monkeypatch):
+        clock = iter([0.0, 2.0, 4.0, 6.0])
+        monkeypatch.setattr(_loop.time, "perf_counter", lambda: next(clock))
+        self.run([3.0, 2.0, 1.0], max_iter=3, verbose=1, may_end_falling=True)
+        ends = [line.partition(", ")[2] for line in capsys.readouterr().out.split("\n")]
+        assert ends[:3] == ["4 s left for 3 epochs", "2 s left for 3 epochs", ""]
+
+    def test_nothing_counts_before_an_epoch(self):
+        losses = [5.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]
+        losses = iter(losses)
+        history = run_epochs(
+            lambda: next(losses),
+            Stopping(8, 0.01, 2, counted_from=3),
+            name="Test",
+            state=dict,
+            may_end_falling=True,
+        )
+        assert history.losses == [5.0, 1.0, 2.0, 3.0, 3.0, 3.0]
 
 
 class TestStandardizer:
