@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from copy import copy
 from math import prod
@@ -283,10 +284,13 @@ def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names=None) -> list:
                 one_thread(fit),
                 {"n_jobs": n_workers, "backend": "threading"},
             )
-    results = Parallel(**options)(
-        delayed(fit)(part, rows_to_send(X), context, name=names[index])
-        for (part, X, context), index in zip(tasks, to_fit, strict=True)
-    )
+    # Each worker sets warning filters and puts back those it found: threads that end in
+    # another order than they began would leave those of one another.
+    with warnings.catch_warnings():
+        results = Parallel(**options)(
+            delayed(fit)(part, rows_to_send(X), context, name=names[index])
+            for (part, X, context), index in zip(tasks, to_fit, strict=True)
+        )
     for index, part in zip(to_fit, results, strict=True):
         fitted[index] = part
     return fitted

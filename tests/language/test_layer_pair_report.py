@@ -94,7 +94,7 @@ def test_it_is_a_table(report):
         *("R2", "MLP", "gap"),
     ]
     first = report.feature[np.argmax(report.firing_rate)]
-    assert int(lines[title + 1].split()[0]) == first
+    assert lines[title + 1].split()[0] == f"OF_{first}"
     for other in (pickle.loads(pickle.dumps(report)), copy.copy(report)):
         assert isinstance(other, PairReport)
         assert other.totals == report.totals
