@@ -18,6 +18,13 @@ class DecisionRule(NamedTuple):
         The class whose probability is compared.
     inclusive : bool, default=False
         Whether a probability that equals the threshold is enough.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat.network import DecisionRule
+    >>> DecisionRule(0.7).decide(np.array([[0.4, 0.6], [0.2, 0.8]]))
+    array([0, 1])
     """
 
     threshold: float
@@ -25,7 +32,16 @@ class DecisionRule(NamedTuple):
     inclusive: bool = False
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the index of the class that is predicted for each row."""
+        """Return the index of the class that is predicted for each row.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n, 2)
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+        """
         own = probabilities[:, self.column]
         # A Python float would be rounded to the dtype of the probabilities.
         threshold = np.float64(self.threshold)

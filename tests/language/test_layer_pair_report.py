@@ -244,7 +244,8 @@ def test_features_that_vary_in_few_rows_are_flagged(pair, report):
     line = f"R2 within noise: {n} features, which vary in too few rows; without them "
     assert f"{line}R2 of one on average: sparse {others:.4g}, dense " in str(flagged)
     rows_of_table = map(str.split, str(flagged).splitlines())
-    cells = next(row for row in rows_of_table if row[0] == str(flagged.feature[0]))
+    name = f"OF_{flagged.feature[0]}"
+    cells = next(row for row in rows_of_table if row[0] == name)
     assert cells[3:6] == ["noise"] * 3
 
 
