@@ -64,7 +64,7 @@ def check_parameter_combinations(sae) -> None:
 
 def ignored_by_autoencoder(sae, *, in_fit: bool = True) -> dict[str, str]:
     """Return parameters that change nothing in `fit`, or in `partial_fit`."""
-    return ignored_params(sae, in_fit=in_fit, group=is_active())
+    return ignored_params(sae, in_fit=in_fit, planned=in_fit or None, group=is_active())
 
 
 def refuse_targets(y) -> None:

@@ -93,8 +93,7 @@ def ignored_by_connector(
     return ignored_params(
         connector,
         solver=solver,
-        in_fit=in_fit,
-        passes=in_fit or not rectified,
+        planned=in_fit or None,
         start=free and (in_fit or rectified),
         moments=not wide,
     )

@@ -113,7 +113,7 @@ class Matters:
     def text(self) -> str:
         """Write down when the parameter matters."""
         rules = [rule.text(name) for name, rule in self.rules.items()]
-        return " and ".join(rules) or "always"
+        return ", and ".join(rules) or "always"
 
 
 def _when(
@@ -135,7 +135,8 @@ _UNFROZEN = Fact("a connector that is not frozen")
 _DISTILLS = Fact("distill=True with a connector or a decoder to train")
 
 # Class, parameter, and when the parameter matters. Where a rule names no parameter of
-# the class, the class says in its fit whether it holds.
+# the class, the class says in its fit whether it holds. `partial_fit` does not tell of
+# what is `planned`: one estimator serves both methods.
 TABLE: dict[str, dict[str, Matters]] = {
     "SparseAutoencoder": {
         "n_components": _ALWAYS,
@@ -153,14 +154,14 @@ TABLE: dict[str, dict[str, Matters]] = {
         "scale": _ALWAYS,
         "learning_rate_init": _ALWAYS,
         "batch_size": _ALWAYS,
-        "max_iter": _when(in_fit=_IN_FIT),
-        "tol": _when(in_fit=_IN_FIT, l0=Is((None,))),
-        "n_iter_no_change": _when(in_fit=_IN_FIT, l0=Is((None,))),
+        "max_iter": _when(planned=_IN_FIT),
+        "tol": _when(planned=_IN_FIT, l0=Is((None,))),
+        "n_iter_no_change": _when(planned=_IN_FIT, l0=Is((None,))),
         "early_stopping": _when(
             in_fit=_IN_FIT, note="an error with l0, which is reached at the end only"
         ),
         "validation_fraction": _when(in_fit=_IN_FIT, early_stopping=Is((True,))),
-        "warm_start": _when(in_fit=_IN_FIT),
+        "warm_start": _when(planned=_IN_FIT),
         "sparse_output": _ALWAYS,
         "precision": _when(note="'int8' is for activation='topk' or 'batch_topk'"),
         "device": _ALWAYS,
@@ -188,10 +189,10 @@ TABLE: dict[str, dict[str, Matters]] = {
         "solver": _ALWAYS,
         "learning_rate_init": _when(solver=Is(("minibatch",))),
         "batch_size": _when(solver=Is(("minibatch",))),
-        "max_iter": _when(passes=Fact("`fit`, or link='identity'")),
+        "max_iter": _when(planned=Fact("`fit`, or link='identity'")),
         "tol": _when(solver=Is(("gram", "full_batch"))),
         "warm_start": _when(
-            in_fit=_IN_FIT,
+            planned=_IN_FIT,
             start=Fact("n_nonzero_coefs=None or link='relu' with refit=True"),
         ),
         "device": _when(solver=Is(("minibatch",)), plain=_CPU),
@@ -301,7 +302,7 @@ def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
             if not _may_hold(rule, key, estimator, facts)
         ]
         if broken:
-            found[name] = " and ".join(broken)
+            found[name] = ", and ".join(broken)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_numbers_are_written_short():
 
 def test_table_of_many_fits_is_the_record():
     assert page_table(record_of("many_fits")) in page("many_fits")
+
+
+def test_tables_of_parameters_are_those_of_the_code():
+    path = ROOT / "docs" / "scripts" / "parameters.py"
+    script = runpy.run_path(str(path))
+    begin, end = script["BEGIN"], script["END"]
+    found = page("parameters").partition(begin)[2].partition(end)[0]
+    assert found == script["tables"](), f"run python {path.name} --write"
 
 
 def test_links_between_the_pages():

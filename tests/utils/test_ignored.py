@@ -140,12 +140,14 @@ def test_an_estimator_names_what_it_ignores(estimator, expected):
 @pytest.mark.parametrize(
     ("estimator", "expected"),
     [
-        (sae(), ["max_iter"]),
+        (sae(), []),
+        (sae(alpha=0.2), ["alpha"]),
         (
             SparseAutoencoder(8, k=3, early_stopping=True, validation_fraction=0.2),
             ["early_stopping", "validation_fraction"],
         ),
-        (FeatureConnector(max_iter=3, batch_size=9), ["max_iter"]),
+        (FeatureConnector(max_iter=3, batch_size=9), []),
+        (FeatureConnector(max_iter=3, candidates=3), ["candidates"]),
         (FeatureConnector(link="identity", max_iter=3, batch_size=9), ["batch_size"]),
         (FeatureConnector(link="identity", init=START), ["init"]),
     ],
