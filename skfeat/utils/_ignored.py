@@ -250,7 +250,7 @@ TABLE: dict[str, dict[str, Matters]] = {
         "output_autoencoder": _ALWAYS,
         "connector": _ALWAYS,
         "nonlinear_connector": _ALWAYS,
-        "n_nonzero_coefs": _when(budgets=_UNFROZEN),
+        "n_nonzero_coefs": _when(budgets=_UNFROZEN, plain=(None,)),
         "min_events": _ALWAYS,
         "ridge": _ALWAYS,
         "n_jobs": _HABIT,

@@ -378,13 +378,15 @@ def test_convergence_warning_when_it_is_deserved():
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 50])
-@pytest.mark.parametrize("options", [{}, {"refit": False}, {"n_nonzero_coefs": 9}])
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.1}, {"alpha": 0.1, "refit": False}, {"n_nonzero_coefs": 9}]
+)
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 def test_partial_fit_equals_fit(chunks, options, container):
     X, Y = linear()
     weights = np.random.RandomState(0).rand(len(X))
-    whole = FeatureConnector(0.1, link="identity", **options).fit(X, Y, weights)
-    parts = FeatureConnector(0.1, link="identity", **options)
+    whole = FeatureConnector(link="identity", **options).fit(X, Y, weights)
+    parts = FeatureConnector(link="identity", **options)
     for rows in np.array_split(np.arange(len(X)), chunks):
         parts.partial_fit(container(X[rows]), Y[rows], weights[rows])
     assert_allclose(parts.coef_.toarray(), whole.coef_.toarray(), atol=1e-8)
@@ -400,6 +402,8 @@ def test_partial_fit_after_fit_says_that_it_starts_anew():
     assert_allclose(model.coef_.toarray(), fresh.coef_.toarray(), atol=1e-8)
 
 
+# `fit` takes all rows at once here, `partial_fit` batches.
+@pytest.mark.filterwarnings("ignore:.*batch_size .*nothing in this fit")
 @pytest.mark.parametrize("first", ["fit", "partial_fit"])
 def test_partial_fit_of_the_relu_link_improves(first):
     X, Y = rectified(n=400)
@@ -469,17 +473,17 @@ class StopAfter:
 @pytest.mark.parametrize(
     "options",
     [
-        {"link": "identity"},
-        {"solver": "full_batch"},
+        {"link": "identity", "alpha": 0.001},
+        {"solver": "full_batch", "alpha": 0.001},
         {"solver": "full_batch", "n_nonzero_coefs": 6},
-        {"solver": "minibatch"},
+        {"solver": "minibatch", "alpha": 0.001},
         {"solver": "minibatch", "n_nonzero_coefs": 6},
     ],
 )
 def test_callbacks_stop_every_solver(options):
     X, Y = rectified()
     callback = StopAfter(3)
-    model = FeatureConnector(0.001, random_state=0, **options)
+    model = FeatureConnector(random_state=0, **options)
     model.set_callbacks(callback).fit(X, Y)
     assert callback.seen == 3
     assert all(coef.shape == (3, 8) for coef in callback.coefs)
@@ -546,10 +550,10 @@ def test_budget_of_each_output_needs_a_refit():
 @pytest.mark.parametrize(
     "options",
     [
-        {"refit": False},
-        {},
+        {"alpha": 1e-4, "refit": False},
+        {"alpha": 1e-4},
         {"n_nonzero_coefs": 60},
-        {"fit_intercept": False, "refit": False},
+        {"alpha": 1e-4, "fit_intercept": False, "refit": False},
     ],
     ids=str,
 )
@@ -563,7 +567,7 @@ def test_wide_layers_need_no_gram_matrix(options, monkeypatch):
     Y = Y.multiply(rng.rand(*Y.shape) < 0.5).tocsr()
     Y.eliminate_zeros()
     weights = rng.rand(2000)
-    model = FeatureConnector(1e-4, link="identity", **options)
+    model = FeatureConnector(link="identity", **options)
     expected = model.fit(X, Y, weights)
     coef, intercept = expected.coef_.toarray(), expected.intercept_
     monkeypatch.setattr(LIMITS, "held_moments", 0)

@@ -211,7 +211,10 @@ def test_model_is_no_model(model):
         ({"random_state": torch.Generator()}, "'random_state' .*RandomState"),
         ({"verbose": -1}, "'verbose' parameter"),
         ({"autoencoder": SparseAutoencoder(0)}, "'n_components' parameter of Sparse"),
-        ({"connector": FeatureConnector(alpha=-1)}, "'alpha' parameter of FeatureC"),
+        (
+            {"connector": FeatureConnector(alpha=-1), "n_nonzero_coefs": None},
+            "'alpha' parameter of FeatureC",
+        ),
     ],
 )
 def test_invalid_parameters(params, match):
@@ -233,7 +236,8 @@ def test_unknown_parameter():
 
 
 def test_nested_parameters():
-    est = unwrapper().set_params(autoencoder__n_components=9, connector__alpha=0.5)
+    est = unwrapper(n_nonzero_coefs=None)
+    est.set_params(autoencoder__n_components=9, connector__alpha=0.5)
     assert (est.autoencoder.n_components, est.connector.alpha) == (9, 0.5)
     assert est.fit(X).network().n_components_ == [9, 9, 9]
     plain = FeatureUnwrapper(MODEL)

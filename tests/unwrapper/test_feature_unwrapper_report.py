@@ -159,7 +159,7 @@ def test_values_of_the_whole():
 
 
 def test_floor_is_the_mean_of_the_rows_that_were_fitted():
-    est = unwrapper(mlp(7, 6, 1), n_nonzero_coefs=None).fit(X)
+    est = unwrapper(mlp(7, 6, 1), connector=None, n_nonzero_coefs=None).fit(X)
     assert est.report(X)["score_floor"][-1] == pytest.approx(0, abs=1e-5)
     assert est.report(X[:10])["score_floor"][-1] < -1e-5
 
@@ -246,7 +246,8 @@ def test_the_table_of_a_large_model_fits_a_page():
 
 
 def test_a_layer_without_a_connector():
-    report = unwrapper(layers=["2"], n_nonzero_coefs=None).fit(X).report(X, Y)
+    est = unwrapper(layers=["2"], connector=None, n_nonzero_coefs=None).fit(X)
+    report = est.report(X, Y)
     assert report["layer"] == ["2", "network"]
     assert np.isnan(report["r2_true"]).all()
     assert report["n_weights"][-1] == 0
@@ -312,7 +313,8 @@ def test_stored(store, tmp_path):
 
 
 def test_stored_by_another_version(monkeypatch):
-    text = pickle.dumps(unwrapper(layers=["2"], n_nonzero_coefs=None).fit(X))
+    est = unwrapper(layers=["2"], connector=None, n_nonzero_coefs=None).fit(X)
+    text = pickle.dumps(est)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(text)

@@ -109,16 +109,22 @@ def test_frozen_connectors_keep_their_weights():
     first = unwrap(autoencoder=frozen(PARTS), connect_output=True).fit(X)
     connectors = [*first.connectors_, first.output_connector_]
     before = pickle.dumps(connectors)
-    budget = [None, 9]
     found = unwrap(
         autoencoder=frozen(PARTS),
-        connector=[FrozenEstimator(connectors[0]), FeatureConnector(init="product")],
-        n_nonzero_coefs=budget,
+        connector=[
+            FeatureConnector(),
+            FrozenEstimator(connectors[0]),
+            FeatureConnector(),
+        ],
+        n_nonzero_coefs=[20, None, 9],
         shared_budget=True,
+        connect_input=True,
         connect_output=True,
     ).fit(X)
     assert found.connectors_[0] is connectors[0]
-    assert found.output_connector_.coef_.nnz == 9
+    # It takes no part in sharing the budget.
+    free = found.input_connector_, found.output_connector_
+    assert sum(part.coef_.nnz for part in free) == 29
     # With nothing left to train there is no distillation.
     found = unwrap(
         autoencoder=frozen(PARTS), connector=frozen(connectors), connect_output=True

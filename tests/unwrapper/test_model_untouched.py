@@ -83,7 +83,7 @@ def test_a_custom_forward_is_left_alone():
     model = Traced()
     model(torch.tensor(X))
     weights, call = copy.deepcopy(model.state_dict()), nn.Module.__call__
-    fit = unwrapper(model, n_nonzero_coefs=None).fit(X)
+    fit = unwrapper(model, connector=None, n_nonzero_coefs=None).fit(X)
     fit.report(X)
     assert model.state_dict().keys() == weights.keys()
     assert all(torch.equal(model.state_dict()[name], weights[name]) for name in weights)
@@ -200,7 +200,7 @@ def test_a_model_that_cannot_be_copied():
     torch.manual_seed(0)
     model = Traced()
     model(torch.tensor(X))
-    est = unwrapper(model, n_nonzero_coefs=None)
+    est = unwrapper(model, connector=None, n_nonzero_coefs=None)
     with pytest.raises(RuntimeError, match=r"this one cannot be copied.*\.detach\(\)"):
         clone(est)
     assert est.fit(X).predict(X).shape == (60,)
@@ -246,7 +246,7 @@ def test_two_threads_round_one_model():
         nn.Linear(7, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)
     )
     expected = [
-        unwrapper(model, n_nonzero_coefs=None).fit(rows).predict(X)
+        unwrapper(model, connector=None, n_nonzero_coefs=None).fit(rows).predict(X)
         for rows in (X, X[::2])
     ]
     found, errors = {}, []
@@ -254,7 +254,11 @@ def test_two_threads_round_one_model():
     def work(index):
         try:
             rows = X if index % 2 == 0 else X[::2]
-            found[index] = unwrapper(model, n_nonzero_coefs=None).fit(rows).predict(X)
+            found[index] = (
+                unwrapper(model, connector=None, n_nonzero_coefs=None)
+                .fit(rows)
+                .predict(X)
+            )
         except BaseException as error:
             errors.append(error)
 
