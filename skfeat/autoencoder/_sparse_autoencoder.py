@@ -449,7 +449,6 @@ class SparseAutoencoder(
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         self._agree(X, sample_weight, warm)
         settings = settings_of(self, X.shape[1])
-        warn_of_ignored(self, ignored_by_autoencoder(self))
         with keep(self, settings, X, sample_weight, warm=warm) as kept:
             settings, trainer = kept.settings, kept.trainer
             if trainer is None and warm:
@@ -458,6 +457,7 @@ class SparseAutoencoder(
                 trainer = start_training(self, settings, X, sample_weight)
             train, held_out = split_rows(self, sample_weight, settings.seed)
             max_iter = epochs_of(self, len(train))
+            warn_of_ignored(self, ignored_by_autoencoder(self))
             kept.begin(trainer, len(train), max_iter)
 
             left = max_iter - kept.history.n_epochs

@@ -41,8 +41,10 @@ WEIGHTS = ["components_", "intercept_", "encoder_coef_", "encoder_intercept_"]
 
 
 def make_sae(**params):
-    small = {"n_components": 12, "k": 3, "max_iter": 24, "batch_size": 40}
-    return SparseAutoencoder(**{**small, "random_state": 0, **params})
+    small = {"n_components": 12, "max_iter": 24, "batch_size": 40, "random_state": 0}
+    if "topk" in params.get("activation", "topk"):
+        small["k"] = 3
+    return SparseAutoencoder(**small | params)
 
 
 def weights(sae):

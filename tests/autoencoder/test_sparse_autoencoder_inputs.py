@@ -20,8 +20,10 @@ METHODS = ["fit", "partial_fit", "transform", "score"]
 
 
 def make_sae(**params):
-    small = {"n_components": 12, "k": 3, "max_iter": 8, "batch_size": 40}
-    return SparseAutoencoder(**{**small, "random_state": 0, **params})
+    small = {"n_components": 12, "max_iter": 8, "batch_size": 40, "random_state": 0}
+    if "topk" in params.get("activation", "topk"):
+        small["k"] = 3
+    return SparseAutoencoder(**small | params)
 
 
 def as_numpy(array):

@@ -22,7 +22,8 @@ def unwrapper(request):
     )
     for param in model.parameters():
         param.data.copy_(0.5 * torch.randn(param.shape, generator=generator))
-    sae = SparseAutoencoder(16, activation=request.param, k=4, max_iter=20)
+    top_k = {"k": 4} if request.param == "batch_topk" else {}
+    sae = SparseAutoencoder(16, activation=request.param, max_iter=20, **top_k)
     fitted = FeatureUnwrapper(
         model, autoencoder=sae, n_nonzero_coefs=40, random_state=0
     ).fit(X)
