@@ -245,8 +245,7 @@ class FeatureGraphDisplay:
                 f"{type(unwrapper).__name__} instead."
             )
         network = unwrapper.network()
-        steps = getattr(unwrapper, "_steps", None)
-        if X is not None and steps is not None and steps.steps:
+        if X is not None and getattr(unwrapper, "_starts_later", False):
             X = unwrapper.network_inputs(np.atleast_2d(X) if np.ndim(X) == 1 else X)
         data = graph_data(
             network,

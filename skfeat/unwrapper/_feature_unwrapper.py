@@ -231,7 +231,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     input_names_ : list of str
         Names of the network's inputs, when there are any: `feature_names_in_`, or of a
-        Pipeline those of the columns that its steps make of these.
+        Pipeline those of the columns that its steps make of these ("x0", "x1" and so
+        on where a step does not tell).
 
     See Also
     --------
@@ -630,6 +631,11 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         )
 
     @property
+    def _starts_later(self) -> bool:
+        """Whether steps of a Pipeline come before the network."""
+        return bool(self._steps.steps)
+
+    @property
     def _n_features_out(self):
         return len(self.autoencoders_[-1].components_)
 
@@ -649,7 +655,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     def _rows(self, X, reset) -> np.ndarray:
         """Check X, and apply the steps of a Pipeline before the network."""
         dtype = [np.float64, np.float32]
-        if not self._steps.steps:
+        if not self._starts_later:
             X = validate_data(self, as_numpy(X), dtype=dtype, reset=reset)
             if reset and hasattr(self, "feature_names_in_"):
                 self.input_names_ = list(self.feature_names_in_)
@@ -657,9 +663,10 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         # Its columns may hold anything that the steps take, such as text.
         X = validate_data(self, as_numpy(X), skip_check_array=True, reset=reset)
         X, names = self._steps.transform(X)
-        if reset and names is not None:
-            self.input_names_ = names
-        return check_array(X, dtype=dtype, input_name="X after the Pipeline's steps")
+        X = check_array(X, dtype=dtype, input_name="X after the Pipeline's steps")
+        if reset:
+            self.input_names_ = names or [f"x{i}" for i in range(X.shape[1])]
+        return X
 
     def _outputs(self, X):
         X = self._validate(X)

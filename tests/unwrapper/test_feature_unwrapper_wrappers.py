@@ -122,6 +122,10 @@ def test_the_graph_shows_the_columns_that_the_network_takes():
     assert any(name in terms for name in ("city_Lima", "city_Oslo", "city_Rome"))
     array = make_pipeline(StandardScaler(), mlp()).fit(X, Y)
     FeatureGraphDisplay.from_estimator(unwrapper(array).fit(X), X[0], inputs=True)
+    untold = make_pipeline(columns(), FunctionTransformer(np.tanh), mlp()).fit(data, Y)
+    found = unwrapper(untold, connect_input=True).fit(data)
+    assert found.input_names_ == ["x0", "x1", "x2", "x3", "x4"]
+    FeatureGraphDisplay.from_estimator(found, data[:1], inputs=True)
 
 
 def test_names_without_a_pipeline():
