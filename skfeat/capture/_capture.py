@@ -183,7 +183,8 @@ def capture(
     dtype : {"float32", "float16", "float64"}, default="float32"
         The dtype of the stored rows.
     keep_padding : bool, default=False
-        Whether to keep the rows where the attention mask is zero.
+        Whether to keep the rows where the attention mask is zero. Packed sequences have
+        none there.
     special_tokens : "auto", None or sequence of int, default="auto"
         Tokens whose rows are left out. "auto" means the tokens that ``model.config``
         defines as beginning, end, padding, separator or class token; ``None`` leaves

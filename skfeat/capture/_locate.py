@@ -127,7 +127,8 @@ class Locator:
 
     def __init__(self, model: nn.Module):
         self.model = model
-        self.known: dict[str, tuple[Any, str]] = {}
+        # By module: the argument, the order and the shape that a batch has shown.
+        self.known: dict[str, tuple[Any, str, tuple[int, ...]]] = {}
         self.reorders = False
 
     @contextmanager
@@ -156,19 +157,29 @@ class Locator:
             possible = _possible_orders(one, tokens)
             if not possible:
                 raise ValueError(_message_of_shape(name, one, tokens))
-            known = [
-                o for o in possible if (o.stream.name, o.kind) == self.known.get(name)
-            ]
+            known = [order for order in possible if self._is_known(name, order)]
             if known:
-                (orders[name],) = known
+                orders[name] = known[0]
                 continue
-            orders[name] = (
+            order = (
                 possible[0]
                 if self._is_plain(one, possible)
                 else probe.choose(name, possible)
             )
-            self.known[name] = (orders[name].stream.name, orders[name].kind)
+            orders[name] = order
+            self.known[name] = (order.stream.name, order.kind, order.shape)
         return _joined(orders, seen, tokens)
+
+    def _is_known(self, name: str, order: _Order) -> bool:
+        """Whether rows of this module were in this order in an earlier batch.
+
+        A batch of one sequence, or of sequences of one token, leaves open which axis
+        counts which: what it shows holds for batches of this kind only.
+        """
+        stream, kind, shape = self.known.get(name, (None, "", ()))
+        return (stream, kind) == (order.stream.name, order.kind) and all(
+            was > 1 or now == was for was, now in zip(shape, order.shape, strict=True)
+        )
 
     def _is_plain(self, seen: Seen, possible: list[_Order]) -> bool:
         """Whether the shape alone tells the places of the rows."""

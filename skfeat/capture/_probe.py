@@ -49,19 +49,19 @@ class Verdict(NamedTuple):
     is_local: bool
 
 
-def ordinary_places(stream: Stream, reserved: list[int]) -> np.ndarray:
-    """Return where tokens can be changed: not at padding and tokens of a meaning.
+def _places(stream: Stream, reserved: list[int]) -> list[np.ndarray]:
+    """Return where content can be changed, the safest places first.
 
     A model may compute lengths from the padding token, or put images at another one.
     By custom token 0 is such a token, too.
     """
-    assert stream.ids is not None
-    tokens = np.ones(stream.shape, bool) if stream.mask is None else stream.mask
-    for special in ([0, *reserved], reserved, []):
-        places = tokens & ~np.isin(stream.ids, special)
-        if places.any():
-            return places
-    return np.ones(stream.shape, bool)
+    everywhere = np.ones(stream.shape, bool)
+    mask = stream.mask
+    real = everywhere if mask is None or mask.shape != stream.shape else mask
+    if stream.ids is None:
+        return [real, everywhere]
+    known = [~np.isin(stream.ids, special) for special in ([0, *reserved], reserved)]
+    return [*(real & places for places in known), real, everywhere]
 
 
 def changes_of(stream: Stream, reserved: list[int]) -> list[Change]:
@@ -74,28 +74,22 @@ def changes_of(stream: Stream, reserved: list[int]) -> list[Change]:
     """
     if len(stream.shape) == 1:
         return [Change(i, None) for i in sorted({0, stream.n_sequences - 1})]
-    places = np.ones(stream.shape, bool)
-    if stream.ids is not None:
-        places = ordinary_places(stream, reserved)
-    elif stream.mask is not None and stream.mask.shape == stream.shape:
-        places = stream.mask
+    choices = _places(stream, reserved)
+    n, length = stream.shape
+    apart = np.arange(n)[:, None] != np.arange(length)
+    places = next(
+        (choice & apart for choice in choices if (choice & apart).any()), choices[-1]
+    )
     counts = places.sum(axis=1)
     first = int(counts.argmax())
     others = [i for i in np.flatnonzero(counts) if i != first]
     second = int(others[-1]) if others else first
     inside = np.flatnonzero(places[first])
-    late = _without(inside[(len(inside) + 1) // 2 :], first)
-    if not len(late):
-        late = _without(inside, first)[-1:]
-    early = _without(np.flatnonzero(places[second]), second)[:1]
+    late = inside[(len(inside) + 1) // 2 :]
     return [
-        Change(first, late if len(late) else inside),
-        Change(second, early if len(early) else np.flatnonzero(places[second])),
+        Change(first, late if len(late) else inside[-1:]),
+        Change(second, np.flatnonzero(places[second])[:1]),
     ]
-
-
-def _without(positions: np.ndarray, number: int) -> np.ndarray:
-    return positions[positions != number]
 
 
 def changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor:
@@ -104,10 +98,12 @@ def changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor
     at = slice(None) if change.positions is None else change.positions
     if stream.ids is not None:
         ids = stream.ids[change.sequence, at]
-        known = np.unique(stream.ids[ordinary_places(stream, reserved)])
+        safe = next(places for places in _places(stream, reserved) if places.any())
+        known = np.unique(stream.ids[safe])
         if len(known) == 1:
             # Every table of embeddings has the tokens below one that is used.
-            known = np.array([known[0] - 1 if known[0] else 1, known[0]])
+            other = known[0] - 1 if known[0] else 1
+            known = np.sort([other, known[0]])
         new = known[(np.searchsorted(known, ids) + 1) % len(known)]
         values[change.sequence, at] = torch.from_numpy(new).to(values)
     elif values.is_floating_point():
@@ -156,9 +152,12 @@ def judge(
     if not total:
         return Verdict(False, False, False)
     agrees = own.sum() >= _OWN_SHARE * total
-    if change.positions is not None and len(shape) == 2:
+    has_row = np.ones(own.shape, bool)
+    if index is not None:
+        has_row = index[change.sequence].reshape(own.shape) >= 0
+    if change.positions is not None and has_row[change.positions].any():
         agrees &= (own[change.positions] > 1e-3 * own.max()).any()
-    own = own if index is None else own[index[change.sequence] >= 0]
+    own = own[has_row]
     return Verdict(True, bool(agrees), bool((own <= noise_of(grid, change)).any()))
 
 

@@ -84,9 +84,9 @@ class Predictions:
         except ValueError:
             return
         after = logits_of(again, stream.ids, number)
-        self.is_checked = True
         moved = rows_changed(before, after)
-        if moved.any():
+        self.is_checked = bool(moved.any())
+        if self.is_checked:
             self._judge(moved_at(moved, stream.shape, None), change, number)
 
     def _judge(self, moved: np.ndarray, change: Change, number: int) -> None:

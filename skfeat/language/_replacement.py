@@ -200,10 +200,11 @@ class _Run:
             for key, part in readers.items()
         }
         places = located["module"]
-        if located["source"].stream is not places.stream:
+        origin = located["source"]
+        if origin.stream is not places.stream or origin.shape != places.shape:
             raise ValueError(
                 f"source={self.source!r} and module={self.name!r} must hold rows of "
-                f"the same tokens. Got those of {located['source'].stream} and of "
+                f"the same tokens. Got those of {origin.stream} and of "
                 f"{places.stream} in batch {number}."
             )
         if tokens.ids is None or places.ids is None:
@@ -212,7 +213,7 @@ class _Run:
                 "shape (n_sequences, length) called input_ids or passed first."
             )
         predicted = predictions.check(self.output, tokens, batch)
-        keep = reader.kept(places, number) & located["source"].present()
+        keep = reader.kept(places, number) & origin.present()
         # The row of the token before predicts a token.
         counted = keep[:, 1:] & keep[:, :-1]
         if predicted is not places.stream:
@@ -228,7 +229,7 @@ class _Run:
         self.source_rows = source_reader.rows_of(
             self.source,
             seen["source"].tensor,
-            located["source"].numbers(self.source, keep),
+            origin.numbers(self.source, keep),
             number,
         )
         self.rows = reader.rows_of(

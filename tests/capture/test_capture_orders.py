@@ -305,6 +305,29 @@ def test_the_batch_is_run_again_only_where_the_shape_does_not_tell():
         assert len(calls) == 3 + runs
 
 
+@pytest.mark.parametrize("order", ["time first", "listed time first", "listed"])
+@pytest.mark.parametrize("first", [(1, 1), (1, 4), (4, 1)])
+def test_a_batch_that_leaves_the_order_open_decides_nothing(order, first):
+    model = Ordered(order, "causal")
+    batches = [ids_of(*first), ids_of(*first, seed=1), ids_of(4, 4)]
+    found = capture(model, batches, "held")
+    n = 2 * first[0]
+    last = found.sequence >= n
+    with torch.no_grad():
+        rows = model.rows(batches[-1]).numpy()
+    expected = rows[found.sequence[last] - n, found.position[last]]
+    np.testing.assert_allclose(found.activations["held"][last], expected, atol=1e-6)
+    for shape in ((1, 4), (4, 1)):
+        with pytest.raises(ValueError, match="'held' gives rows"):
+            capture(Ordered("reversed"), [ids_of(*shape), ids_of(4, 4)], "held")
+
+
+def test_tokens_that_are_all_the_same_are_changed_all_the_same():
+    for token in (0, 1, 7):
+        model, ids = Ordered("time first"), torch.full((3, 3), token)
+        assert_right(model, ids, capture(model, [ids], "held"))
+
+
 def test_more_runs_leave_no_trace():
     class Stateful(Ordered):
         def __init__(self):
