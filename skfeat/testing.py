@@ -40,6 +40,8 @@ def expected_failed_checks(estimator) -> dict[str, str]:
     expected = dict(_EXPECTED.get(name, {}))
     if name == "FeatureUnwrapper" and is_classifier(estimator):
         expected |= _EXPECTED_OF_FIXED_CLASSES
+    if name == "FeatureUnwrapper" and not estimator.distill:
+        expected |= _EXPECTED_WITHOUT_DISTILLATION
     return expected
 
 
@@ -72,6 +74,12 @@ _EXPECTED_OF_FIXED_CLASSES = {
         "The check takes one column of decisions, the model has three outputs."
     ),
 }
+
+
+_EXPECTED_WITHOUT_DISTILLATION = dict.fromkeys(
+    ("check_non_transformer_estimators_n_iter", "check_transformer_n_iter"),
+    "Without distillation there are no epochs to count, and n_iter_ is 0.",
+)
 
 
 class AnyWidthMLP(nn.Module):

@@ -212,10 +212,11 @@ def unwrapped_in(kind, x, hidden, y, params):
         distill=params.get("distill", True),
         connect_input=params.get("ends", False),
         connect_output=params.get("ends", False),
-        batch_size=60,
         random_state=0,
     )
     rows = MODEL_ROWS * x
+    if unwrapper.distill:
+        unwrapper.set_params(batch_size=60)
     unwrapper.fit(rows)
     report = unwrapper.report(rows)
     codes = [unwrapper.transform(rows, layer=i) / unit for i, unit in enumerate(hidden)]

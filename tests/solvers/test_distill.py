@@ -25,6 +25,7 @@ SETTINGS = DistillSettings(
     classify=True,
     faithfulness=0.1,
     n_epochs=40,
+    tol=0.0,
     learning_rate=2e-2,
     batch_size=50,
     device=torch.device("cpu"),

@@ -31,7 +31,10 @@ def places(function):
 @pytest.mark.parametrize("method", ["fit", "connector_path"])
 def test_connectors(X, link, method):
     connector = FeatureConnector(1e-6, link=link, max_iter=1, tol=1e-12)
-    Y = np.maximum(X @ np.random.default_rng(1).standard_normal((8, 8)), 0)
+    # More inputs than one round takes, all of them useful.
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((len(X), 60))
+    Y = np.maximum(rng.standard_normal((len(X), 8)), 0)
     options = {} if method == "fit" else {"alphas": [1e-6]}
     call = getattr(connector, method)
     assert places(lambda: call(np.abs(X), Y, **options)) == {__file__}
