@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from skfeat.chain._kinds import KINDS, TorchForm
+from skfeat.utils._torch import PLAIN
 
 SUPPORTED = (
     "supported: chains and residual blocks of Linear, ReLU and the other elementwise "
@@ -230,7 +231,8 @@ def norm_op(
 ) -> Op:
     """Make a layer or RMS norm over the last dimension, of weight one by default."""
     settings = {"eps": eps}  # None is the precision of the model's dtype
-    return Op(kind, name, settings, lambda: {"weight": torch.ones(shape)} | tensors())
+    ones = torch.ones(shape, **PLAIN)
+    return Op(kind, name, settings, lambda: {"weight": ones} | tensors())
 
 
 def _group_norm(module: nn.GroupNorm, name: str) -> Op:
@@ -238,7 +240,8 @@ def _group_norm(module: nn.GroupNorm, name: str) -> Op:
 
     def part(start: int) -> Callable[[], dict[str, torch.Tensor]]:
         def read() -> dict[str, torch.Tensor]:
-            found = {"weight": torch.ones(n)} | _weights(module, "weight", "bias")
+            found = {"weight": torch.ones(n, **PLAIN)}
+            found |= _weights(module, "weight", "bias")
             return {key: tensor[start : start + size] for key, tensor in found.items()}
 
         return read

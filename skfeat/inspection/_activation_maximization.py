@@ -38,11 +38,12 @@ def maximize_activation(
     Parameters
     ----------
     forward : callable
-        Takes a float32 torch tensor of shape (n, n_features_in) and returns one of
-        shape (n, n_features): activations, preferably before their nonlinearity, whose
-        gradient is zero wherever the feature is silent. Rows must not depend on each
-        other, so put modules in evaluation mode. The gradients of their parameters are
-        not changed.
+        Takes a torch tensor of shape (n, n_features_in) and returns one of shape
+        (n, n_features): activations, preferably before their nonlinearity, whose
+        gradient is zero wherever the feature is silent. The input has the default
+        dtype and device of torch, float32 and the CPU unless you have set others. Rows
+        must not depend on each other, so put modules in evaluation mode. The gradients
+        of their parameters are not changed.
     n_features_in : int
         Length of an input.
     feature : int or sequence of int
@@ -89,6 +90,8 @@ def maximize_activation(
     """
     import torch
 
+    from skfeat.utils._torch import PLAIN, make_generator
+
     low, high = _check_bounds(bounds)
     n_features_in = check_int("n_features_in", n_features_in, 1)
     n_steps = check_int("n_steps", n_steps, 1)
@@ -103,14 +106,16 @@ def maximize_activation(
     if image_shape is not None:
         shape = check_image_shape(image_shape, n_features_in)
 
-    generator = torch.Generator()
-    generator.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
-    start = low + (high - low) * torch.rand(1, n_features_in, generator=generator)
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    generator = make_generator(seed)
+    start = torch.rand(1, n_features_in, generator=generator, **PLAIN)
+    # `forward` was probably made with torch's defaults, so it gets rows of their kind.
+    start = (low + (high - low) * start).to(torch.empty(0))
     features = _check_forward(forward, start, feature)
     columns = torch.from_numpy(features)
 
     x = start.repeat(len(features), 1)
-    best, best_objective = x.clone(), torch.full((len(x),), -torch.inf)
+    best, best_objective = x.clone(), x.new_full((len(x),), -torch.inf)
     for step in range(n_steps + 1):
         with torch.enable_grad():
             x.requires_grad_()
@@ -132,7 +137,7 @@ def maximize_activation(
         rate = learning_rate * (1 - step / n_steps)
         x = (x + rate * gradient / size.clamp_min(1e-12)).clamp(low, high)
     # Clipped again in float64, in which the bounds are exact.
-    result = best.numpy().astype(np.float64).clip(low, high)
+    result = best.cpu().double().numpy().clip(low, high)
     return result[0] if np.ndim(feature) == 0 else result
 
 

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numba import njit
 
+from skfeat.kernels.simd._library import SelfContained
+
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
@@ -35,7 +37,7 @@ def compile_loop(function: _Loop) -> _Loop:
 
     To a type checker it stays the function that it was: calls are checked.
     """
-    return njit(cache=True, **_OPTIONS)(function)
+    return njit(cache=True, pipeline_class=SelfContained, **_OPTIONS)(function)
 
 
 def compile_inline(function: _Loop) -> _Loop:

@@ -17,6 +17,7 @@ from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import (
+    PLAIN,
     draw_seed,
     make_generator,
     n_batches,
@@ -188,7 +189,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         y = sparse.csr_array(y.reshape(X.shape[0], -1)).astype(dtype, copy=False)
         linear = fit_dense(X, y, fit_intercept=True, ridge=float(self.ridge))
         generator = make_generator(draw_seed(self.random_state))
-        order = torch.randperm(X.shape[0], generator=generator).numpy()
+        order = torch.randperm(X.shape[0], generator=generator, device="cpu").numpy()
         # A single row does not vary, so it would have no R2.
         n_held_out = max(2, int(self.validation_fraction * len(order)))
         n_held_out = min(n_held_out, len(order) - 1)
@@ -309,14 +310,15 @@ class _Residual:
         ]
         # Small next to the steps of Adam, so that training soon outgrows the random
         # start. With pre-activations of size one, the first layer would hardly change.
-        first = torch.randn(n_hidden, X.shape[1], generator=generator)
+        first = torch.randn(n_hidden, X.shape[1], generator=generator, **PLAIN)
         first *= X.shape[1] ** -0.5
+        new = PLAIN | {"device": device}
         self.weights = [
             first.to(device),
-            torch.zeros(n_hidden, device=device),
+            torch.zeros(n_hidden, **new),
             # Zero, so that training starts from the linear map.
-            torch.zeros(y.shape[1], n_hidden, device=device),
-            torch.zeros(y.shape[1], device=device),
+            torch.zeros(y.shape[1], n_hidden, **new),
+            torch.zeros(y.shape[1], **new),
         ]
         for weight in self.weights:
             weight.requires_grad_()

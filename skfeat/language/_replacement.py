@@ -252,7 +252,7 @@ class _Run:
         """Return the loss of each counted token, with `rows` for the kept rows."""
         output = self.output
         if rows is not None and len(self.rows):
-            hook = (self.name, "output", self._hook(torch.tensor(rows)))
+            hook = (self.name, "output", self._hook(torch.tensor(rows, device="cpu")))
             output = self.reader.run([hook], self.args, self.kwargs, self.tokens)
         logits = logits_of(output, self.ids, self.number)
         counted = self.counted.to(logits.device)

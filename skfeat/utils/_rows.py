@@ -145,7 +145,7 @@ def batches_of_rows(
 
 
 def _permutation(n: int, generator: torch.Generator) -> np.ndarray:
-    return torch.randperm(n, generator=generator).numpy()
+    return torch.randperm(n, generator=generator, device="cpu").numpy()
 
 
 def _windows(X, generator, rows, n_left_out):
@@ -160,7 +160,7 @@ def _windows(X, generator, rows, n_left_out):
     own = generator
     if len(runs) > _RUNS:
         # What is drawn between windows would change those that come later.
-        seed = int(torch.randint(2**62, (1,), generator=generator))
+        seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
         own = torch.Generator().manual_seed(seed)
     for first in range(0, len(runs), _RUNS):
         starts = np.sort(runs[first : first + _RUNS]) * size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+
+# For new tensors: a seed means the same whatever torch's default dtype and device are,
+# which belong to the user.
+PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -83,7 +87,7 @@ def make_generator(seed: int) -> torch.Generator:
 def generator_from(state: np.ndarray) -> torch.Generator:
     """Make a private CPU generator that goes on from the state of another."""
     generator = torch.Generator()
-    generator.set_state(torch.tensor(state))
+    generator.set_state(torch.tensor(state, device="cpu"))
     return generator
 
 
@@ -105,7 +109,7 @@ def shuffled_batches(
     Batches are of equal size up to one row, as near to `batch_size` as that allows: a
     last batch of a handful of rows would otherwise weigh as much as a whole one.
     """
-    order = torch.randperm(n_rows, generator=generator).numpy()
+    order = torch.randperm(n_rows, generator=generator, device="cpu").numpy()
     yield from np.array_split(order, n_batches(n_rows, batch_size))
 
 
@@ -141,7 +145,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict, part=Non
     saved = optimizer.state_dict()
     saved["state"] = {
         index: {
-            name: torch.tensor(part(index, value) if part and value.ndim else value)
+            name: torch.tensor(
+                part(index, value) if part and value.ndim else value, device="cpu"
+            )
             for name, value in slots.items()
         }
         for index, slots in state.items()

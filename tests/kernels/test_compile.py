@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from skfeat import kernels
-from skfeat.kernels._compile import integers_below, magnitude
+from skfeat.kernels._compile import compile_loop, integers_below, magnitude
 from skfeat.kernels.selection._loops_row import keep_largest
 
 # Known to compile when nothing in `math` is what it was.
@@ -55,6 +55,45 @@ for activation in ("topk", "relu"):
     sae.fit(rows).transform(rows)
 """
 
+# Fits by all kernels that sum floats, on problems small enough for tests, and prints
+# digests of what they hold. The order is that of the arguments.
+FITS = """
+import hashlib
+import sys
+import warnings
+import numpy as np
+from skfeat import FeatureConnector, SparseAutoencoder
+from skfeat.kernels._limits import LIMITS
+LIMITS.compiled_gram = LIMITS.compiled_rectified = 0
+rng = np.random.default_rng(0)
+X = rng.standard_normal((300, 64)).astype(np.float32)
+Y = np.maximum(X @ rng.standard_normal((64, 8)), 0)
+def autoencoder(m, **params):
+    fitted = SparseAutoencoder(m, batch_size=64, max_iter=2, random_state=0, **params)
+    return fitted.fit(X), fitted.transform(X)
+def connector(link):
+    fitted = FeatureConnector(0.1, link=link, random_state=0).fit(X, Y)
+    return fitted, fitted.predict(X)
+fits = {
+    "narrow": lambda: autoencoder(128, k=9),
+    "wide": lambda: autoencoder(640, k=9),
+    "prefixes": lambda: autoencoder(640, k=9, prefixes=(64, 320)),
+    "relu": lambda: autoencoder(640, activation="relu", alpha=1e-3),
+    "identity": lambda: connector("identity"),
+    "rectified": lambda: connector("relu"),
+}
+warnings.simplefilter("ignore")
+digests = {}
+for name in sys.argv[1:]:
+    fitted, result = fits[name]()
+    arrays = [v for v in vars(fitted).values() if isinstance(v, np.ndarray)]
+    digest = hashlib.sha256()
+    for array in [*arrays, np.asarray(result)]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digests[name] = digest.hexdigest()
+print(sorted(digests.items()))
+"""
+
 
 def called(node):
     """Return what a call calls: a name, or an attribute of numpy's."""
@@ -86,6 +125,54 @@ def test_compiles_where_math_is_replaced(tmp_path):
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_loaded_loops_compute_what_compiled_ones_do(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    names = ["narrow", "wide", "prefixes", "relu", "identity", "rectified"]
+
+    def fit(names):
+        return subprocess.run(
+            [sys.executable, "-c", FITS, *names],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    compiled = fit(names)
+    stored = sorted(tmp_path.rglob("*.nbc"))
+    assert fit(names) == compiled
+    # In another order, loops are in memory already that others call.
+    assert fit(names[::-1]) == compiled
+    assert stored == sorted(tmp_path.rglob("*.nbc")), "something was compiled again"
+
+
+@compile_loop
+def total(values):
+    out = values.dtype.type(0)
+    for value in values:
+        out += value
+    return out
+
+
+@compile_loop
+def totals(rows, out):
+    for i in range(len(rows)):
+        out[i] = total(rows[i].copy())
+
+
+def test_a_loop_calls_only_what_it_brings_along():
+    out = np.empty(2)
+    totals(np.ones((2, 3)), out)
+    np.testing.assert_array_equal(out, 3)
+    totals.recompile()  # what is loaded has no module to look at
+    (code,) = (overload.library for overload in totals.overloads.values())
+    functions = list(code.get_defined_functions())
+    assert any("totals" in function.name for function in functions)
+    weak = [f.name for f in functions if "odr" in f.linkage.name]
+    assert not weak, "a function of this name that is in memory would take its place"
 
 
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 35))

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 
 from skfeat import activations as fitted
+from skfeat.utils._torch import PLAIN
 
 Tensor = torch.Tensor
 At = Callable[[str], Tensor]
@@ -203,7 +204,7 @@ class JumpReLU(TrainingActivation):
     def extra_params(self, n_components, n_features):
         """Return the logarithms of the thresholds."""
         first = math.log(_FIRST_THRESHOLD * math.sqrt(n_features))
-        return {"log_threshold": torch.full((n_components,), first)}
+        return {"log_threshold": torch.full((n_components,), first, **PLAIN)}
 
     def penalty_weight(self, alpha, n_features):
         """Return alpha**2 / 4.
@@ -282,8 +283,8 @@ class Gated(TrainingActivation):
     def extra_params(self, n_components, n_features):
         """Return the r and the c of each feature."""
         return {
-            "log_magnitude": torch.zeros(n_components),
-            "magnitude_bias": torch.zeros(n_components),
+            "log_magnitude": torch.zeros(n_components, **PLAIN),
+            "magnitude_bias": torch.zeros(n_components, **PLAIN),
         }
 
     def codes(self, u, at):

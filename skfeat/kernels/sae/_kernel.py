@@ -102,6 +102,6 @@ def auxiliary_scale(total: float, n_features: int, shards: Shards) -> float:
     """
     mean_square = total * n_features / 2
     if shards.by == "rows":
-        total_of_ranks = torch.tensor(mean_square, dtype=torch.float64)
+        total_of_ranks = torch.tensor(mean_square, dtype=torch.float64, device="cpu")
         mean_square = float(shards.sum_rows(total_of_ranks))
     return n_features * AUX_WEIGHT / max(mean_square, 1e-12)

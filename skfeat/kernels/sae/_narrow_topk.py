@@ -59,7 +59,8 @@ class NarrowTopKKernel:
         if n == 0:  # a process may have received no row of a small batch
             for gradient in parameters.gradients.values():
                 gradient[...] = 0
-            return BatchResult(0.0, torch.zeros(m, dtype=torch.bool), 0, np.inf)
+            fired = torch.zeros(m, dtype=torch.bool, device="cpu")
+            return BatchResult(0.0, fired, 0, np.inf)
         features = np.empty(0, dtype=np.int64) if dead is None else dead.numpy()
         revived = loops.Dead(features, n_auxiliary(len(features), k))
         chunk, n_chunks = self._divide(n)

@@ -86,9 +86,10 @@ class Shards:
         """Return the result of the whole batch; complete the gradients in place."""
         if self.by is None:
             return result
-        n_active = torch.as_tensor(result.n_active)
+        device = result.fired.device
+        n_active = torch.as_tensor(result.n_active, device=device)
         loss, lowest = (
-            torch.as_tensor(number, dtype=torch.float64)
+            torch.as_tensor(number, dtype=torch.float64, device=device)
             for number in (result.loss, result.lowest)
         )
         result = result._replace(loss=loss, n_active=n_active, lowest=lowest)

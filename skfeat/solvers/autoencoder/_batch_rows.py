@@ -25,7 +25,7 @@ class BatchRows:
 
     def __init__(self, dtype: torch.dtype, device: torch.device, team: Team):
         self._dtype, self._device = dtype, device
-        self._own = torch.empty(0, dtype=dtype).numpy().dtype
+        self._own = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
         self._team, self._buffers = team, Buffers()
         self._compiled = runs_compiled(device)
 

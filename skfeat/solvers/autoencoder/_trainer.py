@@ -302,10 +302,10 @@ class SAETrainer:
         """Rebuild a trainer from `state`, on the device of `settings`."""
         trainer = cls(settings, state["standardizer"])
         trainer._set_params(
-            {key: torch.tensor(value) for key, value in state["params"].items()}
+            {k: torch.tensor(v, device="cpu") for k, v in state["params"].items()}
         )
         trainer.generator = generator_from(state["generator"])
-        silence = torch.tensor(state["rows_since_fired"])
+        silence = torch.tensor(state["rows_since_fired"], device="cpu")
         trainer.dead.rows_since_fired.copy_(trainer._mine("rows_since_fired", silence))
         names = list(trainer.params)
         load_optimizer_state(

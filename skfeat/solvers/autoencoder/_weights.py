@@ -7,7 +7,7 @@ import torch
 
 from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
-from skfeat.utils._torch import to_numpy
+from skfeat.utils._torch import PLAIN, to_numpy
 
 
 def initial_weights(
@@ -18,13 +18,13 @@ def initial_weights(
     An encoder that starts as its decoder's transpose keeps features alive.
     """
     m = settings.n_components
-    decoder = torch.randn(m, n_features, generator=generator)
+    decoder = torch.randn(m, n_features, generator=generator, **PLAIN)
     decoder = decoder.to(DTYPES[settings.precision])
     decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
     weights = {
         "decoder": decoder,
-        "encoder_bias": torch.zeros(m),
-        "bias": torch.zeros(n_features),
+        "encoder_bias": torch.zeros(m, **PLAIN),
+        "bias": torch.zeros(n_features, **PLAIN),
         **settings.activation.extra_params(m, n_features),
     }
     if not settings.tied:

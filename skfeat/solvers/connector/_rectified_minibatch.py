@@ -256,10 +256,10 @@ class ConnectorTrainer:
 
     def load_state(self, state: dict) -> None:
         """Go on from `state`."""
-        self.coef.copy_(torch.tensor(state["coef"]))
-        self.intercept.copy_(torch.tensor(state["intercept"]))
+        self.coef.copy_(torch.tensor(state["coef"], device="cpu"))
+        self.intercept.copy_(torch.tensor(state["intercept"], device="cpu"))
         load_optimizer_state(self.optimizer, state["moments"])
-        self.generator.set_state(torch.tensor(state["generator"]))
+        self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
 
     def _tensor(self, array, unit: float) -> torch.Tensor:
         """Return an array in a unit: before the division its dtype may be needed."""
