@@ -275,7 +275,8 @@ def test_script_of_the_page(tmp_path):
     page = Path(__file__).parents[2] / "docs" / "more_rows.md"
     if not page.is_file():
         pytest.skip("the tests run outside a checkout")
-    (script,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    parts = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    script = "\n".join(parts)  # a later part goes on from the first
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         cwd=tmp_path,
@@ -285,7 +286,8 @@ def test_script_of_the_page(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    shape, same, streamed, connector = done.stdout.splitlines()
+    shape, same, streamed, connector, contexts = done.stdout.splitlines()
+    assert contexts == "10"
     assert shape.startswith("(10000, 16) 0.9")
     assert (same, streamed, connector) == ("True", "(32, 16)", "(8, 8)")
     assert os.listdir(tmp_path) == ["rows.npy"]
