@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from skfeat.utils._torch import PLAIN
+
 _BLOCKS = count()
 
 
@@ -75,5 +77,5 @@ def kept_random_state() -> Iterator[None]:
     forward must differ from one to the next.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.rand(1 + next(_BLOCKS) % 64)
+        torch.rand(1 + next(_BLOCKS) % 64, **PLAIN)
         yield

@@ -121,7 +121,7 @@ def check_rule(network: Any, ends_in_sigmoid: bool) -> None:
 
     outputs = np.linspace(0.05, 0.95, 7) if ends_in_sigmoid else np.linspace(-3, 3, 7)
     expected = outputs if ends_in_sigmoid else expit(outputs)
-    found = find()(torch.as_tensor(outputs))
+    found = find()(torch.from_numpy(outputs))
     found = found[:, 1].numpy() if found.ndim == 2 and found.shape[1] == 2 else np.nan
     if not np.allclose(found, expected, atol=1e-6):
         returned = "probabilities" if ends_in_sigmoid else "logits"

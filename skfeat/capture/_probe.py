@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skfeat.capture._layouts import Index
 from skfeat.capture._streams import Stream
+from skfeat.utils._torch import PLAIN
 
 # A module depends on a change if a row changes by more than this many times the
 # precision of its dtype.
@@ -109,7 +110,7 @@ def changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor
     elif values.is_floating_point():
         generator = torch.Generator().manual_seed(0)
         old = values[change.sequence, at]
-        noise = torch.randn(old.shape, generator=generator).to(values)
+        noise = torch.randn(old.shape, generator=generator, **PLAIN).to(values)
         size = values.float().nan_to_num().std().nan_to_num().to(values) + 0.1
         values[change.sequence, at] = -old + size * noise
     else:
