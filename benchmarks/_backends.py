@@ -32,8 +32,11 @@ def started(name, n_workers=2):
 def _start_dask(stack, n_workers):
     from distributed import Client, LocalCluster
 
+    # None would still listen on one fixed port, which another run may hold.
     cluster = stack.enter_context(
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None)
+        LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        )
     )
     stack.enter_context(Client(cluster))
 

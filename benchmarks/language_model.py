@@ -26,6 +26,7 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 
+import numpy as np
 from _common import mean_and_spread, print_table, write_record
 from _language_model_connections import (
     KINDS,
@@ -122,6 +123,15 @@ TABLES = {
 }
 
 
+def _figure(values):
+    """Return the text of figures over seeds.
+
+    A share recovered is nan where the loss that it divides by is within the noise.
+    """
+    known = [value for value in values if not np.isnan(value)]
+    return mean_and_spread(known) if known else "within noise"
+
+
 def print_layers(figures):
     """Print a table for each part of the figures: means and spreads over seeds."""
     layers = {}
@@ -131,7 +141,7 @@ def print_layers(figures):
         print(f"\n{title}\n")
         rows = {
             layer: {
-                name: mean_and_spread([figure[part][name] for figure in same])
+                name: _figure([figure[part][name] for figure in same])
                 for name in same[0][part]
             }
             for layer, same in layers.items()

@@ -131,7 +131,10 @@ def test_dask():
     expected = unwrapper(distill=False).fit(X)
     with (
         distributed.Client(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address="127.0.0.1:0",  # None is one fixed port
         ),
         parallel_config(backend="dask"),
     ):
