@@ -10,7 +10,7 @@ from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.metrics._reconstruction import fvu_in_blocks
 from skfeat.solvers.autoencoder._settings import NOTHING_LEFT
 from skfeat.solvers.autoencoder._standardizer import Standardizer
-from skfeat.utils._rows import block_reader, rows_at
+from skfeat.utils._rows import block_reader, row_blocks, rows_at
 from skfeat.utils._warnings import warn
 
 # The fitted arrays that encode rows.
@@ -68,6 +68,17 @@ def diagnose(
         "l0_": float(density.sum()),
         "explained_variance_": r2(rows, row_weights, weights, activation),
     }
+
+
+def n_dead_in(
+    X: np.ndarray, weights: dict[str, np.ndarray], activation: Activation
+) -> int:
+    """Count the features that fire for no row."""
+    encoder = _encoder(weights, activation)
+    fires = np.zeros(len(weights["components_"]), dtype=bool)
+    for _, rows in row_blocks(X):
+        fires |= (encoder.encode(rows) > 0).any(axis=0)
+    return int(np.sum(~fires))
 
 
 def r2(

@@ -196,6 +196,29 @@ def start_training(
     )
 
 
+class NoTrainingState(dict):
+    """Stands for the training state of an autoencoder that has none.
+
+    Parameters
+    ----------
+    why : str
+        What it is, for the message: "was read from a file ...".
+    """
+
+    def __init__(self, why: str):
+        super().__init__()
+        self.why = why
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.why,)
+
+    def __missing__(self, key: str):
+        raise ValueError(
+            f"This SparseAutoencoder {self.why}, so training cannot go on; fit it "
+            f"with warm_start=False, or a clone of it, from scratch."
+        )
+
+
 def resume_training(sae, settings: SAESettings) -> SAETrainer:
     """Return the trainer of the fit before, to train on."""
     if settings.n_components != sae._n_features_out:

@@ -198,6 +198,18 @@ def start_of(connector, rows: Rows) -> Solution | None:
             return None
         # One optimum for every start: the nearest to most weights is zero.
         return Solution(np.zeros(shape), np.zeros(shape[0]), 0, 0.0)
+    coef, intercept = given_start(connector, shape)
+    return Solution(coef, intercept, 0, 0.0)
+
+
+def given_start(connector, shape) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights and intercepts of `init`, a pair of arrays.
+
+    Raises
+    ------
+    ValueError
+        If it is no such pair for a connector of this shape.
+    """
     try:
         coef, intercept = (np.array(part, dtype=np.float64) for part in connector.init)
         shapes = (coef.shape, intercept.shape)
@@ -209,7 +221,7 @@ def start_of(connector, rows: Rows) -> Solution | None:
             f"init must be 'random', 'product' or a pair of finite arrays of "
             f"shapes {shape} and {shape[:1]}, to match X and y."
         )
-    return Solution(coef, intercept * connector.fit_intercept, 0, 0.0)
+    return coef, intercept * connector.fit_intercept
 
 
 def weight_attributes(coef, intercept, dtype) -> dict:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skfeat.autoencoder._setup import NoTrainingState
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 
 _BLOCK_ROWS = 1024
@@ -136,7 +137,9 @@ class Weights:
         sae.n_features_in_ = d
         sae.n_iter_, sae.n_steps_, sae.loss_curve_ = 0, 0, []
         sae._interrupted = False
-        sae._state = _NoTrainingState()
+        sae._state = NoTrainingState(
+            "was read from a file that holds no state of its training"
+        )
         sae.metadata_ = self.metadata
         if self.density is not None:
             dtype = fitted["components_"].dtype
@@ -166,17 +169,6 @@ class Weights:
                 "norm, and scaling codes would change which are among the top k"
             )
         return norms
-
-
-class _NoTrainingState(dict):
-    """Stands for the training state, which files of other libraries do not hold."""
-
-    def __missing__(self, key: str) -> Any:
-        raise ValueError(
-            "This SparseAutoencoder was read from a file that holds no state of its "
-            "training, so training cannot go on; fit it with warm_start=False, or a "
-            "clone of it, from scratch."
-        )
 
 
 def check_unit_norms(decoder: np.ndarray, tolerance: float) -> None:

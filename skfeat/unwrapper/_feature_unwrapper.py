@@ -36,7 +36,7 @@ from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._decide import probabilities
 from skfeat.unwrapper._feature_names import LayerFeatures
-from skfeat.unwrapper._fit import Unwrapping
+from skfeat.unwrapper._fit import prepare, run
 from skfeat.unwrapper._parts import (
     as_numpy,
     check_values,
@@ -86,8 +86,14 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     :class:`SparseAutoencoder`; a :class:`FeatureConnector` then computes each layer's
     features from those of the layer before, by few weights. The first features are
     encoded from the model's own first layer, the last are decoded into its output
-    layer; everything between runs through features alone. With ``distill=True`` the
-    connectors are finally trained together on the model's own outputs.
+    layer; everything between runs through features alone.
+
+    Autoencoders are first fitted to their layers alone. Then all parts are trained
+    together: the network is to give the model's own outputs, each autoencoder to
+    reconstruct its layer, and what the network computes to be what the autoencoders
+    encode. Meanwhile the weights that cost least are pruned, down to the budgets. Of
+    the many dictionaries that reconstruct a layer equally well, this finds one whose
+    features are computed from the layer before by few weights.
 
     The model is never modified, and labels are not needed.
 
@@ -145,17 +151,31 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         linear connector, in place of the decoder and the model's last layers.
 
     distill : bool, default=True
-        Train all connectors, and the last decoder, together on the model's own outputs
-        after the layer-by-layer fit. Where connectors have a budget, they first get
-        eight times as many weights; those that cost the outputs least are pruned while
-        the rest train. What is in a ``FrozenEstimator`` stays as it is, the last
-        decoder too: the others are trained to work with it.
+        Train the whole network on the model's own outputs after the layer-by-layer
+        fit, and prune it to its budgets meanwhile. What is in a ``FrozenEstimator``
+        stays as it is: the others are trained to work with it. ``False`` leaves
+        autoencoders as they were fitted, and each connector as it was fitted to
+        compute their features.
+
+    joint : bool, default=True
+        Train autoencoders and connectors together. Connectors with a budget then start
+        dense, from a ridge regression on the encoded features; those without one are
+        fitted first, and keep the weights that their alpha leaves. ``False`` trains
+        the connectors alone, and the last decoder, with the autoencoders as they were
+        fitted: their features stay what they are without any connector, but many are
+        computed badly where weights are few.
 
     faithfulness : float, default=0.1
-        Weight, in distillation, of the features' own error and the decoded activations'
-        (as shares of their variance) beside the mismatch of the outputs. Zero is for
-        the outputs alone: a little more accurate, but features and decoder drift from
-        what the autoencoders mean.
+        Weight of the error of the computed features (a share of the variance of those
+        that the autoencoders encode) beside the mismatch of the outputs. More makes
+        the network's features those of the autoencoders more closely, and its outputs
+        those of the model less. Zero is for the outputs alone: features and what the
+        autoencoders mean by them drift apart.
+
+    train_encoder : bool, default=True
+        Whether what follows the first layer moves its encoder, with ``joint=True``.
+        That encoder is dense, and its weights are in no budget: it takes over
+        computation. ``False`` leaves it to the reconstruction of its layer alone.
 
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" reads it from the model: from the tags of scikit-learn and skorch; a
@@ -168,38 +188,38 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         threads that torch may use, which changes no result.
 
     batch_size : int, default=512
-        Rows of a minibatch in distillation.
+        Rows of a minibatch in the training of the whole network.
 
     max_iter : int or "auto", default="auto"
-        Number of epochs of distillation at most. "auto" plans as many as make 1,500
+        Number of epochs of that training at most. "auto" plans as many as make 1,500
         updates of the weights, at least 3 and at most 200.
 
     tol : float, default=1e-3
-        Distillation ends when, after its pruning, a tenth of the planned epochs (at
+        That training ends when, after its pruning, a tenth of the planned epochs (at
         least 5) together lower the loss by less than this share.
 
     device : str, torch.device or None, default=None
-        Where distillation runs. ``None`` means the CPU.
+        Where that training runs. ``None`` means the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the autoencoders, the connectors and distillation.
+        Seeds the autoencoders, the connectors and the training of the whole network.
 
     verbose : int, default=0
-        1: print a line for each autoencoder and connector, and some thirty of
-        distillation, with the time left. Above: a line for each of its epochs.
+        1: print a line for each part that is fitted on its own, and some thirty of the
+        training of the whole network, with the time left. Above: a line for each of
+        its epochs.
 
     Attributes
     ----------
     autoencoders_ : list of SparseAutoencoder
-        Fitted, one for each unwrapped layer; of a frozen one a
-        copy that shares its arrays, and calls its features what the network does.
-        Unless it is frozen, the last has the decoder that
-        distillation has trained; its codes are those of its fit. As it was fitted it
-        is that of the same unwrapper with ``distill=False`` and the same
-        `random_state`, an int.
+        One for each unwrapped layer, as trained together with the connectors; of a
+        frozen one a copy that shares its arrays, and calls its features what the
+        network does. With ``joint=False`` they are as fitted to their layers, but for
+        the decoder of the last, which distillation has trained unless it is frozen.
 
     connectors_ : list of FeatureConnector
-        Fitted, one for each pair of consecutive unwrapped layers.
+        Fitted, one for each pair of consecutive unwrapped layers. Trained together
+        with the autoencoders, they have an `alpha_` of 0 and a `dual_gap_` of nan.
 
     input_connector_ : FeatureConnector
         From the inputs to the first features; only with `connect_input`.
@@ -218,10 +238,10 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         that returns several tensors.
 
     n_iter_ : int
-        Epochs of distillation.
+        Epochs of the training of the whole network.
 
     loss_curve_ : list of float
-        Mean loss of each epoch of distillation.
+        Mean loss of each of these epochs.
 
     n_features_in_ : int
         Number of inputs of the model: of a Pipeline, of its first step.
@@ -284,7 +304,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         "connect_input": ["boolean"],
         "connect_output": ["boolean"],
         "distill": ["boolean"],
+        "joint": ["boolean"],
         "faithfulness": [Interval(Real, 0, None, closed="left")],
+        "train_encoder": ["boolean"],
         "task": [StrOptions({"auto", "classification", "regression"})],
         "n_jobs": N_JOBS,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -310,7 +332,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         connect_input=False,
         connect_output=False,
         distill=True,
+        joint=True,
         faithfulness=0.1,
+        train_encoder=True,
         task="auto",
         n_jobs=None,
         batch_size=512,
@@ -329,7 +353,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         self.connect_input = connect_input
         self.connect_output = connect_output
         self.distill = distill
+        self.joint = joint
         self.faithfulness = faithfulness
+        self.train_encoder = train_encoder
         self.task = task
         self.n_jobs = n_jobs
         self.batch_size = batch_size
@@ -381,8 +407,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         try:
             context = self._init_callback_context(max_subtasks=job.n_tasks)
             context.call_on_fit_task_begin(estimator=self, **data)
-            job.run(X, context, data)
-            for name, value in job.fitted().items():
+            for name, value in run(job, X, context, data).items():
                 setattr(self, name, value)
         except BaseException:
             self._without_fit()
@@ -409,7 +434,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
-        return X, Unwrapping(self, chain, classes)
+        return X, prepare(self, chain, classes)
 
     def predict(self, X) -> np.ndarray:
         """Predict with the network of features.

@@ -215,7 +215,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
     rows, before = [], None
     distilled = unwrapper.autoencoders_
     for index, (layer, autoencoder) in enumerate(
-        zip(layers, unwrapper._undistilled, strict=True)
+        zip(layers, unwrapper._undistilled or distilled, strict=True)
     ):
         codes = dense_codes(autoencoder, activations[index])
         decoded = autoencoder.inverse_transform(codes)
@@ -299,6 +299,8 @@ def _score_differences(labels, predicted, floor, classifies) -> np.ndarray:
 
 def _moved(unwrapper) -> bool:
     """Tell whether distillation has trained the last decoder."""
+    if unwrapper._undistilled is None:
+        return False  # trained together, decoders are those of their autoencoders
     fitted, own = unwrapper._undistilled[-1], unwrapper.autoencoders_[-1]
     return own.components_ is not fitted.components_
 

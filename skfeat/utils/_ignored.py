@@ -232,6 +232,12 @@ TABLE: dict[str, dict[str, Matters]] = {
             connectors=_CONNECTORS,
             told=False,
         ),
+        "joint": _when(distills=_DISTILLS, told=False),
+        "train_encoder": _when(
+            distills=_DISTILLS,
+            joint=Is((True,)),
+            encodes=Fact("connect_input=False"),
+        ),
         "faithfulness": _when(
             distills=_DISTILLS,
             held=Fact("features or a decoder between the ends"),

@@ -287,17 +287,19 @@ def test_large_models_are_shown_fast():
     assert time.perf_counter() - start < 0.5  # the promise is 50 ms on an idle machine
 
 
-def test_says_nothing_unless_asked(capsys):
-    unwrapper().fit(X).predict(X)
+@pytest.mark.parametrize("joint", [True, False])
+def test_says_nothing_unless_asked(joint, capsys):
+    unwrapper(joint=joint).fit(X).predict(X)
     assert capsys.readouterr() == ("", "")
-    unwrapper(verbose=1).fit(X)
+    unwrapper(joint=joint, verbose=1).fit(X)
     lines = capsys.readouterr().out.splitlines()
     parts = [f"autoencoder of '{name}'" for name in "024"]
-    parts += ["connector from '0' to '2'", "connector from '2' to '4'"]
-    found = [line.removeprefix("[FeatureUnwrapper] ") for line in lines[:5]]
+    if not joint:
+        parts += ["connector from '0' to '2'", "connector from '2' to '4'"]
+    found = [line.removeprefix("[FeatureUnwrapper] ") for line in lines[: len(parts)]]
     assert [line.partition(": ")[0] for line in found] == parts
     assert sum(" epoch " in line for line in lines) == 6
-    assert len(lines) == 11
+    assert len(lines) == len(parts) + 6
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1])

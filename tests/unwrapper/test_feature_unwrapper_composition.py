@@ -213,12 +213,14 @@ class StopsSoon(Recorder):
         return context.task_name == "epoch" and context.task_id >= 2
 
 
-def test_callbacks_see_every_step():
+@pytest.mark.parametrize("joint", [True, False])
+def test_callbacks_see_every_step(joint):
     recorder = Recorder()
     # Without a budget nothing is pruned after the last epoch.
-    params = {"n_nonzero_coefs": None}
+    params = {"n_nonzero_coefs": None, "joint": joint}
     est = unwrapper(**params).set_callbacks(recorder).fit(X)
-    expected = [*["autoencoder"] * 3, *["connector"] * 2, "distill", *["epoch"] * 6]
+    last = ["train" if joint else "distill", *["epoch"] * 6]
+    expected = [*["autoencoder"] * 3, *["connector"] * 2, *last]
     tasks = [name for name in recorder.begun if name in set(expected)]
     assert sorted(tasks) == sorted(expected)
     assert sorted(recorder.begun) == sorted(recorder.ended)

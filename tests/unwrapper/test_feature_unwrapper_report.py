@@ -56,7 +56,7 @@ def outputs_from(layer, hidden):
 
 
 def test_columns_and_shape():
-    report = unwrapper().fit(X).report(X, Y)
+    report = unwrapper(joint=False).fit(X).report(X, Y)
     assert list(report) == COLUMNS
     assert report["layer"] == ["0", "2", "4", "network"]
     assert all(len(column) == 4 for column in report.values())
@@ -78,7 +78,8 @@ def test_columns_and_shape():
 
 
 def test_the_row_of_the_last_layer_can_be_had_again():
-    est, fitted = unwrapper().fit(X), unwrapper(distill=False).fit(X)
+    est = unwrapper(joint=False).fit(X)
+    fitted = unwrapper(distill=False).fit(X)
     report, line = est.report(X, Y), "row 4: the autoencoder as fitted; distillation"
     assert line in str(report)
     assert line not in str(fitted.report(X, Y))
@@ -91,13 +92,13 @@ def test_the_row_of_the_last_layer_can_be_had_again():
     assert report["fvu"][2] != pytest.approx(fvus[1], rel=1e-3)
     for name in ("fvu", "score", "agreement", "kl"):
         assert report[name][:3] == fitted.report(X, Y)[name][:3]
-    without = unwrapper(connect_output=True).fit(X).report(X, Y)
+    without = unwrapper(connect_output=True, joint=False).fit(X).report(X, Y)
     assert without["decoder"] == ["fitted"] * 4
     assert line not in str(without)
 
 
 def test_values_of_the_layers():
-    est = unwrapper().fit(X)
+    est = unwrapper(joint=False).fit(X)
     report, before = est.report(X, Y), None
     for index, hidden in enumerate(hidden_layers()):
         # Distillation trains the last decoder; the report is of what was fitted.
@@ -182,7 +183,7 @@ def test_as_a_data_frame():
 
 
 def test_as_a_table():
-    est = unwrapper().fit(X)
+    est = unwrapper(joint=False).fit(X)
     report = est.report(X, Y)
     lines = str(report).splitlines()
     assert len(lines) == 8

@@ -1,0 +1,1 @@
+"""Training of autoencoders and the connectors between them, together."""

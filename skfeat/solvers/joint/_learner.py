@@ -1,0 +1,353 @@
+"""The loss of all parts together, its updates, and the pruning between them.
+
+On a batch of rows the loss is ::
+
+      mismatch of the network's outputs with the model's
+    + sum over autoencoders of the squared error of their reconstruction
+    + faithfulness * sum over computed layers of the squared error of the features that
+      the network computes, against those that the layer's autoencoder encodes
+
+with squared errors as shares of a variance, and the mismatch a KL divergence or, for
+values, a squared error too. Encoders read the model's own activations and decoders
+reconstruct them throughout: which of many equally good dictionaries they are is decided
+by how few weights compute one's features from those of the layer before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._masked_product import product
+from skfeat.solvers._loop import one_cycle
+from skfeat.solvers._mismatch import kl_divergence, squared_error
+from skfeat.solvers._prune import Pruner, is_time, share
+from skfeat.solvers.joint._problem import Connection, JointSettings, Learnt, Problem
+from skfeat.solvers.joint._start import regress, start_rows
+from skfeat.solvers.joint._trained_coder import TrainedCoder
+from skfeat.solvers.joint._units import (
+    Unit,
+    unit_of_hidden,
+    unit_of_inputs,
+    unit_of_outputs,
+)
+from skfeat.utils import _distributed as distributed
+from skfeat.utils._torch import make_generator, to_numpy
+
+# Largest learning rates of connectors and of autoencoders.
+_RATE, _CODER_RATE = 8e-3, 2e-3
+# Share of the latest batch in running means: of squared gradients, and of codes.
+_SHARE = 0.02
+# Of the mean square of codes, the least that their variance counts for.
+_CONSTANT = 1e-6
+
+
+class Learner:
+    """The weights in training, in units that do not depend on those of the data.
+
+    Parameters
+    ----------
+    problem : Problem
+    settings : JointSettings
+    team : Team
+    """
+
+    def __init__(self, problem: Problem, settings: JointSettings, team: Team):
+        self.problem, self.settings, self.team = problem, settings, team
+        self.generator = make_generator(settings.seed)
+        self.n_steps = 0
+        n = problem.n_rows
+        given = problem.sample_weight
+        self.sample_weight = np.ones(n) if given is None else given
+        self.units = [
+            unit_of_hidden(rows, self.sample_weight) for rows in problem.hidden
+        ]
+        self.coders = [
+            TrainedCoder(coder, unit, settings.device)
+            for coder, unit in zip(problem.coders, self.units, strict=True)
+        ]
+        if problem.inputs is not None:
+            self.input_unit = unit_of_inputs(problem.inputs, self.sample_weight)
+        if problem.outputs is not None:
+            # Squared errors count in units of each output's own spread; the last
+            # connector, like every one, computes what shares a unit.
+            each = not settings.classify
+            self.output_unit = unit_of_outputs(
+                problem.outputs, self.sample_weight, each=each
+            )
+        self._start()
+        self.pruners = [
+            _pruner(coef.detach(), connection)
+            for coef, connection in zip(self.coefs, problem.connections, strict=True)
+        ]
+        # Mean square of each weight's gradient over recent batches: the curvature of
+        # the loss in this weight, up to a factor that is the same for all.
+        self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
+        self._choose_products()
+        connectors = [part for part in self.coefs if part.requires_grad]
+        connectors += [part for part in self.intercepts if part.requires_grad]
+        coders = [part for coder in self.coders for part in coder.parameters]
+        self.parameters = [*connectors, *coders]
+        groups = [{"params": connectors}, {"params": coders}]
+        self.optimizer = torch.optim.Adam(
+            [group for group in groups if group["params"]], lr=_RATE, fused=True
+        )
+        self.rates = [
+            rate
+            for group, rate in zip(groups, (_RATE, _CODER_RATE), strict=True)
+            if group["params"]
+        ]
+        self.trained = [i for i, coef in enumerate(self.coefs) if coef.requires_grad]
+
+    def _start(self) -> None:
+        """Set the first weights of connectors, and what is known of the codes."""
+        problem = self.problem
+        widths = [coder.encoder.shape[0] for coder in problem.coders]
+        n_inputs = widths[0] if problem.inputs is None else problem.inputs.shape[1]
+        rows = start_rows(problem.n_rows, max(n_inputs, *widths))
+        weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
+        self.code_means, self.code_variances = [], []
+        codes = []
+        for layer, coder in enumerate(self.coders):
+            with torch.no_grad():
+                own = coder.codes(
+                    self._rows(problem.hidden[layer], rows, self.units[layer])
+                )
+            codes.append(to_numpy(own))
+            shares = torch.as_tensor(weights, dtype=torch.float32, device=own.device)
+            mean = shares @ own
+            variance = float(shares @ (own - mean).square().sum(dim=1))
+            self.code_means.append(mean)
+            self.code_variances.append(
+                own.new_tensor(
+                    max(variance, _CONSTANT * float(mean.square().sum())) or 1
+                )
+            )
+            if coder.holds_l0:
+                active = float(shares @ (own > 0).sum(dim=1).to(shares))
+                coder.hold(active, float(mean.sum()) / max(active, 1.0))
+        ends = []
+        if problem.inputs is not None:
+            ends.append(self.input_unit.apply(problem.inputs[rows]))
+        features = [*ends, *codes]
+        if problem.outputs is not None and problem.back is None:
+            features.append(self.output_unit.apply(problem.outputs[rows]))
+        self.coefs, self.intercepts = [], []
+        for index, connection in enumerate(problem.connections):
+            if connection.start is None:
+                coef, intercept = regress(
+                    features[index],
+                    features[index + 1],
+                    weights,
+                    connection.budget or 0,
+                    fit_intercept=connection.fit_intercept,
+                )
+            else:
+                coef, intercept = self._to_units(index, *connection.start)
+            trained = not connection.frozen
+            self.coefs.append(self._tensor(coef, trained=trained))
+            self.intercepts.append(
+                self._tensor(intercept, trained=trained and connection.fit_intercept)
+            )
+
+    def _ends(self, index: int) -> tuple[Unit, Unit]:
+        """Return the units of what a connector reads, and of what it computes."""
+        units = [
+            Unit(np.zeros(len(coder.encoder)), unit.scale)
+            for coder, unit in zip(self.problem.coders, self.units, strict=True)
+        ]
+        if self.problem.inputs is not None:
+            units.insert(0, self.input_unit)
+        if self.problem.outputs is not None and self.problem.back is None:
+            units.append(self.output_unit)
+        return units[index], units[index + 1]
+
+    def _to_units(self, index, coef, intercept) -> tuple[np.ndarray, np.ndarray]:
+        """Bring weights to the units in training."""
+        read, computed = self._ends(index)
+        out = np.broadcast_to(computed.scale, len(coef))
+        intercept = intercept + coef @ read.mean - computed.mean
+        return coef * read.scale / out[:, None], intercept / out
+
+    def _from_units(self, index) -> tuple[np.ndarray, np.ndarray]:
+        """Bring the weights of a connector back to the units of the data."""
+        read, computed = self._ends(index)
+        coef = to_numpy(self.coefs[index], np.float64)
+        intercept = to_numpy(self.intercepts[index], np.float64)
+        out = np.broadcast_to(computed.scale, len(coef))
+        coef = coef / read.scale * out[:, None]
+        return coef, intercept * out - coef @ read.mean + computed.mean
+
+    def _tensor(self, array, *, trained: bool) -> torch.Tensor:
+        return torch.tensor(
+            np.asarray(array),
+            dtype=torch.float32,
+            device=self.settings.device,
+            requires_grad=trained,
+        )
+
+    def _rows(self, array, rows, unit) -> torch.Tensor:
+        return torch.from_numpy(unit.apply(array[rows])).to(self.settings.device)
+
+    def _choose_products(self) -> None:
+        n_rows = self.problem.n_rows * self.settings.n_epochs
+        self.products = [product(p.mask, n_rows, self.team) for p in self.pruners]
+
+    def step(self, rows: np.ndarray, planned: int) -> float:
+        """Make one update on a batch of rows; return its loss."""
+        of_batch = self.sample_weight[rows].sum()
+        mine = distributed.shard(rows)
+        weights = torch.as_tensor(
+            self.sample_weight[mine] / of_batch,
+            dtype=torch.float32,
+            device=self.settings.device,
+        )
+        loss = self._loss(mine, weights)
+        self.optimizer.zero_grad()
+        loss.backward()
+        value = loss.detach()
+        distributed.all_reduce(
+            value, *(p.grad for p in self.parameters if p.grad is not None)
+        )
+        self.n_steps += 1
+        progress = self.n_steps / planned
+        factor = one_cycle(progress, warm_up=0.1, decay=0.5)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        for index in self.trained:
+            gradient = self.coefs[index].grad
+            assert gradient is not None  # `backward` has run
+            self.curvatures[index].lerp_(gradient.square(), _SHARE)
+            gradient *= self.pruners[index].mask
+        self.optimizer.step()
+        for index in self.trained:
+            self.pruners[index].apply()
+        for coder in self.coders:
+            coder.normalize()
+        if is_time(self.n_steps, progress):
+            self._prune(progress)
+        return float(value)
+
+    def _prune(self, progress: float) -> None:
+        """Drop the weights whose loss would cost least, by a parabola in each."""
+        pruners = [self.pruners[index] for index in self.trained]
+        saliencies = [
+            self.coefs[index].detach().square() * self.curvatures[index]
+            for index in self.trained
+        ]
+        if self.settings.share_budgets:
+            share(pruners, progress, saliencies)
+        else:
+            for pruner, saliency in zip(pruners, saliencies, strict=True):
+                pruner.prune(progress, saliency)
+        self._choose_products()
+
+    def _loss(self, rows: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
+        problem, settings = self.problem, self.settings
+        codes = [
+            coder.codes(self._rows(array, rows, unit))
+            for coder, array, unit in zip(
+                self.coders, problem.hidden, self.units, strict=True
+            )
+        ]
+        hidden = [
+            self._rows(array, rows, unit)
+            for array, unit in zip(problem.hidden, self.units, strict=True)
+        ]
+        self._follow(codes, weights)
+        loss = weights.new_zeros(())
+        for coder, own, target in zip(self.coders, codes, hidden, strict=True):
+            if coder.parameters:
+                loss = loss + squared_error(coder.decode(own), target, weights)
+            if coder.penalty:
+                loss = loss + coder.penalty * (weights @ own.sum(dim=1))
+        if problem.inputs is not None:
+            features = self._rows(problem.inputs, rows, self.input_unit).T
+        else:
+            features = codes[0] if settings.train_encoder else codes[0].detach()
+            features = features.T
+        computed = []
+        for apply, coef, intercept, connection in zip(
+            self.products,
+            self.coefs,
+            self.intercepts,
+            problem.connections,
+            strict=True,
+        ):
+            features = apply(coef, features) + intercept[:, None]
+            if connection.link == "relu":
+                features = features.relu()
+            computed.append(features)
+        if settings.faithfulness > 0:
+            for layer, features_of_layer in zip(
+                problem.targets(), computed, strict=False
+            ):
+                error = (features_of_layer - codes[layer].T).square().sum(dim=0)
+                loss = loss + settings.faithfulness * (
+                    weights @ error / self.code_variances[layer]
+                )
+        if problem.outputs is None:
+            return loss
+        outputs = self._outputs(features)
+        targets = torch.from_numpy(np.ascontiguousarray(problem.outputs[rows]))
+        targets = targets.to(outputs)
+        if settings.classify:
+            return loss + kl_divergence(outputs, targets, weights)
+        scale = torch.as_tensor(self.output_unit.scale).to(outputs)
+        return loss + squared_error(outputs / scale, targets / scale, weights)
+
+    def _outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (n, q) of the network, in the units of the data."""
+        if self.problem.back is not None:
+            decoded = self.coders[-1].decode(features.T)
+            return self.problem.back(_in_raw_units(decoded, self.units[-1]))
+        return _in_raw_units(features.T, self.output_unit)
+
+    @torch.no_grad()
+    def _follow(self, codes: list[torch.Tensor], weights: torch.Tensor) -> None:
+        """Let the variances of codes, and penalties, follow the batches."""
+        for layer, own in enumerate(codes):
+            coder = self.coders[layer]
+            if coder.coder.frozen:
+                continue
+            mean = weights @ own
+            deviation = (own - self.code_means[layer]).square().sum(dim=1)
+            variance = weights @ deviation
+            active = weights @ (own > 0).sum(dim=1).to(weights)
+            distributed.all_reduce(mean, variance, active)
+            self.code_means[layer].lerp_(mean, _SHARE)
+            self.code_variances[layer].lerp_(variance, _SHARE)
+            if coder.l0:
+                coder.follow(float(active))
+
+    def weights(self) -> Learnt:
+        """Return copies of what is learnt, acting on raw rows."""
+        pairs = [self._from_units(index) for index in range(len(self.coefs))]
+        return Learnt(
+            [coder.export() for coder in self.coders],
+            [coef for coef, _ in pairs],
+            [intercept for _, intercept in pairs],
+        )
+
+    def finish(self) -> Learnt:
+        """Prune to the budgets, if that is still to be done; return what is learnt."""
+        self._prune(1.0)
+        return self.weights()
+
+
+def _pruner(coef: torch.Tensor, connection: Connection) -> Pruner:
+    """Make what prunes a connector to its budget, or holds the support it has."""
+    if connection.budget is None or connection.frozen:
+        return Pruner.fixed(coef, coef != 0)
+    # Zeros of a start that was given may be learnt; those of our own are left out.
+    given = connection.start is not None
+    pruner = Pruner.fixed(coef, torch.ones_like(coef) > 0 if given else coef != 0)
+    pruner.first = max(pruner.budget, connection.budget)
+    pruner.budget = connection.budget
+    return pruner
+
+
+def _in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
+    scale, mean = (torch.as_tensor(part).to(rows) for part in (unit.scale, unit.mean))
+    return rows * scale + mean

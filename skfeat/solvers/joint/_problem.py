@@ -1,0 +1,157 @@
+"""What is trained together: autoencoders, the connectors between them, the ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from skfeat.activations import Activation
+
+
+@dataclass(frozen=True)
+class Coder:
+    """A fitted autoencoder of a layer's rows.
+
+    Parameters
+    ----------
+    encoder : ndarray of shape (m, d)
+    encoder_bias : ndarray of shape (m,)
+    decoder : ndarray of shape (m, d)
+    bias : ndarray of shape (d,)
+        Subtracted before encoding, and added after decoding.
+    activation : ReLU, TopK or JumpReLU
+    tied : bool, default=False
+        Whether the encoder is the decoder, and stays it.
+    frozen : bool, default=False
+        Whether all stays as it is.
+    """
+
+    encoder: np.ndarray
+    encoder_bias: np.ndarray
+    decoder: np.ndarray
+    bias: np.ndarray
+    activation: Activation
+    tied: bool = False
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connector, fitted or to be started from a regression.
+
+    Parameters
+    ----------
+    link : {"relu", "identity"}
+    budget : int or None
+        Nonzero weights in the end; ``None`` keeps the support of `start`.
+    start : tuple of ndarrays (q, p) and (q,), or None
+        Weights and intercepts. ``None``: those of a ridge regression on the encoded
+        features.
+    fit_intercept : bool, default=True
+    frozen : bool, default=False
+        Whether all stays as it is.
+    """
+
+    link: str
+    budget: int | None
+    start: tuple[np.ndarray, np.ndarray] | None = None
+    fit_intercept: bool = True
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network of features, and the rows that it is trained on.
+
+    Parameters
+    ----------
+    hidden : list of ndarray, (n, d_l) each
+        Rows of each layer, which its autoencoder is to reconstruct.
+    coders : list of Coder
+        One a layer.
+    connections : list of Connection
+        From `inputs`, if given, or from the first layer, to each layer after it; and
+        last to `outputs`, if these are given and there is no `back`.
+    inputs : ndarray of shape (n, p), or None
+        What the first connector reads in place of the first layer's features.
+    outputs : ndarray of shape (n, n_outputs), or None
+        The model's logits, or values, which the network is to compute.
+    back : callable, or None
+        Maps a tensor of decoded activations of the last layer (n, d) to the outputs,
+        differentiably.
+    sample_weight : ndarray of shape (n,), or None
+    """
+
+    hidden: list[np.ndarray]
+    coders: list[Coder]
+    connections: list[Connection]
+    inputs: np.ndarray | None = None
+    outputs: np.ndarray | None = None
+    back: Callable[[torch.Tensor], torch.Tensor] | None = None
+    sample_weight: np.ndarray | None = field(default=None)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.hidden[0])
+
+    @property
+    def first_target(self) -> int:
+        """The layer that the first connector computes."""
+        return 0 if self.inputs is not None else 1
+
+    def targets(self) -> range:
+        """Return the layers whose features are computed by connectors, in order."""
+        return range(self.first_target, len(self.coders))
+
+
+@dataclass(frozen=True)
+class JointSettings:
+    """How a problem is trained.
+
+    Parameters
+    ----------
+    share_budgets : bool
+        Keep to the sum of the budgets alone.
+    classify : bool
+        Match output distributions (KL divergence) rather than output values.
+    faithfulness : float
+        Weight of the squared error of computed features, as a share of the variance
+        of the encoded ones.
+    train_encoder : bool
+        Whether the errors of what is computed from the first layer's encoded features
+        move that encoder, beside its own reconstruction.
+    n_epochs : int
+        At most.
+    tol : float
+        Once pruning has ended, a tenth of the epochs must lower the loss by this share.
+    batch_size : int
+    device : torch.device
+    seed : int
+    """
+
+    share_budgets: bool
+    classify: bool
+    faithfulness: float
+    train_encoder: bool
+    n_epochs: int
+    tol: float
+    batch_size: int
+    device: torch.device
+    seed: int
+
+
+class Learnt(NamedTuple):
+    """What has been trained, acting on raw rows.
+
+    `coders` of frozen autoencoders, and weights of frozen connectors, are those given,
+    up to rounding.
+    """
+
+    coders: list[Coder]
+    coefs: list[np.ndarray]
+    intercepts: list[np.ndarray]

@@ -1,0 +1,73 @@
+"""Where connectors start: the ridge regression on encoded features, dense if it can be.
+
+A start that is dense, or nearly, matters more than a sparse one that fits well: the
+weights that few connections between features need are found by training all of them
+and dropping those that cost the outputs least.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+# Share of the mean second moment that is added to the diagonal.
+_RIDGE = 1e-2
+# Weights that one connector starts with at most, so that an update takes milliseconds;
+# and at least this many times its budget.
+_MOST_WEIGHTS, _TIMES_BUDGET = 2**20, 8
+# Rows that the regression sees: at least so many, and so many times its inputs.
+_ROWS, _TIMES_INPUTS = 8192, 4
+
+
+def start_rows(n_rows: int, n_inputs: int) -> np.ndarray:
+    """Choose rows for the start, from all over the data."""
+    n = min(n_rows, max(_ROWS, _TIMES_INPUTS * n_inputs))
+    return np.linspace(0, n_rows - 1, n).astype(np.int64)
+
+
+def regress(
+    features: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    budget: int,
+    *,
+    fit_intercept: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regress targets on features, and keep the weights that matter most.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, p)
+    targets : ndarray of shape (n, q)
+    weights : ndarray of shape (n,)
+        Of rows; they sum to one.
+    budget : int
+        Weights that will be left in the end.
+    fit_intercept : bool
+
+    Returns
+    -------
+    coef : ndarray of shape (q, p)
+    intercept : ndarray of shape (q,)
+    """
+    root = np.sqrt(weights)[:, None].astype(features.dtype)
+    means = [
+        weights @ part if fit_intercept else np.zeros(part.shape[1])
+        for part in (features, targets)
+    ]
+    X, Y = (
+        (part - mean.astype(part.dtype)) * root
+        for part, mean in zip((features, targets), means, strict=True)
+    )
+    gram = (X.T @ X).astype(np.float64)
+    diagonal = gram.diagonal().copy()
+    gram.flat[:: len(gram) + 1] += _RIDGE * diagonal.mean() or 1.0
+    solution = linalg.solve(gram, (X.T @ Y).astype(np.float64), assume_a="pos")
+    coef = np.ascontiguousarray(solution.T)
+    most = max(_MOST_WEIGHTS, _TIMES_BUDGET * budget)
+    if most < coef.size:
+        # What a weight contributes to the variance of its output.
+        saliency = (np.square(coef) * diagonal).ravel()
+        dropped = np.argpartition(saliency, coef.size - most)[: coef.size - most]
+        coef.ravel()[dropped] = 0.0
+    return coef, means[1] - coef @ means[0]

@@ -1,0 +1,73 @@
+"""The run of epochs in which all parts are trained together."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from skfeat.kernels._threads import Team
+from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
+from skfeat.solvers._prune import PRUNED_AT
+from skfeat.solvers.joint._learner import Learner
+from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
+from skfeat.utils._torch import n_batches, shuffled_batches
+
+
+def train_jointly(
+    problem: Problem,
+    settings: JointSettings,
+    *,
+    name: str,
+    remedy: str,
+    hooks: EpochHooks | None = None,
+    verbose: int = 0,
+) -> tuple[Learnt, History]:
+    """Train autoencoders and connectors together, and prune on the way.
+
+    Parameters
+    ----------
+    problem : Problem
+    settings : JointSettings
+    name : str
+        Of the estimator, for messages.
+    remedy : str
+        Advice in the error message if the loss diverges.
+    hooks : EpochHooks, optional
+    verbose : int, default=0
+
+    Returns
+    -------
+    learnt : Learnt
+    history : History
+    """
+    n = problem.n_rows
+    planned = settings.n_epochs * n_batches(n, settings.batch_size)
+    team = Team()
+
+    def run_epoch():
+        total = 0.0
+        for rows in shuffled_batches(n, settings.batch_size, learner.generator):
+            weight = float(learner.sample_weight[rows].sum())
+            if weight > 0:
+                total += weight * learner.step(rows, planned)
+        return total / float(learner.sample_weight.sum())
+
+    with team:
+        learner = Learner(problem, settings, team)
+        history = run_epochs(
+            run_epoch,
+            # Pruning raises the loss on the way.
+            Stopping(
+                settings.n_epochs,
+                settings.tol,
+                max(5, settings.n_epochs // 10),
+                counted_from=ceil(PRUNED_AT * settings.n_epochs),
+            ),
+            name=name,
+            state=learner.weights,
+            hooks=hooks,
+            verbose=verbose,
+            remedy=remedy,
+            # Its length is planned, and its rate has come down to zero by the end.
+            may_end_falling=True,
+        )
+    return learner.finish(), history

@@ -1,0 +1,116 @@
+"""An autoencoder whose weights are tensors in training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from skfeat.activations import JumpReLU, ReLU
+from skfeat.solvers.joint._problem import Coder
+from skfeat.solvers.joint._units import Unit
+from skfeat.utils._torch import to_numpy
+
+# How fast the weight of a penalty follows the number of active features.
+_PENALTY_RATE = 0.02
+# Where the weight begins, of the mean code as a share of the mean code at the start.
+_FIRST_PENALTY = 1e-3
+
+
+class TrainedCoder:
+    """An autoencoder in training, of rows in the unit of its layer.
+
+    What it computes is that of the fitted autoencoder: a threshold, or the number of
+    active features a row, stays as it was fitted. Where neither holds the number, an L1
+    penalty does, whose weight follows it.
+
+    Parameters
+    ----------
+    coder : Coder
+    unit : Unit
+    device : torch.device
+    """
+
+    def __init__(self, coder: Coder, unit: Unit, device: torch.device):
+        self.coder, self.unit = coder, unit
+        scale = unit.scale
+        bias = coder.encoder @ (unit.mean - coder.bias) + coder.encoder_bias
+
+        def parameter(array):
+            return torch.tensor(
+                np.asarray(array),
+                dtype=torch.float32,
+                device=device,
+                requires_grad=not coder.frozen,
+            )
+
+        self.decoder = parameter(coder.decoder)
+        self.encoder = self.decoder if coder.tied else parameter(coder.encoder)
+        self.encoder_bias = parameter(bias / scale)
+        self.bias = parameter((coder.bias - unit.mean) / scale)
+        self.activation = coder.activation
+        if isinstance(self.activation, JumpReLU):
+            self.activation = JumpReLU(self.activation.threshold / scale)
+        self.penalty = 0.0
+        self.l0: float | None = None
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """The tensors that are trained."""
+        if self.coder.frozen:
+            return []
+        own = [] if self.coder.tied else [self.encoder]
+        return [self.decoder, *own, self.encoder_bias, self.bias]
+
+    @property
+    def holds_l0(self) -> bool:
+        """Whether a penalty must hold the number of active features."""
+        return not self.coder.frozen and isinstance(self.activation, ReLU | JumpReLU)
+
+    def codes(self, rows: torch.Tensor) -> torch.Tensor:
+        """Encode rows (n, d) into codes (n, m)."""
+        return self.activation.forward(
+            torch.addmm(self.encoder_bias, rows, self.encoder.T)
+        )
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Decode codes (n, m) into rows (n, d)."""
+        return torch.addmm(self.bias, codes, self.decoder)
+
+    def hold(self, l0: float, mean_code: float) -> None:
+        """Hold the number of active features a row at that of the start."""
+        self.l0 = l0
+        self.penalty = _FIRST_PENALTY / mean_code if mean_code > 0 else 0.0
+
+    def follow(self, l0: float) -> None:
+        """Raise the penalty where a batch has more active codes than the start."""
+        if self.l0:
+            surplus = max(min(l0 / self.l0 - 1, 1.0), -1.0)
+            self.penalty *= math.exp(_PENALTY_RATE * surplus)
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Give decoder rows the norm one, as a fit leaves them."""
+        if not self.coder.frozen:
+            norms = self.decoder.norm(dim=1, keepdim=True)
+            self.decoder /= torch.where(norms > 0, norms, torch.ones_like(norms))
+
+    def export(self) -> Coder:
+        """Return the weights that act on raw rows."""
+        if self.coder.frozen:
+            return self.coder
+        scale, mean = self.unit.scale, self.unit.mean
+        decoder, encoder, encoder_bias, bias = (
+            to_numpy(part, np.float64)
+            for part in (self.decoder, self.encoder, self.encoder_bias, self.bias)
+        )
+        bias = bias * scale + mean
+        return Coder(
+            encoder,
+            encoder_bias * scale + encoder @ (bias - mean),
+            decoder,
+            bias,
+            self.coder.activation,
+            self.coder.tied,
+        )

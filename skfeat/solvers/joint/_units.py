@@ -1,0 +1,79 @@
+"""Units in which one learning rate suits all weights, and results depend on no unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.utils._rows import row_blocks
+
+# A spread below so many units of rounding is nothing else.
+_ROUNDING = 8
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Centre and unit of columns: ``(rows - mean) / scale``.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (d,)
+    scale : float or ndarray of shape (d,)
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray | float
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Bring rows to the unit, in float32."""
+        return ((rows - self.mean) / self.scale).astype(np.float32, copy=False)
+
+
+def unit_of_hidden(rows: np.ndarray, weights: np.ndarray) -> Unit:
+    """Return the unit of a layer, whose columns share one: root mean square one."""
+    found = Standardizer.from_rows(rows, weights, center=True, rms=True)
+    return Unit(found.mean, found.scale)
+
+
+def unit_of_inputs(rows: np.ndarray, weights: np.ndarray) -> Unit:
+    """Return the unit of inputs, whose columns may have units of their own.
+
+    A column deviates from its mean by at most one. Its standard deviation would make
+    a column that is nearly always the same, such as a pixel at the edge, weigh more
+    than any other where it is not.
+    """
+    weights = weights / weights.sum()
+    mean, largest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for block, part in row_blocks(rows):
+        mean += weights[block] @ part.astype(np.float64, copy=False)
+    for block, part in row_blocks(rows):
+        part = part[weights[block] > 0]
+        if len(part):
+            np.maximum(largest, np.abs(part - mean).max(axis=0), out=largest)
+    # Of a column of equal values nothing is left but rounding.
+    largest[largest <= _rounding(rows) * np.abs(mean)] = 0.0
+    return Unit(mean, np.where(largest > 0, largest, 1.0))
+
+
+def unit_of_outputs(rows: np.ndarray, weights: np.ndarray, *, each: bool) -> Unit:
+    """Return the unit of outputs, of all together or of each column.
+
+    Where a column, or all, do not vary, their unit is that of what does, and else of
+    their size.
+    """
+    weights = weights / weights.sum()
+    mean = weights @ rows.astype(np.float64)
+    square = weights @ np.square(rows - mean)
+    size = np.sqrt(square.mean())
+    if not each:
+        size = size if size > _rounding(rows) * np.sqrt((mean**2).mean()) else 0.0
+        return Unit(mean, float(size) or float(np.abs(mean).max()) or 1.0)
+    scale = np.sqrt(square)
+    scale[scale <= _rounding(rows) * np.abs(mean)] = 0.0
+    return Unit(mean, np.where(scale > 0, scale, float(scale.max()) or 1.0))
+
+
+def _rounding(rows: np.ndarray) -> float:
+    return _ROUNDING * float(np.finfo(rows.dtype).eps)

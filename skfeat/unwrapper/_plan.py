@@ -1,0 +1,205 @@
+"""The plan of one fit of an unwrapper, and what its ways of fitting share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skfeat._fitting import (
+    Ends,
+    clone_per_layer,
+    default_budget,
+    one_budget_each,
+    pick_layers,
+    refuse_lost_checkpoints,
+)
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.connector._base import BaseConnector
+from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.unwrapper._parts import (
+    head_slices,
+    logits_end,
+    make_network,
+    named_parts,
+)
+from skfeat.utils._distributed import agreed
+from skfeat.utils._names import output_names
+from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
+
+# Updates of the weights that the training of the whole network plans, in no more than
+# so many epochs.
+_UPDATES, _MOST_EPOCHS = 1500, 200
+
+
+class Rows(NamedTuple):
+    """What a fit sees of the model: inputs, activations of its layers, outputs."""
+
+    X: np.ndarray
+    activations: list[np.ndarray]
+    outputs: np.ndarray
+
+
+class Unwrapping:
+    """One fit of an unwrapper: its parts, and how far it has come.
+
+    Parameters
+    ----------
+    params : FeatureUnwrapper
+        Its parameters are read, nothing is written.
+    chain : Chain
+    classes : ndarray or None
+        Labels of a classifier.
+    """
+
+    def __init__(self, params, chain, classes):
+        self.params = params
+        self.chain = chain
+        self.classes = classes
+        lists = [
+            name
+            for name in ("autoencoder", "connector", "n_nonzero_coefs")
+            if isinstance(getattr(params, name), list | tuple | np.ndarray)
+        ]
+        self.layers = pick_layers(chain, params.layers, lists)
+        self.ends = Ends(bool(params.connect_input), bool(params.connect_output))
+        n_layers = len(self.layers)
+        n_connectors = n_layers - 1 + sum(self.ends)
+        n_seeds = n_layers + n_connectors + 1
+        seeds = agreed(draw_seeds(params.random_state, n_seeds))
+        self.seed = seeds[-1]
+        refuse_lost_checkpoints(params.random_state, params.autoencoder)
+        self.autoencoders = clone_per_layer(
+            self._autoencoders() if params.autoencoder is None else params.autoencoder,
+            seeds[:n_layers],
+            "autoencoder",
+            SparseAutoencoder,
+        )
+        self.connectors = clone_per_layer(
+            FeatureConnector() if params.connector is None else params.connector,
+            seeds[n_layers:-1],
+            "connector",
+            FeatureConnector,
+            BaseConnector,
+        )
+        self.budgets = one_budget_each(params.n_nonzero_coefs, n_connectors)
+        self.device = resolve_device(params.device)
+        self.start = self.layers[-1].stop
+        self.stop = logits_end(chain, classes is not None)
+        # What the fit finds on its way.
+        self.context: Any = None
+        self.data: dict[str, Any] = {}
+        self.means: list[np.ndarray] = []
+        self.losses: list[float] = []
+        self.undistilled: list[SparseAutoencoder] | None = None
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks that callbacks see: each part, and distillation."""
+        return len(self.layers) + len(self.budgets) + 1
+
+    @property
+    def trains_jointly(self) -> bool:
+        """Whether autoencoders and connectors are trained together."""
+        return bool(self.params.joint and self.params.distill) and self.can_move
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the training of the whole network finds weights to train."""
+        if not self.connectors.estimators:
+            return False
+        coders = self.autoencoders.frozen
+        if not self.params.joint:
+            # Of autoencoders distillation trains the last decoder alone.
+            coders = [self.ends.output or coders[-1]]
+        return not (all(coders) and all(self.connectors.frozen))
+
+    def fitted(self) -> dict:
+        """Return the attributes of the fitted unwrapper."""
+        parts = self.autoencoders.estimators, self.connectors.estimators
+        return self.fitted_with(*parts, self.losses)
+
+    def fitted_with(self, autoencoders, connectors, losses) -> dict:
+        """Return the attributes of an unwrapper that has these parts."""
+        chain, ends, classes = self.chain, self.ends, self.classes
+        heads = head_slices(chain)
+        network = make_network(
+            chain,
+            self.layers,
+            autoencoders,
+            connectors,
+            self.stop,
+            ends,
+            input_names=getattr(self.params, "input_names_", None),
+            output_names=output_names(chain.n_outputs, classes, heads),
+            classes=classes,
+            decision_rule=None if classes is None else self.params._rule,
+        )
+        autoencoders, connectors = named_parts(network, autoencoders, connectors, ends)
+        return {
+            "autoencoders_": autoencoders,
+            "connectors_": ends.between(connectors),
+            **({"input_connector_": connectors[0]} if ends.input else {}),
+            **({"output_connector_": connectors[-1]} if ends.output else {}),
+            "layer_names_": [layer.name for layer in self.layers],
+            **({} if classes is None else {"classes_": classes}),
+            **({"heads_": heads} if heads else {}),
+            "n_iter_": len(losses),
+            "loss_curve_": losses,
+            "_chain": chain,
+            "_means": self.means,
+            "_undistilled": self.undistilled,
+            "_network": network,
+        }
+
+    def _autoencoders(self) -> list:
+        return [
+            SparseAutoencoder(k=max(1, min(32, layer.n_units // 2)))
+            for layer in self.layers
+        ]
+
+    def say(self, name, text) -> None:
+        """Print a line about a part, if that is wanted."""
+        if self.params.verbose:
+            print(f"[FeatureUnwrapper] {name}: {text}")
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return what to call each autoencoder, and each connector."""
+        layers = [layer.name for layer in self.layers]
+        ends = ["the inputs"] * self.ends.input, ["the outputs"] * self.ends.output
+        between = pairwise([*ends[0], *map(repr, layers), *ends[1]])
+        return (
+            [f"autoencoder of {name!r}" for name in layers],
+            [f"connector from {before} to {after}" for before, after in between],
+        )
+
+    def open(self, name, **kwargs):
+        """Open a task that callbacks see."""
+        context = self.context.subcontext(task_name=name, **kwargs)
+        context.call_on_fit_task_begin(estimator=self.params, **self.data)
+        return context
+
+    def close(self, context) -> None:
+        """Close the task of a context."""
+        context.call_on_fit_task_end(estimator=self.params, **self.data)
+
+    def budget_of(self, index: int, n_outputs: int) -> int | None:
+        """Return the weights that a connector may have; None: alpha decides."""
+        connectors, given = self.connectors, self.budgets[index]
+        if connectors.frozen[index]:
+            return None  # it has the weights that it has
+        if given is None:
+            given = connectors.estimators[index].n_nonzero_coefs
+        if given is None and self.params.connector is None:
+            at_end = self.ends.mark(len(self.budgets))[index]
+            given = default_budget(n_outputs, at_end)
+        return given
+
+    def n_epochs(self, n_rows: int) -> int:
+        """Return how many epochs the training of the whole network plans."""
+        if self.params.max_iter != "auto":
+            return int(self.params.max_iter)
+        updates_an_epoch = n_batches(n_rows, self.params.batch_size)
+        return min(_MOST_EPOCHS, max(3, ceil(_UPDATES / updates_an_epoch)))
