@@ -64,7 +64,7 @@ class Learner:
             unit_of_hidden(rows, self.sample_weight) for rows in problem.hidden
         ]
         self.coders = [
-            TrainedCoder(coder, unit, settings.device)
+            TrainedCoder(coder, unit, settings.device, team)
             for coder, unit in zip(problem.coders, self.units, strict=True)
         ]
         if problem.inputs is not None:
@@ -245,21 +245,19 @@ class Learner:
 
     def _loss(self, rows: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
         problem, settings = self.problem, self.settings
-        codes = [
-            coder.codes(self._rows(array, rows, unit))
-            for coder, array, unit in zip(
-                self.coders, problem.hidden, self.units, strict=True
-            )
-        ]
-        hidden = [
-            self._rows(array, rows, unit)
-            for array, unit in zip(problem.hidden, self.units, strict=True)
-        ]
+        loss, codes = weights.new_zeros(()), []
+        for coder, array, unit in zip(
+            self.coders, problem.hidden, self.units, strict=True
+        ):
+            hidden = self._rows(array, rows, unit)
+            if not coder.parameters:
+                codes.append(coder.codes(hidden))
+                continue
+            own, error = coder.reconstruct(hidden, weights)
+            codes.append(own)
+            loss = loss + error
         self._follow(codes, weights)
-        loss = weights.new_zeros(())
-        for coder, own, target in zip(self.coders, codes, hidden, strict=True):
-            if coder.parameters:
-                loss = loss + squared_error(coder.decode(own), target, weights)
+        for coder, own in zip(self.coders, codes, strict=True):
             if coder.penalty:
                 loss = loss + coder.penalty * (weights @ own.sum(dim=1))
         if problem.inputs is not None:

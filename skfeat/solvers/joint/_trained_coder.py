@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from skfeat.activations import JumpReLU, ReLU
+from skfeat.kernels._threads import Team
+from skfeat.kernels.sae._differentiable import CoderTensors, encode_and_decode
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._units import Unit
 from skfeat.utils._torch import to_numpy
@@ -30,9 +32,11 @@ class TrainedCoder:
     coder : Coder
     unit : Unit
     device : torch.device
+    team : Team
+        Divides the work of loops.
     """
 
-    def __init__(self, coder: Coder, unit: Unit, device: torch.device):
+    def __init__(self, coder: Coder, unit: Unit, device: torch.device, team: Team):
         self.coder, self.unit = coder, unit
         scale = unit.scale
         bias = coder.encoder @ (unit.mean - coder.bias) + coder.encoder_bias
@@ -52,6 +56,9 @@ class TrainedCoder:
         self.activation = coder.activation
         if isinstance(self.activation, JumpReLU):
             self.activation = JumpReLU(self.activation.threshold / scale)
+        self._encode_and_decode = encode_and_decode(
+            self.activation, len(self.encoder_bias), device, team
+        )
         self.penalty = 0.0
         self.l0: float | None = None
 
@@ -73,6 +80,17 @@ class TrainedCoder:
         return self.activation.forward(
             torch.addmm(self.encoder_bias, rows, self.encoder.T)
         )
+
+    def reconstruct(
+        self, rows: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode rows (n, d); return codes (n, m), and the error of decoding them.
+
+        The error is the mean of squares, weighted by `weights` (n,): a share of the
+        rows' variance, which is one.
+        """
+        tensors = self.encoder, self.encoder_bias, self.decoder, self.bias
+        return self._encode_and_decode(rows, weights, CoderTensors(*tensors))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode codes (n, m) into rows (n, d)."""

@@ -28,7 +28,11 @@ class Unit:
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Bring rows to the unit, in float32."""
-        return ((rows - self.mean) / self.scale).astype(np.float32, copy=False)
+        # Rows of float32 are centred in it: their own rounding is as large.
+        mean, scale = (np.asarray(part, rows.dtype) for part in (self.mean, self.scale))
+        centred = rows - mean
+        centred /= scale
+        return centred.astype(np.float32, copy=False)
 
 
 def unit_of_hidden(rows: np.ndarray, weights: np.ndarray) -> Unit:
