@@ -63,7 +63,7 @@ def compiled_when_small():
 @pytest.fixture
 def few_updates(monkeypatch):
     """Distil for a few updates only; what is asked is not how well it learns."""
-    monkeypatch.setattr("skfeat.unwrapper._plan._UPDATES", 6)
+    monkeypatch.setattr("skfeat.solvers.joint._train._UPDATES", 6)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from skfeat.language._pair_fit import (
     live_features,
     prepare_autoencoders,
     spread_weights,
+    train_both_together,
 )
 from skfeat.language._pair_report import PairReport, make_report
 from skfeat.metrics._reconstruction import fvu_in_blocks
@@ -86,6 +87,16 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         connector is this number times the number of live output features; it goes
         where it lowers the squared error most, so that some outputs have more weights
         and some fewer. ``None`` leaves the budget to the connector.
+
+    joint : bool, default=False
+        Train the autoencoders on, together with a map of as many weights between all
+        their features, before the maps are fitted: of the many dictionaries that
+        reconstruct the rows equally well this finds two of which one is computed from
+        the other by few weights. What is in a ``FrozenEstimator`` stays as it is.
+
+    faithfulness : float, default=1.0
+        With ``joint=True``, the weight of the error of the computed features (a share
+        of the variance of the encoded ones) beside those of both reconstructions.
 
     min_events : int, default=100
         A feature is live if it fires in at least this many of the fitted rows. All
@@ -170,6 +181,8 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         "connector": [FeatureConnector, FrozenEstimator, None],
         "nonlinear_connector": [HasMethods(["fit", "predict"]), None],
         "n_nonzero_coefs": [Interval(Real, 0, None, closed="left"), None],
+        "joint": ["boolean"],
+        "faithfulness": [Interval(Real, 0, None, closed="left")],
         "min_events": [Interval(Integral, 1, None, closed="left")],
         "ridge": [Interval(Real, 0, None, closed="left")],
         "n_jobs": N_JOBS,
@@ -185,6 +198,8 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         connector=None,
         nonlinear_connector=None,
         n_nonzero_coefs=10,
+        joint=False,
+        faithfulness=1.0,
         min_events=100,
         ridge=1e-6,
         n_jobs=None,
@@ -196,6 +211,8 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         self.connector = connector
         self.nonlinear_connector = nonlinear_connector
         self.n_nonzero_coefs = n_nonzero_coefs
+        self.joint = joint
+        self.faithfulness = faithfulness
         self.min_events = min_events
         self.ridge = ridge
         self.n_jobs = n_jobs
@@ -243,13 +260,16 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         check_consistent_length(X, y)
         for name in ("coef_", "nonlinear_connector_"):
             self.__dict__.pop(name, None)
-        seeds = draw_seeds(self.random_state, 3)
+        seeds = draw_seeds(self.random_state, 4)
         parts = prepare_autoencoders(self, (X, y), seeds[:2])
         warn_of_refits(self, _PARTS)
         warn_of_ignored(self, ignored_by_pair(self, parts))
-        context = self._init_callback_context(max_subtasks=3)
+        context = self._init_callback_context(max_subtasks=3 + bool(self.joint))
         context.call_on_fit_task_begin(estimator=self, **data)
         fitted = fit_both_autoencoders(self, parts, (X, y), context, data)
+        if self.joint and not all(parts.frozen):
+            parts = parts._replace(estimators=fitted)
+            fitted = train_both_together(self, parts, (X, y), seeds[3], context, data)
         self.input_autoencoder_, self.output_autoencoder_ = fitted
         codes_in = sparse_codes(self.input_autoencoder_, X)
         codes_out = sparse_codes(self.output_autoencoder_, y)

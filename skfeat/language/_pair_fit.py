@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.base import clone
 
+from skfeat._base import CallbackEpochs
 from skfeat._fitting import (
     Parts,
     check_ends,
@@ -20,16 +22,22 @@ from skfeat._fitting import (
     fit_autoencoders,
     fit_part,
 )
+from skfeat.autoencoder._joint import coder_of, with_coder
 from skfeat.autoencoder._setup import ignored_by_autoencoder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.connector._setup import ignored_in_part
 from skfeat.language._dense_map import fit_dense
-from skfeat.utils._frozen import is_frozen, unnamed
+from skfeat.solvers.joint._problem import Connection, JointSettings, Problem
+from skfeat.solvers.joint._train import planned_epochs, train_jointly
+from skfeat.utils._frozen import is_frozen, thawed, unnamed
 from skfeat.utils._ignored import ignored_params
 
 _NAMES = ("input_autoencoder", "output_autoencoder")
+
+# How both autoencoders are trained together.
+_BATCH_SIZE, _TOL = 512, 1e-3
 
 
 def prepare_autoencoders(pair, rows, seeds) -> Parts:
@@ -54,7 +62,9 @@ def prepare_autoencoders(pair, rows, seeds) -> Parts:
 def ignored_by_pair(pair, parts: Parts) -> dict[str, str]:
     """Return the parameters, nested ones too, that change nothing in a fit."""
     given = pair.connector
-    found = ignored_params(pair, budgets=not is_frozen(given))
+    found = ignored_params(
+        pair, budgets=not is_frozen(given), trains=not all(parts.frozen)
+    )
     for name, part, is_kept in zip(_NAMES, *parts, strict=True):
         if getattr(pair, name) is not None and not is_kept:
             ignored = ignored_by_autoencoder(part)
@@ -93,6 +103,70 @@ def fit_both_autoencoders(pair, parts, rows, context, data) -> list[SparseAutoen
         if pair.verbose:
             print(f"[LayerPair] {name}: R2 {unnamed(part).score(X):.6g}")
     return parts
+
+
+def train_both_together(
+    pair, parts: Parts, rows, seed: int, context, data
+) -> list[SparseAutoencoder]:
+    """Train fitted autoencoders on, together with a sparse map between them."""
+    given = pair.connector
+    connector = thawed(_default_connector() if given is None else given)
+    widths = [len(part.components_) for part in parts.estimators]
+    budget = connector.n_nonzero_coefs
+    if is_frozen(given):
+        budget = connector.coef_.nnz
+    elif pair.n_nonzero_coefs is not None:
+        budget = round(float(pair.n_nonzero_coefs) * widths[1])
+    link = connector.link
+    problem = Problem(
+        hidden=list(rows),
+        coders=[
+            coder_of(part, frozen=is_kept) for part, is_kept in zip(*parts, strict=True)
+        ],
+        connections=[
+            Connection(link, budget, fit_intercept=bool(connector.fit_intercept))
+        ],
+    )
+    settings = JointSettings(
+        share_budgets=False,
+        classify=False,
+        faithfulness=float(pair.faithfulness),
+        train_encoder=True,
+        n_epochs=planned_epochs(len(rows[0]), _BATCH_SIZE),
+        tol=_TOL,
+        batch_size=_BATCH_SIZE,
+        device=torch.device("cpu"),
+        seed=seed,
+    )
+    subcontext = context.subcontext(task_name="train", max_subtasks=settings.n_epochs)
+    subcontext.call_on_fit_task_begin(estimator=pair, **data)
+
+    def moved(learnt, measured=(None, None)):
+        return [
+            with_coder(part, coder, X)
+            for part, coder, X in zip(
+                parts.estimators, learnt.coders, measured, strict=True
+            )
+        ]
+
+    learnt, _ = train_jointly(
+        problem,
+        settings,
+        name="LayerPair",
+        remedy="set joint=False, or rescale X and y",
+        hooks=CallbackEpochs(
+            pair,
+            subcontext,
+            data,
+            lambda learnt: {
+                f"{name}_": part
+                for name, part in zip(_NAMES, moved(learnt), strict=True)
+            },
+        ),
+        verbose=pair.verbose,
+    )
+    subcontext.call_on_fit_task_end(estimator=pair, **data)
+    return moved(learnt, rows)
 
 
 def fit_maps(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from skfeat._fitting import (
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.solvers.joint._train import planned_epochs
 from skfeat.unwrapper._parts import (
     head_slices,
     logits_end,
@@ -27,11 +27,7 @@ from skfeat.unwrapper._parts import (
 )
 from skfeat.utils._distributed import agreed
 from skfeat.utils._names import output_names
-from skfeat.utils._torch import draw_seeds, n_batches, resolve_device
-
-# Updates of the weights that the training of the whole network plans, in no more than
-# so many epochs.
-_UPDATES, _MOST_EPOCHS = 1500, 200
+from skfeat.utils._torch import draw_seeds, resolve_device
 
 
 class Rows(NamedTuple):
@@ -201,5 +197,4 @@ class Unwrapping:
         """Return how many epochs the training of the whole network plans."""
         if self.params.max_iter != "auto":
             return int(self.params.max_iter)
-        updates_an_epoch = n_batches(n_rows, self.params.batch_size)
-        return min(_MOST_EPOCHS, max(3, ceil(_UPDATES / updates_an_epoch)))
+        return planned_epochs(n_rows, self.params.batch_size)

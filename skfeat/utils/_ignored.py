@@ -132,6 +132,7 @@ _CONNECTORS = Fact(
     "connect_output"
 )
 _UNFROZEN = Fact("a connector that is not frozen")
+_TRAINS = Fact("an autoencoder that is not in a FrozenEstimator")
 _DISTILLS = Fact("distill=True with a connector or a decoder to train")
 
 # Class, parameter, and when the parameter matters. Where a rule names no parameter of
@@ -257,6 +258,8 @@ TABLE: dict[str, dict[str, Matters]] = {
         "connector": _ALWAYS,
         "nonlinear_connector": _ALWAYS,
         "n_nonzero_coefs": _when(budgets=_UNFROZEN, plain=(None,)),
+        "joint": _when(told=False, trains=_TRAINS),
+        "faithfulness": _when(joint=Is((True,)), trains=_TRAINS),
         "min_events": _ALWAYS,
         "ridge": _ALWAYS,
         "n_jobs": _HABIT,

@@ -36,9 +36,8 @@ def part(m=16, **params):
 
 def fitted(seed=0, min_events=MIN, **params):
     X, Y = rows()
-    pair = LayerPair(
-        part(), part(12), min_events=min_events, random_state=seed, **params
-    )
+    parts = {"input_autoencoder": part(), "output_autoencoder": part(12)}
+    pair = LayerPair(min_events=min_events, random_state=seed, **parts | params)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return pair.fit(X, Y)

@@ -239,7 +239,7 @@ def unwrapped_in(kind, x, hidden, y, params):
 )
 @pytest.mark.parametrize("hidden", [(2.0**-27, 2.0**27), (2.0**27, 2.0**-20)])
 def test_unwrappers(kind, params, hidden, monkeypatch):
-    monkeypatch.setattr("skfeat.unwrapper._plan._UPDATES", 40)
+    monkeypatch.setattr("skfeat.solvers.joint._train._UPDATES", 40)
     # The logits of a classifier are what they are.
     y = 2.0**20 if kind == "regressor" else 1.0
     reference = unwrapped_in(kind, 1.0, (1.0, 1.0), 1.0, params)

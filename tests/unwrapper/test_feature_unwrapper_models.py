@@ -402,7 +402,7 @@ def test_labels_are_never_fitted_to():
 
 
 def test_distillation_lowers_the_divergence(monkeypatch):
-    monkeypatch.setattr("skfeat.unwrapper._plan._UPDATES", 300)
+    monkeypatch.setattr("skfeat.solvers.joint._train._UPDATES", 300)
     logits = model_outputs(MODEL)
     params = {"autoencoder": SparseAutoencoder(16, k=4, max_iter=60)}
     before, after = (
@@ -415,7 +415,7 @@ def test_distillation_lowers_the_divergence(monkeypatch):
 
 
 def test_faithfulness_holds_the_features(monkeypatch):
-    monkeypatch.setattr("skfeat.unwrapper._plan._UPDATES", 300)
+    monkeypatch.setattr("skfeat.solvers.joint._train._UPDATES", 300)
     free, held = (
         unwrapper(faithfulness=weight).fit(X).report(X) for weight in (0.0, 100.0)
     )

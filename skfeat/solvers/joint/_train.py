@@ -11,6 +11,15 @@ from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.utils._torch import n_batches, shuffled_batches
 
+# Updates of the weights that a default training plans, in no more than so many epochs.
+_UPDATES, _MOST_EPOCHS = 1500, 200
+
+
+def planned_epochs(n_rows: int, batch_size: int) -> int:
+    """Return how many epochs a default training plans."""
+    updates_an_epoch = n_batches(n_rows, batch_size)
+    return min(_MOST_EPOCHS, max(3, ceil(_UPDATES / updates_an_epoch)))
+
 
 def train_jointly(
     problem: Problem,

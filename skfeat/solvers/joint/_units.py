@@ -28,6 +28,8 @@ class Unit:
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Bring rows to the unit, in float32."""
+        if rows.dtype not in (np.float32, np.float64):
+            rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
         # Rows of float32 are centred in it: their own rounding is as large.
         mean, scale = (np.asarray(part, rows.dtype) for part in (self.mean, self.scale))
         centred = rows - mean
