@@ -21,6 +21,7 @@ from skfeat.utils import _distributed as distributed
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import frozen_part, is_frozen
 from skfeat.utils._ignored import ignored_are_told
+from skfeat.utils._interrupts import EndTogether
 from skfeat.utils._sklearn import _align_api_if_sparse
 from skfeat.utils._warnings import warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
@@ -276,17 +277,15 @@ def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names=None) -> list:
     n_jobs = distributed.n_workers(n_jobs)
     # No more workers than tasks.
     n_jobs = n_jobs if n_jobs is None else min(n_jobs, len(tasks))
-    fit, options = fit_part, {"n_jobs": n_jobs}
+    fit, options, together = fit_part, {"n_jobs": n_jobs}, EndTogether()
     if n_jobs is None and effective_n_jobs(None) == 1:
         n_workers = min(n_threads(), len(tasks))
         if n_workers > 1 and all(_is_small(part, X.shape[1]) for part, X, _ in tasks):
-            fit, options = (
-                one_thread(fit),
-                {"n_jobs": n_workers, "backend": "threading"},
-            )
+            fit = together.part(one_thread(fit))
+            options = {"n_jobs": n_workers, "backend": "threading"}
     # Each worker sets warning filters and puts back those it found: threads that end in
     # another order than they began would leave those of one another.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), together.joined():
         results = Parallel(**options)(
             delayed(fit)(part, rows_to_send(X), context, name=names[index])
             for (part, X, context), index in zip(tasks, to_fit, strict=True)

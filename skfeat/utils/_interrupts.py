@@ -4,8 +4,66 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+# Of this thread: set once what it does is to end.
+_ENDED: ContextVar[threading.Event | None] = ContextVar("skfeat_ended", default=None)
+
+
+
+class EndTogether:
+    """Work in several threads, all of which end where one of them does not finish.
+
+    Ctrl-C reaches the main thread alone, which waits for the others: without this they
+    would go on, unseen, when the call that began them has long ended.
+    """
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._changed = threading.Condition()
+        self._n_running = 0
+
+    def part(self, function: Callable[..., _Result]) -> Callable[..., _Result]:
+        """Make a function one that ends when the others do, with KeyboardInterrupt."""
+
+        def run(*args, **options) -> _Result:
+            with self._changed:
+                if self._ended.is_set():
+                    raise KeyboardInterrupt
+                self._n_running += 1
+            token = _ENDED.set(self._ended)
+            try:
+                return function(*args, **options)
+            finally:
+                _ENDED.reset(token)
+                with self._changed:
+                    self._n_running -= 1
+                    self._changed.notify_all()
+
+        return run
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Wait, where an error leaves this context, until all parts have ended."""
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._ended.set()
+                self._changed.wait_for(lambda: self._n_running == 0)
+            raise
+
+
+def end_if_others_have() -> None:
+    """Raise KeyboardInterrupt in a part of `EndTogether` that is to end."""
+    ended = _ENDED.get()
+    if ended is not None and ended.is_set():
+        raise KeyboardInterrupt
 
 
 class InterruptsWait:
@@ -25,6 +83,8 @@ class InterruptsWait:
         if self._interrupted and kind is None:
             self._interrupted = False
             raise KeyboardInterrupt
+        if kind is None:
+            end_if_others_have()
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -46,7 +47,9 @@ def test_parameters_set_after_fit_wait_for_the_next_fit():
     assert (fitted.fit(X).transform(X) != before).any()
 
 
-def test_interrupt_ends_the_whole_unwrapping(monkeypatch):
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_interrupt_ends_the_whole_unwrapping(monkeypatch, n_threads):
+    monkeypatch.setattr("skfeat._fitting.n_threads", lambda: n_threads)
     model = nn.Sequential(
         nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)
     )
@@ -74,6 +77,25 @@ def test_interrupt_ends_the_whole_unwrapping(monkeypatch):
     finally:
         signal.signal(signal.SIGINT, handler)
     assert not unwrapper.__sklearn_is_fitted__()
+    # Fits that went on unseen would draw further epochs.
+    n_before = next(n_epochs)
+    time.sleep(0.2)
+    assert next(n_epochs) == n_before + 1
+
+
+def test_a_part_that_fails_ends_the_others(monkeypatch):
+    monkeypatch.setattr("skfeat._fitting.n_threads", lambda: 2)
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)
+    )
+    endless = SparseAutoencoder(12, k=3, max_iter=10**6, n_iter_no_change=10**6)
+    broken = SparseAutoencoder(12, k=3, learning_rate_init=1e30, max_iter=10)
+    unwrapper = FeatureUnwrapper(model, autoencoder=[endless, broken], distill=False)
+    with (
+        pytest.warns(UserWarning, match="was interrupted"),
+        pytest.raises(ValueError, match="SparseAutoencoder diverged"),
+    ):
+        unwrapper.fit(X)
 
 
 def test_a_rate_far_too_high_is_found_out():
