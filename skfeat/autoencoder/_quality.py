@@ -21,12 +21,23 @@ _DIAGNOSED_ROWS = 4096
 
 
 def warn_if_poor_fit(sae) -> None:
-    """Warn of many dead features, and of a target L0 that is missed."""
+    """Warn of dead features, of a penalty that leaves nothing, of an L0 missed."""
     m = sae.feature_density_.shape[0]
-    if sae.n_dead_ > 0.1 * m and sae.loss_curve_[-1] > NOTHING_LEFT:
+    top_k = sae.activation in ("topk", "batch_topk")
+    something_left = sae.loss_curve_[-1] > NOTHING_LEFT
+    by_alpha = not top_k and sae.l0 is None
+    if by_alpha and something_left and sae.explained_variance_ <= 0:
+        warn(
+            f"alpha={sae.alpha:g} is too large for activation={sae.activation!r}: the "
+            f"codes explain nothing of X (R2 {sae.explained_variance_:.2g}, with "
+            f"{sae.l0_:.2g} active features a row). Lower alpha.",
+        )
+    elif sae.n_dead_ > 0.1 * m and something_left:
+        denser = "A larger k" if top_k else "A larger l0"
+        denser = "A smaller alpha" if by_alpha else denser
         warn(
             f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
-            f"last epoch. Fewer n_components, a larger k, more epochs (max_iter) or a "
+            f"last epoch. {denser}, fewer n_components, more epochs (max_iter) or a "
             f"lower learning_rate_init leave fewer.",
         )
     if sae.l0 is not None and abs(sae.l0_ / sae.l0 - 1) > 0.2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inspect import signature
 from itertools import pairwise
-from math import ceil
+from math import ceil, log
 from numbers import Integral
 
 import numpy as np
@@ -22,8 +22,14 @@ from skfeat.utils._warnings import warn
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2000
+# Largest weight of a penalty on data of unit mean square, where one of 10 leaves hardly
+# a code, and on others, where the squares of larger ones leave the range of float32.
+_LARGEST_ALPHA, _LARGEST_ALPHA_UNSCALED = 1e6, 1e15
 # Updates without progress that end a fit at the earliest.
 _PATIENT_UPDATES = 60
+# How many times their first value trained thresholds may have to become: that is three
+# times the length of a row.
+_THRESHOLD_CLIMB = 30
 
 
 def check_parameter_combinations(sae) -> None:
@@ -38,6 +44,12 @@ def check_parameter_combinations(sae) -> None:
         raise ValueError(
             f"early_stopping=True is not possible with l0={sae.l0}, which is reached "
             f"at the end of training only; use one of the two."
+        )
+    largest = _LARGEST_ALPHA if sae.scale else _LARGEST_ALPHA_UNSCALED
+    if not top_k and sae.alpha > largest:
+        raise ValueError(
+            f"alpha must be at most {largest:g} with scale={sae.scale}, where on data "
+            f"of unit mean square 10 leaves hardly a code. Got {sae.alpha!r} instead."
         )
     if sae.l0 is not None and top_k:
         raise ValueError(
@@ -151,11 +163,31 @@ def epochs_of(sae, n_rows: int) -> int:
     return int(sae.max_iter)
 
 
+def remedy_of(sae) -> str:
+    """Return the advice for a fit that diverges."""
+    if sae.activation in ("topk", "batch_topk"):
+        return "lower 'learning_rate_init' or rescale X"
+    return "lower 'learning_rate_init' or 'alpha', or rescale X"
+
+
 def patience_of(sae, n_rows: int) -> int:
     """Return how many epochs without progress end a fit."""
     # Momentum overshoots now and then: a few updates show no trend.
     n_updates = n_batches(n_rows, sae.batch_size)
     return max(int(sae.n_iter_no_change), ceil(_PATIENT_UPDATES / n_updates))
+
+
+def unjudged_epochs(sae, settings: SAESettings, n_rows: int, max_iter: int) -> int:
+    """Return how many first epochs count neither as progress nor as none.
+
+    Thresholds climb by the learning rate an update at most. Until they arrive, a large
+    penalty only sees codes grow, and its objective may stand still or rise.
+    """
+    if settings.activation.name != "jumprelu":
+        return 0
+    updates = log(_THRESHOLD_CLIMB) / settings.learning_rate
+    n_epochs = updates / n_batches(n_rows, settings.batch_size)
+    return int(min(n_epochs, max_iter / 2))
 
 
 def split_rows(sae, sample_weight: np.ndarray, seed: int):

@@ -20,10 +20,12 @@ from skfeat.autoencoder._setup import (
     ignored_by_autoencoder,
     patience_of,
     refuse_targets,
+    remedy_of,
     resume_training,
     settings_of,
     split_rows,
     start_training,
+    unjudged_epochs,
 )
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.rows._store import spooled
@@ -100,9 +102,9 @@ class SparseAutoencoder(
         Weight of the sparsity penalty, for "relu", "jumprelu" and "gated". The
         objective of a row is ``|x - x'|^2 / d + alpha / sqrt(d) * sum(z)`` on data
         centred and scaled to unit mean square, so that a value means the same for
-        layers of any width. "gated" sums its gates instead; "jumprelu" adds
-        ``alpha ** 2 / 4`` for each active feature, which for orthonormal features
-        makes the same ones worth their while.
+        layers of any width; from about 3 on hardly a code is left. "gated" sums its
+        gates instead; "jumprelu" adds ``alpha ** 2 / 4`` for each active feature,
+        which for orthonormal features makes the same ones worth their while.
 
     l0 : float, default=None
         Number of active features a row that "relu", "jumprelu" and "gated" should
@@ -434,7 +436,8 @@ class SparseAutoencoder(
             If the loss was still falling by more than a twentieth an epoch when the
             epochs were used up, or if `l0` is missed by more than a fifth.
         UserWarning
-            If more than a tenth of the features are dead at the end, if `k` is clipped,
+            If more than a tenth of the features are dead at the end, if `alpha` is so
+            large that the codes explain nothing of X, if `k` is clipped,
             if a parameter was set that changes nothing with the others as they are,
             or if Ctrl-C ended training: the weights reached so far are then kept.
         """
@@ -494,6 +497,7 @@ class SparseAutoencoder(
                     max_iter,
                     self.tol,
                     patience_of(self, len(train)) if self.l0 is None else max_iter,
+                    unjudged_epochs(self, settings, len(train), max_iter),
                 ),
                 name="SparseAutoencoder",
                 state=trainer.export,
@@ -509,6 +513,7 @@ class SparseAutoencoder(
                     },
                 ),
                 verbose=self.verbose,
+                remedy=remedy_of(self),
                 history=kept.history,
             )
             self._store(
@@ -563,6 +568,7 @@ class SparseAutoencoder(
             name="SparseAutoencoder",
             state=trainer.export,
             verbose=self.verbose,
+            remedy=remedy_of(self),
         )
         self._store(trainer, history, home, X, sample_weight, len(X))
         return self

@@ -178,7 +178,8 @@ def distill(
             state=learner.weights,
             hooks=hooks,
             verbose=verbose,
-            remedy="set distill=False, or rescale the activations of the model",
+            remedy="lower 'faithfulness' if it is above 1, set distill=False, or "
+            "rescale the activations of the model",
             # Its length is planned, and its rate has come down to zero by the end.
             may_end_falling=True,
         )

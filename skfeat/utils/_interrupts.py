@@ -15,7 +15,6 @@ _Result = TypeVar("_Result")
 _ENDED: ContextVar[threading.Event | None] = ContextVar("skfeat_ended", default=None)
 
 
-
 class EndTogether:
     """Work in several threads, all of which end where one of them does not finish.
 

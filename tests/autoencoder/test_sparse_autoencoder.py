@@ -1054,3 +1054,38 @@ def test_a_mapped_file_of_long_doubles(X, tmp_path):
     np.testing.assert_allclose(
         make_sae().fit(mapped).components_, make_sae().fit(X).components_
     )
+
+
+@pytest.mark.parametrize("n_rows", [300, 500])
+def test_a_larger_penalty_leaves_a_sparser_code(n_rows):
+    """While thresholds climb the objective rises: that is no reason to end the fit."""
+    rows = np.random.RandomState(0).randn(n_rows, 20)
+    found = [
+        SparseAutoencoder(
+            32, activation="jumprelu", alpha=alpha, dead_features="ignore", max_iter=900
+        )
+        .set_params(random_state=0)
+        .fit(rows)
+        .l0_
+        for alpha in (0.3, 1, 3, 10)
+    ]
+    assert found[1] < 0.2 * found[0]
+    assert found[2] < found[1] < 1
+    assert found[3] < 1.1 * found[2]
+
+
+def test_a_penalty_that_leaves_nothing_is_named():
+    sae = make_sae(activation="relu", alpha=30.0, max_iter=600)
+    rows = np.random.RandomState(0).randn(100, 8)
+    with pytest.warns(UserWarning, match=r"alpha=30 is too large .* Lower alpha\."):
+        sae.fit(rows)
+
+
+@pytest.mark.parametrize("activation", ["relu", "jumprelu", "gated"])
+def test_a_penalty_beyond_range_is_refused(activation):
+    sae = make_sae(activation=activation, alpha=1e160)
+    with pytest.raises(ValueError, match=r"alpha must be at most 1e\+06 .* 1e\+160"):
+        sae.fit(np.eye(30))
+    sae.set_params(learning_rate_init=1e30, alpha=1.0)
+    with pytest.raises(ValueError, match="lower 'learning_rate_init' or 'alpha'"):
+        sae.fit(np.random.RandomState(0).randn(100, 8))

@@ -55,7 +55,7 @@ def fold_standardizer(
     if not all(np.isfinite(value).all() for value in folded.values()):
         raise ValueError(
             "SparseAutoencoder diverged: the weights are non-finite; lower "
-            "'learning_rate_init' or rescale X."
+            "'learning_rate_init' (or 'alpha'), or rescale X."
         )
     for key in {"intercept_", "encoder_intercept_", "threshold_"} & set(folded):
         folded[key] *= standardizer.scale
