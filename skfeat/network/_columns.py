@@ -18,7 +18,12 @@ def check_columns(fitted: Iterable[str], table: Any) -> None:
     ValueError
         If names are missing, unknown or in another order. Arrays have none.
     """
-    found, expected = column_names(table), list(fitted)
+    check_same_names(fitted, column_names(table))
+
+
+def check_same_names(fitted: Iterable[str], found: list[Any] | None) -> None:
+    """Refuse other names of columns than those that were fitted; None is none."""
+    expected = list(fitted)
     if found is None or found == expected:
         return
     unknown, missing = (

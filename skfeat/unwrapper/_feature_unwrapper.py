@@ -39,6 +39,7 @@ from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import prepare, run
 from skfeat.unwrapper._parts import (
     as_numpy,
+    check_model_columns,
     check_values,
     class_labels,
     logits_end,
@@ -48,6 +49,7 @@ from skfeat.unwrapper._report import Report, make_report
 from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._frozen import remember_fits
+from skfeat.utils._names import column_names
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -386,8 +388,10 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         TypeError
             If the model is not one that can be unwrapped.
         ValueError
-            If a parameter or X does not fit the model. A fit that is refused before it
-            trains leaves the one before as it was; one that fails later, nothing.
+            If a parameter or X does not fit the model, as a data frame does not that
+            has other columns, or in another order, than the one the model was fitted
+            on. A fit that is refused before it trains leaves the one before as it was;
+            one that fails later, nothing.
 
         Warns
         -----
@@ -423,6 +427,8 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     def _checked(self, X, y):
         """Return the rows and the fit to be run on them, or say what is wrong."""
         network, self._steps, self._rule = without_wrappers(self.model)
+        if not self._starts_later:  # else the steps check X
+            check_model_columns((self.model, network), column_names(X))
         X = self._rows(X, reset=True)
         check_consistent_length(X, y)
         chain = read_chain(network, X.shape[1])
@@ -690,6 +696,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         X, names = self._steps.transform(X)
         X = check_array(X, dtype=dtype, input_name="X after the Pipeline's steps")
         if reset:
+            check_model_columns((without_wrappers(self.model).network,), names)
             self.input_names_ = names or [f"x{i}" for i in range(X.shape[1])]
         return X
 

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from skfeat.activations import ReLU
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.network import SparseFeatureNetwork
+from skfeat.network._columns import check_same_names
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._names import INPUT_PREFIX, feature_prefix, named
 
@@ -24,6 +25,28 @@ def as_numpy(X):
     """Make a torch tensor a numpy array, with array API dispatch too."""
     X = accept_tensor(X)
     return X.cpu().numpy() if isinstance(X, torch.Tensor) else X
+
+
+def check_model_columns(models, found) -> None:
+    """Refuse columns of other names than those that models were fitted to.
+
+    Parameters
+    ----------
+    models : sequence of estimator
+        The model and what is inside it; those without ``feature_names_in_`` refuse
+        nothing.
+    found : list of str or None
+        None: rows without names.
+
+    Raises
+    ------
+    ValueError
+        In the words of scikit-learn.
+    """
+    for model in models:
+        fitted = getattr(model, "feature_names_in_", None)
+        if fitted is not None:
+            check_same_names(fitted, found)
 
 
 def dense_codes(autoencoder, X) -> np.ndarray:

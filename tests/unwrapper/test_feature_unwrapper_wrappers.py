@@ -221,3 +221,32 @@ def test_a_net_with_its_own_rule_can_be_unwrapped_as_values():
     with pytest.raises(ValueError, match=r"criterion=torch\.nn\.BCELoss"):
         unwrapper(net).fit(X)
     assert unwrapper(net, task="regression").fit(X).predict(X).shape == (120,)
+
+
+def test_columns_in_another_order_than_the_model_was_fitted_to():
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame(X, columns=list("abcd"))
+    scaled = make_pipeline(StandardScaler().set_output(transform="pandas"), mlp())
+    passed = make_pipeline(FunctionTransformer(), mlp())
+    other = table[["d", "c", "b", "a"]]
+    for model in (
+        mlp().fit(table, Y),
+        FixedThresholdClassifier(mlp(), threshold=0.4).fit(table, Y),
+        scaled.fit(table, Y),
+        passed.fit(table, Y),
+    ):
+        fitted = unwrapper(model).fit(table)
+        with pytest.raises(ValueError, match="must be in the same order as they"):
+            unwrapper(model).fit(other)
+        with pytest.raises(ValueError, match="must be in the same order as they"):
+            fitted.predict(other)
+        with pytest.raises(ValueError, match="unseen at fit time:\n- e\n"):
+            unwrapper(model).fit(table.rename(columns={"a": "e"}))
+    # Rows without names are taken as they are.
+    unwrapper(mlp().fit(table, Y)).fit(X)
+    # Of columns that are chosen by name the order does not matter.
+    model = make_pipeline(
+        ColumnTransformer([("own", StandardScaler(), list("abc"))]), mlp()
+    )
+    model.fit(table, Y)
+    unwrapper(model).fit(other)
