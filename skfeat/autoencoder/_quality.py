@@ -26,7 +26,9 @@ def warn_if_poor_fit(sae) -> None:
     top_k = sae.activation in ("topk", "batch_topk")
     something_left = sae.loss_curve_[-1] > NOTHING_LEFT
     by_alpha = not top_k and sae.l0 is None
-    if by_alpha and something_left and sae.explained_variance_ <= 0:
+    # With more codes than that, a poor fit has had too few epochs.
+    emptied = sae.explained_variance_ <= 0 and sae.l0_ < 1
+    if by_alpha and something_left and emptied:
         warn(
             f"alpha={sae.alpha:g} is too large for activation={sae.activation!r}: the "
             f"codes explain nothing of X (R2 {sae.explained_variance_:.2g}, with "
