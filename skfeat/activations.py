@@ -97,7 +97,8 @@ class JumpReLU:
         """Codes of pre-activations (n, m)."""
         # Compared in the precision of the codes, so that every batch is cut alike.
         threshold = np.asarray(self.threshold, dtype=pre.dtype)
-        return np.where(pre > threshold, pre, pre.dtype.type(0))
+        # NaN stays NaN, as in the other activations.
+        return np.where(pre <= threshold, pre.dtype.type(0), pre)
 
     def forward(self, pre: torch.Tensor) -> torch.Tensor:
         """Codes of pre-activations (n, m)."""

@@ -37,6 +37,7 @@ from skfeat.utils._bases import (
     TransformerMixin,
     fit_context,
 )
+from skfeat.utils._finite import check_finite_result
 from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._names import forget_names, spelled
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
@@ -585,6 +586,11 @@ class SparseAutoencoder(
         -------
         ndarray or CSR of shape (n, m)
             Non-negative codes in the units of X; CSR with ``sparse_output=True``.
+
+        Raises
+        ------
+        ValueError
+            If X is not valid, or so large that codes are beyond the range of its dtype.
         """
         check_is_fitted(self)
         if self.sparse_output and _get_output_config("transform", self)["dense"] in (
@@ -598,7 +604,9 @@ class SparseAutoencoder(
         home, X = self._validate_fitted(X, "transform")
         coef, intercept, bias = (home.to_numpy(getattr(self, name)) for name in ENCODER)
         encoder = EncoderWeights(coef, intercept, bias, self.make_activation())
-        codes = encoder.encode(X, sparse_output=self.sparse_output)
+        with np.errstate(over="ignore", invalid="ignore"):
+            codes = encoder.encode(X, sparse_output=self.sparse_output)
+        check_finite_result("The codes", codes, X)
         return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
 
     def inverse_transform(self, X) -> np.ndarray:
@@ -617,7 +625,8 @@ class SparseAutoencoder(
         Raises
         ------
         ValueError
-            If X does not have `n_components` columns.
+            If X does not have `n_components` columns, or is so large that rows are
+            beyond the range of its dtype.
         """
         check_is_fitted(self)
         X = accept_tensor(X)
@@ -633,8 +642,10 @@ class SparseAutoencoder(
                 f"{len(components)} components: inverse_transform takes codes of "
                 f"shape (n, {len(components)})."
             )
-        rows = codes @ components.astype(codes.dtype, copy=False)
-        rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = codes @ components.astype(codes.dtype, copy=False)
+            rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
+        check_finite_result("The rows", rows, codes)
         return home.bring(rows)
 
     def score(self, X, y=None, sample_weight=None) -> float:

@@ -17,6 +17,7 @@ from skfeat.metrics._reconstruction import r2
 from skfeat.utils._arrays import accept_tensor, check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin
 from skfeat.utils._checks import check_names
+from skfeat.utils._finite import check_finite_result
 from skfeat.utils._formula import write_formula
 from skfeat.utils._names import connector_names
 
@@ -47,6 +48,12 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         -------
         ndarray of shape (n,) or (n, n_outputs)
             Dense predictions, in the shape of the y that was fitted.
+
+        Raises
+        ------
+        ValueError
+            If X is not valid, or so large that predictions are beyond the range of its
+            dtype.
         """
         check_is_fitted(self)
         X = validate_data(
@@ -58,10 +65,12 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         )
         # The sparse weights stand on the left, where scipy multiplies them into dense
         # rows without ever making them dense.
-        predicted = self.coef_.astype(X.dtype, copy=False) @ X.T
-        if sparse.issparse(predicted):
-            predicted = predicted.toarray()
-        predicted = predicted.T + self.intercept_.astype(X.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            predicted = self.coef_.astype(X.dtype, copy=False) @ X.T
+            if sparse.issparse(predicted):
+                predicted = predicted.toarray()
+            predicted = predicted.T + self.intercept_.astype(X.dtype)
+        check_finite_result("The predictions", predicted, X)
         if self.link == "relu":
             np.maximum(predicted, 0, out=predicted)
         return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)

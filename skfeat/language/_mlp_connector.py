@@ -15,6 +15,7 @@ from skfeat.language._dense_map import fit_dense
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
+from skfeat.utils._finite import check_finite_result
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import (
     PLAIN,
@@ -258,8 +259,10 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             dtype=[np.float64, np.float32],
             reset=False,
         )
-        hidden = np.maximum(X @ self.hidden_coef_.T + self.hidden_intercept_, 0)
-        y = X @ self.coef_.T + hidden @ self.output_coef_.T + self.intercept_
+        with np.errstate(over="ignore", invalid="ignore"):
+            hidden = np.maximum(X @ self.hidden_coef_.T + self.hidden_intercept_, 0)
+            y = X @ self.coef_.T + hidden @ self.output_coef_.T + self.intercept_
+        check_finite_result("The predictions", y, X)
         return y.ravel() if self._y_is_1d else y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -10,6 +10,7 @@ from sklearn.utils import check_array
 
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._finite import check_finite_result
 from skfeat.utils._frozen import unnamed
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, row_blocks
 
@@ -49,7 +50,10 @@ def sparse_codes(
     encoder = EncoderWeights.from_autoencoder(autoencoder)
     parts = []
     for _, rows in row_blocks(X, _BLOCK_ROWS):
-        codes = encoder.encode(as_float_rows(rows), sparse_output=True)
+        rows = as_float_rows(rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            codes = encoder.encode(rows, sparse_output=True)
+        check_finite_result("The codes", codes, rows)
         parts.append(codes if features is None else codes[:, features])
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
 
@@ -61,7 +65,9 @@ def count_events(codes: sparse.csr_array) -> np.ndarray:
 
 def predict_codes(model, codes: sparse.csr_array) -> np.ndarray:
     """Predict codes of shape (n, q); some regressors drop the axis of one output."""
-    return np.asarray(unnamed(model).predict(codes)).reshape(codes.shape[0], -1)
+    predicted = np.asarray(unnamed(model).predict(codes)).reshape(codes.shape[0], -1)
+    check_finite_result("The predicted features", predicted, codes, "the codes")
+    return predicted
 
 
 def mean_row(rows: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from skfeat.language._pair_codes import (
     sparse_codes,
 )
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._finite import check_finite_result
 from skfeat.utils._names import READ_PREFIX, WRITTEN_PREFIX, Numbered, named
 from skfeat.utils._rows import row_blocks
 from skfeat.utils._sklearn import _align_api_if_sparse
@@ -70,7 +71,10 @@ class PairFeaturesMixin:
         predicted = np.empty(shape, as_float_rows(X[:1]).dtype)
         for block, rows in row_blocks(X, _BLOCK_ROWS):
             codes = sparse_codes(self.input_autoencoder_, rows, self.live_inputs_)
-            predicted[block] = self.decode_features(predict_codes(model, codes))
+            with np.errstate(over="ignore", invalid="ignore"):
+                decoded = self.decode_features(predict_codes(model, codes))
+            check_finite_result("The predictions", decoded, rows)
+            predicted[block] = decoded
         return predicted.ravel() if self._y_is_1d else predicted
 
     def predict_features(self, X: Any, connector: str = "sparse") -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_inputs, layer_index
 from skfeat.utils._checks import is_int
+from skfeat.utils._finite import check_finite_result
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +40,19 @@ def ablate(
     outputs = np.empty((len(X), network.n_outputs_), X.dtype)
     effects = np.empty_like(outputs)
     for rows in _predict.blocks(network, len(X)):
-        own = _predict.features(network, X[rows])
+        own = _predict.checked_features(network, X[rows])
         at = min(chosen)
         F = own[at]
-        for layer, indices in chosen.items():
-            F = _predict.connect(network, F, at)[layer - at].copy()
-            F[:, indices] = levels[layer]
-            at = layer
-        F = _predict.connect(network, F, at)[-1]
-        outputs[rows] = _predict.finish(network, F)
-        effects[rows] = outputs[rows] - _predict.finish(network, own[-1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for layer, indices in chosen.items():
+                F = _predict.connect(network, F, at)[layer - at].copy()
+                F[:, indices] = levels[layer]
+                at = layer
+            F = _predict.connect(network, F, at)[-1]
+            outputs[rows] = _predict.finish(network, F)
+            effects[rows] = outputs[rows] - _predict.finish(network, own[-1])
+    check_finite_result("The outputs", outputs, X)
+    check_finite_result("The effects", effects, X)
     names = network.layer_names_
     values = {
         (names[layer], j): float(level)
@@ -161,17 +165,18 @@ def _levels(
             raise ValueError("value='mean' needs at least one row to take it over.")
         sums = {layer: np.zeros(len(indices)) for layer, indices in chosen.items()}
         for block in _predict.blocks(network, len(rows)):
-            own = _predict.features(network, rows[block])
+            own = _predict.checked_features(network, rows[block])
             for layer, indices in chosen.items():
                 sums[layer] += own[layer][:, indices].sum(axis=0, dtype=float)
         return {layer: total / len(rows) for layer, total in sums.items()}
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if is_number and np.isfinite(value):
+    if is_number and abs(value) <= float(np.finfo(rows.dtype).max):
         level = float(value)
     elif isinstance(value, str) and value == "zero":
         level = 0.0
     else:
         raise ValueError(
-            f"value must be 'zero', 'mean' or a finite number. Got {value!r} instead."
+            f"value must be 'zero', 'mean' or a finite number of {rows.dtype}. Got "
+            f"{value!r} instead."
         )
     return {layer: np.full(len(indices), level) for layer, indices in chosen.items()}

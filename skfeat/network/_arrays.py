@@ -14,13 +14,13 @@ from skfeat.network._columns import check_columns
 from skfeat.network._decide import as_classes, as_rule
 from skfeat.utils._checks import is_int
 from skfeat.utils._decision import DecisionRule
+from skfeat.utils._finite import all_finite
 from skfeat.utils._names import INPUT_PREFIX, Numbered, feature_prefix, output_names
 
 LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda pre: np.maximum(pre, 0),
     "identity": lambda pre: pre,
 }
-_FEW = 4096
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -165,12 +165,7 @@ def as_rows(
 
 def check_finite_rows(name: str, values: np.ndarray) -> None:
     """Refuse values of data that are NaN or infinite."""
-    # A finite sum, which is quick, has finite terms.
-    if values.size > _FEW:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(values.sum()):
-                return
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         found = "NaN" if np.isnan(values).any() else "infinity"
         raise ValueError(f"Input {name} contains {found}.")
 

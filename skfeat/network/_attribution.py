@@ -14,6 +14,7 @@ from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_a
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_inputs
 from skfeat.utils._checks import is_int
+from skfeat.utils._finite import check_finite_result
 
 # Flows of one block of rows stand densely before the zeros among them are dropped.
 _BLOCK_ELEMENTS = 2**22
@@ -226,9 +227,10 @@ def _attribute_block(
     def cast(array: Any) -> Any:
         return array.astype(X.dtype, copy=False)
 
-    features = _predict.features(network, X)
+    features = _predict.checked_features(network, X)
     decoder, d_intercept = cast(network.decoder_coef_), cast(network.decoder_intercept_)
     values = values_along(network.back.steps, features[-1] @ decoder + d_intercept)
+    check_finite_result("The outputs", values[-1], X)
     if output is None:
         output = values[-1].argmax(axis=1)
     at_output = np.arange(len(X)), output

@@ -191,7 +191,8 @@ class SparseFeatureNetwork(NetworkArrays):
         Raises
         ------
         ValueError
-            If X is not 2-D and finite, or has another number of features.
+            If X is not 2-D and finite, or has another number of features, or if it is
+            so large that the outputs are beyond the range of its dtype.
         """
         return _run.predict(self, as_inputs(self, X, finite=False))
 
@@ -254,7 +255,7 @@ class SparseFeatureNetwork(NetworkArrays):
         X = as_inputs(self, X)
         features = [np.empty((len(X), m), X.dtype) for m in self.n_components_]
         for rows in _predict.blocks(self, len(X)):
-            parts = _predict.features(self, X[rows])
+            parts = _predict.checked_features(self, X[rows])
             for whole, part in zip(features, parts, strict=True):
                 whole[rows] = part
         return features
@@ -284,8 +285,7 @@ class SparseFeatureNetwork(NetworkArrays):
         outputs = np.empty((F.shape[0], self.n_outputs_), F.dtype)
         for rows in _predict.blocks(self, F.shape[0]):
             block = F[rows].toarray() if sparse.issparse(F) else F[rows]
-            last = _predict.connect(self, block, at)[-1]
-            outputs[rows] = _predict.finish(self, last)
+            outputs[rows] = _predict.continue_checked(self, block, at)
         return outputs
 
     def attribute(

@@ -8,6 +8,7 @@ import numpy as np
 
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.network._arrays import LINKS, NetworkArrays, check_finite_rows
+from skfeat.utils._finite import check_finite_result, is_moderate
 
 # Prediction holds the features of one block of rows at a time.
 _BLOCK_ROWS = 4096
@@ -50,9 +51,60 @@ def finish(network: NetworkArrays, F: np.ndarray) -> np.ndarray:
 
 
 def predict_plainly(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
-    """Compute the raw outputs."""
-    check_finite_rows("X", X)
+    """Compute the raw outputs.
+
+    Raises
+    ------
+    NotModerateError
+        If a row has NaN, infinity or something near it.
+    """
+    check_moderate(X)
     outputs = np.empty((len(X), network.n_outputs_), X.dtype)
     for rows in blocks(network, len(X)):
         outputs[rows] = finish(network, features(network, X[rows])[-1])
     return outputs
+
+
+def predict_carefully(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
+    """Compute the raw outputs, checking all that may leave the range of the dtype.
+
+    Raises
+    ------
+    ValueError
+        If a row or what is computed of it is not finite.
+    """
+    check_finite_rows("X", X)
+    outputs = np.empty((len(X), network.n_outputs_), X.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in blocks(network, len(X)):
+            found = checked_features(network, X[rows])
+            outputs[rows] = finish(network, found[-1])
+    check_finite_result("The outputs", outputs, X)
+    return outputs
+
+
+def checked_features(network: NetworkArrays, X: np.ndarray) -> list[np.ndarray]:
+    """Compute the features of every layer, or raise ValueError if one overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = features(network, X)
+    for name, part in zip(network.layer_names_, found, strict=True):
+        check_finite_result(f"Features of layer {name!r}", part, X)
+    return found
+
+
+def continue_checked(network: NetworkArrays, F: np.ndarray, layer: int) -> np.ndarray:
+    """Compute the outputs from the features of one layer, or raise ValueError."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = finish(network, connect(network, F, layer)[-1])
+    check_finite_result("The outputs", outputs, F, "F")
+    return outputs
+
+
+class NotModerateError(ValueError):
+    """A row has NaN, infinity or something near it: it needs `predict_carefully`."""
+
+
+def check_moderate(X: np.ndarray) -> None:
+    """Raise NotModerateError for rows that fast loops cannot take."""
+    if not is_moderate(X):
+        raise NotModerateError

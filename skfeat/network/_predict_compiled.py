@@ -9,8 +9,8 @@ from skfeat.activations import TopK
 from skfeat.kernels._threads import Team
 from skfeat.kernels.inference import _loops_sparse_layers as loops
 from skfeat.kernels.inference._sparse_layers import SparseLayer, SparseStack
-from skfeat.network._arrays import NetworkArrays, check_finite_rows
-from skfeat.network._predict import finish
+from skfeat.network._arrays import NetworkArrays
+from skfeat.network._predict import check_moderate, finish
 
 # Nanoseconds of a multiply-add in a matrix product, roughly.
 _MULTIPLY_ADD_COST = 0.03
@@ -34,7 +34,7 @@ def predict_few(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
 
     With few rows calls take more time than numbers.
     """
-    check_finite_rows("X", X)
+    check_moderate(X)
     encoder, intercept, bias = (
         array.astype(X.dtype, copy=False)
         for array in (
@@ -107,7 +107,7 @@ def predict_tiles(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
         last = np.empty((stack.n_outputs, stride), dtype)
         for begin in range(first * size, min(stop * size, n_rows), size):
             block = X[begin : begin + size]
-            check_finite_rows("X", block)
+            check_moderate(block)
             n = len(block)
             hidden = stem.forward(block)
             if pre is not None:

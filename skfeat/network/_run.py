@@ -9,7 +9,12 @@ import numpy as np
 
 from skfeat.kernels._optional import has_numba
 from skfeat.network._arrays import NetworkArrays
-from skfeat.network._predict import predict_plainly
+from skfeat.network._predict import (
+    NotModerateError,
+    predict_carefully,
+    predict_plainly,
+)
+from skfeat.utils._finite import is_moderate
 
 # Below so many multiply-adds, collecting the weights for the compiled loops, or loading
 # these, takes longer than all else.
@@ -22,12 +27,16 @@ def predict(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a row has NaN or infinity.
+        If a row has NaN or infinity, or outputs leave the range of the dtype.
     """
     n_weights = network.encoder_coef_.size + sum(network.n_weights_)
-    if len(X) * n_weights < _MIN_MULTIPLY_ADDS or not has_numba():
-        return predict_plainly(network, X)
-    return _compiled_predict()(network, X)
+    plain = len(X) * n_weights < _MIN_MULTIPLY_ADDS or not has_numba()
+    predict_fast = predict_plainly if plain else _compiled_predict()
+    try:
+        outputs = predict_fast(network, X)
+    except NotModerateError:
+        return predict_carefully(network, X)
+    return outputs if is_moderate(outputs) else predict_carefully(network, X)
 
 
 @cache
