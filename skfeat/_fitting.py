@@ -23,7 +23,7 @@ from skfeat.utils._frozen import frozen_part, is_frozen
 from skfeat.utils._ignored import ignored_are_told
 from skfeat.utils._interrupts import EndTogether
 from skfeat.utils._sklearn import _align_api_if_sparse
-from skfeat.utils._warnings import warnings_of
+from skfeat.utils._warnings import Waiting, gathered, tell_once, warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
 
 # Weights an output that the default connector keeps on average: between features, and
@@ -261,14 +261,13 @@ def refuse_lost_checkpoints(random_state, autoencoders) -> None:
             )
 
 
-def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names=None) -> list:
+def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
     Frozen ones are returned as they are. Warnings begin with the `names` of the
-    autoencoders, if given. Without joblib workers, small ones share the threads that
-    torch may use.
+    autoencoders, one for each cause. Without joblib workers, small ones share the
+    threads that torch may use.
     """
-    names = names or [""] * len(parts.estimators)
     to_fit = [index for index, is_kept in enumerate(parts.frozen) if not is_kept]
     fitted = list(parts.estimators)
     if not to_fit:
@@ -277,7 +276,8 @@ def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names=None) -> list:
     n_jobs = distributed.n_workers(n_jobs)
     # No more workers than tasks.
     n_jobs = n_jobs if n_jobs is None else min(n_jobs, len(tasks))
-    fit, options, together = fit_part, {"n_jobs": n_jobs}, EndTogether()
+    fit, options = _fit_autoencoder, {"n_jobs": n_jobs}
+    together = EndTogether()
     if n_jobs is None and effective_n_jobs(None) == 1:
         n_workers = min(n_threads(), len(tasks))
         if n_workers > 1 and all(_is_small(part, X.shape[1]) for part, X, _ in tasks):
@@ -287,12 +287,21 @@ def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names=None) -> list:
     # another order than they began would leave those of one another.
     with warnings.catch_warnings(), together.joined():
         results = Parallel(**options)(
-            delayed(fit)(part, rows_to_send(X), context, name=names[index])
+            delayed(fit)(part, rows_to_send(X), context, names[index])
             for (part, X, context), index in zip(tasks, to_fit, strict=True)
         )
-    for index, part in zip(to_fit, results, strict=True):
+    for index, (part, _) in zip(to_fit, results, strict=True):
         fitted[index] = part
+    waiting = [warning for _, of_part in results for warning in of_part]
+    tell_once(waiting, len(to_fit), "autoencoders")
     return fitted
+
+
+def _fit_autoencoder(part, X, context, name) -> tuple[Any, list[Waiting]]:
+    """Fit an autoencoder; return it with its warnings, for the caller to tell."""
+    with gathered() as waiting:
+        part = fit_part(part, X, context, name=name)
+    return part, waiting
 
 
 def _is_small(autoencoder, n_features: int) -> bool:

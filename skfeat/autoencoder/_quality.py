@@ -41,12 +41,14 @@ def warn_if_poor_fit(sae) -> None:
             f"{sae.n_dead_} of {m} features are dead: they fired for no row of the "
             f"last epoch. {denser}, fewer n_components, more epochs (max_iter) or a "
             f"lower learning_rate_init leave fewer.",
+            severity=sae.n_dead_ / m,
         )
     if sae.l0 is not None and abs(sae.l0_ / sae.l0 - 1) > 0.2:
         warn(
             f"{sae.l0_:.3g} features are active a row, not l0={sae.l0:g}; more epochs "
             f"(max_iter) or another alpha to start from come nearer.",
             ConvergenceWarning,
+            severity=abs(sae.l0_ / sae.l0 - 1),
         )
 
 
@@ -58,6 +60,7 @@ def warn_if_mean_dominates(X, sample_weight) -> None:
         warn(
             f"The mean of X is {ratio:.1f} times as long as rows deviate from it; "
             f"without centring most features will end up dead. Set center=True.",
+            severity=float(ratio),
         )
 
 

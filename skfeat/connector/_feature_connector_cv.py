@@ -33,7 +33,7 @@ from skfeat.utils._sklearn import (
     _raise_for_params,
     _routing_enabled,
 )
-from skfeat.utils._warnings import warn
+from skfeat.utils._warnings import Waiting, gathered, told_once, warn
 from skfeat.utils._workers import N_JOBS
 
 
@@ -223,13 +223,15 @@ class FeatureConnectorCV(BaseConnector):
         if groups is not None:
             params["groups"] = groups
         folds = self._folds(rows, sample_weight, params)
-        errors = Parallel(n_jobs=n_workers(self.n_jobs))(
+        results = Parallel(n_jobs=n_workers(self.n_jobs))(
             delayed(_errors_of_fold)(final, rows, name, candidates, train, test)
             for train, test in folds
         )
-        self.mse_path_ = np.array(errors).T
+        self.mse_path_ = np.array([errors for errors, _ in results]).T
         best = candidates[int(self.mse_path_.mean(axis=1).argmin())]
-        final.set_params(**{name: best}).fit(X, y, sample_weight)
+        with told_once(len(folds) * len(candidates) + 1) as waiting:
+            waiting += [warning for _, of_fold in results for warning in of_fold]
+            final.set_params(**{name: best}).fit(X, y, sample_weight)
         if name == "alpha":
             self.__dict__.pop("n_nonzero_coefs_", None)
             self.alphas_ = np.array(candidates)
@@ -337,8 +339,18 @@ def _are_folds(cv) -> bool:
     return not (cv is None or isinstance(cv, Integral) or hasattr(cv, "split"))
 
 
-def _errors_of_fold(connector, rows, name, candidates, train, test) -> list[float]:
-    """Fit every candidate to the rows of a fold; return the errors on the others."""
+def _errors_of_fold(
+    connector, rows, name, candidates, train, test
+) -> tuple[list[float], list[Waiting]]:
+    """Fit every candidate to the rows of a fold.
+
+    Returns
+    -------
+    errors : list of float
+        On the other rows.
+    waiting : list of Waiting
+        The warnings of the fits.
+    """
     fitted, held_out = (
         Rows(rows.X[part], rows.Y[part], rows.sample_weight[part])
         for part in (train, test)
@@ -354,14 +366,15 @@ def _errors_of_fold(connector, rows, name, candidates, train, test) -> list[floa
     weights = held_out.sample_weight / held_out.sample_weight.sum()
     measured = _dense(held_out.Y)
     errors = []
-    for fit in fit_candidates(fitted, options, several, linear=linear):
-        predicted = held_out.X @ sparse.csr_array(fit.coef).T
-        predicted = _dense(predicted) + fit.intercept
-        if not linear:
-            np.maximum(predicted, 0, out=predicted)
-        squares = np.square(predicted - measured).mean(axis=1)
-        errors.append(float(weights @ squares))
-    return errors
+    with gathered() as waiting:
+        for fit in fit_candidates(fitted, options, several, linear=linear):
+            predicted = held_out.X @ sparse.csr_array(fit.coef).T
+            predicted = _dense(predicted) + fit.intercept
+            if not linear:
+                np.maximum(predicted, 0, out=predicted)
+            squares = np.square(predicted - measured).mean(axis=1)
+            errors.append(float(weights @ squares))
+    return errors, waiting
 
 
 def _dense(array):

@@ -97,7 +97,7 @@ def fit_both_autoencoders(pair, parts, rows, context, data) -> list[SparseAutoen
     contexts = [context.subcontext(task_name=name) for name in _NAMES]
     for subcontext in contexts:
         subcontext.call_on_fit_task_begin(estimator=pair, **data)
-    parts = fit_autoencoders(parts, rows, contexts, pair.n_jobs)
+    parts = fit_autoencoders(parts, rows, contexts, pair.n_jobs, _NAMES)
     for name, part, X, subcontext in zip(_NAMES, parts, rows, contexts, strict=True):
         subcontext.call_on_fit_task_end(estimator=pair, **data)
         if pair.verbose:
@@ -197,7 +197,9 @@ def fit_maps(
     subcontext = context.subcontext(task_name="connector")
     subcontext.call_on_fit_task_begin(estimator=pair, **data)
     if not is_kept:
-        connector = fit_part(connector, codes_in, subcontext, codes_out)
+        connector = fit_part(
+            connector, codes_in, subcontext, codes_out, name="connector"
+        )
     maps = {
         "sparse": connector,
         "dense": fit_dense(

@@ -8,9 +8,12 @@ declared here, with the methods that users call; at run time they are scikit-lea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from skfeat.utils import _sklearn
+from skfeat.utils._searches import receivers_of
+from skfeat.utils._warnings import received_by
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -89,8 +92,18 @@ __all__ = [
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Method], _Method]:
     """Validate parameters before a method runs, as scikit-learn's own decorator.
 
-    To a type checker the method stays what it is.
+    The warnings of the method go to those that gather them for many fits. To a type
+    checker the method stays what it is.
     """
-    return _sklearn._fit_context(
-        prefer_skip_nested_validation=prefer_skip_nested_validation
-    )
+
+    def decorate(method: _Method) -> _Method:
+        @wraps(method)
+        def run(estimator: Any, *args: Any, **params: Any) -> Any:
+            with received_by(receivers_of(estimator)):
+                return method(estimator, *args, **params)
+
+        return _sklearn._fit_context(
+            prefer_skip_nested_validation=prefer_skip_nested_validation
+        )(run)
+
+    return decorate

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import _clone_parametrized, _fit_context
+from sklearn.callback._transport import close_listener, open_listener, send
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _align_api_if_sparse
 from sklearn.utils._array_api import (
@@ -57,12 +58,17 @@ __all__ = [
     "_raise_for_params",
     "_routing_enabled",
     "_validate_style_kwargs",
+    "callbacks_of",
     "check_matplotlib_support",
     "check_same_namespace",
+    "close_listener",
     "curve_pos_label",
     "get_namespace",
     "get_namespace_and_device",
     "move_to",
+    "open_listener",
+    "parent_context_of",
+    "send",
     "supported_float_dtypes",
 ]
 
@@ -70,3 +76,13 @@ __all__ = [
 def curve_pos_label(model: Any) -> Any:
     """Return the class whose score a TunedThresholdClassifierCV compares, or None."""
     return model._curve_scorer._get_pos_label()
+
+
+def callbacks_of(estimator: Any) -> list:
+    """Return the callbacks of an estimator: its own, and those it is fitted under."""
+    return getattr(estimator, "_skl_callbacks", [])
+
+
+def parent_context_of(estimator: Any) -> Any:
+    """Return the task of a search or a pipeline that fits an estimator, or None."""
+    return getattr(estimator, "_parent_callback_ctx", None)

@@ -230,9 +230,9 @@ def test_a_budget_of_frozen_connectors():
 
 def test_all_fits_of_a_search_say_the_same():
     grid = {"k": [1, 2, 3], "alpha": [0.2, 0.3]}
-    texts = told(lambda: GridSearchCV(relu(), grid, cv=2).fit(X))
-    assert len(texts) > 1
-    assert len(set(texts)) == 1
+    # Once for all candidates, and by the last fit on all rows.
+    first, last = told(lambda: GridSearchCV(relu(), grid, cv=2).fit(X))
+    assert first.startswith(last)
 
 
 def test_derived_classes_and_clones_are_told_too():

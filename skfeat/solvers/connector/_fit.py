@@ -10,6 +10,7 @@ from skfeat.solvers.connector._fit_parts import FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
 from skfeat.solvers.connector._gap import warn_of_gap
 from skfeat.solvers.connector._path import Solution, geometric_alphas
+from skfeat.utils._warnings import told_once
 
 
 def fit_candidates(
@@ -17,28 +18,28 @@ def fit_candidates(
 ):
     """Fit the same rows in several ways, each started by the one before.
 
+    Each gives its own warnings: see `skfeat.utils._warnings.told_once`.
+
     Yields
     ------
     Fit
     """
     coef = np.zeros((rows.Y.shape[1], rows.X.shape[1]))
-    worst = 0.0
     if linear:
         problem = rows.problem(options.fit_intercept)
         for each in several:
             fit = fit_gram(problem, each, coef)
-            coef, worst = fit.coef, max(worst, fit.shortfall)
+            coef = fit.coef
+            warn_of_gap(fit.shortfall, options.tol, options.max_iter or 1000)
             yield fit
-        warn_of_gap(worst, options.tol, options.max_iter or 1000)
     else:
         by_rows = rectified_problem(rows, options)
         _, start = by_rows.null()
         for each in several:
             fit = fit_problem(by_rows, each, start)
             start = Solution(fit.coef, fit.intercept, 0, 0.0)
-            worst = max(worst, fit.shortfall)
+            by_rows.warn_of(fit.shortfall)
             yield fit
-        by_rows.warn_of(worst)
 
 
 def largest_alpha(rows: Rows, options: FitOptions, *, linear: bool) -> float:
@@ -66,8 +67,9 @@ def solution_path(
         solutions = problem.solve_path(
             grid, tol=options.tol, max_iter=max_iter, sparse_output=sparse_output
         )
-        worst = max(solution.shortfall for solution in solutions)
-        warn_of_gap(worst, options.tol, max_iter)
+        with told_once(len(grid), "solutions of the path"):
+            for solution in solutions:
+                warn_of_gap(solution.shortfall, options.tol, max_iter)
         return grid, solutions
     by_rows = rectified_problem(rows, options)
     alpha_max, solution = by_rows.null()
@@ -77,7 +79,9 @@ def solution_path(
         solution = by_rows.solve(float(alpha), solution)
         kept = to_csr(solution.coef) if sparse_output else solution.coef
         solutions.append(solution._replace(coef=kept))
-    by_rows.warn_of(max(solution.shortfall for solution in solutions))
+    with told_once(len(grid), "solutions of the path"):
+        for solution in solutions:
+            by_rows.warn_of(solution.shortfall)
     return grid, solutions
 
 

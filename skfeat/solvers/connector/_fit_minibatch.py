@@ -16,6 +16,7 @@ from skfeat.solvers.connector._rectified_minibatch import (
     Scales,
 )
 from skfeat.utils._torch import n_batches
+from skfeat.utils._warnings import told_once
 
 # Updates that a fit plans by default.
 _AUTO_UPDATES = 800
@@ -48,21 +49,22 @@ def fit_minibatch(
             verbose=verbose,
         )
 
-    trainer = ConnectorTrainer(settings, start, scales)
-    history = train(trainer, max_iter)
-    coef, intercept = trainer.finish()
-    losses, state = history.losses, trainer.state()
-    penalised = options.budget is None and settings.alpha > 0
-    if options.refit and penalised and not history.stopped:
-        trainer = ConnectorTrainer(
-            replace(settings, alpha=0.0),
-            Solution(coef, intercept, 0, 0.0),
-            scales,
-            support=coef != 0,
-        )
-        history = train(trainer, max(1, max_iter // 2))
-        losses = losses + history.losses
+    with told_once(1):  # the refit may end as the fit did
+        trainer = ConnectorTrainer(settings, start, scales)
+        history = train(trainer, max_iter)
         coef, intercept = trainer.finish()
+        losses, state = history.losses, trainer.state()
+        penalised = options.budget is None and settings.alpha > 0
+        if options.refit and penalised and not history.stopped:
+            trainer = ConnectorTrainer(
+                replace(settings, alpha=0.0),
+                Solution(coef, intercept, 0, 0.0),
+                scales,
+                support=coef != 0,
+            )
+            history = train(trainer, max(1, max_iter // 2))
+            losses = losses + history.losses
+            coef, intercept = trainer.finish()
     # Targets have unit mean square here: zero weights lose half a unit an output.
     if losses and losses[-1] > 10 * rows.Y.shape[1]:
         raise ValueError(

@@ -54,6 +54,7 @@ def warn_of_gap(relative_gap: float, tol: float, max_iter: int) -> None:
             f"of its worst output is {relative_gap:.3g} of the output's mean square, "
             f"above tol={tol:g}.",
             ConvergenceWarning,
+            severity=relative_gap,
         )
 
 

@@ -154,6 +154,7 @@ class RectifiedProblem:
                 f" the last {_WINDOW} the objective still fell by"
                 f" {shortfall:.3g} of its value, above tol={self.tol:g}.",
                 ConvergenceWarning,
+                severity=shortfall,
             )
 
     def settle(self, alpha: float, trimmed: Solution) -> Solution:

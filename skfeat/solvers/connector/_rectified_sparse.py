@@ -81,6 +81,7 @@ class SparseRectifiedProblem(RectifiedProblem):
                 f" promised to lower the objective by {shortfall:.3g} of "
                 f"the mean square of an output, above tol={self.tol:g}.",
                 ConvergenceWarning,
+                severity=shortfall,
             )
 
     def prune(self, start: Solution, budget, *, n_stages: int = _STAGES) -> Solution:
