@@ -521,7 +521,7 @@ def test_majorant_stage_reaches_the_reference(seed, share):
     problem = rectified_problem(X, Y, weights, tol=1e-10)
     alpha_max, null = problem.null()
     alpha = share * alpha_max
-    coef, offset, _, _ = problem._descend(
+    coef, offset, *_ = problem._descend(
         rectified_convex, alpha, null.coef, null.intercept, None, 5000
     )
     reached = problem.objective(coef, offset, alpha, rectified_convex)
@@ -548,7 +548,7 @@ def test_rectified_never_ends_above_its_start(seed, negative):
     rng = np.random.RandomState(seed)
     coef, offset = rng.randn(Y.shape[1], X.shape[1]), rng.randn(Y.shape[1])
     start = problem.objective(coef, offset, 0.01)
-    new, new_offset, n_iter, decrease = problem._descend(
+    new, new_offset, n_iter, decrease, _ = problem._descend(
         rectified, 0.01, coef, offset, None, 5000
     )
     assert problem.objective(new, new_offset, 0.01) <= start
@@ -579,6 +579,36 @@ def test_rectified_warns_at_max_iter():
             problem.warn_of(solution.shortfall)
         assert solution.stopping_value > problem.tol
     problem.solve(1e-3, solution)
+
+
+def test_rectified_names_the_fall_of_the_worst_output():
+    X, Y, weights = rectified_data(0)
+    Y = Y * [1, 1e-4, 1]  # too small to be seen in the sum
+    weights = weights / weights.sum()
+    states = []
+
+    class Keep(EpochHooks):
+        def end(self, state):
+            states.append(state())
+
+    problem = rectified_problem(X, Y, weights, max_iter=30, hooks=Keep())
+    solution = problem.solve(1e-7, problem.null()[1])
+
+    def values(state):
+        coef, intercept = state
+        loss = rectified(X @ coef.T + intercept, Y)[1]
+        return weights @ loss + 1e-7 * np.abs(coef).sum(axis=1)
+
+    # What was reported after so many iterations of the second stage.
+    before, after = values(states[-11]), values(states[-1])
+    falls = (before - after) / after
+    assert falls.argmax() == 1
+    assert falls.max() > 2 * solution.stopping_value
+    with pytest.warns(ConvergenceWarning) as caught:
+        problem.warn_of(solution.shortfall)
+    assert f"its worst output still fell by {falls.max():.3g} of" in str(
+        caught[0].message
+    )
 
 
 @given(SEEDS, st.booleans())
@@ -762,7 +792,7 @@ def test_minibatch_comes_near_the_full_batch(share):
     problem = rectified_problem(X, Y, weights, tol=1e-10)
     alpha_max, null = problem.null()
     alpha = share * alpha_max
-    coef, offset, _, _ = problem._descend(
+    coef, offset, *_ = problem._descend(
         rectified_convex, alpha, null.coef, null.intercept, None, 5000
     )
     best = problem.objective(coef, offset, alpha, rectified_convex)

@@ -213,10 +213,7 @@ def test_folds_and_candidates_are_told_once(hard, link, n_jobs):
 @pytest.mark.parametrize("link", ["identity", "relu"])
 def test_a_path_is_told_once(hard, link):
     connector = FeatureConnector(link=link, max_iter=1)
-    found = []
-    (text,) = texts(lambda: found.extend(connector.connector_path(*hard, n_alphas=7)))
-    if link == "relu":
-        assert f" by {found[2].max():.3g} of " in text
+    (text,) = texts(lambda: connector.connector_path(*hard, n_alphas=7))
     assert " of 7 solutions of the path; this is the worst." in text
 
 

@@ -139,19 +139,19 @@ class RectifiedProblem:
         offset = start.intercept + start.coef @ self.center
         coef, total = start.coef * self.varies, 0
         for loss in (rectified_convex, rectified):
-            coef, offset, n_iter, decrease = self._descend(
+            coef, offset, n_iter, decrease, worst = self._descend(
                 loss, alpha, coef, offset, support, self.max_iter
             )
             total += n_iter
         intercept = offset - coef @ self.center
-        return Solution(coef, intercept, total, decrease, shortfall=decrease)
+        return Solution(coef, intercept, total, decrease, shortfall=worst)
 
     def warn_of(self, shortfall: float) -> None:
         """Warn if `max_iter` ended a fit so far from what `tol` asks for."""
         if shortfall > self.tol and not self.stopped:
             warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} iterations; over"
-                f" the last {_WINDOW} the objective still fell by"
+                f" the last {_WINDOW} the objective of its worst output still fell by"
                 f" {shortfall:.3g} of its value, above tol={self.tol:g}.",
                 ConvergenceWarning,
                 severity=shortfall,
@@ -173,7 +173,7 @@ class RectifiedProblem:
         """
         # The dense weights only say what to remove first: near is good enough.
         offset = start.intercept + start.coef @ self.center
-        coef, offset, n_iter, decrease = self._descend(
+        coef, offset, n_iter, decrease, _ = self._descend(
             rectified_convex, 0.0, start.coef * self.varies, offset, None, 20 * _WINDOW
         )
         solution = self._switch_off(
@@ -185,7 +185,7 @@ class RectifiedProblem:
             coef = trim(solution.coef, np.abs(solution.coef) * self.spread, left)
             offset = solution.intercept + solution.coef @ self.center
             support = coef != 0
-            coef, offset, n_iter, decrease = self._descend(
+            coef, offset, n_iter, decrease, _ = self._descend(
                 rectified_convex, 0.0, coef, offset, support, 3 * _WINDOW
             )
             solution = Solution(
@@ -250,18 +250,25 @@ class RectifiedProblem:
         return self.hooks.end(lambda: (coef.copy(), offset - coef @ self.center))
 
     def _descend(self, loss, alpha, coef, offset, support, max_iter):
-        """Accelerated proximal gradient on one loss, with function-value restarts."""
+        """Accelerated proximal gradient on one loss, with function-value restarts.
+
+        Returns the weights, the intercept of centred inputs, the iterations, the
+        relative decrease of the objective, and that of the worst output where the
+        first is too large.
+        """
         penalty = L1(alpha)
         ahead, ahead_offset, momentum = coef, offset, 1.0
         # Pre-activations are linear in the weights: those of a point between two known
         # ones need no product with the rows.
         u = ahead_u = self._pre(coef, offset)
         best = self._value(loss, u) + penalty.value(coef)
-        window = [best]
+        window, earlier = [best], (coef, u)
         decrease, shorter = 0.0, 1.0
         n_iter = 0
         while n_iter < max_iter and not self.stopped:
             n_iter += 1
+            if n_iter == max_iter - _WINDOW + 1:
+                earlier = coef, u
             self.hooks.begin()
             residual, _ = loss(ahead_u, self.Y)
             residual = self.weights * residual
@@ -297,7 +304,20 @@ class RectifiedProblem:
             decrease = (before - value) / max(value, _EXACT * self.mean_square)
             if len(window) > _WINDOW and decrease <= self.tol:
                 break
-        return coef, offset, n_iter, decrease
+        worst = decrease
+        if decrease > self.tol:
+            before = self._of_outputs(loss, alpha, *earlier)
+            after = self._of_outputs(loss, alpha, coef, u)
+            scale = np.square(self.Y).T @ self.weights[:, 0]
+            scale = np.where(scale > 0, scale, 1.0)
+            falls = (before - after) / np.maximum(after, _EXACT * scale)
+            worst = max(worst, float(falls.max(initial=0.0)))
+        return coef, offset, n_iter, decrease, worst
+
+    def _of_outputs(self, loss, alpha, coef, u):
+        """Value of the objective of each output, at weights and pre-activations."""
+        fidelity = self.weights[:, 0] @ loss(u, self.Y)[1]
+        return fidelity + alpha * np.abs(coef).sum(axis=1)
 
 
 def _largest_eigenvalue(matrix: np.ndarray) -> float:

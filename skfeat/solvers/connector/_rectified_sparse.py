@@ -78,8 +78,9 @@ class SparseRectifiedProblem(RectifiedProblem):
         if shortfall > self.tol and not self.stopped:
             warn(
                 f"FeatureConnector stopped at max_iter={self.max_iter} sweeps; one more"
-                f" promised to lower the objective by {shortfall:.3g} of "
-                f"the mean square of an output, above tol={self.tol:g}.",
+                f" promised to lower the objective of its worst output by "
+                f"{shortfall:.3g} of half the output's mean square, above "
+                f"tol={self.tol:g}.",
                 ConvergenceWarning,
                 severity=shortfall,
             )
@@ -114,7 +115,7 @@ class SparseRectifiedProblem(RectifiedProblem):
 
     def _rough(self, alpha, solution, support) -> Solution:
         offset = solution.intercept + solution.coef @ self.center
-        coef, offset, n_iter, decrease = self._descend(
+        coef, offset, n_iter, decrease, _ = self._descend(
             rectified_convex,
             alpha,
             solution.coef,
@@ -168,7 +169,8 @@ class SparseRectifiedProblem(RectifiedProblem):
                 )
                 self.stopped = self.hooks.end(partial(_copies, coef, intercept))
         value = float((promised / self._scale).max(initial=0.0))
-        return coef, intercept + coef @ self.center, int(n_iter.max(initial=0)), value
+        offset = intercept + coef @ self.center
+        return coef, offset, int(n_iter.max(initial=0)), value, value
 
 
 def _descend_outputs(data, objective, solution, first, last):
