@@ -17,7 +17,7 @@ from skfeat.metrics._noise import noise_of_sums
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._names import WRITTEN_PREFIX
 from skfeat.utils._rows import row_blocks
-from skfeat.utils._table import write_columns
+from skfeat.utils._table import Table, write_columns
 
 # Rows whose features are dense at a time.
 _BLOCK_ROWS = 1024
@@ -41,7 +41,7 @@ _TITLES = {
 }
 
 
-class PairReport(Bunch):
+class PairReport(Table):
     """Columns of a report with one value for each live output feature.
 
     ``pandas.DataFrame(report)`` turns it into a data frame. Printing it shows `totals`,
@@ -103,12 +103,7 @@ class PairReport(Bunch):
     totals: Bunch
 
     def __init__(self, totals: Bunch, columns: dict[str, np.ndarray]):
-        super().__init__(**columns)
-        # Kept out of the Bunch: a data frame shall have the columns alone.
-        self.__dict__["totals"] = totals
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.totals, dict(self))
+        super().__init__({"totals": totals}, columns)
 
     def __str__(self) -> str:
         order = np.argsort(-self["firing_rate"], kind="stable")[:_SHOWN]

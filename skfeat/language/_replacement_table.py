@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-from sklearn.utils import Bunch
 
 from skfeat.metrics._noise import paired_noise
-from skfeat.utils._table import write_columns
+from skfeat.utils._table import Table, write_columns
 
 _FLOORS = ("zero", "mean")
 _WITHIN_NOISE = "floor within noise"
@@ -20,7 +19,7 @@ _TITLES = {
 }
 
 
-class ReplacementLoss(Bunch):
+class ReplacementLoss(Table):
     """Columns with one value for each replacement of a module's output.
 
     ``pandas.DataFrame(table)`` turns it into a data frame; printing it shows a table.
@@ -80,12 +79,7 @@ class ReplacementLoss(Bunch):
     noise: dict[str, float]
 
     def __init__(self, noise: dict[str, float] | None = None, **columns: list):
-        super().__init__(**columns)
-        # Kept out of the Bunch: a data frame shall have the columns alone.
-        self.__dict__["noise"] = dict(noise or {})
-
-    def __reduce__(self) -> tuple:
-        return _restored, (type(self), self.noise, dict(self))
+        super().__init__({"noise": dict(noise or {})}, columns)
 
     @property
     def floors_within_noise(self) -> list[str]:
@@ -153,12 +147,6 @@ class ReplacementLoss(Bunch):
             f"{_WITHIN_NOISE}: replaced by {floor}, the module's output changes the "
             f"loss by {change:+.2g}, and the noise is {noise} (95 %, over sequences)"
         )
-
-
-def _restored(
-    kind: type[ReplacementLoss], noise: dict[str, float], columns: dict[str, list]
-) -> ReplacementLoss:
-    return kind(noise, **columns)
 
 
 def _is_noise(

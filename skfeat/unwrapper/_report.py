@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.metrics import accuracy_score
-from sklearn.utils import Bunch
 
 from skfeat import metrics
 from skfeat.metrics._reconstruction import r2
 from skfeat.unwrapper._parts import dense_codes, layer_activations, logits_end
-from skfeat.utils._table import write_columns
+from skfeat.utils._table import Table, write_columns
 
 # What the printed table shows, and under which title; the lines below it say the rest.
 _TITLES = {
@@ -30,7 +29,7 @@ _COLUMNS = [*_TITLES, "decoder", "score_model", "score_floor"]
 _COLUMNS += ["multiply_adds", "multiply_adds_model"]
 
 
-class Report(Bunch):
+class Report(Table):
     """Columns of a report: lists with an entry a layer, and a last, "network".
 
     Entries that mean nothing in a row are nan. ``pandas.DataFrame(report)`` makes it a
@@ -120,12 +119,7 @@ class Report(Bunch):
     score_noise: float
 
     def __init__(self, score_noise: float = 0.0, **columns: list):
-        super().__init__(**columns)
-        # Kept out of the Bunch: a data frame shall have the columns alone.
-        self.__dict__["score_noise"] = score_noise
-
-    def __reduce__(self) -> tuple:
-        return _restored, (type(self), self.score_noise, dict(self))
+        super().__init__({"score_noise": score_noise}, columns)
 
     @property
     def floor_within_noise(self) -> bool:
@@ -167,12 +161,6 @@ class Report(Bunch):
             f"decoder of autoencoders_[-1]"
         )
         return [scores, costs, decoder]
-
-
-def _restored(
-    kind: type[Report], score_noise: float, columns: dict[str, list]
-) -> Report:
-    return kind(score_noise, **columns)
 
 
 def make_report(unwrapper, X, model_logits, labels) -> Report:

@@ -1,6 +1,40 @@
-"""Columns of text side by side."""
+"""Tables: named columns with figures beside them, and columns of text."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.utils import Bunch
+
+
+class Table(Bunch):
+    """Named columns, and figures of the whole table beside them.
+
+    ``pandas.DataFrame(table)`` has the columns alone: the figures are attributes, and
+    no entries of the Bunch. Copies and pickles keep both.
+
+    Parameters
+    ----------
+    beside : dict of str to object
+        The attributes.
+    columns : dict of str to list or ndarray
+    """
+
+    def __init__(self, beside: Mapping[str, Any], columns: Mapping[str, Any]):
+        super().__init__(**columns)
+        # An attribute that is set on a Bunch becomes an entry, that is a column.
+        self.__dict__.update(beside)
+
+    def __reduce__(self) -> tuple:
+        return _restored, (type(self), dict(self.__dict__), dict(self))
+
+
+def _restored(kind: type[Table], beside: dict[str, Any], columns: dict) -> Table:
+    # Not by the class itself: classes derived from Table take other arguments.
+    table = kind.__new__(kind)
+    Table.__init__(table, beside, columns)
+    return table
 
 
 def write_columns(columns: dict[str, list[str]], left: str) -> list[str]:
