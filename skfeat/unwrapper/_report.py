@@ -193,12 +193,10 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
         return float(metric(against, unwrapper._decide(logits)))
 
     def fidelity_of(logits):
-        if not classifies:
-            return {"agreement": score_of(logits, model_decides)}
-        return {
-            "agreement": score_of(logits, model_decides),
-            "kl": metrics.kl_divergence(model_logits, logits),
-        }
+        fidelity = {"agreement": score_of(logits, model_decides)}
+        if classifies:
+            fidelity["kl"] = metrics.kl_divergence(model_logits, logits)
+        return fidelity
 
     rows, before = [], None
     distilled = unwrapper.autoencoders_
