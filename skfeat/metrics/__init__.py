@@ -12,11 +12,16 @@ A score relative to a floor is divided by the difference between model and floor
 that lies within its noise (`paired_noise`), `score_kept` and the reports give nan or
 the words "floor within noise" instead of a number.
 
+Whether features are worth reading has no single number. `class_purity`,
+`description_length`, `stability` with `edge_stability`, and `n_used` each measure one
+side of it and mean little without those of a control, such as the neurons of the model.
+
 Names that end in ``_scorer`` are called as ``scorer(estimator, X)`` and are meant for
 `scoring` of :class:`sklearn.model_selection.GridSearchCV` and its like: higher is
 better, and rows go through the estimator in blocks.
 """
 
+from skfeat.metrics._classes import ClassPurity, class_purity
 from skfeat.metrics._codes import (
     DensityHistogram,
     dead_fraction,
@@ -24,7 +29,9 @@ from skfeat.metrics._codes import (
     feature_density,
     l0,
     n_dead,
+    n_used,
 )
+from skfeat.metrics._description import description_length
 from skfeat.metrics._dictionary import (
     match_components,
     matching_coefficient,
@@ -32,6 +39,7 @@ from skfeat.metrics._dictionary import (
     recovery_rate,
     stability,
 )
+from skfeat.metrics._edge_stability import EdgeStability, edge_stability
 from skfeat.metrics._fidelity import agreement, mean_ablation_floor, score_kept
 from skfeat.metrics._noise import paired_noise
 from skfeat.metrics._reconstruction import explained_variance, fvu, kl_divergence
@@ -44,10 +52,15 @@ from skfeat.metrics._scorers import (
 )
 
 __all__ = [
+    "ClassPurity",
     "DensityHistogram",
+    "EdgeStability",
     "agreement",
+    "class_purity",
     "dead_fraction",
     "density_histogram",
+    "description_length",
+    "edge_stability",
     "explained_variance",
     "explained_variance_scorer",
     "feature_density",
@@ -60,6 +73,7 @@ __all__ = [
     "mean_ablation_floor",
     "mean_max_cosine",
     "n_dead",
+    "n_used",
     "neg_dead_fraction_scorer",
     "neg_fvu_scorer",
     "neg_l0_scorer",

@@ -105,6 +105,57 @@ def dead_fraction(codes) -> float:
     return float((rows_per_feature(is_active(codes)) == 0).mean())
 
 
+def n_used(codes, readers=None) -> int:
+    """Count the features that are active for some row and that something reads.
+
+    Parameters
+    ----------
+    codes : ndarray or sparse matrix of shape (n, m)
+        Feature activations.
+    readers : array-like or sparse matrix of shape (q, m), default=None
+        Weights with which what comes next reads the features, as the `coef_` of a
+        connector or one of `coefs_` of a network, or, transposed, a `decoder_coef_`.
+        ``None``: all features count as read.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If `readers` has another number of columns than `codes`.
+
+    See Also
+    --------
+    n_dead : The features that are active for no row.
+    skfeat.network.SparseFeatureNetwork.compact : Drops what nothing reads, also over
+        several layers.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import n_used
+    >>> codes = [[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]]
+    >>> n_used(codes), n_used(codes, readers=[[0.5, 0.0, -1.0]])
+    (2, 1)
+    """
+    used = rows_per_feature(is_active(codes)) > 0
+    if readers is not None:
+        readers = check_array(
+            as_numpy(readers, "readers"),
+            accept_sparse="csr",
+            ensure_min_samples=0,
+            input_name="readers",
+        )
+        if readers.shape[1] != len(used):
+            raise ValueError(
+                f"readers must have a column for each of the {len(used)} features. Got "
+                f"an array of shape {readers.shape} instead."
+            )
+        used = used & (rows_per_feature(readers != 0) > 0)
+    return int(used.sum())
+
+
 def feature_density(codes) -> np.ndarray:
     """Share of the rows on which each feature is active.
 
