@@ -13,8 +13,9 @@ that lies within its noise (`paired_noise`), `score_kept` and the reports give n
 the words "floor within noise" instead of a number.
 
 Whether features are worth reading has no single number. `class_purity`,
-`description_length`, `stability` with `edge_stability`, and `n_used` each measure one
-side of it and mean little without those of a control, such as the neurons of the model.
+`description_length`, `stability` with `edge_stability`, and `used_features` each
+measure one side of it, and mean little without those of a control, such as the neurons
+of the model.
 
 Names that end in ``_scorer`` are called as ``scorer(estimator, X)`` and are meant for
 `scoring` of :class:`sklearn.model_selection.GridSearchCV` and its like: higher is
@@ -29,7 +30,7 @@ from skfeat.metrics._codes import (
     feature_density,
     l0,
     n_dead,
-    n_used,
+    used_features,
 )
 from skfeat.metrics._description import description_length
 from skfeat.metrics._dictionary import (
@@ -73,7 +74,6 @@ __all__ = [
     "mean_ablation_floor",
     "mean_max_cosine",
     "n_dead",
-    "n_used",
     "neg_dead_fraction_scorer",
     "neg_fvu_scorer",
     "neg_l0_scorer",
@@ -81,4 +81,5 @@ __all__ = [
     "recovery_rate",
     "score_kept",
     "stability",
+    "used_features",
 ]

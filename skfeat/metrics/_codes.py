@@ -105,8 +105,8 @@ def dead_fraction(codes) -> float:
     return float((rows_per_feature(is_active(codes)) == 0).mean())
 
 
-def n_used(codes, readers=None) -> int:
-    """Count the features that are active for some row and that something reads.
+def used_features(codes, readers=None) -> np.ndarray:
+    """Tell which features are active for some row and are read by something.
 
     Parameters
     ----------
@@ -119,7 +119,8 @@ def n_used(codes, readers=None) -> int:
 
     Returns
     -------
-    int
+    ndarray of shape (m,)
+        Of bool; its sum is the number of features that are used.
 
     Raises
     ------
@@ -134,10 +135,12 @@ def n_used(codes, readers=None) -> int:
 
     Examples
     --------
-    >>> from skfeat.metrics import n_used
+    >>> from skfeat.metrics import used_features
     >>> codes = [[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]]
-    >>> n_used(codes), n_used(codes, readers=[[0.5, 0.0, -1.0]])
-    (2, 1)
+    >>> used_features(codes)
+    array([False,  True,  True])
+    >>> used_features(codes, readers=[[0.5, 0.0, -1.0]])
+    array([False, False,  True])
     """
     used = rows_per_feature(is_active(codes)) > 0
     if readers is not None:
@@ -153,7 +156,7 @@ def n_used(codes, readers=None) -> int:
                 f"an array of shape {readers.shape} instead."
             )
         used = used & (rows_per_feature(readers != 0) > 0)
-    return int(used.sum())
+    return used
 
 
 def feature_density(codes) -> np.ndarray:

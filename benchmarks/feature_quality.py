@@ -1,0 +1,335 @@
+"""Whether features are worth reading: neurons, pruned neurons and features compared.
+
+An MLP 784-64-64-64-10 for MNIST becomes networks with as many nonzero weights in all,
+from the pixels to the logits: its own neurons, pruned and distilled; features of
+autoencoders that are fitted apart; of autoencoders trained together with the weights
+between them, where `FeatureUnwrapper` has it; and of untrained autoencoders. The model
+itself, with all its weights, stands beside them. Features are those that the network
+computes; those that the autoencoders encode are measured too. On test rows are measured
+
+- the classes that features fire on (`class_purity`), of all rows they fire on and of
+  the 100 they fire most on, so that dense neurons and sparse features compare;
+- the weights and features that make 90 % of the largest output of a row
+  (`description_length` of `attribute`);
+- the features and edges that a second fit of the same model, and one of another model,
+  have too (`stability`, `edge_stability`);
+- the features that are used (`used_features`).
+
+``python benchmarks/feature_quality.py`` writes ``records/feature_quality.json`` after
+each seed, a model each, and ``--figure`` a picture of what the record holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import statistics
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from _common import RECORDS, print_table, train_mlp, write_record
+from _neurons import neurons, pruned_neurons
+from _quality_measures import (
+    measure_firing,
+    measure_reading,
+    measure_stability,
+    readers_of,
+)
+from sklearn.frozen import FrozenEstimator
+from unwrap_mnist import mnist
+
+from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.metrics import explained_variance, stability, used_features
+
+MODEL, PRUNED = "neurons", "pruned"
+SEPARATE, JOINT, UNTRAINED = "apart", "together", "untrained"
+_HAS_JOINT = "joint" in inspect.signature(FeatureUnwrapper).parameters
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the experiment is."""
+
+    n_rows: int = 60_000
+    n_test: int = 10_000
+    epochs: int = 20
+    width: int = 64
+    n_features: int = 256
+    k: int = 32
+    weights: tuple = (2_000, 6_000)
+    n_read: int = 1_000
+    n_top: int = 100
+    prune_steps: int = 2_500
+    fit_epochs: int | None = None  # of autoencoders and distillation; None: default
+
+
+SMOKE = Plan(
+    n_rows=600,
+    n_test=300,
+    epochs=4,
+    width=16,
+    n_features=24,
+    k=6,
+    weights=(400,),
+    n_read=20,
+    n_top=10,
+    prune_steps=60,
+    fit_epochs=4,
+)
+
+
+def fits_of(plan, model, X, seed):
+    """Yield name, weights, network and autoencoders, if any, of one fit of each."""
+    for n_weights in plan.weights:
+        network = pruned_neurons(
+            model, X, n_weights, seed=seed, n_steps=plan.prune_steps
+        )
+        yield PRUNED, n_weights, network, None
+    sizes = {"n_components": plan.n_features, "k": plan.k}
+    epochs = {} if plan.fit_epochs is None else {"max_iter": plan.fit_epochs}
+    trained = SparseAutoencoder(**sizes, **epochs)
+    ways = {SEPARATE: {"autoencoder": fit_parts(trained, model, X, seed)}}
+    if _HAS_JOINT:
+        ways[SEPARATE]["joint"] = False
+        ways[JOINT] = {"autoencoder": trained, "joint": True}
+    # So small a rate moves nothing: what is left is the start, in the rows' units.
+    start = SparseAutoencoder(
+        **sizes, max_iter=1, learning_rate_init=1e-12, dead_features="ignore"
+    )
+    parts = fit_parts(start, model, X, seed)
+    ways[UNTRAINED] = {**ways[SEPARATE], "autoencoder": parts}
+    for name, params in ways.items():
+        for n_weights in plan.weights:
+            unwrapper = FeatureUnwrapper(
+                model,
+                n_nonzero_coefs=shared_among(n_weights, plan),
+                shared_budget=True,
+                connect_input=True,
+                connect_output=True,
+                random_state=seed,
+                **params,
+                **epochs,
+            ).fit(X)
+            yield name, n_weights, unwrapper.network(), unwrapper.autoencoders_
+
+
+def fit_parts(autoencoder, model, X, seed):
+    """Fit the autoencoders of all layers; frozen, several unwrappers share them."""
+    unwrapper = FeatureUnwrapper(
+        model,
+        autoencoder=autoencoder,
+        distill=False,
+        n_nonzero_coefs=0,
+        random_state=seed,
+        **({"joint": False} if _HAS_JOINT else {}),
+    ).fit(X)
+    return [FrozenEstimator(part) for part in unwrapper.autoencoders_]
+
+
+def shared_among(n_weights, plan):
+    """Split a budget of all maps: most for the pixels, fewest for the logits."""
+    shares = np.array([0.6, 0.17, 0.17, 0.06])
+    budgets = np.floor(shares * n_weights).astype(int)
+    budgets[0] += n_weights - budgets.sum()
+    return budgets.tolist()
+
+
+def measure(plan, network, autoencoders, data):
+    """Return what is measured of one network, and what two fits are compared by.
+
+    Parameters
+    ----------
+    plan : Plan
+    network : SparseFeatureNetwork
+    autoencoders : list of SparseAutoencoder or None
+    data : tuple
+        Test rows, their labels, the model's activations and its accuracy on them.
+    """
+    X, y, activations, score = data
+    features = network.features(X)
+    used = [
+        used_features(codes, readers)
+        for codes, readers in zip(features, readers_of(network), strict=True)
+    ]
+    maps = [network.encoder_coef_, *network.coefs_, network.decoder_coef_]
+    row = {
+        "weights": [int(part.nnz) for part in maps],
+        "points lost": 100 * (score - accuracy(network, X, y)),
+        "layers": measure_firing(features, used, y, plan.n_top),
+        **measure_reading(network, X[: plan.n_read]),
+    }
+    fit = {"network": network, "features": features, "used": used, "parts": None}
+    if autoencoders is not None:
+        fit["parts"] = [part.components_ for part in autoencoders]
+        codes = [
+            part.transform(rows)
+            for part, rows in zip(autoencoders, activations, strict=True)
+        ]
+        fire = [used_features(part) for part in codes]
+        row["encoded"] = measure_firing(codes, fire, y, plan.n_top)
+        row["R2 of computed features"] = [
+            explained_variance(*pair) for pair in zip(codes, features, strict=True)
+        ]
+    return row, fit
+
+
+def accuracy(network, X, y):
+    return float((network.predict_raw(X).argmax(axis=1) == y).mean())
+
+
+def measure_seed(plan, seed, before):
+    """Return the rows of one model, and the fits that the next is compared with."""
+    X, y, X_test, y_test = mnist(plan)
+    model = train_mlp(X, y, hidden=(plan.width,) * 3, epochs=plan.epochs, seed=seed)
+    own = neurons(model)
+    data = X_test, y_test, own.features(X_test), accuracy(own, X_test, y_test)
+    row, kept = measure(plan, own, None, data)
+    rows, fits = [{"of": MODEL, "budget": None, **row}], {(MODEL, None): kept}
+    for name, n_weights, network, parts in fits_of(plan, model, X, 2 * seed):
+        row, fit = measure(plan, network, parts, data)
+        rows.append({"of": name, "budget": n_weights, **row})
+        fits[name, n_weights] = fit
+    for name, n_weights, network, parts in fits_of(plan, model, X, 2 * seed + 1):
+        _, again = measure(plan, network, parts, data)
+        row = next(r for r in rows if (r["of"], r["budget"]) == (name, n_weights))
+        row["same model"] = measure_stability(fits[name, n_weights], again)
+        if parts is not None:
+            row["same model"]["cosine"] = directions_alike(fits[name, n_weights], again)
+    for row in rows:
+        key = row["of"], row["budget"]
+        if key in before:
+            row["other model"] = measure_stability(before[key], fits[key])
+    return rows, fits
+
+
+def directions_alike(first, second):
+    """Return the mean cosine of paired decoder rows: of one model's layers alone."""
+    pairs = zip(first["parts"], second["parts"], strict=True)
+    return [stability(*pair) for pair in pairs]
+
+
+def text(values, digits=2):
+    """Return mean and spread of what is there."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    spread = f"±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return mean + spread
+
+
+def over_layers(name, how=np.mean):
+    return lambda row: how([layer[name] for layer in row["layers"]])
+
+
+def compared(how, name, maps=slice(None)):
+    def found(row):
+        values = row.get(how, {}).get(name)
+        return None if values is None else np.mean(values[maps])
+
+    return found
+
+
+# Heading: what is printed, and to how many digits.
+FIRING = {
+    "lost": (lambda row: row["points lost"], 2),
+    "used": (over_layers("used", sum), 0),
+    "fires on": (over_layers("density"), 2),
+    "purity": (over_layers("purity"), 2),
+    "entropy": (over_layers("entropy"), 2),
+    "selective": (over_layers("selectivity"), 2),
+    "top 100": (over_layers("selectivity of the top"), 2),
+}
+READING = {
+    "from pixels": (lambda row: row["weights read"][0], 0),
+    "1 to 2": (lambda row: row["weights read"][1], 1),
+    "2 to 3": (lambda row: row["weights read"][2], 1),
+    "to logits": (lambda row: row["weights read"][3], 1),
+    "features": (lambda row: sum(row["features read"]), 1),
+}
+BETWEEN = slice(1, -1)
+STABLE = {
+    "alike": (compared("same model", "correlation"), 2),
+    "cosine": (compared("same model", "cosine"), 2),
+    "edges": (compared("same model", "edges", BETWEEN), 2),
+    "chance": (compared("same model", "edges by chance", BETWEEN), 2),
+    "other: alike": (compared("other model", "correlation"), 2),
+    "other: edges": (compared("other model", "edges", BETWEEN), 2),
+}
+TABLES = {
+    "What features fire on": FIRING,
+    "What the autoencoders' own codes fire on": {
+        "R2": (lambda row: np.mean(row["R2 of computed features"]), 2),
+        **{heading: FIRING[heading] for heading in FIRING if heading != "lost"},
+    },
+    "Weights and features that make 90 % of a row's largest output": READING,
+    "What a second fit has too": STABLE,
+}
+
+
+def print_record(seeds):
+    """Print means and spreads over seeds."""
+    for title, columns in TABLES.items():
+        rows = []
+        for same in zip(*seeds, strict=True):
+            if "R2" in columns:
+                if "encoded" not in same[0]:
+                    continue
+                same = [{**one, "layers": one["encoded"]} for one in same]
+            row = {"of": same[0]["of"], "weights": sum(same[0]["weights"])}
+            for heading, (value, digits) in columns.items():
+                row[heading] = text([value(one) for one in same], digits)
+            rows.append(row)
+        print(f"\n{title}\n")
+        print_table(rows, ["of", "weights", *columns])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
+    parser.add_argument("--figure", type=Path, help="draw the record; measure nothing")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if options.figure:
+        draw(options.figure)
+        return
+    plan, n_seeds = (SMOKE, 1) if options.smoke else (Plan(), options.seeds)
+    seeds, before = [], {}
+    for seed in range(n_seeds):
+        rows, before = measure_seed(plan, seed, before)
+        seeds.append(rows)
+        if not options.smoke:
+            record = {"seeds": seeds, "run": asdict(plan)}
+            record["threads"] = torch.get_num_threads()
+            write_record("feature_quality", record)
+    print_record(seeds)
+
+
+def draw(path):
+    """Draw how selective each layer's features are, sorted, of the first seed."""
+    from matplotlib import pyplot as plt
+
+    record = json.loads((RECORDS / "feature_quality.json").read_text(encoding="utf-8"))
+    budget = record["run"]["weights"][-1]
+    rows = [row for row in record["seeds"][0] if row["budget"] in (None, budget)]
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
+    for layer, ax in enumerate(axes):
+        for row in rows:
+            values = np.array(row["layers"][layer]["all of the top"], dtype=float)
+            values = np.sort(values[~np.isnan(values)])[::-1]
+            ax.plot(np.linspace(0, 1, len(values)), values, label=row["of"])
+        ax.set(title=f"layer {layer + 1}", xlabel="share of the features")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("selectivity of the top 100 rows")
+    axes[-1].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
