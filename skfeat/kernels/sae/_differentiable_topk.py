@@ -6,7 +6,7 @@ codes, by the loops of `SparseKernel`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,14 +23,11 @@ from skfeat.kernels.sae._arrays import (
 )
 from skfeat.kernels.selection._loops_row import select_topk
 
-if TYPE_CHECKING:
-    from skfeat.kernels.sae._differentiable import EncodeAndDecode
-
 # Rows that gradients are summed over at a time.
 _TILE = 256
 
 
-def topk_operation(k: int, team: Team) -> EncodeAndDecode:
+def topk_operation(k: int, team: Team) -> Callable:
     """Return the operation for `k` active codes a row; see `encode_and_decode`."""
 
     def operation(rows, weights, tensors):
