@@ -1,5 +1,6 @@
 """Reading torch, skorch and scikit-learn models into a chain of plain steps."""
 
+from skfeat.adapters._outputs import class_labels, head_slices, logits_end
 from skfeat.adapters._read import (
     check_chain,
     frozen_model,
@@ -14,8 +15,11 @@ __all__ = [
     "Steps",
     "check_chain",
     "check_rule",
+    "class_labels",
     "frozen_model",
+    "head_slices",
     "infer_task",
+    "logits_end",
     "model_classes",
     "model_outputs",
     "read_chain",

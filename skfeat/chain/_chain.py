@@ -196,6 +196,14 @@ class Chain:
         """
         return _steps.n_multiply_adds(self.steps[start:stop])
 
+    def n_weights(self, start: int = 0, stop: int | None = None) -> int:
+        """Count the nonzero weights of ``steps[start:stop]``.
+
+        Those that a value is multiplied by: of an affine its matrix, of a scale or norm
+        its vector. What is added, and the slopes of activations, are not among them.
+        """
+        return _steps.n_weights(self.steps[start:stop])
+
     def to_arrays(self) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
         """Return the arrays by name (for npz) and a list of dicts (for JSON).
 

@@ -197,6 +197,17 @@ def n_multiply_adds(steps: Sequence[Step]) -> int:
     return sum(costs)
 
 
+def n_weights(steps: Sequence[Step]) -> int:
+    """Count the nonzero weights of steps, as `Chain.n_weights` does."""
+    return sum(
+        int(np.count_nonzero(step.arrays[name]))
+        for step in walk(steps)
+        if step.kind in KINDS and KINDS[step.kind].n_multiply_adds(step.arrays)
+        for name in ("coef", "weight")
+        if name in step.arrays
+    )
+
+
 def check_form(steps: Sequence[Step], path: str = "", depth: int = 0) -> None:
     """Raise ValueError unless each step is well formed, whatever its width."""
     if depth > DEEPEST:

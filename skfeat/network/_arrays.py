@@ -214,6 +214,7 @@ class NetworkArrays:
     n_weights_: list[int]
     n_weights_in_: int | None
     n_weights_out_: int | None
+    n_weights_all_: int
     input_names_: list[str]
     output_names_: list[str]
     feature_names_in_: np.ndarray  # only where names of inputs were given
@@ -277,6 +278,16 @@ class NetworkArrays:
         self.n_weights_in_, self.n_weights_out_ = (
             None if isinstance(coef, np.ndarray) else int(coef.nnz)
             for coef in (self.encoder_coef_, self.decoder_coef_)
+        )
+        ends = self.encoder_coef_, self.decoder_coef_
+        self.n_weights_all_ = (
+            self.front.n_weights()
+            + sum(self.n_weights_)
+            + sum(
+                int(np.count_nonzero(end) if isinstance(end, np.ndarray) else end.nnz)
+                for end in ends
+            )
+            + self.back.n_weights()
         )
         self.n_features_in_ = self.front.n_features_in
         self.n_outputs_ = self.back.n_outputs

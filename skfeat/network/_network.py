@@ -99,6 +99,9 @@ class SparseFeatureNetwork(NetworkArrays):
     n_weights_in_, n_weights_out_ : int or None
         Nonzero weights of a sparse encoder and of a sparse decoder; None for a dense
         one.
+    n_weights_all_ : int
+        Nonzero weights of everything that runs: of `front`, the encoder, `coefs_`, the
+        decoder and `back`, dense or sparse.
     n_features_in_, n_outputs_ : int
 
     Raises

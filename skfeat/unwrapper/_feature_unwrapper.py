@@ -23,7 +23,9 @@ from skfeat.adapters import (
     Steps,
     check_chain,
     check_rule,
+    class_labels,
     infer_task,
+    logits_end,
     model_classes,
     model_outputs,
     read_chain,
@@ -41,8 +43,6 @@ from skfeat.unwrapper._parts import (
     as_numpy,
     check_model_columns,
     check_values,
-    class_labels,
-    logits_end,
     to_logits,
 )
 from skfeat.unwrapper._report import Report, make_report

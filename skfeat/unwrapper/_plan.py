@@ -15,13 +15,12 @@ from skfeat._fitting import (
     pick_layers,
     refuse_lost_checkpoints,
 )
+from skfeat.adapters import head_slices, logits_end
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.solvers.joint._train import planned_epochs
 from skfeat.unwrapper._parts import (
-    head_slices,
-    logits_end,
     make_network,
     named_parts,
 )

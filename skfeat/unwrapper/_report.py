@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 
 from skfeat import metrics
+from skfeat.adapters import logits_end
 from skfeat.metrics._reconstruction import r2
-from skfeat.unwrapper._parts import dense_codes, layer_activations, logits_end
+from skfeat.unwrapper._parts import dense_codes, layer_activations
 from skfeat.utils._table import Table, write_columns
 
 # What the printed table shows, and under which title; the lines below it say the rest.

@@ -26,6 +26,7 @@ FLOORS = [
     "network solvers capture",
     "inspection _base _fitting",
     "autoencoder connector",
+    "controls",
     "unwrapper language interop",
     "skfeat",  # the root itself, which imports its estimators on first use
 ]

@@ -1,0 +1,418 @@
+"""Pruning a network's own linear layers while they are trained on given outputs.
+
+All weights move together so that the network gives those outputs, no labels needed, and
+those that cost least are dropped on the way: the control that a sparse network of
+features has to stand beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+import torch
+
+from skfeat.chain import JOINS, Step
+from skfeat.chain._kinds import JOINS as JOIN_KINDS
+from skfeat.chain._steps import run_numpy, torch_step, walk
+from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
+from skfeat.solvers._mismatch import kl_divergence, squared_error
+from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share
+from skfeat.utils import _distributed as distributed
+from skfeat.utils._torch import (
+    PLAIN,
+    make_generator,
+    n_batches,
+    shuffled_batches,
+    to_numpy,
+)
+
+# Largest learning rate of Adam; all weights are trained in units in which it suits.
+_RATE = 1e-2
+# Share of the latest batch in the running mean of squared gradients.
+_SHARE = 0.02
+# Rows that units are measured on, from all over the data.
+_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """How a network is pruned and trained.
+
+    Parameters
+    ----------
+    budgets : list of (list of int, int)
+        Numbers of linear layers, in the order of the steps, those of branches too; and
+        how many weights these keep together. Layers in no list stay dense.
+    frozen : list of int
+        Numbers of the linear layers that stay as they are.
+    from_scratch : bool
+        Start from random weights.
+    classify : bool
+        Match output distributions (KL divergence) rather than output values.
+    n_epochs : int
+        At most.
+    tol : float
+        Once pruning has ended, a tenth of the epochs must lower the loss by this share.
+    batch_size : int
+    device : torch.device
+    seed : int
+    """
+
+    budgets: list[tuple[list[int], int]]
+    frozen: list[int]
+    from_scratch: bool
+    classify: bool
+    n_epochs: int
+    tol: float
+    batch_size: int
+    device: torch.device
+    seed: int
+
+
+def prune_chain(
+    steps: Sequence[Step],
+    X: np.ndarray,
+    outputs: np.ndarray,
+    settings: PruneSettings,
+    *,
+    hooks: EpochHooks | None = None,
+    verbose: int = 0,
+) -> tuple[tuple[Step, ...], History]:
+    """Prune the linear layers of a chain's steps, and train them on outputs.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    X : ndarray of shape (n, n_features)
+    outputs : ndarray of shape (n, n_outputs)
+        Logits, or values.
+    settings : PruneSettings
+    hooks : EpochHooks, optional
+    verbose : int, default=0
+
+    Returns
+    -------
+    steps : tuple of Step
+        With other weights, in the dtypes of those given.
+    history : History
+    """
+    planned = settings.n_epochs * n_batches(len(X), settings.batch_size)
+    learner = _Learner(steps, X, outputs, settings)
+
+    def run_epoch():
+        total = 0.0
+        for rows in shuffled_batches(len(X), settings.batch_size, learner.generator):
+            total += len(rows) * learner.step(rows, planned)
+        return total / len(X)
+
+    history = run_epochs(
+        run_epoch,
+        Stopping(
+            settings.n_epochs,
+            settings.tol,
+            max(5, settings.n_epochs // 10),
+            counted_from=ceil(PRUNED_AT * settings.n_epochs),
+        ),
+        name="The pruned network",
+        state=learner.steps_now,
+        hooks=hooks,
+        verbose=verbose,
+        remedy="rescale X",
+        may_end_falling=True,
+    )
+    return learner.finish(), history
+
+
+class _Layer:
+    """A linear layer in training, in units of what it reads and of what it computes.
+
+    ``y = out * (theta @ ((x - mean) / into) + phi)``. One learning rate suits all
+    layers then, and a weight that is dropped takes only what it adds to the mean with
+    it: the intercept has the rest.
+    """
+
+    def __init__(self, step: Step, read: np.ndarray, first: bool):
+        read = read.astype(np.float64)
+        self.step = step
+        self.mean = read.mean(axis=0)
+        spread = np.abs(read - self.mean)
+        if first:
+            # Columns of inputs may each have a unit of their own.
+            into = spread.max(axis=0)
+            into[into <= 1e-6 * np.abs(self.mean)] = 0.0
+            self.into = np.where(into > 0, into, 1.0)
+        else:
+            size = np.sqrt(np.square(spread).mean()) or np.abs(self.mean).max()
+            self.into = np.full(len(self.mean), size or 1.0)
+
+    def start(self, coef: np.ndarray, intercept: np.ndarray, out: float) -> None:
+        """Set the raw weights to begin with, and the unit of what is computed."""
+        self.out = out
+        self.theta = coef * self.into / out
+        self.phi = (intercept + coef @ self.mean) / out
+
+    def to_device(self, device: torch.device, *, trained: bool) -> None:
+        """Make tensors of the weights and units."""
+
+        def tensor(array, requires_grad=False):
+            return torch.tensor(
+                np.asarray(array),
+                dtype=torch.float32,
+                device=device,
+                requires_grad=requires_grad,
+            )
+
+        self.coef = tensor(self.theta, trained)
+        self.intercept = tensor(self.phi, trained)
+        self.unit = tensor(self.out / self.into)
+        self.centre = tensor(self.mean)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the layer of rows x."""
+        coef = self.coef * self.unit
+        return torch.addmm(self.intercept * self.out - coef @ self.centre, x, coef.T)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the raw weights."""
+        coef = to_numpy(self.coef, np.float64) * self.out / self.into
+        intercept = to_numpy(self.intercept, np.float64) * self.out - coef @ self.mean
+        given = self.step.arrays
+        return {
+            "coef": coef.astype(given["coef"].dtype),
+            "intercept": intercept.astype(given["intercept"].dtype),
+        }
+
+
+class _Other:
+    """Any other step with arrays in training, in units of their size."""
+
+    def __init__(self, step: Step):
+        self.step = step
+        self.units = {
+            name: float(np.sqrt(np.square(array, dtype=np.float64).mean())) or 1.0
+            for name, array in step.arrays.items()
+        }
+
+    def to_device(self, device: torch.device) -> None:
+        """Make tensors of the arrays."""
+        self.tensors = {
+            name: torch.tensor(
+                array / self.units[name],
+                dtype=torch.float32,
+                device=device,
+                requires_grad=True,
+            )
+            for name, array in self.step.arrays.items()
+        }
+        self.function = torch_step(self.step.kind)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the step of rows x."""
+        arrays = {name: t * self.units[name] for name, t in self.tensors.items()}
+        return self.function(x, arrays, self.step.settings)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the raw arrays."""
+        return {
+            name: (to_numpy(t, np.float64) * self.units[name]).astype(
+                self.step.arrays[name].dtype
+            )
+            for name, t in self.tensors.items()
+        }
+
+
+class _Learner:
+    """All weights in training, and the pruning of those of linear layers."""
+
+    def __init__(self, steps, X, outputs, settings):
+        self.settings, self.given = settings, _copied(steps)
+        self.X, self.outputs = X, outputs
+        self.generator = make_generator(settings.seed)
+        self.n_steps = 0
+        spread = outputs.std(axis=0, dtype=np.float64)
+        # Squared errors count in units of each output's own spread.
+        self.output_scale = np.where(spread > 0, spread, spread.max() or 1.0)
+        self.parts: dict[int, _Layer | _Other] = {}
+        self._begin()
+        self.layers = [p for p in self._in_order() if isinstance(p, _Layer)]
+        others = [p for p in self._in_order() if isinstance(p, _Other)]
+        for index, layer in enumerate(self.layers):
+            layer.to_device(settings.device, trained=index not in settings.frozen)
+        for other in others:
+            other.to_device(settings.device)
+        groups = [[self.layers[i] for i in group] for group, _ in settings.budgets]
+        self.pruned = [layer for group in groups for layer in group]
+        self.groups = [
+            _pruners([layer.coef.detach() for layer in group], budget)
+            for group, (_, budget) in zip(groups, settings.budgets, strict=True)
+        ]
+        self.pruners = [pruner for group in self.groups for pruner in group]
+        # Mean square of each weight's gradient over recent batches: the curvature of
+        # the loss in this weight, up to a factor that is the same for all.
+        self.curvatures = [torch.zeros_like(layer.coef) for layer in self.pruned]
+        self.parameters = [
+            t
+            for layer in self.layers
+            for t in (layer.coef, layer.intercept)
+            if t.requires_grad
+        ] + [t for other in others for t in other.tensors.values()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=_RATE, fused=True)
+
+    def _in_order(self) -> Iterator[_Layer | _Other]:
+        return (self.parts[id(s)] for s in walk(self.given) if id(s) in self.parts)
+
+    def _begin(self) -> None:
+        """Measure units on some rows, and set the weights to begin with."""
+        n = len(self.X)
+        rows = np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)
+        self.rows_of_units = rows
+        last = max(i for i, step in enumerate(self.given) if step.is_weighted)
+        self.last = {id(s) for s in walk(self.given[last:])}
+        self._run_start(self.given, self.X[rows], at_inputs=True)
+
+    def _run_start(self, steps, values, at_inputs: bool) -> np.ndarray:
+        for step in steps:
+            if step.kind in JOINS:
+                results = [
+                    self._run_start(branch, values, at_inputs)
+                    for branch in step.branches
+                ]
+                values = JOIN_KINDS[step.kind].join(results, np.concatenate)
+            elif step.kind == "affine":
+                layer = self.parts[id(step)] = _Layer(step, values, at_inputs)
+                values = self._start_layer(layer, values)
+            else:
+                if step.arrays:
+                    self.parts[id(step)] = _Other(step)
+                values = run_numpy([step], values)
+            at_inputs = at_inputs and step.kind == "slice"
+        return values
+
+    def _start_layer(self, layer: _Layer, values: np.ndarray) -> np.ndarray:
+        step = layer.step
+        coef, intercept = step.arrays["coef"], step.arrays["intercept"]
+        if self.settings.from_scratch:
+            # Uniform, of outputs with a deviation near one.
+            rows = (values - layer.mean) / layer.into
+            power = np.square(rows, dtype=np.float64).mean(axis=0).sum() or 1.0
+            draws = torch.rand(coef.shape, generator=self.generator, **PLAIN)
+            theta = (2 * draws.numpy() - 1.0) * np.sqrt(3 / power)
+            coef = theta / layer.into
+            intercept = -coef @ layer.mean
+            out = self._random_out(step, values)
+            coef, intercept = coef * out, intercept * out
+        computed = values @ coef.T + intercept
+        out = np.sqrt(np.square(computed - computed.mean(axis=0)).mean())
+        layer.start(coef, intercept, float(out) or 1.0)
+        return computed.astype(values.dtype)
+
+    def _random_out(self, step, values) -> float:
+        if id(step) not in self.last:
+            return 1.0
+        return float(self.output_scale.mean())
+
+    def _run(self, steps, x: torch.Tensor) -> torch.Tensor:
+        for step in steps:
+            part = self.parts.get(id(step))
+            if part is not None:
+                x = part.forward(x)
+            elif step.kind in JOINS:
+                results = [self._run(branch, x) for branch in step.branches]
+                x = JOIN_KINDS[step.kind].join(results, torch.cat)
+            else:
+                x = torch_step(step.kind)(x, {}, step.settings)
+        return x
+
+    def step(self, rows: np.ndarray, planned: int) -> float:
+        """Make one update on a batch of rows; return its loss."""
+        settings = self.settings
+        mine = distributed.shard(rows)
+        x, targets = (
+            torch.from_numpy(array[mine]).to(settings.device, torch.float32)
+            for array in (self.X, self.outputs)
+        )
+        weights = x.new_full((len(x),), 1 / len(rows))
+        outputs = self._run(self.given, x)
+        if settings.classify:
+            loss = kl_divergence(outputs, targets, weights)
+        else:
+            scale = torch.as_tensor(self.output_scale).to(outputs)
+            loss = squared_error(outputs / scale, targets / scale, weights)
+        self.optimizer.zero_grad()
+        loss.backward()
+        value = loss.detach()
+        distributed.all_reduce(
+            value, *(p.grad for p in self.parameters if p.grad is not None)
+        )
+        self.n_steps += 1
+        progress = self.n_steps / planned
+        self.optimizer.param_groups[0]["lr"] = _RATE * one_cycle(
+            progress, warm_up=0.1, decay=0.5
+        )
+        for layer, pruner, curvature in zip(
+            self.pruned, self.pruners, self.curvatures, strict=True
+        ):
+            gradient = layer.coef.grad
+            assert gradient is not None  # `backward` has run
+            curvature.lerp_(gradient.square(), _SHARE)
+            gradient *= pruner.mask
+        self.optimizer.step()
+        for pruner in self.pruners:
+            pruner.apply()
+        if is_time(self.n_steps, progress):
+            self._prune(progress)
+        return float(value)
+
+    def _prune(self, progress: float) -> None:
+        """Drop the weights whose loss would cost least, by a parabola in each."""
+        saliencies = [
+            layer.coef.detach().square() * curvature
+            for layer, curvature in zip(self.pruned, self.curvatures, strict=True)
+        ]
+        for group in self.groups:
+            share(group, progress, saliencies[: len(group)])
+            saliencies = saliencies[len(group) :]
+
+    def steps_now(self) -> tuple[Step, ...]:
+        """Return the steps with copies of the weights as they are."""
+        return self._with_arrays(self.given)
+
+    def _with_arrays(self, steps) -> tuple[Step, ...]:
+        return tuple(
+            replace(
+                step,
+                arrays=self.parts[id(step)].arrays()
+                if id(step) in self.parts
+                else step.arrays,
+                branches=tuple(self._with_arrays(b) for b in step.branches),
+            )
+            for step in steps
+        )
+
+    def finish(self) -> tuple[Step, ...]:
+        """Prune to the budgets, if that is still to be done; return the steps."""
+        self._prune(1.0)
+        return self.steps_now()
+
+
+def _copied(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Copy steps: each has weights of its own, also where one was used twice."""
+    return tuple(
+        replace(step, branches=tuple(_copied(branch) for branch in step.branches))
+        for step in steps
+    )
+
+
+def _pruners(coefs: list[torch.Tensor], budget: int) -> list[Pruner]:
+    """Make pruners of layers that share a budget."""
+    pruners = [
+        Pruner.fixed(coef, torch.ones_like(coef, dtype=torch.bool)) for coef in coefs
+    ]
+    for pruner in pruners:
+        pruner.budget = 0
+    # What they share is the sum.
+    pruners[0].budget = min(budget, sum(coef.numel() for coef in coefs))
+    return pruners
