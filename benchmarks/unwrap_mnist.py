@@ -1,27 +1,32 @@
 """Points of accuracy that an unwrapped network loses, against its weights.
 
-Parts, each measured on test rows:
+Every table has the controls beside the networks of features: the model's own layers,
+pruned to as many weights and distilled (``pruned``), and the separate fit
+(``joint=False``). Parts, each measured on test rows:
 
-- ``narrow``: an MLP 784-64-64-64-10 for MNIST, 256 features a layer. Losses over
-  budgets, with what the connectors keep of the layers' features (R2) beside them; the
-  same at one budget over `faithfulness`; budgets shared by the connectors; networks
-  that are sparse from the pixels to the logits.
+- ``pixels``: an MLP 784-64-64-64-10 for MNIST, 256 features a layer, every weight from
+  the pixels to the logits sparse and counted; budgets of the whole network. Models of
+  two recipes of training.
+- ``faithfulness``: the same over `faithfulness`.
+- ``kept``: the model's first layer is kept, with the encoder as its own reconstruction
+  makes it; budgets a connector.
+- ``trained``: the same, but what follows moves that encoder, and the first layer of the
+  control.
 - ``wide``: an MLP 784-512-512-512-10, 1024 features a layer, with the time of
   ``predict`` beside the dense model's and the multiply-adds of both.
-- ``regression``: MLPs for the diabetes data of scikit-learn, in R2.
+- ``digits``, ``regression``: MLPs for the digits and the diabetes data of scikit-learn.
 - ``defaults``: seconds of ``FeatureUnwrapper(model).fit(X)`` on the narrow MLP. Not in
   a run of all parts at once unless nothing else runs: it is a time.
 
 ``python benchmarks/unwrap_mnist.py`` writes ``records/unwrap_mnist.json`` after each
-seed; ``--part`` runs one, which replaces its own in the record.
+seed. Seeds that the record has already, measured as now, are not measured again;
+``--part`` runs one part.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 import warnings
 from dataclasses import asdict, dataclass
 
@@ -35,15 +40,11 @@ from _common import (
     train_mlp,
     write_record,
 )
-from article_mnist import FittedAutoencoder
-from sklearn.datasets import load_diabetes
+from _unwrap_measures import control, fit_autoencoders, measure, race
+from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
-from sklearn.neural_network import MLPRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
-
-from skfeat import FeatureUnwrapper, SparseAutoencoder
-
-BATCHES = (1, 256, 10_000)
 
 
 @dataclass(frozen=True)
@@ -52,30 +53,36 @@ class Plan:
 
     n_rows: int = 60_000
     n_test: int = 10_000
-    epochs: int = 20
+    recipes: tuple = ("decayed", "plain")
     narrow: int = 64
     wide: int = 512
     wide_features: int = 1024
     wide_epochs: int = 10  # of its autoencoders
-    budgets: tuple = (100, 200, 458, 1000, 2000, 4000)
+    updates: int = 22  # epochs of joint training; pruning has as many
+    totals: tuple = (1000, 2000, 4000, 6000)
+    budgets: tuple = (100, 200, 458, 1000)
     wide_budgets: tuple = (1000, 2000, 5000)
+    digits_totals: tuple = (400, 800, 1600)
     regression_budgets: tuple = (25, 50, 100, 200, 400)
-    pixel_weights: int = 5_000
+    pixel_weights: int = 10_000  # of the wide one
     output_weights: int = 200
-    faithfulness: tuple = (0.0, 0.01, 0.1, 1.0, 10.0)
+    faithfulness: tuple = (0.0, 0.01, 0.3, 1.0)
     n_rounds: int = 15
 
 
 SMOKE = Plan(
     n_rows=600,
     n_test=300,
-    epochs=4,
+    recipes=("plain",),
     narrow=16,
     wide=24,
     wide_features=48,
     wide_epochs=2,
+    updates=4,
+    totals=(240,),
     budgets=(60,),
     wide_budgets=(100,),
+    digits_totals=(300,),
     regression_budgets=(50,),
     pixel_weights=400,
     output_weights=40,
@@ -83,131 +90,140 @@ SMOKE = Plan(
     n_rounds=2,
 )
 
-
-def measure(how, model, data, autoencoders, **params):
-    """Unwrap a model; return the network and a row of figures on test rows."""
-    X, X_test, y_test = data
-    start = time.perf_counter()
-    unwrapper = FeatureUnwrapper(
-        model, autoencoder=autoencoders, random_state=0, **params
-    ).fit(X)
-    seconds = time.perf_counter() - start
-    report = unwrapper.report(X_test, y_test)
-    network = unwrapper.network()
-    kept = {"score of the model": report.score_model[-1], "score": report.score[-1]}
-    return network, {
-        "how": how,
-        **kept,
-        "lost": kept["score of the model"] - kept["score"],
-        "agreement": report.agreement[-1],
-        "R2": list(report.r2_true[1:-1]),
-        "R2 of network": list(report.r2_network[1:-1]),
-        "weights": [network.n_weights_in_, *network.n_weights_, network.n_weights_out_],
-        "multiply-adds": network.n_multiply_adds(compact=True),
-        "multiply-adds of the model": report.multiply_adds_model[-1],
-        "seconds after the autoencoders": seconds,
-    }
+# How models are trained: the second is less accurate, and nothing was tuned on it.
+RECIPES = {
+    "decayed": {},
+    "plain": {"epochs": 8, "learning_rate": 1e-3, "weight_decay": 0.0},
+}
+SPARSE_ENDS = {"connect_input": True, "connect_output": True}
 
 
-def fit_autoencoders(model, X, **params):
-    """Fit the autoencoders that all unwrappings of a model share."""
+def narrow(plan, seed, recipe=None):
+    """Return a narrow MLP, its data and autoencoders of its layers."""
+    X, y, X_test, y_test = mnist(plan)
+    recipe = RECIPES[recipe or plan.recipes[0]]
+    model = train_mlp(X, y, hidden=(plan.narrow,) * 3, seed=seed, **recipe)
+    return model, (X, X_test, y_test), fit_autoencoders(model, X)
+
+
+def measure_pixels(plan, seed):
+    """Return the rows of one seed."""
+    rows = []
+    for recipe in plan.recipes:
+        model, data, parts = narrow(plan, seed, recipe)
+        for total in plan.totals:
+            params = whole_budget(total)
+            name = f"{recipe}, {total}"
+            rows += [
+                measure(f"{name}", model, data, parts, max_iter=plan.updates, **params)[
+                    1
+                ],
+                measure(f"{name}, apart", model, data, parts, joint=False, **params)[1],
+                control(f"{name}, pruned", model, data, total, plan.updates),
+            ]
+    return rows
+
+
+def whole_budget(total):
+    """Return the parameters of a network that is sparse from end to end."""
+    each = [total // 4] * 3 + [total - total // 4 * 3]
+    return {"n_nonzero_coefs": each, "shared_budget": True, **SPARSE_ENDS}
+
+
+def measure_faithfulness(plan, seed):
+    """Return the rows of one seed."""
+    model, data, parts = narrow(plan, seed)
     return [
-        FittedAutoencoder.of(fitted)
-        for fitted in FeatureUnwrapper(
+        measure(
+            f"{total}, faithfulness {value:g}",
             model,
-            autoencoder=SparseAutoencoder(**params) if params else None,
-            distill=False,
-            n_nonzero_coefs=0,
-            random_state=0,
-        )
-        .fit(X)
-        .autoencoders_
+            data,
+            parts,
+            max_iter=plan.updates,
+            faithfulness=value,
+            **whole_budget(total),
+        )[1]
+        for total in plan.totals
+        for value in plan.faithfulness
     ]
 
 
-def measure_narrow(plan, seed):
+def measure_kept(plan, seed, *, trained=False):
     """Return the rows of one seed."""
-    X, y, X_test, y_test = mnist(plan)
-    model = train_mlp(X, y, hidden=(plan.narrow,) * 3, epochs=plan.epochs, seed=seed)
-    data, parts = (X, X_test, y_test), fit_autoencoders(model, X)
-    rows, middle = [], plan.budgets[len(plan.budgets) // 2 - 1]
-
-    def add(how, **params):
-        rows.append(measure(how, model, data, parts, **params)[1])
-
+    model, data, parts = narrow(plan, seed)
+    rows = []
     for budget in plan.budgets:
-        add(f"{budget} weights a connector", n_nonzero_coefs=budget)
-    for value in plan.faithfulness:
-        add(
-            f"{middle} weights, faithfulness {value:g}",
-            n_nonzero_coefs=middle,
-            faithfulness=value,
-        )
-    for budget in plan.budgets[:3]:
-        add(
-            f"{budget} weights a connector, shared",
-            n_nonzero_coefs=budget,
-            shared_budget=True,
-        )
-    for budget in plan.budgets[:3]:
-        first, last = plan.pixel_weights, plan.output_weights
-        add(
-            f"{first} from the pixels, {budget}, {budget}, {last} to the logits",
-            n_nonzero_coefs=[first, budget, budget, last],
-            connect_input=True,
-            connect_output=True,
-        )
+        params = {"n_nonzero_coefs": budget}
+        first = None if trained else "frozen"
+        rows += [
+            measure(
+                f"{budget}",
+                model,
+                data,
+                parts,
+                train_encoder=trained,
+                max_iter=plan.updates,
+                **params,
+            )[1],
+            control(
+                f"{budget}, pruned",
+                model,
+                data,
+                [first, budget, budget, None],
+                plan.updates,
+            ),
+        ]
+        if not trained:
+            rows.append(
+                measure(f"{budget}, apart", model, data, parts, joint=False, **params)[
+                    1
+                ]
+            )
     return rows
+
+
+def measure_trained(plan, seed):
+    """Return the rows of one seed."""
+    return measure_kept(plan, seed, trained=True)
 
 
 def measure_wide(plan, seed):
     """Return the rows of one seed, with times of prediction."""
     X, y, X_test, y_test = mnist(plan)
-    model = train_mlp(
-        X, y, hidden=(plan.wide,) * 3, epochs=plan.epochs, learning_rate=2e-3, seed=seed
-    )
+    model = train_mlp(X, y, hidden=(plan.wide,) * 3, learning_rate=2e-3, seed=seed)
     params = {"n_components": plan.wide_features, "max_iter": plan.wide_epochs}
     parts = fit_autoencoders(model, X, **params)
     data, rows = (X, X_test, y_test), []
     for budget in plan.wide_budgets:
-        first, last = 2 * plan.pixel_weights, plan.output_weights
-        for how, more in (
-            (f"{budget} weights a connector", {"n_nonzero_coefs": budget}),
-            (
-                f"{first} from the pixels, {budget}, {budget}, {last} to the logits",
-                {
-                    "n_nonzero_coefs": [first, budget, budget, last],
-                    "connect_input": True,
-                    "connect_output": True,
-                },
-            ),
-        ):
-            network, row = measure(how, model, data, parts, **more)
-            rows.append({**row, **race(model, network.compact(), X_test, plan)})
+        first, last = plan.pixel_weights, plan.output_weights
+        ways = {
+            f"{budget} a connector": [budget] * 2,
+            f"{first} from the pixels, {budget}, {budget}, {last} to the logits": [
+                first,
+                budget,
+                budget,
+                last,
+            ],
+        }
+        for how, budgets in ways.items():
+            ends = SPARSE_ENDS if len(budgets) == 4 else {}
+            of_layers = budgets if ends else [None, *budgets, None]
+            for name, joint in ((how, True), (f"{how}, apart", False)):
+                network, row = measure(
+                    name,
+                    model,
+                    data,
+                    parts,
+                    joint=joint,
+                    n_nonzero_coefs=budgets,
+                    **ends,
+                )
+                rows.append(
+                    {**row, **race(model, network.compact(), X_test, plan.n_rounds)}
+                )
+            name = f"{how}, pruned"
+            rows.append(control(name, model, data, of_layers, plan.updates))
     return rows
-
-
-def race(model, network, X, plan):
-    """Time both in turns; return medians and their ratio, a batch size each."""
-    found = {}
-    for batch in BATCHES:
-        rows = np.ascontiguousarray(np.resize(X, (batch, X.shape[1])))
-        calls = max(1, 2000 // batch)
-        dense = torch.from_numpy(rows)
-        times = []
-        with torch.inference_mode():
-            for _ in range(plan.n_rounds):
-                start = time.perf_counter()
-                for _ in range(calls):
-                    model(dense).numpy()
-                between = time.perf_counter()
-                for _ in range(calls):
-                    network.predict_raw(rows)
-                times.append((between - start, time.perf_counter() - between))
-        theirs, ours = (statistics.median(t) / calls for t in zip(*times, strict=True))
-        found[f"batch {batch}"] = {"model": theirs, "network": ours}
-        found[f"times faster at {batch}"] = theirs / ours
-    return found
 
 
 def measure_regression(plan, seed):
@@ -222,24 +238,54 @@ def measure_regression(plan, seed):
     )
     model.fit(X, (y - y.mean()) / spread)
     data = X, X_test, (y_test - y.mean()) / spread
-    params = {"n_components": 64, "k": 16}
-    parts = fit_autoencoders(model, X, **params)
+    parts = fit_autoencoders(model, X, n_components=64, k=16)
+    rows = []
+    for budget in plan.regression_budgets:
+        rows += three_ways(
+            f"{budget} a connector", model, data, parts, [budget] * 2, plan
+        )
+    return rows
+
+
+def three_ways(how, model, data, parts, budgets, plan, **params):
+    """Return rows of the joint fit, the separate one, and the model pruned."""
+    of_layers = [None, *budgets, None] if len(budgets) == 2 else sum(budgets)
     return [
+        measure(how, model, data, parts, n_nonzero_coefs=budgets, **params)[1],
         measure(
-            f"{budget} weights a connector",
+            f"{how}, apart",
             model,
             data,
             parts,
-            n_nonzero_coefs=budget,
-        )[1]
-        for budget in plan.regression_budgets
+            joint=False,
+            n_nonzero_coefs=budgets,
+            **params,
+        )[1],
+        control(f"{how}, pruned", model, data, of_layers, "auto"),
     ]
+
+
+def measure_digits(plan, seed):
+    """Return the rows of one seed."""
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X / 16, y, random_state=seed, stratify=y)
+    model = MLPClassifier((32, 32, 32), max_iter=300, alpha=1e-2, random_state=seed)
+    model.fit(X, y)
+    parts = fit_autoencoders(model, X)
+    rows = []
+    for total in plan.digits_totals:
+        budgets = whole_budget(total)
+        each = budgets.pop("n_nonzero_coefs")
+        rows += three_ways(
+            f"{total}", model, (X, X_test, y_test), parts, each, plan, **budgets
+        )
+    return rows
 
 
 def measure_defaults(plan, seed):
     """Time the fit of a default unwrapper, after one that compiles."""
     X, y, X_test, y_test = mnist(plan)
-    model = train_mlp(X, y, hidden=(plan.narrow,) * 3, epochs=plan.epochs, seed=seed)
+    model = train_mlp(X, y, hidden=(plan.narrow,) * 3, seed=seed)
     if seed == 0:
         measure("warm-up", model, (X[:5000], X_test, y_test), None)
     row = measure("defaults", model, (X, X_test, y_test), None)[1]
@@ -255,8 +301,12 @@ def mnist(plan):
 
 
 PARTS = {
-    "narrow": measure_narrow,
+    "pixels": measure_pixels,
+    "faithfulness": measure_faithfulness,
+    "kept": measure_kept,
+    "trained": measure_trained,
     "wide": measure_wide,
+    "digits": measure_digits,
     "regression": measure_regression,
     "defaults": measure_defaults,
 }
@@ -268,15 +318,19 @@ def print_part(seeds):
     def text(values):
         return "" if values[0] is None else mean_and_spread(values)
 
-    columns = ["how", "score of the model", "score", "lost", "agreement", "R2"]
-    more = [name for name in seeds[0][0] if name.startswith(("times", "multiply"))]
+    columns = ["how", "score of the model", "lost", "KL", "weights in all", "R2"]
+    more = [name for name in seeds[0][0] if name.startswith("times")]
     rows = []
     for same in zip(*seeds, strict=True):
         row = {"how": same[0]["how"]}
-        for name in (*columns[1:5], *more):
-            row[name] = text([one[name] for one in same])
-        means = np.mean([one["R2"] for one in same], axis=0)
-        row["R2"] = " / ".join(f"{mean:.2f}" for mean in means)
+        for name in ("score of the model", "lost", "KL", *more):
+            row[name] = text([one.get(name) for one in same])
+        row["weights in all"] = (
+            f"{np.mean([one['weights in all'] for one in same]):.0f}"
+        )
+        if "R2 of network" in same[0]:
+            means = np.mean([one["R2 of network"] for one in same], axis=0)
+            row["R2"] = " / ".join(f"{mean:.2f}" for mean in means if mean == mean)
         rows.append(row)
     print_table(rows, columns + more)
     print(flush=True)
@@ -290,21 +344,38 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     plan, n_seeds = (SMOKE, 1) if options.smoke else (Plan(), options.seeds)
-    path = RECORDS / "unwrap_mnist.json"
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    record.pop("machine", None)
     for part, measured in PARTS.items():
         if options.part not in (part, "all"):
             continue
-        seeds = []
-        for seed in range(n_seeds):
+        seeds = [] if options.smoke else kept_seeds(part, plan)
+        for seed in range(len(seeds), n_seeds):
             seeds.append(measured(plan, seed))
             if not options.smoke:
-                record[part] = {"seeds": seeds, "run": asdict(plan)}
-                record[part]["threads"] = torch.get_num_threads()
-                write_record("unwrap_mnist", record)
+                keep(part, seeds, plan)
         print(part)
         print_part(seeds)
+
+
+def kept_seeds(part, plan):
+    """Return the seeds of a part that the record has, measured as now."""
+    kept = read_record().get(part, {})
+    run = json.loads(json.dumps(asdict(plan)))
+    return kept["seeds"] if kept.get("run") == run else []
+
+
+def keep(part, seeds, plan):
+    """Write a part to the record, which other runs may have written to meanwhile."""
+    record = read_record()
+    record.pop("machine", None)
+    threads = torch.get_num_threads()
+    record[part] = {"seeds": seeds, "run": asdict(plan), "threads": threads}
+    write_record("unwrap_mnist", record)
+
+
+def read_record():
+    """Return what the record holds."""
+    path = RECORDS / "unwrap_mnist.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 if __name__ == "__main__":

@@ -143,9 +143,13 @@ def test_connector_quality(tmp_path):
 def test_unwrap_mnist(tmp_path):
     done = run("unwrap_mnist.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    for part in ("narrow", "wide", "regression", "defaults"):
-        assert part in done.stdout.splitlines()
-    assert "400 from the pixels, 60, 60, 40 to the logits" in done.stdout
+    lines = done.stdout.splitlines()
+    parts = ("pixels", "faithfulness", "kept", "trained", "wide", "digits")
+    for part in (*parts, "regression", "defaults"):
+        assert part in lines
+    for name in ("plain, 240", "plain, 240, apart", "plain, 240, pruned", "60, pruned"):
+        assert any(line.startswith(f"{name} ") for line in lines), name
+    assert "400 from the pixels, 100, 100, 40 to the logits" in done.stdout
     assert "times faster at 256" in done.stdout
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
