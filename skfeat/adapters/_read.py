@@ -19,7 +19,7 @@ from torch import nn
 
 from skfeat.adapters._torch_modules import module_chain, read_operations
 from skfeat.adapters._torch_ops import Op, unwrapped
-from skfeat.adapters._torch_restore import kept_buffers, kept_random_state
+from skfeat.adapters._torch_restore import kept_random_state, kept_tensors
 from skfeat.adapters._torch_trace import calls_what_eval_passes_by
 from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
@@ -106,7 +106,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     """Run a module in eval mode and leave no trace of that, whatever it makes."""
     with (
         frozen_model(module),
-        kept_buffers(module),
+        kept_tensors(module),
         kept_random_state(),
         evaluating_unregistered(module)
         if calls_what_eval_passes_by(module)

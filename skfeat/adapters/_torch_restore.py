@@ -47,22 +47,44 @@ def _same(container: Any, before: Any) -> bool:
 
 
 @contextmanager
-def kept_buffers(root: nn.Module) -> Iterator[None]:
-    """Restore the buffers that a forward changes even in eval mode, as a counter."""
+def kept_tensors(root: nn.Module) -> Iterator[None]:
+    """Restore what a forward writes even in eval mode, as to a counter.
+
+    That are the values of buffers and of tensors that are plain attributes, and which
+    tensors the buffers are. Tensors on the device 'meta' have no values.
+    """
+    buffers = [(module._buffers, dict(module._buffers)) for module in root.modules()]
     saved = [
-        (module._buffers, name, buffer, buffer.clone(), _version(buffer))
+        (tensor, tensor.detach().clone(), _version(tensor))
         for module in root.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not nn.parameter.is_lazy(buffer)
+        for tensor in (*vars(module).values(), *module._buffers.values())
+        if isinstance(tensor, torch.Tensor)
+        and not (nn.parameter.is_lazy(tensor) or tensor.is_meta)
     ]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for buffers, name, buffer, values, version in saved:
-                buffers[name] = buffer
-                if _version(buffer) != version or version is None:
-                    buffer.copy_(values)
+        for own, before in buffers:
+            for name, buffer in before.items():  # a ScriptModule has no `update`
+                own[name] = buffer
+        # Tensors that were made in inference mode can be written to there alone.
+        with torch.inference_mode():
+            for tensor, values, version in saved:
+                if _is_written(tensor, values, version):
+                    tensor.copy_(values)
+
+
+def _is_written(
+    tensor: torch.Tensor, values: torch.Tensor, version: int | None
+) -> bool:
+    """Whether a tensor may hold other values than before.
+
+    Writes through numpy or ``tensor.data`` do not count as versions; sparse tensors
+    cannot be compared.
+    """
+    if version != _version(tensor):
+        return True
+    return tensor.layout == torch.strided and not torch.equal(tensor, values)
 
 
 def _version(tensor: torch.Tensor) -> int | None:

@@ -10,8 +10,8 @@ from torch import nn
 from skfeat.adapters._torch_ops import SUPPORTED, known, leaves, refusal, unwrapped
 from skfeat.adapters._torch_restore import (
     kept_attributes,
-    kept_buffers,
     kept_random_state,
+    kept_tensors,
 )
 from skfeat.adapters._torch_unregistered import Unregistered
 
@@ -144,7 +144,7 @@ def _follow(root: nn.Module) -> _Tracer:
     with kept_random_state(), Unregistered(root) as unregistered:
         tracer = _Tracer(unregistered)
         try:
-            with kept_attributes(root), kept_buffers(root):
+            with kept_attributes(root), kept_tensors(root):
                 tracer.trace(root)
         except torch.fx.proxy.TraceError as error:
             if "control flow" not in str(error):

@@ -13,7 +13,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from skfeat.adapters._torch_restore import kept_attributes, kept_buffers
+from skfeat.adapters._torch_restore import kept_attributes, kept_tensors
 
 _RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
@@ -54,7 +54,7 @@ class Unregistered:
             self.in_training.add(path)
         # Its training flag is among its attributes.
         self._stack.enter_context(kept_attributes(module))
-        self._stack.enter_context(kept_buffers(module))
+        self._stack.enter_context(kept_tensors(module))
         module.training = False
 
     def check_weights(self, again: "Unregistered") -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skfeat.adapters._torch_restore import kept_attributes, kept_tensors
 from skfeat.capture._layouts import Index
 from skfeat.capture._streams import Stream
 from skfeat.utils._torch import PLAIN
@@ -193,26 +194,10 @@ class Reorderings(TorchDispatchMode):
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Undo what runs of a model change: attributes, buffers and random numbers."""
-    modules = list(model.modules())
-    attributes = [dict(vars(module)) for module in modules]
-    buffers = [dict(module._buffers) for module in modules]
-    tensors = [
-        (tensor, tensor.detach().clone())
-        for entries in (*attributes, *buffers)
-        for tensor in entries.values()
-        if isinstance(tensor, torch.Tensor) and not tensor.is_meta
-    ]
     devices = {w.device for w in model.parameters() if w.device.type == "cuda"}
-    try:
-        with torch.random.fork_rng(devices=sorted(devices, key=str)):
-            yield
-    finally:
-        for module, own, held in zip(modules, attributes, buffers, strict=True):
-            vars(module).clear()
-            vars(module).update(own)
-            module._buffers.clear()
-            module._buffers.update(held)
-        with torch.no_grad():
-            for tensor, value in tensors:
-                if not torch.equal(tensor, value):
-                    tensor.copy_(value)
+    with (
+        kept_attributes(model),
+        kept_tensors(model),
+        torch.random.fork_rng(devices=sorted(devices, key=str)),
+    ):
+        yield

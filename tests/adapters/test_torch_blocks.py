@@ -494,9 +494,12 @@ class Counting(nn.Module):
         self.register_buffer("n_calls", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(6))
         self.seen, self.by_name, self.fails = [], {}, fails
+        self.plain, self.by_data = torch.zeros(2), torch.zeros(2)
 
     def forward(self, x):
         self.n_calls += 1
+        self.plain += 1
+        self.by_data.data[0] += 1
         self.mean = self.mean + 1
         h = torch.relu(self.fc1(x))
         self.seen.append(h)
@@ -518,6 +521,8 @@ def test_what_a_forward_writes_is_undone(fails):
         read_chain(model)
     assert (model.seen, model.by_name) == ([], {})
     assert model.mean is mean
+    assert not model.plain.any()
+    assert not model.by_data.any()
     assert_untouched(model, before)
     if not fails:
         check_chain(read_chain(model), model, X)
@@ -525,6 +530,15 @@ def test_what_a_forward_writes_is_undone(fails):
         assert not model.mean.any()
         # Running the model leaves there what its own forward does, and no proxy.
         assert [type(h) for h in model.seen] == [torch.Tensor]
+
+
+def test_a_model_made_in_inference_mode():
+    with torch.inference_mode():
+        model = mlp(4, 6, 2)
+        model.insert(1, nn.BatchNorm1d(6))
+    chain = read_chain(model)
+    check_chain(chain, model, X)
+    assert not model[1].num_batches_tracked
 
 
 def test_an_input_of_open_width():

@@ -333,9 +333,11 @@ def test_more_runs_leave_no_trace():
         def __init__(self):
             super().__init__("time first")
             self.register_buffer("total", torch.zeros(3))
-            self.last, self.calls = None, 0
+            self.register_buffer("links", torch.eye(3).to_sparse())
+            self.last, self.calls, self.seen = None, 0, []
 
         def forward(self, ids):
+            self.seen.append(len(ids))
             self.last, self.calls = ids, self.calls + 1
             self.total += torch.rand(3)
             return super().forward(ids)
@@ -344,6 +346,7 @@ def test_more_runs_leave_no_trace():
     torch.manual_seed(5)
     capture(model, [ids], "held")
     assert model.calls == 1
+    assert model.seen == [4]
     assert torch.equal(model.last, ids)
     torch.manual_seed(5)
     np.testing.assert_allclose(model.total, torch.rand(3))
