@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from torch.nn.utils.rnn import PackedSequence
 
@@ -9,6 +11,43 @@ from skfeat.capture._streams import Stream
 
 # The number of each position's row, -1 where there is none; None: rows in order.
 Index = np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """One way to read the rows of a module.
+
+    Parameters
+    ----------
+    stream : Stream
+    kind : str
+        Name of the order.
+    shape, index
+        As :func:`layouts_of` returns them.
+    """
+
+    stream: Stream
+    kind: str
+    shape: tuple[int, ...]
+    index: Index
+
+    def same_rows(self, other: Order) -> bool:
+        """Whether both name the same token, sequence and position for every row."""
+        return (
+            self.shape == other.shape
+            and self.ids is other.ids
+            and self.stream.mask is other.stream.mask
+            and np.array_equal(self._numbers(), other._numbers())
+        )
+
+    @property
+    def ids(self) -> np.ndarray | None:
+        """The tokens at the places of the rows, None if they have none."""
+        return self.stream.ids if self.shape == self.stream.shape else None
+
+    def _numbers(self) -> np.ndarray:
+        in_order = np.arange(np.prod(self.shape, dtype=int)).reshape(self.shape)
+        return in_order if self.index is None else self.index
 
 
 def layouts_of(

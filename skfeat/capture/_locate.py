@@ -17,19 +17,19 @@ from skfeat.capture._config import (
     is_transformers_model,
     reserved_tokens_of,
 )
-from skfeat.capture._layouts import Index, layouts_of
+from skfeat.capture._layouts import Index, Order, layouts_of
 from skfeat.capture._probe import (
     Change,
     Reorderings,
     Verdict,
-    changed,
     changes_of,
+    edit_of,
     judge,
     rows_changed,
     unchanged,
 )
 from skfeat.capture._streams import Stream
-from skfeat.capture._tokens import Tokens
+from skfeat.capture._tokens import Edit, Tokens
 
 # Modules of torch that take the positions first, by default, or a single sequence.
 _SEQUENTIAL = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
@@ -47,38 +47,8 @@ class Seen(NamedTuple):
         return tuple(self.tensor.shape[:-1])
 
 
-# Runs a batch with changed arguments: takes a function of an argument and of the
-# batch's tokens, and returns what the modules' hooks see.
-Rerun = Callable[[Callable[[Any, Tokens], Any]], dict[str, Seen]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Order:
-    """One way to read the rows of a module."""
-
-    stream: Stream
-    kind: str
-    shape: tuple[int, ...]
-    index: Index
-
-    def same_rows(self, other: _Order) -> bool:
-        """Whether both name the same token, sequence and position for every row."""
-        return (
-            self.shape == other.shape
-            and self.ids is other.ids
-            and self.stream.mask is other.stream.mask
-            and np.array_equal(_numbers(self), _numbers(other))
-        )
-
-    @property
-    def ids(self) -> np.ndarray | None:
-        """The tokens at the places of the rows, None if they have none."""
-        return self.stream.ids if self.shape == self.stream.shape else None
-
-
-def _numbers(order: _Order) -> np.ndarray:
-    in_order = np.arange(np.prod(order.shape, dtype=int)).reshape(order.shape)
-    return in_order if order.index is None else order.index
+# Runs a batch with changed arguments, and returns what the modules' hooks see.
+Rerun = Callable[[Edit], dict[str, Seen]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +140,7 @@ class Locator:
             self.known[name] = (order.stream.name, order.kind, order.shape)
         return _joined(orders, seen, tokens)
 
-    def _is_known(self, name: str, order: _Order) -> bool:
+    def _is_known(self, name: str, order: Order) -> bool:
         """Whether rows of this module were in this order in an earlier batch.
 
         A batch of one sequence, or of sequences of one token, leaves open which axis
@@ -181,7 +151,7 @@ class Locator:
             was > 1 or now == was for was, now in zip(shape, order.shape, strict=True)
         )
 
-    def _is_plain(self, seen: Seen, possible: list[_Order]) -> bool:
+    def _is_plain(self, seen: Seen, possible: list[Order]) -> bool:
         """Whether the shape alone tells the places of the rows."""
         order = possible[0]
         if len(possible) > 1 or not seen.tensor.numel():
@@ -205,7 +175,7 @@ class Locator:
     def _check_decoder_tokens(self, name: str, tokens: Tokens) -> None:
         if not is_encoder_decoder(self.model):
             return
-        if any(str(stream.name).startswith("decoder_") for stream in tokens.streams):
+        if any(stream.is_decoded for stream in tokens.streams):
             return
         try:
             encoder = set(self.model.get_encoder().modules())  # type: ignore[operator]
@@ -229,10 +199,10 @@ class _Probe:
         # By the name of a stream: its changes, and what the modules gave then.
         self.runs: dict[Any, list[tuple[Change, dict[str, Seen]]]] = {}
 
-    def choose(self, name: str, possible: list[_Order]) -> _Order:
+    def choose(self, name: str, possible: list[Order]) -> Order:
         """Return the one order that agrees with what changes."""
         # A decoder depends on what the encoder reads, but its rows are its own tokens'.
-        decoded = [o for o in possible if str(o.stream.name).startswith("decoder_")]
+        decoded = [order for order in possible if order.stream.is_decoded]
         verdicts = [(order, self._verdict(name, order)) for order in decoded]
         if any(verdict.depends for _, verdict in verdicts):
             possible = decoded
@@ -253,7 +223,7 @@ class _Probe:
             )
         return order
 
-    def _verdict(self, name: str, order: _Order) -> Verdict:
+    def _verdict(self, name: str, order: Order) -> Verdict:
         before, found = self.seen[name], []
         has_positions = order.shape == order.stream.shape
         for change, after in self._runs_of(order.stream):
@@ -273,18 +243,11 @@ class _Probe:
         if stream.name not in self.runs:
             runs = self.runs[stream.name] = []
             for change in changes_of(stream, self.reserved):
-
-                def edit(value, tokens, change=change):
-                    own = tokens.stream(stream.name)
-                    if value is not own.values:
-                        return value
-                    return changed(own, change, self.reserved)
-
-                found = self._run(edit)
+                found = self._run(edit_of(stream, change, self.reserved))
                 runs += [] if found is None else [(change, found)]
         return self.runs[stream.name]
 
-    def _run(self, edit: Callable[[Any, Tokens], Any]) -> dict[str, Seen] | None:
+    def _run(self, edit: Edit) -> dict[str, Seen] | None:
         """Run the model with changed arguments, None if it does not take them."""
         try:
             with unchanged(self.model):
@@ -293,8 +256,8 @@ class _Probe:
             return None
 
     def _best(
-        self, name: str, agreeing: list[tuple[_Order, Verdict]]
-    ) -> tuple[_Order, Verdict]:
+        self, name: str, agreeing: list[tuple[Order, Verdict]]
+    ) -> tuple[Order, Verdict]:
         """Return the order to take of those that agree."""
         first = agreeing[0][0]
         if all(first.same_rows(order) for order, _ in agreeing):
@@ -317,7 +280,7 @@ class _Probe:
             "one of them to another length, so that the shape tells whose they are."
         )
 
-    def _only(self, name: str, possible: list[_Order], reason: str) -> _Order:
+    def _only(self, name: str, possible: list[Order], reason: str) -> Order:
         """Return the one order that the shape allows."""
         if any(not possible[0].same_rows(order) for order in possible):
             raise ValueError(
@@ -325,9 +288,7 @@ class _Probe:
             )
         return possible[0]
 
-    def _mixed(
-        self, name: str, depending: list[_Order], possible: list[_Order]
-    ) -> _Order:
+    def _mixed(self, name: str, depending: list[Order], possible: list[Order]) -> Order:
         """Refuse rows that change with another sequence, unless they always change."""
         again = self._run(lambda value, tokens: value)
         before = self.seen[name]
@@ -346,7 +307,7 @@ class _Probe:
             "(length, n_sequences, ...) in one that transposes."
         )
 
-    def _follows_length(self, name: str, order: _Order) -> bool:
+    def _follows_length(self, name: str, order: Order) -> bool:
         """Whether a module has fewer rows of a shorter batch, where this can be run."""
         stream = order.stream
         if len(stream.shape) == 1 or order.shape != stream.shape or stream.shape[1] < 2:
@@ -370,17 +331,15 @@ class _Probe:
         return found[name].shape == expected.get(order.kind, found[name].shape)
 
 
-def _possible_orders(seen: Seen, tokens: Tokens) -> list[_Order]:
+def _possible_orders(seen: Seen, tokens: Tokens) -> list[Order]:
     return [
-        _Order(stream, kind, *places)
+        Order(stream, kind, *places)
         for stream in tokens.streams
         for kind, places in layouts_of(stream, seen.shape, seen.packed).items()
     ]
 
 
-def _joined(
-    orders: dict[str, _Order], seen: dict[str, Seen], tokens: Tokens
-) -> Located:
+def _joined(orders: dict[str, Order], seen: dict[str, Seen], tokens: Tokens) -> Located:
     first_name, first = next(iter(orders.items()))
     for name, order in orders.items():
         if order.stream.name != first.stream.name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from skfeat.adapters._torch_restore import kept_attributes, kept_tensors
 from skfeat.capture._layouts import Index
 from skfeat.capture._streams import Stream
+from skfeat.capture._tokens import Edit, Tokens
 from skfeat.utils._torch import PLAIN
 
 # A module depends on a change if a row changes by more than this many times the
@@ -22,7 +23,7 @@ _PRECISIONS = 8
 # Operations after which positions may be in another order.
 _REORDERING = {"flip", "gather", "index", "index_select", "roll", "sort", "take"}
 # The part of all change that must be within the changed sequence.
-_OWN_SHARE = 0.9
+OWN_SHARE = 0.9
 
 
 class Change(NamedTuple):
@@ -94,7 +95,7 @@ def changes_of(stream: Stream, reserved: list[int]) -> list[Change]:
     ]
 
 
-def changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor:
+def _changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor:
     """Return the values of a stream with other ones at the places of a change."""
     values = stream.values.clone()
     at = slice(None) if change.positions is None else change.positions
@@ -117,6 +118,16 @@ def changed(stream: Stream, change: Change, reserved: list[int]) -> torch.Tensor
     else:
         values[change.sequence] = values.max() - values[change.sequence]
     return values
+
+
+def edit_of(stream: Stream, change: Change, reserved: list[int]) -> Edit:
+    """Return what changes the argument of a stream, and leaves the others."""
+
+    def edit(value: Any, tokens: Tokens) -> Any:
+        own = tokens.stream(stream.name)
+        return _changed(own, change, reserved) if value is own.values else value
+
+    return edit
 
 
 def rows_changed(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
@@ -153,7 +164,7 @@ def judge(
     total = moved.sum()
     if not total:
         return Verdict(False, False, False)
-    agrees = own.sum() >= _OWN_SHARE * total
+    agrees = own.sum() >= OWN_SHARE * total
     has_row = np.ones(own.shape, bool)
     if index is not None:
         has_row = index[change.sequence].reshape(own.shape) >= 0

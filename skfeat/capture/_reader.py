@@ -20,7 +20,7 @@ from skfeat.capture._options import (
     check_special_tokens,
 )
 from skfeat.capture._streams import Stream, with_decoder_tokens
-from skfeat.capture._tokens import WEIGHTS_NOT_IN_MEMORY, Tokens
+from skfeat.capture._tokens import WEIGHTS_NOT_IN_MEMORY, Edit, Tokens
 from skfeat.utils._checks import check_flag, is_int
 
 # Errors that modules raise for arguments that they do not accept. Any other error of a
@@ -163,7 +163,7 @@ class ActivationReader:
     def locate(self, seen: dict[str, Seen], tokens: Tokens, batch: Any) -> Located:
         """Return the sequence and position of each row that hooks saw for a batch."""
 
-        def rerun(edit: Callable[[Any, Tokens], Any]) -> dict[str, Seen]:
+        def rerun(edit: Edit) -> dict[str, Seen]:
             found, hooks = self._hooks()
             self.rerun(batch, tokens.number, edit, hooks)
             return {name: self.only(name, one) for name, one in found.items()}
@@ -192,9 +192,7 @@ class ActivationReader:
         keep = ~np.isin(stream.ids, self.special_tokens)
         return keep if stream.mask is None else keep & stream.mask
 
-    def rerun(
-        self, batch: Any, number: int, edit: Callable[[Any, Tokens], Any], hooks: Any
-    ) -> Any:
+    def rerun(self, batch: Any, number: int, edit: Edit, hooks: Any) -> Any:
         """Run the model on a batch with changed arguments, and return its output."""
         # From a new copy: the model may have written to its arguments.
         args, kwargs, copied = self.prepare(batch, number)

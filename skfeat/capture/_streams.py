@@ -59,6 +59,11 @@ class Stream:
         has_positions = self.ids is not None or is_rows
         return tuple(self.values.shape[: 2 if has_positions else 1])
 
+    @property
+    def is_decoded(self) -> bool:
+        """Whether a decoder reads them, next to an encoder."""
+        return str(self.name).startswith("decoder_")
+
     def __str__(self) -> str:
         is_name = isinstance(self.name, str)
         return repr(self.name) if is_name else f"argument {self.name}"

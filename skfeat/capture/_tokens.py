@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,10 @@ class Tokens:
             f"model does not run on batch {self.number} ({given}): "
             f"{reason[0].rstrip('.')}."
         )
+
+
+# Returns what takes the place of an argument of a batch that holds these tokens.
+Edit = Callable[[Any, Tokens], Any]
 
 
 def _vocabulary_size(model: nn.Module) -> int | None:

@@ -9,9 +9,10 @@ import numpy as np
 from skfeat.capture._config import reserved_tokens_of
 from skfeat.capture._hooks import logits_of
 from skfeat.capture._probe import (
+    OWN_SHARE,
     Change,
-    changed,
     changes_of,
+    edit_of,
     moved_at,
     noise_of,
     rows_changed,
@@ -57,7 +58,7 @@ class Predictions:
             If the logits do not predict the next token.
         """
         texts = [stream for stream in tokens.streams if stream.ids is not None]
-        decoded = [s for s in texts if str(s.name).startswith("decoder_")]
+        decoded = [s for s in texts if s.is_decoded]
         named = [s for s in texts if s.name == "input_ids"]
         stream = (decoded or named or texts)[0]
         if not self.is_checked:
@@ -73,11 +74,7 @@ class Predictions:
         first = int(change.positions[0]) if change.positions is not None else 0
         if stream.shape[1] < 2 or first == 0:
             return  # Nothing comes before: another batch may tell.
-
-        def edit(value: Any, copied: Tokens) -> Any:
-            own = copied.stream(stream.name)
-            return changed(own, change, reserved) if value is own.values else value
-
+        edit = edit_of(stream, change, reserved)
         try:
             with unchanged(reader.model):
                 again = reader.rerun(batch, number, edit, [])
@@ -93,7 +90,7 @@ class Predictions:
         """Raise ValueError unless logits from the first changed token on change."""
         assert change.positions is not None
         own, first = moved[change.sequence], int(change.positions[0])
-        if own.sum() < 0.9 * moved.sum():
+        if own.sum() < OWN_SHARE * moved.sum():
             raise ValueError(
                 "model must return logits of shape (n_sequences, length, vocabulary), "
                 f"those of one sequence from this sequence alone. In batch {number} "
