@@ -30,6 +30,7 @@ from skfeat.capture._probe import (
 )
 from skfeat.capture._streams import Stream
 from skfeat.capture._tokens import Edit, Tokens
+from skfeat.utils._checks import listed
 
 # Modules of torch that take the positions first, by default, or a single sequence.
 _SEQUENTIAL = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
@@ -273,7 +274,7 @@ class _Probe:
         ):
             if preferred and all(preferred[0][0].same_rows(o) for o, _ in preferred):
                 return preferred[0]
-        streams = " and ".join(sorted({str(o.stream) for o, _ in agreeing}))
+        streams = listed(sorted({str(o.stream) for o, _ in agreeing}))
         raise ValueError(
             f"the rows of module {name!r} depend on {streams} of batch "
             f"{self.tokens.number} alike, and are as many as either has positions: pad "
@@ -362,7 +363,7 @@ def _message_of_shape(
     if shape is not None or len(set(shapes)) == 1:
         wanted += f" = {shape or shapes[0]}"
     elif shapes:
-        wanted += " = " + " or ".join(map(str, dict.fromkeys(shapes)))
+        wanted += " = " + listed(map(str, dict.fromkeys(shapes)), "or")
     return (
         f"module {name!r} gives rows of shape {seen.shape} for batch {tokens.number}, "
         f"which must be {wanted}."

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from skfeat.capture._config import special_tokens_of
-from skfeat.utils._checks import is_int
+from skfeat.utils._checks import is_int, listed
 
 DTYPES = {
     "float16": torch.float16,
@@ -43,11 +43,14 @@ def check_modules(model: nn.Module, modules: Any) -> list[str]:
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = " or ".join(map(repr, near))
             raise ValueError(
                 f"modules must be names of modules of {type(model).__name__}. Got "
                 f"{name!r} instead; "
-                + (f"did you mean {hint}?" if near else "see model.named_modules().")
+                + (
+                    f"did you mean {listed(map(repr, near), 'or')}?"
+                    if near
+                    else "see model.named_modules()."
+                )
             )
     if len(set(names)) < len(names):
         raise ValueError(f"modules must hold each name once. Got {names!r} instead.")

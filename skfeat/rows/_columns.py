@@ -10,6 +10,7 @@ import torch
 
 from skfeat.rows._batches import Contexts, as_block, joined_contexts
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._checks import listed
 
 # Columns are transposed through a buffer of this many values, which fits the cache. Its
 # rows are padded so that equal offsets do not compete for the same cache set.
@@ -70,7 +71,7 @@ def choose_columns(
         ]
         if len(several) > 1:
             raise ValueError(
-                f"{name} has columns {' and '.join(several)}; set columns to the names "
+                f"{name} has columns {listed(several)}; set columns to the names "
                 "of those to take."
             )
         indices = found["number"] or found["rows"] or found["contexts"]

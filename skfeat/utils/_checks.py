@@ -7,7 +7,7 @@ and says what is allowed: "k must be an int of at least 1. Got 0 instead."
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from numbers import Integral, Real
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -22,6 +22,12 @@ def value_error(name: str, allowed: str, value: Any) -> ValueError:
     shape = getattr(value, "shape", None)
     got = repr(value) if shape is None else f"an array of shape {tuple(shape)}"
     return ValueError(f"{name} must be {allowed}. Got {got} instead.")
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Join words as a sentence does: "a", "a and b", "a, b and c"."""
+    *others, end = words
+    return f"{', '.join(others)} {last} {end}" if others else end
 
 
 def is_int(value: Any) -> bool:

@@ -13,6 +13,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.utils._arrays import as_numpy
+from skfeat.utils._checks import listed
 from skfeat.utils._warnings import warn
 
 
@@ -90,9 +91,8 @@ def warn_of_refits(owner: Any, names: Sequence[str]) -> None:
     if not labels:
         return
     several = len(labels) > 1
-    listed = ", ".join(labels[:-1]) + f" and {labels[-1]}" if several else labels[0]
     warn(
-        f"{type(owner).__name__}: {listed} {'are' if several else 'is'} fitted "
+        f"{type(owner).__name__}: {listed(labels)} {'are' if several else 'is'} fitted "
         f"already, but fit uses {'fresh clones' if several else 'a fresh clone'} and "
         f"trains {'them' if several else 'it'} anew. Wrap what is to be kept as it is "
         f"in sklearn.frozen.FrozenEstimator; pass sklearn.base.clone of the rest.",

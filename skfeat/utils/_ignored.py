@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skfeat.utils._checks import listed
 from skfeat.utils._warnings import warn
 
 # Whether a meta-estimator that runs this fit has told it already.
@@ -36,9 +37,7 @@ class Is:
 
     def text(self, name: str) -> str:
         """Write the rule down, for a parameter of this name."""
-        values = [repr(value) for value in self.values]
-        listed = ", ".join(values[:-1]) + " or " + values[-1]
-        return f"{name}={listed if len(values) > 1 else values[0]}"
+        return f"{name}={listed(map(repr, self.values), 'or')}"
 
 
 @dataclass(frozen=True)
@@ -327,10 +326,10 @@ def warn_of_ignored(estimator: Any, ignored: Mapping[str, str]) -> None:
         return
     several = len(ignored) > 1
     parts = [f"{name} (which needs {text})" for name, text in ignored.items()]
-    listed = ", ".join(parts[:-1]) + " and " + parts[-1] if several else parts[0]
     warn(
-        f"{type(estimator).__name__}: {listed} {'change' if several else 'changes'} "
-        f"nothing in this fit. Leave {'them' if several else 'it'} out, or set what "
+        f"{type(estimator).__name__}: {listed(parts)} "
+        f"{'change' if several else 'changes'} nothing in this fit. Leave "
+        f"{'them' if several else 'it'} out, or set what "
         f"{'they need' if several else 'it needs'}.",
     )
 
