@@ -17,6 +17,7 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.pipeline import Pipeline
 
 from skfeat.utils._decision import DecisionRule
+from skfeat.utils._names import string_names
 from skfeat.utils._sklearn import BaseSearchCV, curve_pos_label
 
 FORGOTTEN = (
@@ -46,7 +47,7 @@ class Steps(NamedTuple):
         names : list of str or None
             Names of its columns; None if a step does not tell.
         """
-        names = _column_names(X)
+        names = string_names(X)
         for name, step in self.steps:
             try:
                 X = step.transform(X)
@@ -55,7 +56,7 @@ class Steps(NamedTuple):
                     f"Step {name!r} of the Pipeline is not fitted; call pipe.fit(X, y) "
                     f"first. {FORGOTTEN}"
                 ) from error
-            names = _column_names(X) or _names_out(step, names)
+            names = string_names(X) or _names_out(step, names)
         return X.toarray() if sparse.issparse(X) else X, names
 
 
@@ -199,12 +200,6 @@ def _is_binary_skorch(model: Any) -> bool:
 def _may_be_network(model: Any) -> bool:
     has = ("__skfeat_chain__", "module", "module_", "coefs_", "hidden_layer_sizes")
     return any(hasattr(model, name) for name in has)
-
-
-def _column_names(X: Any) -> list[str] | None:
-    """Return the names of a data frame's columns, if all are strings."""
-    names = list(getattr(X, "columns", []))
-    return names if names and all(isinstance(n, str) for n in names) else None
 
 
 def _names_out(step: Any, names: list[str] | None) -> list[str] | None:

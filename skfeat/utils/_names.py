@@ -104,6 +104,13 @@ def column_names(table: Any) -> list[Any] | None:
     return names if any(isinstance(name, str) for name in names) else None
 
 
+def string_names(table: Any) -> list[str] | None:
+    """Return the names of a table's columns, if all are strings."""
+    names = column_names(table)
+    are_strings = names and all(isinstance(name, str) for name in names)
+    return names if are_strings else None
+
+
 def distinct_names(outputs: Any, inputs: Any) -> list[str] | None:
     """Return the names of a table's columns that tell them apart, or None.
 
@@ -120,8 +127,8 @@ def distinct_names(outputs: Any, inputs: Any) -> list[str] | None:
         None unless all columns of `outputs` have names, other than one another's and
         than those of `inputs`: no two features may go by one name.
     """
-    names, others = column_names(outputs), column_names(inputs) or []
-    if names is None or not all(isinstance(name, str) for name in names):
+    names, others = string_names(outputs), column_names(inputs) or []
+    if names is None:
         return None
     differ = len({*names, *others}) == len(names) + len(set(others))
     return [str(name) for name in names] if differ else None
