@@ -49,7 +49,7 @@ from skfeat.unwrapper._report import Report, make_report
 from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._frozen import remember_fits
-from skfeat.utils._names import column_names
+from skfeat.utils._names import INPUT_PREFIX, Numbered, column_names
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -697,7 +697,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         X = check_array(X, dtype=dtype, input_name="X after the Pipeline's steps")
         if reset:
             check_model_columns((without_wrappers(self.model).network,), names)
-            self.input_names_ = names or [f"x{i}" for i in range(X.shape[1])]
+            self.input_names_ = names or list(Numbered(INPUT_PREFIX, X.shape[1]))
         return X
 
     def _outputs(self, X):
