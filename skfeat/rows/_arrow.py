@@ -135,20 +135,17 @@ class ArrowReader:
         Lists of lists are contexts, whose rows follow one another.
         """
         array = _storage(array)
-        if array.null_count > 0:
-            null = array.is_null().to_numpy(zero_copy_only=False)
-            raise self._error(label, int(np.argmax(null)), "a null")
+        null = _first_null(array)
+        if null is not None:
+            raise self._error(label, null, "a null")
         if not hasattr(array, "flatten") or not hasattr(array, "values"):
             return array.to_numpy(zero_copy_only=False)
         flat = array.flatten()
         if hasattr(flat, "values"):
-            import pyarrow.compute
-
-            lengths = pyarrow.compute.list_value_length(array)
-            lengths = lengths.to_numpy(zero_copy_only=False)
-            if flat.null_count > 0:
-                null = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
-                row = int(np.searchsorted(np.cumsum(lengths), null, side="right"))
+            lengths = _lengths(array)
+            null = _first_null(flat)
+            if null is not None:
+                row = _list_of(null, lengths)
                 raise self._error(label, row, "a context with a null")
             if len(flat) == 0:
                 return Contexts(np.empty((0, 1)), lengths)
@@ -163,13 +160,12 @@ class ArrowReader:
         def place(row: int) -> int:
             if lengths_of_contexts is None:
                 return row
-            return int(np.searchsorted(np.cumsum(lengths_of_contexts), row, "right"))
+            return _list_of(row, lengths_of_contexts)
 
         flat = array.flatten()
-        if flat.null_count > 0:
-            lengths = array.value_lengths().to_numpy(zero_copy_only=False)
-            where = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
-            row = int(np.searchsorted(np.cumsum(lengths), where, side="right"))
+        null = _first_null(flat)
+        if null is not None:
+            row = _list_of(null, _lengths(array))
             raise self._error(label, place(row), "a list with a null")
         values = flat.to_numpy(zero_copy_only=False)
         width = len(values) // len(array) if len(array) else 0
@@ -212,6 +208,24 @@ def _kind(kind: Any) -> str:
 def _storage(array: Any) -> Any:
     """Return what an array of an extension type, such as Array2D, stores."""
     return getattr(array, "storage", array)
+
+
+def _first_null(array: Any) -> int | None:
+    """Return the number of the first null, None if there is none."""
+    if not array.null_count:
+        return None
+    return int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+
+
+def _lengths(lists: Any) -> np.ndarray:
+    import pyarrow.compute
+
+    return pyarrow.compute.list_value_length(lists).to_numpy(zero_copy_only=False)
+
+
+def _list_of(item: int, lengths: np.ndarray) -> int:
+    """Return the number of the list that holds an item, counted through all lists."""
+    return int(np.searchsorted(np.cumsum(lengths), item, side="right"))
 
 
 def tables_of(source: Any, reader: ArrowReader, batch_size: int) -> Iterator[Any]:
