@@ -28,6 +28,7 @@ from skfeat.solvers.connector._fit_minibatch import fit_minibatch, update_miniba
 from skfeat.solvers.connector._fit_parts import Fit
 from skfeat.solvers.connector._fit_rectified import fit_rectified
 from skfeat.solvers.connector._path import Solution
+from skfeat.solvers.connector._reduce import Reduction
 from skfeat.solvers.connector._statistics import GramStatistics
 from skfeat.utils._bases import fit_context
 from skfeat.utils._checks import check_flag, check_int
@@ -47,7 +48,9 @@ class FeatureConnector(BaseConnector):
         1 / (2 n) * ||Y - f(X W^T + b)||^2 + alpha * ||W||_1
 
     the scale of scikit-learn's Lasso. The surviving weights are then refitted without
-    the penalty, which would otherwise shrink them.
+    the penalty, which would otherwise shrink them. Of inputs that are exact copies
+    `fit` gives weights to the first alone: how copies share them changes neither error
+    nor penalty, but would use up a budget. An output that is constant gets none.
 
     Parameters
     ----------
@@ -289,6 +292,13 @@ class FeatureConnector(BaseConnector):
         wide = wide and allows_wide(self, warm=warm)
         start = None if wide else start_of(self, rows)
         warn_of_ignored(self, ignored_by_connector(self, solver, wide=wide))
+        options = fit_options(self, rows)
+        part = Reduction.of(
+            rows,
+            fit_intercept=options.fit_intercept,
+            random_start=solver == "minibatch",
+        )
+        options, start = part.options(options), part.start(start)
         # A refit makes iterations beyond max_iter: their number is not known.
         context = self._init_callback_context(max_subtasks=None)
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
@@ -297,23 +307,26 @@ class FeatureConnector(BaseConnector):
             self,
             context,
             data,
-            lambda state: weight_attributes(state[0], state[1], rows.X.dtype),
+            lambda state: weight_attributes(
+                *part.weights(state[0], state[1]), dtype=rows.X.dtype
+            ),
         )
-        options = fit_options(self, rows)
-        if solver == "minibatch":
-            settings = minibatch_settings(self, rows, options, seed)
+        if part.is_solved:
+            fit = part.nothing(options)
+        elif solver == "minibatch":
+            settings = minibatch_settings(self, part.rows, options, seed)
             fit = fit_minibatch(
-                rows, options, start, settings, hooks=hooks, verbose=self.verbose
+                part.rows, options, start, settings, hooks=hooks, verbose=self.verbose
             )
         elif start is None:
-            fit = fit_wide(rows, options, hooks)
+            fit = fit_wide(part.rows, options, hooks)
         elif solver == "gram":
             fit = fit_linear(
-                rows.problem(options.fit_intercept), options, start.coef, hooks
+                part.rows.problem(options.fit_intercept), options, start.coef, hooks
             )
         else:
-            fit = fit_rectified(rows, options, start, hooks)
-        self._store(fit, rows.X.dtype)
+            fit = fit_rectified(part.rows, options, start, hooks)
+        self._store(part.whole(fit), rows.X.dtype)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 

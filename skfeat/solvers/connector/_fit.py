@@ -10,6 +10,7 @@ from skfeat.solvers.connector._fit_parts import FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
 from skfeat.solvers.connector._gap import warn_of_gap
 from skfeat.solvers.connector._path import Solution, geometric_alphas
+from skfeat.solvers.connector._reduce import Reduction
 from skfeat.utils._warnings import told_once
 
 
@@ -24,14 +25,18 @@ def fit_candidates(
     ------
     Fit
     """
+    part = Reduction.of(rows, fit_intercept=options.fit_intercept)
+    rows, several = part.rows, [part.options(each) for each in several]
     coef = np.zeros((rows.Y.shape[1], rows.X.shape[1]))
-    if linear:
+    if part.is_solved:
+        yield from (part.whole(part.nothing(each)) for each in several)
+    elif linear:
         problem = rows.problem(options.fit_intercept)
         for each in several:
             fit = fit_gram(problem, each, coef)
             coef = fit.coef
             warn_of_gap(fit.shortfall, options.tol, options.max_iter or 1000)
-            yield fit
+            yield part.whole(fit)
     else:
         by_rows = rectified_problem(rows, options)
         _, start = by_rows.null()
@@ -39,7 +44,7 @@ def fit_candidates(
             fit = fit_problem(by_rows, each, start)
             start = Solution(fit.coef, fit.intercept, 0, 0.0)
             by_rows.warn_of(fit.shortfall)
-            yield fit
+            yield part.whole(fit)
 
 
 def largest_alpha(rows: Rows, options: FitOptions, *, linear: bool) -> float:
@@ -60,6 +65,15 @@ def solution_path(
     sparse_output: bool = False,
 ) -> tuple[np.ndarray, list[Solution]]:
     """Solve the connector along decreasing alphas, each from the one before."""
+    part = Reduction.of(rows, fit_intercept=options.fit_intercept)
+    rows = part.rows
+    if part.is_solved:
+        grid = _alphas(alphas, 0.0, n_alphas, eps)
+        fit = part.nothing(options)
+        solution = part.solution(Solution(fit.coef, fit.intercept, 0, 0.0))
+        if sparse_output:
+            solution = solution._replace(coef=to_csr(solution.coef))
+        return grid, [solution] * len(grid)
     if linear:
         problem = rows.problem(options.fit_intercept)
         grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)
@@ -70,7 +84,7 @@ def solution_path(
         with told_once(len(grid), "solutions of the path"):
             for solution in solutions:
                 warn_of_gap(solution.shortfall, options.tol, max_iter)
-        return grid, solutions
+        return grid, [part.solution(solution) for solution in solutions]
     by_rows = rectified_problem(rows, options)
     alpha_max, solution = by_rows.null()
     grid = _alphas(alphas, alpha_max, n_alphas, eps)
@@ -82,7 +96,7 @@ def solution_path(
     with told_once(len(grid), "solutions of the path"):
         for solution in solutions:
             by_rows.warn_of(solution.shortfall)
-    return grid, solutions
+    return grid, [part.solution(solution) for solution in solutions]
 
 
 def _alphas(alphas, alpha_max, n_alphas, eps):
