@@ -12,12 +12,12 @@ from sklearn.model_selection import train_test_split
 
 from skfeat.autoencoder._quality import warn_if_mean_dominates
 from skfeat.kernels.sae._activations import make_training_activation
-from skfeat.solvers.autoencoder._settings import SAESettings
+from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils._distributed import agreed, is_active
 from skfeat.utils._ignored import ignored_params
-from skfeat.utils._torch import draw_seed, n_batches, resolve_device
+from skfeat.utils._torch import check_memory, draw_seed, n_batches, resolve_device
 from skfeat.utils._warnings import warn
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
@@ -220,6 +220,13 @@ def start_training(
                 f"k={sae.k} is larger than n_components={settings.n_components} "
                 f"and is clipped to it: every feature may be active at once.",
             )
+    # The weights, and but where processes share them the two moments of Adam.
+    n_numbers = settings.n_components * X.shape[1] * (1 if settings.tied else 2)
+    n_numbers *= 1 if settings.distribute == "features" else 3
+    size = DTYPES[settings.precision].itemsize
+    check_memory(
+        "n_components", settings.n_components, n_numbers * size, settings.device
+    )
     if not sae.center:
         warn_if_mean_dominates(X, sample_weight)
     return SAETrainer(

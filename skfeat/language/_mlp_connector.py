@@ -19,6 +19,7 @@ from skfeat.utils._finite import check_finite_result
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import (
     PLAIN,
+    check_memory,
     draw_seed,
     make_generator,
     n_batches,
@@ -195,6 +196,9 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         n_held_out = max(2, int(self.validation_fraction * len(order)))
         n_held_out = min(n_held_out, len(order) - 1)
         held_out, train = order[:n_held_out], order[n_held_out:]
+        # With the two moments of Adam.
+        n_bytes = 3 * 4 * int(self.hidden_units) * (X.shape[1] + y.shape[1])
+        check_memory("hidden_units", int(self.hidden_units), n_bytes, device)
         network = _Residual(linear, X, y, int(self.hidden_units), generator, device)
         n_epochs = self.max_iter
         if n_epochs == "auto":

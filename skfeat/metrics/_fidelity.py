@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils import check_array
 
 from skfeat.metrics._reconstruction import check_pair
 from skfeat.utils._arrays import as_numpy
-from skfeat.utils._checks import value_error
+from skfeat.utils._checks import (
+    check_callable,
+    check_finite_number,
+    is_real,
+    value_error,
+)
 
 
 def agreement(logits, approximate_logits) -> float:
@@ -72,7 +78,10 @@ def mean_ablation_floor(forward, activations, y, *, metric, reference=None) -> f
     Raises
     ------
     ValueError
-        If `reference` has no rows or another number of columns.
+        If there are no rows, or a value is not finite, or if `reference` has another
+        number of columns.
+    TypeError
+        If `forward` or `metric` is no function, or `metric` returns no number.
 
     See Also
     --------
@@ -89,16 +98,35 @@ def mean_ablation_floor(forward, activations, y, *, metric, reference=None) -> f
     ... )
     0.3333333333333333
     """
-    activations = as_numpy(activations, "activations")
-    rows = activations if reference is None else as_numpy(reference, "reference")
-    activations, rows = np.asarray(activations), np.asarray(rows)
+    check_callable("forward", forward)
+    check_callable("metric", metric)
+    activations = _rows("activations", activations)
+    if activations.ndim != 2:
+        raise value_error("activations", "rows, (n, d)", activations)
+    rows = activations if reference is None else _rows("reference", reference)
     if rows.ndim != 2 or not len(rows) or rows.shape[1:] != activations.shape[1:]:
         raise ValueError(
             f"reference must be at least one row of as many columns as activations, "
             f"{activations.shape}. Got an array of shape {rows.shape} instead."
         )
-    mean = rows.mean(axis=0)
-    return float(metric(y, forward(np.broadcast_to(mean, activations.shape))))
+    # Summed as float64, which the mean of huge float32 rows may need.
+    mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
+    found = metric(y, forward(np.broadcast_to(mean, activations.shape)))
+    if not is_real(found):
+        raise TypeError(f"metric must return a number. Got {found!r} instead.")
+    return float(found)
+
+
+def _rows(name: str, value) -> np.ndarray:
+    """Check values; whether they are rows the caller says in its own words."""
+    return check_array(
+        as_numpy(value, name),
+        dtype=[np.float64, np.float32],
+        ensure_2d=False,
+        allow_nd=True,
+        ensure_min_samples=0,
+        input_name=name,
+    )
 
 
 def score_kept(score, score_model, score_floor, noise=0.0) -> float:
@@ -128,7 +156,7 @@ def score_kept(score, score_model, score_floor, noise=0.0) -> float:
     Raises
     ------
     ValueError
-        If `noise` is negative or nan.
+        If a score is not a finite number, or `noise` is negative or nan.
 
     Examples
     --------
@@ -138,7 +166,10 @@ def score_kept(score, score_model, score_floor, noise=0.0) -> float:
     >>> score_kept(0.95, 0.98, 0.97, noise=0.02)
     nan
     """
-    if not noise >= 0:
+    if not is_real(noise) or not noise >= 0:
         raise value_error("noise", "at least 0", noise)
-    span = float(score_model) - float(score_floor)
-    return (float(score) - float(score_floor)) / span if abs(span) > noise else np.nan
+    score = check_finite_number("score", score)
+    model = check_finite_number("score_model", score_model)
+    floor = check_finite_number("score_floor", score_floor)
+    span = model - floor
+    return (score - floor) / span if abs(span) > noise else np.nan

@@ -108,6 +108,7 @@ def kl_divergence(logits, approximate_logits) -> float:
     Returns
     -------
     float
+        Infinite only if logits of a row lie further apart than float64 reaches.
 
     Raises
     ------
@@ -121,11 +122,16 @@ def kl_divergence(logits, approximate_logits) -> float:
     0.0
     """
     pair = check_pair("logits", logits, "approximate_logits", approximate_logits)
-    log_p, log_q = (
-        log_softmax(_two_columns(part.astype(np.float64, copy=False)), axis=1)
-        for part in pair
-    )
-    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
+    # Logits further apart than float64 reaches have a probability of zero, and a class
+    # that has none counts for nothing, however improbable the other finds it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        log_p, log_q = (
+            log_softmax(_two_columns(part.astype(np.float64, copy=False)), axis=1)
+            for part in pair
+        )
+        p = np.exp(log_p)
+        terms = np.where(p > 0, p * (log_p - log_q), 0.0)
+        return float(terms.sum(axis=1).mean())
 
 
 def fvu_in_blocks(rows, reconstruction, weights, eps: float | None = None) -> float:

@@ -89,17 +89,38 @@ def check_level(name: str, value: Any, *, positive: bool = False) -> float | Non
     """
     if value is None:
         return None
-    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if not is_number or not np.isfinite(value) or value < 0 or (positive and not value):
+    if (
+        not is_real(value)
+        or not np.isfinite(value)
+        or value < 0
+        or (positive and not value)
+    ):
         sign = "positive" if positive else "non-negative"
         raise value_error(name, f"a finite {sign} number or None", value)
     return float(value)
 
 
+def is_real(value: Any) -> bool:
+    """Tell whether `value` is a real number, NaN and infinity included, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def check_finite_number(name: str, value: Any) -> float:
+    """Return `value` as a float, or raise ValueError unless it is a finite number."""
+    if not is_real(value) or not np.isfinite(float(value)):
+        raise value_error(name, "a finite number", value)
+    return float(value)
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function. Got {value!r} instead.")
+
+
 def check_nonnegative(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number of at least 0."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if not is_number or not 0 <= float(value) < np.inf:
+    if not is_real(value) or not 0 <= float(value) < np.inf:
         raise value_error(name, "a finite number of at least 0", value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,43 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
                 f"such device; use device='cpu' or device=None."
             )
     return resolved
+
+
+def check_memory(name: str, value: int, n_bytes: int, device: torch.device) -> None:
+    """Refuse a size whose weights alone no memory of the device can hold.
+
+    Parameters
+    ----------
+    name : str
+        The parameter that asks for them.
+    value : int
+        Its value.
+    n_bytes : int
+        What the weights take in training, at least.
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If there is not so much, free or not.
+    """
+    there = _memory_of(device)
+    if n_bytes > there:
+        raise ValueError(
+            f"{name}={value} is too large: its weights take at least "
+            f"{n_bytes / 2**30:,.0f} GiB in training, and {str(device)!r} has "
+            f"{there / 2**30:,.0f} GiB of memory."
+        )
+
+
+def _memory_of(device: torch.device) -> int:
+    """Return the bytes of memory that a device has; more than any where unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return 2**48
 
 
 def draw_seed(random_state) -> int:

@@ -84,3 +84,49 @@ def test_score_kept_is_nan_where_the_floor_is_within_noise():
     for noise in (-1.0, np.nan):
         with pytest.raises(ValueError, match=r"^noise must be at least 0\. Got"):
             metrics.score_kept(0.4, 0.5, 0.1, noise=noise)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, "0.5", None, True, [0.5]])
+@pytest.mark.parametrize("name", ["score", "score_model", "score_floor"])
+def test_score_kept_refuses_what_is_no_score(name, value):
+    scores = {"score": 0.4, "score_model": 0.5, "score_floor": 0.1} | {name: value}
+    with pytest.raises(ValueError, match=rf"^{name} must be a finite number\. Got"):
+        metrics.score_kept(**scores)
+
+
+def test_score_kept_refuses_noise_that_is_no_number():
+    for noise in ("0", None, True):
+        with pytest.raises(ValueError, match=r"^noise must be at least 0\. Got"):
+            metrics.score_kept(0.4, 0.5, 0.1, noise=noise)
+
+
+def test_floor_refuses_what_is_no_row_or_no_function():
+    def floor(H=LOGITS, forward=lambda H: H, metric=r2_score, **options):
+        return metrics.mean_ablation_floor(forward, H, LOGITS, metric=metric, **options)
+
+    holed = np.where(NEAR > 1, np.nan, NEAR)
+    with pytest.raises(ValueError, match="activations contains NaN"):
+        floor(holed)
+    with pytest.raises(ValueError, match="reference contains NaN"):
+        floor(reference=holed)
+    for H in (LOGITS[0], LOGITS[None]):
+        with pytest.raises(ValueError, match=r"^activations must be rows, \(n, d\)\."):
+            floor(H)
+    with pytest.raises(TypeError, match=r"^forward must be a function\. Got None"):
+        floor(forward=None)
+    with pytest.raises(TypeError, match=r"^metric must be a function\. Got 'r2'"):
+        floor(metric="r2")
+    with pytest.raises(TypeError, match=r"^metric must return a number\. Got None"):
+        floor(metric=lambda y, predicted: None)
+    assert floor(np.full((200, 4), 3e38, np.float32), metric=lambda y, p: 1) == 1.0
+
+
+def test_divergence_of_logits_at_the_ends_of_floats():
+    ends = np.array([[1.7e308, -1.7e308]])
+    assert metrics.kl_divergence(ends, ends) == 0.0
+    assert metrics.kl_divergence(ends, -ends) == np.inf
+    assert metrics.kl_divergence(ends, [[0.0, 0.0]]) == pytest.approx(np.log(2))
+    assert metrics.kl_divergence([[0.0, 0.0]], ends / 1e308) == pytest.approx(
+        np.log(np.cosh(1.7))
+    )
+    assert metrics.agreement(ends, ends) == 1.0

@@ -71,9 +71,8 @@ def solution_path(
         grid = _alphas(alphas, 0.0, n_alphas, eps)
         fit = part.nothing(options)
         solution = part.solution(Solution(fit.coef, fit.intercept, 0, 0.0))
-        if sparse_output:
-            solution = solution._replace(coef=to_csr(solution.coef))
-        return grid, [solution] * len(grid)
+        make = to_csr if sparse_output else np.copy
+        return grid, [solution._replace(coef=make(solution.coef)) for _ in grid]
     if linear:
         problem = rows.problem(options.fit_intercept)
         grid = _alphas(alphas, problem.alpha_max, n_alphas, eps)
