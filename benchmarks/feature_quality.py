@@ -3,7 +3,7 @@
 An MLP 784-64-64-64-10 for MNIST becomes networks with as many nonzero weights in all,
 from the pixels to the logits: its own neurons, pruned and distilled; features of
 autoencoders that are fitted apart; of autoencoders trained together with the weights
-between them, where `FeatureUnwrapper` has it; and of untrained autoencoders. The model
+between them; and of untrained autoencoders. The model
 itself, with all its weights, stands beside them. Features are those that the network
 computes; those that the autoencoders encode are measured too. On test rows are measured
 
@@ -22,7 +22,6 @@ each seed, a model each, and ``--figure`` a picture of what the record holds.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import statistics
 import warnings
@@ -39,7 +38,7 @@ from _quality_measures import (
     measure_stability,
     readers_of,
 )
-from sklearn.frozen import FrozenEstimator
+from article_mnist import FittedAutoencoder
 from unwrap_mnist import mnist
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
@@ -47,7 +46,6 @@ from skfeat.metrics import explained_variance, stability, used_features
 
 MODEL, PRUNED = "neurons", "pruned"
 SEPARATE, JOINT, UNTRAINED = "apart", "together", "untrained"
-_HAS_JOINT = "joint" in inspect.signature(FeatureUnwrapper).parameters
 
 
 @dataclass(frozen=True)
@@ -91,43 +89,43 @@ def fits_of(plan, model, X, seed):
         yield PRUNED, n_weights, network, None
     sizes = {"n_components": plan.n_features, "k": plan.k}
     epochs = {} if plan.fit_epochs is None else {"max_iter": plan.fit_epochs}
-    trained = SparseAutoencoder(**sizes, **epochs)
-    ways = {SEPARATE: {"autoencoder": fit_parts(trained, model, X, seed)}}
-    if _HAS_JOINT:
-        ways[SEPARATE]["joint"] = False
-        ways[JOINT] = {"autoencoder": trained, "joint": True}
+    parts = fit_parts(SparseAutoencoder(**sizes, **epochs), model, X, seed)
     # So small a rate moves nothing: what is left is the start, in the rows' units.
     start = SparseAutoencoder(
         **sizes, max_iter=1, learning_rate_init=1e-12, dead_features="ignore"
     )
-    parts = fit_parts(start, model, X, seed)
-    ways[UNTRAINED] = {**ways[SEPARATE], "autoencoder": parts}
-    for name, params in ways.items():
+    untrained = fit_parts(start, model, X, seed)
+    ways = [
+        (SEPARATE, parts, False),
+        (JOINT, parts, True),
+        (UNTRAINED, untrained, False),
+    ]
+    for name, start, joint in ways:
         for n_weights in plan.weights:
             unwrapper = FeatureUnwrapper(
                 model,
+                autoencoder=start,
+                joint=joint,
                 n_nonzero_coefs=shared_among(n_weights, plan),
                 shared_budget=True,
                 connect_input=True,
                 connect_output=True,
                 random_state=seed,
-                **params,
                 **epochs,
             ).fit(X)
             yield name, n_weights, unwrapper.network(), unwrapper.autoencoders_
 
 
 def fit_parts(autoencoder, model, X, seed):
-    """Fit the autoencoders of all layers; frozen, several unwrappers share them."""
+    """Fit the autoencoders of all layers, from which several unwrappers start."""
     unwrapper = FeatureUnwrapper(
         model,
         autoencoder=autoencoder,
         distill=False,
         n_nonzero_coefs=0,
         random_state=seed,
-        **({"joint": False} if _HAS_JOINT else {}),
     ).fit(X)
-    return [FrozenEstimator(part) for part in unwrapper.autoencoders_]
+    return [FittedAutoencoder.of(part) for part in unwrapper.autoencoders_]
 
 
 def shared_among(n_weights, plan):
