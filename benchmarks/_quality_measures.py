@@ -20,7 +20,7 @@ def readers_of(network):
     return [*network.coefs_, sparse.csr_array(network.decoder_coef_.T)]
 
 
-def measure_firing(features, used, y, n_top):
+def measure_firing(features, used, y, n_top, brings=None):
     """Return, for each layer, means over the features that are used.
 
     Parameters
@@ -30,9 +30,11 @@ def measure_firing(features, used, y, n_top):
     y : ndarray of shape (n,)
     n_top : int
         Rows that dense and sparse features are compared on.
+    brings : list of ndarray of shape (m_l,), default=None
+        What each feature brings to outputs; None: nothing is known of it.
     """
     found = []
-    for codes, is_used in zip(features, used, strict=True):
+    for layer, (codes, is_used) in enumerate(zip(features, used, strict=True)):
         codes = codes[:, is_used]
         by_activation = class_purity(codes, y)
         by_count = class_purity(codes, y, weight_by="count")
@@ -48,9 +50,15 @@ def measure_firing(features, used, y, n_top):
                 "selectivity": _mean(by_activation.selectivity),
                 "selectivity by count": _mean(by_count.selectivity),
                 "selectivity of the top": _mean(top.selectivity),
-                "all of the top": top.selectivity,
+                "quantiles of the top": _quantiles(top.selectivity),
             }
         )
+        if brings is not None:
+            share = brings[layer][is_used]
+            known = ~np.isnan(top.selectivity)
+            found[-1]["selectivity by what they bring"] = float(
+                np.average(top.selectivity[known], weights=share[known])
+            )
     return found
 
 
@@ -70,9 +78,7 @@ def measure_reading(network, X):
             float(description_length(part, 1.0).mean()) for part in maps
         ],
         "features read": features,
-        "features by what they bring": [
-            np.abs(part).mean(axis=0) for part in parts.features
-        ],
+        "brings": [np.abs(part).mean(axis=0) for part in parts.features],
     }
 
 
@@ -131,6 +137,11 @@ def _places(indices, used_first, used_second):
     among = np.flatnonzero(used_second)
     places[used_first] = np.where(indices >= 0, among[indices], -1)
     return places
+
+
+def _quantiles(values):
+    """Return the quantiles that the picture is drawn through, from the least."""
+    return np.quantile(values[~np.isnan(values)], np.linspace(0, 1, 21))
 
 
 def _mean(values):

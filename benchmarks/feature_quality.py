@@ -154,11 +154,12 @@ def measure(plan, network, autoencoders, data):
         for codes, readers in zip(features, readers_of(network), strict=True)
     ]
     maps = [network.encoder_coef_, *network.coefs_, network.decoder_coef_]
+    reading = measure_reading(network, X[: plan.n_read])
     row = {
         "weights": [int(part.nnz) for part in maps],
         "points lost": 100 * (score - accuracy(network, X, y)),
-        "layers": measure_firing(features, used, y, plan.n_top),
-        **measure_reading(network, X[: plan.n_read]),
+        "layers": measure_firing(features, used, y, plan.n_top, reading.pop("brings")),
+        **reading,
     }
     fit = {"network": network, "features": features, "used": used, "parts": None}
     if autoencoders is not None:
@@ -241,6 +242,7 @@ FIRING = {
     "entropy": (over_layers("entropy"), 2),
     "selective": (over_layers("selectivity"), 2),
     "top 100": (over_layers("selectivity of the top"), 2),
+    "by flow": (over_layers("selectivity by what they bring"), 2),
 }
 READING = {
     "from pixels": (lambda row: row["weights read"][0], 0),
@@ -262,7 +264,7 @@ TABLES = {
     "What features fire on": FIRING,
     "What the autoencoders' own codes fire on": {
         "R2": (lambda row: np.mean(row["R2 of computed features"]), 2),
-        **{heading: FIRING[heading] for heading in FIRING if heading != "lost"},
+        **{key: FIRING[key] for key in FIRING if key not in ("lost", "by flow")},
     },
     "Weights and features that make 90 % of a row's largest output": READING,
     "What a second fit has too": STABLE,
@@ -318,8 +320,7 @@ def draw(path):
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
     for layer, ax in enumerate(axes):
         for row in rows:
-            values = np.array(row["layers"][layer]["all of the top"], dtype=float)
-            values = np.sort(values[~np.isnan(values)])[::-1]
+            values = row["layers"][layer]["quantiles of the top"][::-1]
             ax.plot(np.linspace(0, 1, len(values)), values, label=row["of"])
         ax.set(title=f"layer {layer + 1}", xlabel="share of the features")
         ax.spines[["top", "right"]].set_visible(False)
