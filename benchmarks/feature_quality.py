@@ -16,17 +16,16 @@ computes; those that the autoencoders encode are measured too. On test rows are 
 - the features that are used (`used_features`).
 
 ``python benchmarks/feature_quality.py`` writes ``records/feature_quality.json`` after
-each seed, a model each, and ``--figure`` a picture of what the record holds.
+each seed, a model each; ``--page`` writes the tables and the picture of
+``docs/feature_quality.md`` from what the record holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from _quality_measures import (
     measure_stability,
     readers_of,
 )
+from _quality_page import tables, write_page
 from article_mnist import FittedAutoencoder
 from unwrap_mnist import mnist
 
@@ -211,93 +211,16 @@ def directions_alike(first, second):
     return [stability(*pair) for pair in pairs]
 
 
-def text(values, digits=2):
-    """Return mean and spread of what is there."""
-    values = [value for value in values if value is not None]
-    if not values:
-        return None
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    spread = f"±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return mean + spread
-
-
-def over_layers(name, how=np.mean):
-    return lambda row: how([layer[name] for layer in row["layers"]])
-
-
-def compared(how, name, maps=slice(None)):
-    def found(row):
-        values = row.get(how, {}).get(name)
-        return None if values is None else np.mean(values[maps])
-
-    return found
-
-
-# Heading: what is printed, and to how many digits.
-FIRING = {
-    "lost": (lambda row: row["points lost"], 2),
-    "used": (over_layers("used", sum), 0),
-    "fires on": (over_layers("density"), 2),
-    "purity": (over_layers("purity"), 2),
-    "entropy": (over_layers("entropy"), 2),
-    "selective": (over_layers("selectivity"), 2),
-    "top 100": (over_layers("selectivity of the top"), 2),
-    "by flow": (over_layers("selectivity by what they bring"), 2),
-}
-READING = {
-    "from pixels": (lambda row: row["weights read"][0], 0),
-    "1 to 2": (lambda row: row["weights read"][1], 1),
-    "2 to 3": (lambda row: row["weights read"][2], 1),
-    "to logits": (lambda row: row["weights read"][3], 1),
-    "features": (lambda row: sum(row["features read"]), 1),
-}
-BETWEEN = slice(1, -1)
-STABLE = {
-    "alike": (compared("same model", "correlation"), 2),
-    "cosine": (compared("same model", "cosine"), 2),
-    "edges": (compared("same model", "edges", BETWEEN), 2),
-    "chance": (compared("same model", "edges by chance", BETWEEN), 2),
-    "other: alike": (compared("other model", "correlation"), 2),
-    "other: edges": (compared("other model", "edges", BETWEEN), 2),
-}
-TABLES = {
-    "What features fire on": FIRING,
-    "What the autoencoders' own codes fire on": {
-        "R2": (lambda row: np.mean(row["R2 of computed features"]), 2),
-        **{key: FIRING[key] for key in FIRING if key not in ("lost", "by flow")},
-    },
-    "Weights and features that make 90 % of a row's largest output": READING,
-    "What a second fit has too": STABLE,
-}
-
-
-def print_record(seeds):
-    """Print means and spreads over seeds."""
-    for title, columns in TABLES.items():
-        rows = []
-        for same in zip(*seeds, strict=True):
-            if "R2" in columns:
-                if "encoded" not in same[0]:
-                    continue
-                same = [{**one, "layers": one["encoded"]} for one in same]
-            row = {"of": same[0]["of"], "weights": sum(same[0]["weights"])}
-            for heading, (value, digits) in columns.items():
-                row[heading] = text([value(one) for one in same], digits)
-            rows.append(row)
-        print(f"\n{title}\n")
-        print_table(rows, ["of", "weights", *columns])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
-    parser.add_argument("--figure", type=Path, help="draw the record; measure nothing")
+    parser.add_argument("--page", action="store_true", help="write the record's page")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    if options.figure:
-        draw(options.figure)
+    if options.page:
+        write_page(json.loads((RECORDS / "feature_quality.json").read_text("utf-8")))
         return
+    warnings.simplefilter("ignore")
     plan, n_seeds = (SMOKE, 1) if options.smoke else (Plan(), options.seeds)
     seeds, before = [], {}
     for seed in range(n_seeds):
@@ -307,27 +230,9 @@ def main():
             record = {"seeds": seeds, "run": asdict(plan)}
             record["threads"] = torch.get_num_threads()
             write_record("feature_quality", record)
-    print_record(seeds)
-
-
-def draw(path):
-    """Draw how selective each layer's features are, sorted, of the first seed."""
-    from matplotlib import pyplot as plt
-
-    record = json.loads((RECORDS / "feature_quality.json").read_text(encoding="utf-8"))
-    budget = record["run"]["weights"][-1]
-    rows = [row for row in record["seeds"][0] if row["budget"] in (None, budget)]
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
-    for layer, ax in enumerate(axes):
-        for row in rows:
-            values = row["layers"][layer]["quantiles of the top"][::-1]
-            ax.plot(np.linspace(0, 1, len(values)), values, label=row["of"])
-        ax.set(title=f"layer {layer + 1}", xlabel="share of the features")
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("selectivity of the top 100 rows")
-    axes[-1].legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    for title, rows in tables(seeds).items():
+        print(f"\n{title}\n")
+        print_table(rows, list(rows[0]))
 
 
 if __name__ == "__main__":

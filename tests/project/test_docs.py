@@ -17,6 +17,7 @@ RECORDS = ROOT / "benchmarks" / "records"
 if not (ROOT / "docs").is_dir():
     pytest.skip("the tests run outside a checkout", allow_module_level=True)
 
+import _quality_page as quality  # noqa: E402
 import _sizing_page as sizing  # noqa: E402
 from many_fits import page_table  # noqa: E402
 
@@ -74,6 +75,12 @@ def test_numbers_are_written_short():
 
 def test_table_of_many_fits_is_the_record():
     assert page_table(record_of("many_fits")) in page("many_fits")
+
+
+def test_tables_of_feature_quality_are_the_record():
+    found = page("feature_quality").partition(quality.BEGIN)[2].partition(quality.END)
+    expected = quality.page_tables(record_of("feature_quality"))
+    assert found[0] == expected, "run python benchmarks/feature_quality.py --page"
 
 
 def test_tables_of_parameters_are_those_of_the_code():

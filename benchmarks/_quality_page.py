@@ -1,0 +1,156 @@
+"""Tables and picture of what `feature_quality` has measured."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, PICTURE = DOCS / "feature_quality.md", DOCS / "images/feature_quality.png"
+BEGIN, END = "<!-- feature_quality.py -->\n", "<!-- end -->"
+
+
+def over_layers(name, how=np.mean, of="layers"):
+    return lambda row: how([layer[name] for layer in row[of]]) if of in row else None
+
+
+def of_layer(index, of="layers"):
+    def found(row):
+        return row[of][index]["selectivity of the top"] if of in row else None
+
+    return found
+
+
+def compared(how, name, maps=slice(None)):
+    def found(row):
+        values = row.get(how, {}).get(name)
+        return None if values is None else np.mean(values[maps])
+
+    return found
+
+
+# Of the maps, those between features.
+BETWEEN = slice(1, -1)
+
+# Of each table: what a column is, and to how many digits.
+TABLES = {
+    "What the features that a network computes fire on": {
+        "lost": (lambda row: row["points lost"], 2),
+        "used": (over_layers("used", sum), 0),
+        "fires on": (over_layers("density"), 2),
+        "purity": (over_layers("purity"), 2),
+        "entropy": (over_layers("entropy"), 2),
+        "selective": (over_layers("selectivity"), 2),
+        "top 100": (over_layers("selectivity of the top"), 2),
+        "by flow": (over_layers("selectivity by what they bring"), 2),
+    },
+    "What those that its autoencoders encode fire on": {
+        "R2": (lambda row: np.mean(row.get("R2 of computed features", np.nan)), 2),
+        "used": (over_layers("used", sum, of="encoded"), 0),
+        "fires on": (over_layers("density", of="encoded"), 2),
+        "purity": (over_layers("purity", of="encoded"), 2),
+        "entropy": (over_layers("entropy", of="encoded"), 2),
+        "selective": (over_layers("selectivity", of="encoded"), 2),
+        "top 100": (over_layers("selectivity of the top", of="encoded"), 2),
+    },
+    "The column top 100 by layer": {
+        "layer 1": (of_layer(0), 2),
+        "layer 2": (of_layer(1), 2),
+        "layer 3": (of_layer(2), 2),
+        "encoded 1": (of_layer(0, "encoded"), 2),
+        "encoded 2": (of_layer(1, "encoded"), 2),
+        "encoded 3": (of_layer(2, "encoded"), 2),
+    },
+    "Weights and features that make 90 % of the largest output": {
+        "from pixels": (lambda row: row["weights read"][0], 0),
+        "1 to 2": (lambda row: row["weights read"][1], 1),
+        "2 to 3": (lambda row: row["weights read"][2], 1),
+        "to logit": (lambda row: row["weights read"][3], 1),
+        "not zero": (lambda row: sum(row["weights not zero"][1:]), 0),
+        "features": (lambda row: sum(row["features read"]), 1),
+    },
+    "What another fit has too": {
+        "alike": (compared("same model", "correlation"), 2),
+        "cosine": (compared("same model", "cosine"), 2),
+        "edges": (compared("same model", "edges", BETWEEN), 2),
+        "chance": (compared("same model", "edges by chance", BETWEEN), 2),
+        "other: alike": (compared("other model", "correlation"), 2),
+        "other: edges": (compared("other model", "edges", BETWEEN), 2),
+    },
+}
+
+
+def tables(seeds):
+    """Return the rows of each table, by its title; those without figures are left out.
+
+    Parameters
+    ----------
+    seeds : list of list of dict
+        What is measured of each network, a list a seed.
+    """
+    found = {}
+    for title, columns in TABLES.items():
+        found[title] = []
+        for same in zip(*seeds, strict=True):
+            cells = {
+                name: text([value(one) for one in same], digits)
+                for name, (value, digits) in columns.items()
+            }
+            if any(cells.values()):
+                ends = {"of": same[0]["of"], "weights": sum(same[0]["weights"])}
+                found[title].append({**ends, **cells})
+    return found
+
+
+def text(values, digits):
+    """Return mean and spread of what is there."""
+    values = [value for value in values if value is not None and not np.isnan(value)]
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    spread = f"±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return mean + spread
+
+
+def page_tables(record):
+    """Return the tables of docs/feature_quality.md."""
+    lines = [f"Mean and spread over {len(record['seeds'])} models.", ""]
+    for title, rows in tables(record["seeds"]).items():
+        names = list(rows[0])
+        lines += [f"**{title}**", "", f"| {' | '.join(names)} |", "|---" * len(names)]
+        lines[-1] += "|"
+        for row in rows:
+            cells = {**row, "weights": f"{row['weights']:,}"}
+            lines.append(f"| {' | '.join(cells[name] for name in names)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write_page(record):
+    """Write the tables of the page and its picture."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    whole = before + BEGIN + page_tables(record) + END + after
+    PAGE.write_text(whole, encoding="utf-8")
+    draw(record, PICTURE)
+
+
+def draw(record, path):
+    """Draw how selective each layer's features are, sorted, of the first seed."""
+    from matplotlib import pyplot as plt
+
+    budget = record["run"]["weights"][-1]
+    rows = [row for row in record["seeds"][0] if row["budget"] in (None, budget)]
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
+    for layer, ax in enumerate(axes):
+        for row in rows:
+            values = row["layers"][layer]["quantiles of the top"][::-1]
+            ax.plot(np.linspace(0, 1, len(values)), values, label=row["of"])
+        ax.set(title=f"layer {layer + 1}", xlabel="share of the features")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("selectivity of the top 100 rows")
+    axes[-1].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
