@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from _common import RECORDS, print_table, train_mlp, write_record
-from _neurons import neurons, pruned_neurons
+from _neurons import neurons
 from _quality_measures import (
     measure_firing,
     measure_reading,
@@ -42,6 +42,7 @@ from article_mnist import FittedAutoencoder
 from unwrap_mnist import mnist
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.controls import pruned_control
 from skfeat.metrics import explained_variance, stability, used_features
 
 MODEL, PRUNED = "neurons", "pruned"
@@ -61,8 +62,7 @@ class Plan:
     weights: tuple = (2_000, 6_000)
     n_read: int = 1_000
     n_top: int = 100
-    prune_steps: int = 2_500
-    fit_epochs: int | None = None  # of autoencoders and distillation; None: default
+    fit_epochs: int | None = None  # of everything; None: the defaults
 
 
 SMOKE = Plan(
@@ -75,20 +75,19 @@ SMOKE = Plan(
     weights=(400,),
     n_read=20,
     n_top=10,
-    prune_steps=60,
     fit_epochs=4,
 )
 
 
 def fits_of(plan, model, X, seed):
     """Yield name, weights, network and autoencoders, if any, of one fit of each."""
+    epochs = {} if plan.fit_epochs is None else {"max_iter": plan.fit_epochs}
     for n_weights in plan.weights:
-        network = pruned_neurons(
-            model, X, n_weights, seed=seed, n_steps=plan.prune_steps
+        network = pruned_control(
+            model, X, n_nonzero_coefs=n_weights, random_state=seed, **epochs
         )
         yield PRUNED, n_weights, network, None
     sizes = {"n_components": plan.n_features, "k": plan.k}
-    epochs = {} if plan.fit_epochs is None else {"max_iter": plan.fit_epochs}
     parts = fit_parts(SparseAutoencoder(**sizes, **epochs), model, X, seed)
     # So small a rate moves nothing: what is left is the start, in the rows' units.
     start = SparseAutoencoder(
