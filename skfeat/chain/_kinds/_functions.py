@@ -26,14 +26,35 @@ def special() -> Any:
     return special
 
 
-def _quietly(function: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Let a function overflow without a warning: the model's own does."""
+def _function(
+    name: str,
+    numpy: Callable[[Any], Any],
+    onnx: Callable[[OnnxGraph, Arrays, Settings], object] | None = None,
+) -> StepKind:
+    """Make the entry of a function of one value.
+
+    Parameters
+    ----------
+    name : str
+        What torch calls it, both as a method of tensors and as a function.
+    numpy : callable
+        Computes it on an array.
+    onnx : callable, default=None
+        As in a `StepKind`; None: one operator, the name with a capital.
+    """
 
     def run(x, a, s):
+        # Functions may overflow without a warning: the model's own do.
         with np.errstate(over="ignore"):
-            return function(x)
+            return numpy(x)
 
-    return run
+    return StepKind(
+        numpy=run,
+        torch=lambda F, x, a, s: getattr(x, name)(),
+        vjp=CURVED,
+        onnx=onnx or operator(name.capitalize()),
+        torch_forms=(form(name),),
+    )
 
 
 def _add_expm1(graph: OnnxGraph, arrays: Arrays, settings: Settings) -> None:
@@ -47,66 +68,13 @@ def _add_log1p(graph: OnnxGraph, arrays: Arrays, settings: Settings) -> None:
 
 
 FUNCTIONS = {
-    "sin": StepKind(
-        numpy=lambda x, a, s: np.sin(x),
-        torch=lambda F, x, a, s: x.sin(),
-        vjp=CURVED,
-        onnx=operator("Sin"),
-        torch_forms=(form("sin"),),
-    ),
-    "cos": StepKind(
-        numpy=lambda x, a, s: np.cos(x),
-        torch=lambda F, x, a, s: x.cos(),
-        vjp=CURVED,
-        onnx=operator("Cos"),
-        torch_forms=(form("cos"),),
-    ),
-    "erf": StepKind(
-        numpy=lambda x, a, s: special().erf(x),
-        torch=lambda F, x, a, s: x.erf(),
-        vjp=CURVED,
-        onnx=operator("Erf"),
-        torch_forms=(form("erf"),),
-    ),
-    "exp": StepKind(
-        numpy=_quietly(np.exp),
-        torch=lambda F, x, a, s: x.exp(),
-        vjp=CURVED,
-        onnx=operator("Exp"),
-        torch_forms=(form("exp"),),
-    ),
-    "expm1": StepKind(
-        numpy=_quietly(np.expm1),
-        torch=lambda F, x, a, s: x.expm1(),
-        vjp=CURVED,
-        onnx=_add_expm1,
-        torch_forms=(form("expm1"),),
-    ),
-    "log": StepKind(
-        numpy=lambda x, a, s: np.log(x),
-        torch=lambda F, x, a, s: x.log(),
-        vjp=CURVED,
-        onnx=operator("Log"),
-        torch_forms=(form("log"),),
-    ),
-    "log1p": StepKind(
-        numpy=lambda x, a, s: np.log1p(x),
-        torch=lambda F, x, a, s: x.log1p(),
-        vjp=CURVED,
-        onnx=_add_log1p,
-        torch_forms=(form("log1p"),),
-    ),
-    "sqrt": StepKind(
-        numpy=lambda x, a, s: np.sqrt(x),
-        torch=lambda F, x, a, s: x.sqrt(),
-        vjp=CURVED,
-        onnx=operator("Sqrt"),
-        torch_forms=(form("sqrt"),),
-    ),
-    "reciprocal": StepKind(
-        numpy=lambda x, a, s: 1 / x,
-        vjp=CURVED,
-        onnx=operator("Reciprocal"),
-        torch_forms=(form("reciprocal"),),
-    ),
+    "sin": _function("sin", np.sin),
+    "cos": _function("cos", np.cos),
+    "erf": _function("erf", lambda x: special().erf(x)),
+    "exp": _function("exp", np.exp),
+    "expm1": _function("expm1", np.expm1, _add_expm1),
+    "log": _function("log", np.log),
+    "log1p": _function("log1p", np.log1p, _add_log1p),
+    "sqrt": _function("sqrt", np.sqrt),
+    "reciprocal": _function("reciprocal", lambda x: 1 / x),
 }
