@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 # Inputs that enter a small active set at once; see `find_violators`.
-ENTER = 10
+_ENTER = 10
 # Sweeps over the active inputs, and Newton steps after each of them, at most.
 _SWEEPS, _STEPS = 200, 10
 
@@ -84,7 +84,7 @@ class Output:
         size = np.abs(self.residual)
         size[self.active] = 0.0
         violators = np.flatnonzero(size > alpha)
-        most = max(ENTER, len(self.active))
+        most = max(_ENTER, len(self.active))
         if len(violators) > most:
             worst = np.argsort(-size[violators], kind="stable")[:most]
             violators = np.sort(violators[worst])
