@@ -254,9 +254,10 @@ class _Learner:
             requires_grad=not frozen,
         )
 
-    def _rows(self, array, rows, unit=1.0):
+    def _rows(self, array, rows, unit=None):
         tensor = torch.from_numpy(np.ascontiguousarray(array[rows].T))
-        return (tensor.to(self.settings.device) / unit).to(torch.float32)
+        tensor = tensor.to(self.settings.device)
+        return (tensor if unit is None else tensor / unit).to(torch.float32)
 
     def _choose_products(self):
         n_rows = len(self.outputs) * self.settings.n_epochs
