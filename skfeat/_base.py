@@ -5,6 +5,7 @@ from __future__ import annotations
 from skfeat import _version
 from skfeat.solvers._loop import EpochHooks
 from skfeat.utils._bases import BaseEstimator, CallbackSupportMixin
+from skfeat.utils._sklearn import refuse_flag
 from skfeat.utils._warnings import warn
 
 
@@ -15,6 +16,13 @@ class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
     _doc_link_template = (
         "https://skfeat.readthedocs.io/en/latest/api.html#{estimator_name}"
     )
+
+    def _validate_params(self):
+        """Refuse True and False, too, where they would count as the numbers 1 and 0."""
+        super()._validate_params()
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, bool):
+                refuse_flag(self, name, value)
 
     def __getstate__(self):
         return {**super().__getstate__(), "_skfeat_version": _version.__version__}

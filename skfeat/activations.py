@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skfeat.utils._checks import check_int, value_error
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,6 +52,10 @@ class TopK:
 
     k: int
     name = "topk"
+
+    def __post_init__(self) -> None:
+        """Refuse a `k` that keeps nothing, or is no number of features."""
+        check_int("k", self.k, 1)
 
     def encode(self, pre: np.ndarray) -> np.ndarray:
         """Codes of pre-activations (n, m)."""
@@ -92,6 +98,16 @@ class JumpReLU:
 
     threshold: np.ndarray
     name = "jumprelu"
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that are not finite, or below zero."""
+        array = np.asarray(self.threshold)
+        allowed = "an array of finite numbers of at least 0"
+        if array.dtype.kind not in "iuf":
+            raise value_error("threshold", allowed, self.threshold)
+        wrong = array[~((array >= 0) & (array < np.inf))]
+        if wrong.size:
+            raise ValueError(f"threshold must be {allowed}. Got {wrong[0]} in it.")
 
     def encode(self, pre: np.ndarray) -> np.ndarray:
         """Codes of pre-activations (n, m)."""

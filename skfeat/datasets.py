@@ -178,7 +178,7 @@ def make_sparse_features(
 
 
 def _check(name, value, allowed):
-    if not allowed.is_satisfied_by(value):
+    if isinstance(value, bool | np.bool_) or not allowed.is_satisfied_by(value):
         raise InvalidParameterError(f"{name} must be {allowed}. Got {value!r} instead.")
 
 

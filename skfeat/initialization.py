@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skfeat.utils._checks import type_error, value_error
 
 
 def product_init(encoded, coef, intercept, encoder) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +35,9 @@ def product_init(encoded, coef, intercept, encoder) -> tuple[np.ndarray, np.ndar
     Raises
     ------
     ValueError
-        If the shapes do not fit together.
+        If the shapes do not fit together, or a value is not finite.
+    TypeError
+        If `encoded` or `encoder` is no autoencoder.
 
     Examples
     --------
@@ -48,7 +53,11 @@ def product_init(encoded, coef, intercept, encoder) -> tuple[np.ndarray, np.ndar
     >>> connector = FeatureConnector(0.001, init=start)
     >>> connector = connector.fit(first.transform(H1), second.transform(H2))
     """
-    coef, intercept = np.asarray(coef), np.asarray(intercept)
+    for name, part in (("encoded", encoded), ("encoder", encoder)):
+        if not hasattr(part, "transform"):
+            raise type_error(name, "a fitted SparseAutoencoder", part)
+        check_is_fitted(part, "components_")
+    coef, intercept = _numbers("coef", coef), _numbers("intercept", intercept)
     expected = (encoder.components_.shape[1], encoded.components_.shape[1])
     if coef.shape != expected or intercept.shape != expected[:1]:
         raise ValueError(
@@ -61,3 +70,10 @@ def product_init(encoded, coef, intercept, encoder) -> tuple[np.ndarray, np.ndar
         encoder.encoder_coef_ @ coef @ encoded.components_.T,
         encoder.encoder_coef_ @ pre_bias + encoder.encoder_intercept_,
     )
+
+
+def _numbers(name: str, value) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise value_error(name, "an array of finite numbers", value)
+    return array

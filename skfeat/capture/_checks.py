@@ -9,6 +9,7 @@ from scipy import sparse
 
 from skfeat.capture._capture import Capture
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._checks import type_error
 
 
 def check_vector(
@@ -52,9 +53,7 @@ def order_of_tokens(sequence: np.ndarray, position: np.ndarray) -> np.ndarray:
 def check_capture(value: Any) -> None:
     """Raise unless `value` is a capture with tokens."""
     if not isinstance(value, Capture):
-        raise TypeError(
-            f"capture must be a skfeat.capture.Capture. Got {value!r} instead."
-        )
+        raise type_error("capture", "a skfeat.capture.Capture", value)
     if value.token_ids is None:
         raise ValueError("capture must hold token ids. Got one without them instead.")
 

@@ -20,7 +20,8 @@ from skfeat.chain._steps import (
     NORMS,
     Step,
     arrays_of,
-    check_form,
+    check_head_names,
+    check_steps,
     check_widths,
     input_width,
     map_arrays,
@@ -28,6 +29,7 @@ from skfeat.chain._steps import (
     run_numpy,
     walk,
 )
+from skfeat.utils._checks import check_int
 
 if TYPE_CHECKING:
     import torch
@@ -98,13 +100,16 @@ class Chain:
         `head_names` are those of the branches of the last step, which must concatenate
         them.
         """
-        check_form(steps)
-        if n_features_in is None:
+        steps = check_steps(steps)
+        if n_features_in is not None:
+            n_features_in = check_int("n_features_in", n_features_in, 1)
+        else:
             n_features_in = input_width(steps)
         if n_features_in is None:
             raise ValueError("n_features_in is needed where no step has a width.")
         n_outputs = check_widths(steps, n_features_in)
         heads: tuple[Head, ...] = ()
+        check_head_names(steps, head_names)
         if head_names:
             n_in = output_width(steps[:-1], n_features_in)
             widths = [output_width(branch, n_in) for branch in steps[-1].branches]

@@ -12,6 +12,7 @@ import numpy as np
 
 from skfeat.chain import _kinds
 from skfeat.chain._kinds import KINDS
+from skfeat.utils._checks import check_sequence, type_error, value_error
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,20 @@ class Step:
     ``"width"``, ``"start"`` and ``"stop"`` of a slice, and so on."""
     branches: tuple[tuple["Step", ...], ...] = ()
     """Of a join: the steps of each branch; a branch without steps is the input."""
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that there is not, and parts of other types."""
+        known = KINDS.keys() | JOINS
+        if not isinstance(self.kind, str) or self.kind not in known:
+            raise value_error("kind", f"one of {', '.join(sorted(known))}", self.kind)
+        if not isinstance(self.name, str):
+            raise value_error("name", "a str", self.name)
+        if not isinstance(self.arrays, dict):
+            raise value_error("arrays", "a dict of arrays", self.arrays)
+        if not isinstance(self.settings, dict):
+            raise value_error("settings", "a dict of numbers", self.settings)
+        if not isinstance(self.branches, tuple | list):
+            raise value_error("branches", "a tuple of lists of steps", self.branches)
 
     @property
     def n_in(self) -> int | None:
@@ -208,11 +223,41 @@ def n_weights(steps: Sequence[Step]) -> int:
     )
 
 
+def check_steps(steps: Any) -> tuple[Step, ...]:
+    """Return steps as a tuple, or raise an error saying which is malformed."""
+    several = tuple(check_sequence("steps", "Step", steps))
+    check_form(several)
+    return several
+
+
+def check_head_names(steps: Sequence[Step], names: Any) -> None:
+    """Raise ValueError unless there is a name for each head, or there are none."""
+    is_list = isinstance(names, list | tuple)
+    if is_list and not names:
+        return
+    n_heads = 0
+    if steps and steps[-1].kind == "concatenate":
+        n_heads = len(steps[-1].branches)
+    if (
+        not is_list
+        or len(names) != n_heads
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise value_error(
+            "head_names",
+            f"empty, or a str for each of the {n_heads} branches that the last step "
+            f"concatenates",
+            names,
+        )
+
+
 def check_form(steps: Sequence[Step], path: str = "", depth: int = 0) -> None:
     """Raise ValueError unless each step is well formed, whatever its width."""
     if depth > DEEPEST:
         raise ValueError(f"Branches lie within branches more than {DEEPEST} deep.")
     for i, step in enumerate(steps):
+        if not isinstance(step, Step):
+            raise type_error(f"Step {path}{i}", "a skfeat.chain.Step", step)
         _check_step(step, _label(step, f"{path}{i}"))
         for j, branch in enumerate(step.branches):
             check_form(branch, f"{path}{i}.{j}.", depth + 1)
@@ -243,11 +288,6 @@ def _label(step: Step, where: str) -> str:
 
 
 def _check_step(step: Step, label: str) -> None:
-    known = KINDS.keys() | JOINS
-    if not isinstance(step.kind, str) or step.kind not in known:
-        raise ValueError(f"{label} is of an unknown kind.")
-    if not isinstance(step.name, str):
-        raise ValueError(f"The name of {label} must be a string.")
     if bool(step.branches) != (step.kind in JOINS):
         raise ValueError(f"{label} must have branches if it is a join, else none.")
     _check_settings(step, label)

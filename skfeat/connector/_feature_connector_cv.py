@@ -24,6 +24,7 @@ from skfeat.solvers.connector._fit import fit_candidates, largest_alpha
 from skfeat.solvers.connector._fit_parts import Rows
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._bases import fit_context
+from skfeat.utils._checks import described
 from skfeat.utils._distributed import n_workers
 from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._sklearn import (
@@ -281,7 +282,10 @@ class FeatureConnectorCV(BaseConnector):
                 "groups changes nothing here: the folds are given by cv. Leave groups "
                 "out, or set cv to a splitter such as GroupKFold.",
             )
-        folds = list(splitter.split(rows.X, rows.Y, **params))
+        given = splitter.cv if _are_folds(self.cv) else None
+        if given is None:
+            given = list(splitter.split(rows.X, rows.Y, **params))
+        folds = _checked_folds(given, rows.X.shape[0])
         for number, fold in enumerate(folds):
             for name, part in zip(("train", "hold out"), fold, strict=True):
                 if not rows.sample_weight[part].any():
@@ -311,10 +315,11 @@ class FeatureConnectorCV(BaseConnector):
                 alphas = np.asarray(self.alphas, dtype=np.float64)
             except (TypeError, ValueError):
                 alphas = np.empty(0)
-            if alphas.ndim != 1 or not alphas.size or not (alphas >= 0).all():
+            in_range = (alphas >= 0) & (alphas < np.inf)
+            if alphas.ndim != 1 or not alphas.size or not in_range.all():
                 raise InvalidParameterError(
                     f"The 'alphas' parameter of FeatureConnectorCV must be an int of "
-                    f"at least 1 or one or more numbers of at least 0. Got "
+                    f"at least 1 or one or more finite numbers of at least 0. Got "
                     f"{self.alphas!r} instead."
                 )
         return "alpha", np.sort(alphas)[::-1].tolist()
@@ -332,6 +337,38 @@ _TAKEN = {
     "feature_names_in_",
     "output_names_",
 }
+
+
+def _checked_folds(folds, n_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return folds, which users may give themselves, as pairs of rows."""
+    several = [_as_fold(fold, n_rows) for fold in folds]
+    checked = [fold for fold in several if fold is not None]
+    if not checked or len(checked) < len(several):
+        raise InvalidParameterError(
+            f"The 'cv' parameter of FeatureConnectorCV must give at least one pair "
+            f"(rows to fit, rows to hold out) of indices below {n_rows}, the number of "
+            f"rows, or of masks of {n_rows} rows. Got {described(folds)} instead."
+        )
+    return checked
+
+
+def _as_fold(fold, n_rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return a fold as arrays of indices or masks, or None if it is no such pair."""
+    try:
+        train, test = (np.asarray(part) for part in fold)
+    except (TypeError, ValueError):
+        return None
+    parts = []
+    for part in (train, test):
+        if part.size == 0:
+            part = part.astype(np.intp)
+        is_mask = part.dtype == bool and part.shape == (n_rows,)
+        is_index = part.ndim == 1 and part.dtype.kind in "iu"
+        low, high = (part.min(initial=0), part.max(initial=0)) if is_index else (0, 0)
+        if not is_mask and not (is_index and -n_rows <= low <= high < n_rows):
+            return None
+        parts.append(part)
+    return parts[0], parts[1]
 
 
 def _are_folds(cv) -> bool:

@@ -42,7 +42,10 @@ def validated_rows(connector, X, y, sample_weight, *, reset: bool) -> Rows:
         connector._y_is_1d = y.ndim == 1
         keep_names(connector, output_names)
     sample_weight = _check_sample_weight(
-        accept_tensor(sample_weight), X, dtype=np.float64, ensure_non_negative=True
+        accept_tensor(sample_weight, "sample_weight"),
+        X,
+        dtype=np.float64,
+        ensure_non_negative=True,
     )
     y = y if sparse.issparse(y) else y.reshape(len(y), -1)
     with np.errstate(over="ignore"):

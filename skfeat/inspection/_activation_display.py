@@ -11,7 +11,7 @@ from skfeat.inspection._activation_drawing import (
     draw_heatmap,
 )
 from skfeat.inspection._axes import add_color_bar, single_axes
-from skfeat.inspection._inputs import check_codes
+from skfeat.inspection._inputs import check_codes, check_methods
 from skfeat.utils._checks import check_int, check_level, check_option, value_error
 from skfeat.utils._sklearn import check_matplotlib_support
 
@@ -185,6 +185,7 @@ class ActivationDisplay:
         >>> display = ActivationDisplay.from_estimator(PCA().fit(X), X)
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_methods("transformer", transformer, "transform")
         return cls.from_activations(
             transformer.transform(X),
             threshold=threshold,

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skfeat.inspection._inputs import check_features, check_image_shape
-from skfeat.utils._checks import check_int, check_level, value_error
+from skfeat.utils._checks import check_callable, check_int, check_level, value_error
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +92,7 @@ def maximize_activation(
 
     from skfeat.utils._torch import PLAIN, make_generator
 
+    check_callable("forward", forward)
     low, high = _check_bounds(bounds)
     n_features_in = check_int("n_features_in", n_features_in, 1)
     n_steps = check_int("n_steps", n_steps, 1)
@@ -99,9 +100,7 @@ def maximize_activation(
         ("learning_rate", learning_rate),
         ("regularization", regularization),
     ):
-        if value is None:
-            raise value_error(name, "a finite number", value)
-        check_level(name, value, positive=name == "learning_rate")
+        check_level(name, value, positive=name == "learning_rate", optional=False)
     shape = None
     if image_shape is not None:
         shape = check_image_shape(image_shape, n_features_in)
@@ -166,7 +165,13 @@ def _check_forward(forward: Callable, start: torch.Tensor, feature: Any) -> np.n
     import torch
 
     with torch.enable_grad():
-        output = forward(start.clone().requires_grad_())
+        try:
+            output = forward(start.clone().requires_grad_())
+        except RuntimeError as error:  # as of shapes that do not fit
+            allowed = f"a function of a tensor of shape (n, {start.shape[1]})"
+            raise ValueError(
+                f"forward must be {allowed}, as n_features_in says. It raised: {error}"
+            ) from error
     is_matrix = isinstance(output, torch.Tensor) and output.ndim == 2
     if not is_matrix or len(output) != len(start):
         allowed = "a callable that returns a tensor of shape (n, n_features)"

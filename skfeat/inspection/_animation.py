@@ -17,6 +17,7 @@ from skfeat.utils._checks import (
     check_level,
     check_matrix,
     check_option,
+    check_sequence,
     value_error,
 )
 
@@ -45,7 +46,8 @@ class Frames:
         """Check the parameters of a display and of its `plot`."""
         check_option("kind", kind, KINDS)
         vmax = check_level("vmax", vmax, positive=True)
-        checked = [check_matrix("frames", matrix) for matrix in matrices]
+        several = check_sequence("frames", "matrices", matrices)
+        checked = [check_matrix("frames", matrix) for matrix in several]
         shapes = [matrix.shape for matrix in checked]
         if len(set(shapes)) != 1:
             allowed = "one or more matrices of the same shape"

@@ -166,7 +166,7 @@ class ConnectorDisplay:
         >>> connector = Lasso(alpha=0.01).fit(X, X[:, :2])
         >>> display = ConnectorDisplay.from_estimator(connector)
         """
-        step = fitted_step(connector)
+        step = fitted_step("connector", connector, "coef_")
         coef, (inputs, outputs) = step.coef_, connector_labels(step)
         input_names = inputs if input_names is None else input_names
         output_names = outputs if output_names is None else output_names

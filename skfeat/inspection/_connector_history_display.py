@@ -9,7 +9,7 @@ import numpy as np
 
 from skfeat.inspection._animation import Frames, write_gif
 from skfeat.inspection._axes import add_color_bar, panel_axes
-from skfeat.inspection._inputs import fitted_step
+from skfeat.inspection._inputs import fitted_steps
 from skfeat.utils._checks import check_int, check_level, value_error
 from skfeat.utils._sklearn import check_matplotlib_support
 
@@ -197,7 +197,7 @@ class ConnectorHistoryDisplay:
         >>> display = ConnectorHistoryDisplay.from_estimators(lassos)
         """
         return cls.from_matrices(
-            [fitted_step(connector).coef_ for connector in connectors],
+            [step.coef_ for step in fitted_steps("connectors", connectors, "coef_")],
             titles=titles,
             ax=ax,
             max_frames=max_frames,

@@ -238,7 +238,7 @@ class FeatureGraphDisplay:
         ['inputs', 'hidden_0', 'hidden_1', 'output']
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        unwrapper = fitted_step(unwrapper)
+        unwrapper = fitted_step("unwrapper", unwrapper)
         if not hasattr(unwrapper, "network"):
             raise TypeError(
                 "unwrapper must be a fitted FeatureUnwrapper. Got "

@@ -181,7 +181,9 @@ class ImageGridDisplay:
         >>> display.titles
         ['0', '1', '2']
         """
-        components = np.asarray(fitted_step(autoencoder).components_)
+        components = np.asarray(
+            fitted_step("autoencoder", autoencoder, "components_").components_
+        )
         n_features = len(components)
         features = range(min(24, n_features)) if features is None else features
         chosen = check_features("features", features, n_features)

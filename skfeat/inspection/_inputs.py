@@ -9,7 +9,12 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat.utils._checks import check_matrix, value_error
+from skfeat.utils._checks import (
+    check_matrix,
+    check_sequence,
+    type_error,
+    value_error,
+)
 from skfeat.utils._names import Numbered, column_names
 
 # An ndarray or a csr_array. A type checker sees no difference, as scipy is untyped.
@@ -34,9 +39,12 @@ def check_codes(name: str, value: Any) -> Matrix:
 
 def check_row(name: str, value: Any) -> np.ndarray:
     """Return one row as a dense finite vector of floats."""
+    allowed = "one row of finite numbers, (n,) or (1, n)"
+    if not sparse.issparse(value) and np.ndim(value) not in (1, 2):
+        raise value_error(name, allowed, value)
     matrix = check_codes(name, value)
     if matrix.shape[0] != 1:
-        raise value_error(name, "one row: (n,) or (1, n)", matrix)
+        raise value_error(name, allowed, matrix)
     return take_rows(matrix, slice(None)).ravel().astype(float)
 
 
@@ -65,10 +73,37 @@ def check_image_shape(image_shape: Any, n_values: int) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def fitted_step(estimator: Any) -> Any:
-    """Return a fitted estimator, or the last step of a fitted pipeline."""
+def fitted_step(name: str, estimator: Any, *attributes: str) -> Any:
+    """Return a fitted estimator, or the last step of a fitted pipeline.
+
+    Raises
+    ------
+    TypeError
+        If it is no estimator, or has not these attributes.
+    """
+    allowed = "a fitted estimator"
+    if not hasattr(estimator, "fit") or isinstance(estimator, type):
+        raise type_error(name, allowed, estimator)
     check_is_fitted(estimator)
-    return estimator[-1] if hasattr(estimator, "named_steps") else estimator
+    step = estimator[-1] if hasattr(estimator, "named_steps") else estimator
+    missing = [attribute for attribute in attributes if not hasattr(step, attribute)]
+    if missing:
+        raise type_error(name, f"{allowed} with {missing[0]}", step)
+    return step
+
+
+def fitted_steps(name: str, estimators: Any, *attributes: str) -> list[Any]:
+    """Return several, as `fitted_step` does."""
+    several = check_sequence(name, "fitted estimators", estimators)
+    return [fitted_step(f"{name}[{i}]", e, *attributes) for i, e in enumerate(several)]
+
+
+def check_methods(name: str, estimator: Any, *methods: str) -> None:
+    """Raise TypeError unless an estimator, not a class, has these methods."""
+    missing = [m for m in methods if not callable(getattr(estimator, m, None))]
+    if missing or isinstance(estimator, type):
+        listed = " and ".join(methods)
+        raise type_error(name, f"a fitted estimator with {listed}", estimator)
 
 
 def connector_labels(connector: Any) -> tuple[Any, Any]:

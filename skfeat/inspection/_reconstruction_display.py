@@ -13,7 +13,7 @@ from skfeat.inspection._axes import (
     points_per_cell,
     single_axes,
 )
-from skfeat.inspection._inputs import check_row
+from skfeat.inspection._inputs import check_methods, check_row
 from skfeat.inspection._style import BLUE, ORANGE, style
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import check_level, value_error
@@ -81,7 +81,7 @@ class ReconstructionDisplay:
         original = check_row("original", self.original)
         rebuilt = check_row("reconstruction", self.reconstruction)
         if rebuilt.shape != original.shape:
-            allowed = f"of as many values as original ({original.size})"
+            allowed = f"a row of as many values as original, {original.size}"
             raise value_error("reconstruction", allowed, rebuilt)
         threshold = check_level("threshold", self.threshold)
 
@@ -143,6 +143,7 @@ class ReconstructionDisplay:
         >>> display = ReconstructionDisplay.from_estimator(pca, X[0])
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_methods("autoencoder", autoencoder, "transform", "inverse_transform")
         original = check_row("x", x)
         # A 2-D x is passed as it is, as the estimator may check a data frame's names.
         X = x if np.ndim(x) == 2 else original.reshape(1, -1)

@@ -6,8 +6,9 @@ import os
 from typing import Any, Self
 
 from skfeat.capture._checks import check_capture
-from skfeat.capture._contexts import activating_contexts
+from skfeat.capture._contexts import Contexts, activating_contexts
 from skfeat.inspection._axes import closed_on_error, hide_frame, single_axes
+from skfeat.inspection._inputs import check_methods
 from skfeat.inspection._token_drawing import (
     Scale,
     check_options,
@@ -18,7 +19,13 @@ from skfeat.inspection._token_html import html_page, html_table
 from skfeat.inspection._token_layout import Layout
 from skfeat.inspection._token_passages import Passage, check_passages, color_limits
 from skfeat.inspection._token_text import token_texts
-from skfeat.utils._checks import check_level, check_option, check_path, value_error
+from skfeat.utils._checks import (
+    check_level,
+    check_option,
+    check_path,
+    type_error,
+    value_error,
+)
 from skfeat.utils._sklearn import check_matplotlib_support
 
 
@@ -256,6 +263,9 @@ class TokenActivationsDisplay:
         >>> display.tokens, display.labels
         ([['the', ' old', 'man']], ['2'])
         """
+        if not isinstance(contexts, Contexts):
+            allowed = "what skfeat.language.activating_contexts returns"
+            raise type_error("contexts", allowed, contexts)
         token_ids = [token for passage in contexts.tokens for token in passage]
         texts = token_texts(decode, token_ids)
         if isinstance(labels, str):
@@ -335,6 +345,7 @@ class TokenActivationsDisplay:
         ... ).activations
         [array([0., 1., 0.])]
         """
+        check_methods("transformer", transformer, "transform")
         check_capture(capture)
         modules = list(capture.activations)
         if module is None and len(modules) == 1:

@@ -12,6 +12,7 @@ from skfeat.inspection._inputs import (
     check_features,
     check_image_shape,
     check_labels,
+    check_methods,
     feature_labels,
     take_rows,
 )
@@ -186,6 +187,7 @@ class TopExamplesDisplay:
         (4, 2)
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_methods("transformer", transformer, "transform")
         display = cls._of_ranked(
             transformer.transform(X),
             X if examples is None else examples,

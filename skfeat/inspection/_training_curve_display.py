@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from skfeat.inspection._axes import integer_ticks, single_axes
-from skfeat.inspection._inputs import check_labels, fitted_step
+from skfeat.inspection._inputs import check_labels, fitted_step, fitted_steps
 from skfeat.inspection._style import style
-from skfeat.utils._checks import check_option, value_error
+from skfeat.utils._checks import check_option, check_sequence, value_error
 
 
 class TrainingCurveDisplay:
@@ -64,7 +64,8 @@ class TrainingCurveDisplay:
             The object itself.
         """
         check_option("yscale", yscale, ("linear", "log"))
-        curves = [_check_curve(curve, yscale) for curve in self.loss_curves]
+        curves = check_sequence("loss_curves", "curves", self.loss_curves)
+        curves = [_check_curve(curve, yscale) for curve in curves]
         if not curves:
             raise value_error("loss_curves", "one curve or more", [])
         names = check_labels("names", self.names, len(curves))
@@ -118,6 +119,7 @@ class TrainingCurveDisplay:
         >>> net = MLPRegressor(tol=1.0, random_state=0).fit(X, y)
         >>> display = TrainingCurveDisplay.from_estimator(net, yscale="log")
         """
+        fitted_step("estimator", estimator, "loss_curve_")
         return cls.from_estimators(
             [estimator],
             names=None if name is None else [name],
@@ -159,7 +161,7 @@ class TrainingCurveDisplay:
         >>> TrainingCurveDisplay.from_estimators(nets).names
         ['MLPRegressor 0', 'MLPRegressor 1']
         """
-        steps = [fitted_step(estimator) for estimator in estimators]
+        steps = fitted_steps("estimators", estimators, "loss_curve_")
         if names is None:
             names = [type(step).__name__ for step in steps]
             if len(set(names)) < len(names):
@@ -201,7 +203,10 @@ class TrainingCurveDisplay:
 
 def _check_curve(curve: Any, yscale: str) -> np.ndarray:
     """Return a curve as a vector that the scale can show."""
-    values = np.asarray(curve, dtype=float)
+    try:
+        values = np.asarray(curve, dtype=float)
+    except (TypeError, ValueError):  # no numbers
+        values = np.empty(0)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         allowed = "a sequence of non-empty 1-D curves of finite numbers"
         raise value_error("loss_curves", allowed, curve)

@@ -12,7 +12,7 @@ from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 from skfeat.network._columns import check_columns
 from skfeat.network._decide import as_classes, as_rule
-from skfeat.utils._checks import is_int
+from skfeat.utils._checks import described, is_int
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._finite import all_finite
 from skfeat.utils._names import INPUT_PREFIX, Numbered, feature_prefix, output_names
@@ -35,18 +35,12 @@ def as_chain(name: str, chain: Any) -> Chain:
 def as_activation(activation: Any, n_components: int) -> Activation:
     """Return the activation, a threshold copied."""
     if isinstance(activation, JumpReLU):
-        threshold = as_array("threshold", activation.threshold, n_components)
-        if threshold.min(initial=0) < 0:
-            raise ValueError("threshold of the activation must not be negative.")
-        return JumpReLU(threshold)
+        return JumpReLU(as_array("threshold", activation.threshold, n_components))
     if not isinstance(activation, ReLU | TopK):
         raise ValueError(
             "activation must be ReLU(), TopK(k) or JumpReLU(threshold), got "
             f"{activation!r}."
         )
-    k = getattr(activation, "k", 1)
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"k of the activation must be a positive int, got {k!r}.")
     return activation
 
 
@@ -146,6 +140,11 @@ def as_rows(
         )
     else:
         rows = rows.tocsr()
+    if rows.ndim == 0:
+        raise TypeError(
+            f"{name} must be an array of shape (n, {width}). Got "
+            f"{described(rows.item())} instead."
+        )
     if rows.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {rows.ndim}D array instead. Reshape your data "

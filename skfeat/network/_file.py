@@ -151,10 +151,11 @@ def _activation(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Activa
         if "threshold" not in arrays:
             raise ValueError("it has no array 'threshold'.")
         return JumpReLU(arrays.pop("threshold"))
-    others: dict[str, Activation] = {"relu": ReLU(), "topk": TopK(header["k"])}
-    if name not in list(others):
+    if name == "topk":
+        return TopK(header["k"])
+    if name != "relu":
         raise ValueError(f"its activation {name!r} is unknown.")
-    return others[name]
+    return ReLU()
 
 
 def _plain_labels(classes: np.ndarray) -> list:

@@ -15,6 +15,7 @@ from skfeat.network._attribution import Attribution, MeanFlow, attribute, mean_f
 from skfeat.network._compact import compacted, n_decoder_multiply_adds
 from skfeat.network._decide import OfClassifiers, decide, probabilities
 from skfeat.network._graph import make_graph
+from skfeat.utils._checks import check_path
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -466,7 +467,7 @@ class SparseFeatureNetwork(NetworkArrays):
         ValueError
             If a class is neither a string nor a number or bool.
         """
-        _file.write(self, path)
+        _file.write(self, check_path("path", path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SparseFeatureNetwork:
@@ -485,7 +486,7 @@ class SparseFeatureNetwork(NetworkArrays):
         ValueError
             If the file is broken, of another kind or of another format version.
         """
-        with open(path, "rb") as file:
+        with open(check_path("path", path), "rb") as file:
             try:
                 return cls(**_file.read(file))
             except Exception as error:  # a hostile file may provoke any
@@ -532,7 +533,7 @@ class SparseFeatureNetwork(NetworkArrays):
         """
         from skfeat.network._onnx import write
 
-        write(self, path)
+        write(self, check_path("path", path))
 
     def to_networkx(self, all_features: bool = False) -> nx.DiGraph:
         """Make a directed graph of the features and the nonzero weights between them.

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from skfeat.rows._arrow import is_arrow_stream
 from skfeat.rows._iterate import read
-from skfeat.utils._checks import check_flag, check_verbose
+from skfeat.utils._checks import check_flag, check_path, check_verbose
 from skfeat.utils._files import NPY_HEADER_BYTES, npy_header, replacing
 
 _SECONDS_BETWEEN_LINES = 10
@@ -87,10 +87,10 @@ def store_rows(
     >>> X.shape, X.dtype, codes.shape
     ((1000, 8), dtype('float32'), (1000, 16))
     """
+    target = check_path("path", path)
     if not os.fsdecode(path):
         raise ValueError("path must name a file. Got '' instead.")
     check_flag("overwrite", overwrite)
-    target = Path(os.fsdecode(path))
     where = f"path={str(target)!r}"
     if target.is_dir():
         raise IsADirectoryError(f"{where} is a folder; name a file.")

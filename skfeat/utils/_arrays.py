@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +31,11 @@ def accept_tensor(X, name="X"):
     Raises
     ------
     TypeError
-        If X is a tensor of a dtype or a layout that numpy does not have.
+        If X is a tensor of a dtype or a layout that numpy does not have, or a path, an
+        iterator or a mapping, of which numpy would make one object.
     """
     if not isinstance(X, torch.Tensor):
+        _refuse_what_holds_no_rows(X, name)
         return X
     if X.layout != torch.strided:
         raise TypeError(
@@ -46,6 +50,25 @@ def accept_tensor(X, name="X"):
         )
     X = X.detach()
     return X if get_config()["array_api_dispatch"] else X.cpu().numpy()
+
+
+def _refuse_what_holds_no_rows(X, name: str) -> None:
+    if isinstance(X, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{name} must be an array, not a path. Got {X!r} instead; map the file by "
+            f"np.load({X!r}, mmap_mode='r'), or read its rows by skfeat.rows.iter_rows."
+        )
+    if hasattr(X, "__next__"):
+        raise TypeError(
+            f"{name} must be an array, which can be read more than once. Got {X!r} "
+            f"instead; write its rows to a file by skfeat.rows.store_rows, and pass "
+            f"what that returns."
+        )
+    if isinstance(X, Mapping | Set):
+        raise TypeError(
+            f"{name} must be an array. Got a {type(X).__name__}, which has no rows, "
+            f"instead."
+        )
 
 
 def as_numpy(X, name="X"):

@@ -16,12 +16,27 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+# Characters of a value that a message shows.
+_LONGEST = 200
+
 
 def value_error(name: str, allowed: str, value: Any) -> ValueError:
     """Return the error of a parameter that has another value than is allowed."""
+    return ValueError(f"{name} must be {allowed}. Got {described(value)} instead.")
+
+
+def type_error(name: str, allowed: str, value: Any) -> TypeError:
+    """Return the error of a parameter that is of another kind than is allowed."""
+    return TypeError(f"{name} must be {allowed}. Got {described(value)} instead.")
+
+
+def described(value: Any) -> str:
+    """Write a value down, in no more than a line."""
     shape = getattr(value, "shape", None)
-    got = repr(value) if shape is None else f"an array of shape {tuple(shape)}"
-    return ValueError(f"{name} must be {allowed}. Got {got} instead.")
+    if isinstance(shape, tuple) and shape:
+        return f"an array of shape {tuple(shape)}"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:
@@ -79,15 +94,18 @@ def check_option(name: str, value: Any, options: Collection[str]) -> str:
     return value
 
 
-def check_level(name: str, value: Any, *, positive: bool = False) -> float | None:
+def check_level(
+    name: str, value: Any, *, positive: bool = False, optional: bool = True
+) -> float | None:
     """Return a magnitude, such as a threshold, as a float; None stays None.
 
     Raises
     ------
     ValueError
-        Unless it is a finite number, above zero or, without `positive`, at least zero.
+        Unless it is a finite number, above zero or, without `positive`, at least zero;
+        or None, if it is `optional`.
     """
-    if value is None:
+    if value is None and optional:
         return None
     if (
         not is_real(value)
@@ -96,7 +114,8 @@ def check_level(name: str, value: Any, *, positive: bool = False) -> float | Non
         or (positive and not value)
     ):
         sign = "positive" if positive else "non-negative"
-        raise value_error(name, f"a finite {sign} number or None", value)
+        allowed = f"a finite {sign} number{' or None' if optional else ''}"
+        raise value_error(name, allowed, value)
     return float(value)
 
 
@@ -115,7 +134,14 @@ def check_finite_number(name: str, value: Any) -> float:
 def check_callable(name: str, value: Any) -> None:
     """Raise TypeError unless `value` can be called."""
     if not callable(value):
-        raise TypeError(f"{name} must be a function. Got {value!r} instead.")
+        raise type_error(name, "a function", value)
+
+
+def check_sequence(name: str, things: str, value: Any) -> list[Any]:
+    """Return the items of a sequence as a list, or raise TypeError if it is none."""
+    if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
+        raise type_error(name, f"a sequence of {things}", value)
+    return list(value)
 
 
 def check_nonnegative(name: str, value: Any) -> None:
@@ -163,7 +189,7 @@ def check_matrix(name: str, value: Any) -> np.ndarray | sparse.csr_array:
         matrix = np.asarray(value)
         is_finite = matrix.dtype.kind in "biuf" and np.isfinite(matrix).all()
     if matrix.ndim != 2 or 0 in matrix.shape:
-        raise value_error(name, allowed, matrix)
+        raise value_error(name, allowed, matrix if matrix.ndim else value)
     if not is_finite:
         raise ValueError(
             f"{name} must be {allowed}. Got NaN, infinity or something that is not a "

@@ -27,6 +27,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    make_constraint,
 )
 from sklearn.utils._plotting import _validate_style_kwargs
 from sklearn.utils._repr_html.estimator import _VisualBlock
@@ -69,8 +70,36 @@ __all__ = [
     "open_listener",
     "parent_context_of",
     "send",
+    "refuse_flag",
     "supported_float_dtypes",
 ]
+
+
+def refuse_flag(estimator: Any, name: str, value: bool) -> None:
+    """Raise InvalidParameterError for a bool where a parameter is a number.
+
+    scikit-learn's own check takes True for the number 1.
+
+    Parameters
+    ----------
+    estimator : estimator
+    name : str
+        Of the parameter.
+    value : bool
+        Its value.
+    """
+    allowed = estimator._parameter_constraints.get(name, "no_validation")
+    if isinstance(allowed, str):  # its own code checks it
+        return
+    kinds = [kind for kind in allowed if kind not in ("boolean", "verbose")]
+    if len(kinds) < len(allowed):
+        return
+    texts = [str(make_constraint(kind)) for kind in kinds]
+    listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+    raise InvalidParameterError(
+        f"The {name!r} parameter of {type(estimator).__name__} must be {listed}. Got "
+        f"{value!r} instead."
+    )
 
 
 def curve_pos_label(model: Any) -> Any:

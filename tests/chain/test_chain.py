@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from skfeat.activations import JumpReLU, TopK
 from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step, find_hidden, merge_scales
 from skfeat.chain._steps import NORMS, arrays_of
 
@@ -322,3 +323,66 @@ def test_widths_must_follow():
         Chain.from_steps([affine(3, 4, "a"), affine(5, 2, "b")])
     with pytest.raises(ValueError, match="n_features_in is needed"):
         Chain.from_steps([activation("relu")])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"kind": "junk"}, ValueError, r"^kind must be one of .*, relu, .*Got 'junk'"),
+        ({"kind": None}, ValueError, r"^kind must be one of .* Got None instead\."),
+        (
+            {"kind": ["relu"]},
+            ValueError,
+            r"^kind must be one of .* Got \['relu'\]",
+        ),
+        ({"name": 3}, ValueError, r"^name must be a str\. Got 3 instead\."),
+        ({"arrays": None}, ValueError, r"^arrays must be a dict of arrays\. Got None"),
+        (
+            {"settings": [1]},
+            ValueError,
+            r"^settings must be a dict of numbers\. Got \[",
+        ),
+        ({"branches": 3}, ValueError, r"^branches must be a tuple of lists of steps\."),
+    ],
+)
+def test_a_step_is_checked_when_it_is_made(given, error, message):
+    with pytest.raises(error, match=message):
+        Step(**{"kind": "relu"} | given)
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        ([[3]], TypeError, r"^Step 0 must be a skfeat\.chain\.Step\. Got 3 instead\."),
+        (["relu"], TypeError, r"^steps must be a sequence of Step\. Got 'relu'"),
+        ([None], TypeError, r"^steps must be a sequence of Step\. Got None instead\."),
+        *(
+            ([[Step("relu")], n], ValueError, r"^n_features_in must be an int of at l")
+            for n in (0, -1, 2.5, True, "3", float("nan"))
+        ),
+        ([[Step("relu")], 4, ["a"]], ValueError, r"^head_names must be empty, or a s"),
+        ([[Step("relu")], 4, "a"], ValueError, r"^head_names must be empty, .*Got 'a'"),
+        ([[], 4, ["a"]], ValueError, r"each of the 0 branches"),
+    ],
+)
+def test_arguments_of_a_chain(args, error, message):
+    with pytest.raises(error, match=message):
+        Chain.from_steps(*args)
+
+
+def test_a_step_inside_a_branch_is_named():
+    join = Step("add", branches=((Step("relu"),), (3,)))
+    with pytest.raises(TypeError, match=r"^Step 0\.1\.0 must be a skfeat\.chain\.Step"):
+        Chain.from_steps([join], 4)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True, "3", None])
+def test_top_k_of_what_is_no_number_of_features(k):
+    with pytest.raises(ValueError, match=r"^k must be an int of at least 1\. Got"):
+        TopK(k)
+
+
+@pytest.mark.parametrize("threshold", [None, "a", [-1.0], [np.nan], [True], np.inf])
+def test_thresholds_that_are_none(threshold):
+    with pytest.raises(ValueError, match=r"^threshold must be an array of finite num"):
+        JumpReLU(threshold)

@@ -307,8 +307,6 @@ def test_coefs_of_any_kind():
     [
         ({"front": None}, "front must be a Chain, got None"),
         ({"activation": "relu"}, r"activation must be ReLU\(\), TopK\(k\) or JumpReLU"),
-        ({"activation": TopK(0)}, "k of the activation must be a positive int, got 0"),
-        ({"activation": TopK(True)}, "positive int, got True"),
         ({"layer_names": "abc"}, "layer_names must be a list of strings, got 'abc'"),
         ({"layer_names": [1, 2, 3]}, "layer_names must be a list of strings"),
         ({"layer_names": ["a", "b", "a"]}, "must all differ"),

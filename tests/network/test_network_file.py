@@ -218,8 +218,8 @@ HOSTILE = {
     "too many links": (lambda c: edit(c, links=["relu"] * 9), "it has no array 'coefs"),
     "activation": (lambda c: edit(c, activation="os"), "activation 'os' is unknown"),
     "activation list": (lambda c: edit(c, activation=[]), r"activation \[\] is unkn"),
-    "k": (lambda c: edit(c, k=-1), "k of the activation must be a positive int"),
-    "k real": (lambda c: edit(c, k=0.5), "positive int, got 0.5"),
+    "k": (lambda c: edit(c, k=-1), "k must be an int of at least 1"),
+    "k real": (lambda c: edit(c, k=0.5), r"int of at least 1\. Got 0\.5"),
     "names": (lambda c: edit(c, layer_names=["a"]), "one entry less"),
     "missing": (lambda c: edit(c, decoder_coef=None), "has no array 'decoder_coef'"),
     "missing part": (
