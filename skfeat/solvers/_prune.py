@@ -19,11 +19,18 @@ import torch
 # have been learnt before they can be ranked, and the rest of the run is refit.
 _PRUNED_FROM, PRUNED_AT = 0.2, 0.6
 _PRUNE_EVERY = 16
+# A short run is pruned more often, so that its schedule has some fifty steps too.
+_LEAST_STEPS = 50
 
 
-def is_time(n_steps: int, progress: float) -> bool:
+def is_time(n_steps: int, progress: float, every: int = _PRUNE_EVERY) -> bool:
     """Tell whether to prune after this update."""
-    return n_steps % _PRUNE_EVERY == 0 and _PRUNED_FROM <= progress <= PRUNED_AT
+    return n_steps % every == 0 and _PRUNED_FROM <= progress <= PRUNED_AT
+
+
+def updates_between(planned: int) -> int:
+    """Return how many updates of a run to prune after: of a short one, few."""
+    return max(1, min(_PRUNE_EVERY, planned // _LEAST_STEPS))
 
 
 def left_at(progress: float, first, budget) -> np.ndarray:

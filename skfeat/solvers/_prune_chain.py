@@ -17,20 +17,21 @@ import torch
 from skfeat.chain import JOINS, Step
 from skfeat.chain._kinds import JOINS as JOIN_KINDS
 from skfeat.chain._steps import run_numpy, torch_step, walk
-from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
+from skfeat.solvers._loop import History, Stopping, one_cycle, run_epochs
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share
+from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share, updates_between
+from skfeat.solvers._trained_steps import TrainedLayer, TrainedStep
+from skfeat.solvers.joint._units import unit_of_outputs
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import (
     PLAIN,
     make_generator,
     n_batches,
     shuffled_batches,
-    to_numpy,
 )
 
 # Largest learning rate of Adam; all weights are trained in units in which it suits.
-_RATE = 1e-2
+_RATE = 5e-3
 # Share of the latest batch in the running mean of squared gradients.
 _SHARE = 0.02
 # Rows that units are measured on, from all over the data.
@@ -77,9 +78,6 @@ def prune_chain(
     X: np.ndarray,
     outputs: np.ndarray,
     settings: PruneSettings,
-    *,
-    hooks: EpochHooks | None = None,
-    verbose: int = 0,
 ) -> tuple[tuple[Step, ...], History]:
     """Prune the linear layers of a chain's steps, and train them on outputs.
 
@@ -90,13 +88,11 @@ def prune_chain(
     outputs : ndarray of shape (n, n_outputs)
         Logits, or values.
     settings : PruneSettings
-    hooks : EpochHooks, optional
-    verbose : int, default=0
 
     Returns
     -------
     steps : tuple of Step
-        With other weights, in the dtypes of those given.
+        With other weights, in the dtypes of those given; what is frozen as it was.
     history : History
     """
     planned = settings.n_epochs * n_batches(len(X), settings.batch_size)
@@ -118,110 +114,10 @@ def prune_chain(
         ),
         name="The pruned network",
         state=learner.steps_now,
-        hooks=hooks,
-        verbose=verbose,
         remedy="rescale X",
         may_end_falling=True,
     )
     return learner.finish(), history
-
-
-class _Layer:
-    """A linear layer in training, in units of what it reads and of what it computes.
-
-    ``y = out * (theta @ ((x - mean) / into) + phi)``. One learning rate suits all
-    layers then, and a weight that is dropped takes only what it adds to the mean with
-    it: the intercept has the rest.
-    """
-
-    def __init__(self, step: Step, read: np.ndarray, first: bool):
-        read = read.astype(np.float64)
-        self.step = step
-        self.mean = read.mean(axis=0)
-        spread = np.abs(read - self.mean)
-        if first:
-            # Columns of inputs may each have a unit of their own.
-            into = spread.max(axis=0)
-            into[into <= 1e-6 * np.abs(self.mean)] = 0.0
-            self.into = np.where(into > 0, into, 1.0)
-        else:
-            size = np.sqrt(np.square(spread).mean()) or np.abs(self.mean).max()
-            self.into = np.full(len(self.mean), size or 1.0)
-
-    def start(self, coef: np.ndarray, intercept: np.ndarray, out: float) -> None:
-        """Set the raw weights to begin with, and the unit of what is computed."""
-        self.out = out
-        self.theta = coef * self.into / out
-        self.phi = (intercept + coef @ self.mean) / out
-
-    def to_device(self, device: torch.device, *, trained: bool) -> None:
-        """Make tensors of the weights and units."""
-
-        def tensor(array, requires_grad=False):
-            return torch.tensor(
-                np.asarray(array),
-                dtype=torch.float32,
-                device=device,
-                requires_grad=requires_grad,
-            )
-
-        self.coef = tensor(self.theta, trained)
-        self.intercept = tensor(self.phi, trained)
-        self.unit = tensor(self.out / self.into)
-        self.centre = tensor(self.mean)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute the layer of rows x."""
-        coef = self.coef * self.unit
-        return torch.addmm(self.intercept * self.out - coef @ self.centre, x, coef.T)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the raw weights."""
-        coef = to_numpy(self.coef, np.float64) * self.out / self.into
-        intercept = to_numpy(self.intercept, np.float64) * self.out - coef @ self.mean
-        given = self.step.arrays
-        return {
-            "coef": coef.astype(given["coef"].dtype),
-            "intercept": intercept.astype(given["intercept"].dtype),
-        }
-
-
-class _Other:
-    """Any other step with arrays in training, in units of their size."""
-
-    def __init__(self, step: Step):
-        self.step = step
-        self.units = {
-            name: float(np.sqrt(np.square(array, dtype=np.float64).mean())) or 1.0
-            for name, array in step.arrays.items()
-        }
-
-    def to_device(self, device: torch.device) -> None:
-        """Make tensors of the arrays."""
-        self.tensors = {
-            name: torch.tensor(
-                array / self.units[name],
-                dtype=torch.float32,
-                device=device,
-                requires_grad=True,
-            )
-            for name, array in self.step.arrays.items()
-        }
-        self.function = torch_step(self.step.kind)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute the step of rows x."""
-        arrays = {name: t * self.units[name] for name, t in self.tensors.items()}
-        return self.function(x, arrays, self.step.settings)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the raw arrays."""
-        return {
-            name: (to_numpy(t, np.float64) * self.units[name]).astype(
-                self.step.arrays[name].dtype
-            )
-            for name, t in self.tensors.items()
-        }
 
 
 class _Learner:
@@ -232,13 +128,13 @@ class _Learner:
         self.X, self.outputs = X, outputs
         self.generator = make_generator(settings.seed)
         self.n_steps = 0
-        spread = outputs.std(axis=0, dtype=np.float64)
-        # Squared errors count in units of each output's own spread.
-        self.output_scale = np.where(spread > 0, spread, spread.max() or 1.0)
-        self.parts: dict[int, _Layer | _Other] = {}
+        each = not settings.classify
+        shares = np.full(len(outputs), 1 / len(outputs))
+        self.output_unit = unit_of_outputs(outputs, shares, each=each)
+        self.parts: dict[int, TrainedLayer | TrainedStep] = {}
         self._begin()
-        self.layers = [p for p in self._in_order() if isinstance(p, _Layer)]
-        others = [p for p in self._in_order() if isinstance(p, _Other)]
+        self.layers = [p for p in self._in_order() if isinstance(p, TrainedLayer)]
+        others = [p for p in self._in_order() if isinstance(p, TrainedStep)]
         for index, layer in enumerate(self.layers):
             layer.to_device(settings.device, trained=index not in settings.frozen)
         for other in others:
@@ -261,17 +157,21 @@ class _Learner:
         ] + [t for other in others for t in other.tensors.values()]
         self.optimizer = torch.optim.Adam(self.parameters, lr=_RATE, fused=True)
 
-    def _in_order(self) -> Iterator[_Layer | _Other]:
+    def _in_order(self) -> Iterator[TrainedLayer | TrainedStep]:
         return (self.parts[id(s)] for s in walk(self.given) if id(s) in self.parts)
 
     def _begin(self) -> None:
         """Measure units on some rows, and set the weights to begin with."""
         n = len(self.X)
         rows = np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)
-        self.rows_of_units = rows
         last = max(i for i, step in enumerate(self.given) if step.is_weighted)
-        self.last = {id(s) for s in walk(self.given[last:])}
+        self.at_outputs = {id(step) for step in walk(self.given[last:])}
         self._run_start(self.given, self.X[rows], at_inputs=True)
+        first = self.parts.get(id(self.given[0]))
+        self.centre = None
+        if isinstance(first, TrainedLayer) and self.X.dtype == np.float64:
+            # In float32 little might be left of inputs that are far from zero.
+            first.is_centred, self.centre = True, first.mean
 
     def _run_start(self, steps, values, at_inputs: bool) -> np.ndarray:
         for step in steps:
@@ -282,37 +182,38 @@ class _Learner:
                 ]
                 values = JOIN_KINDS[step.kind].join(results, np.concatenate)
             elif step.kind == "affine":
-                layer = self.parts[id(step)] = _Layer(step, values, at_inputs)
+                read = self.X if step is self.given[0] else values
+                layer = TrainedLayer(step, read, of_inputs=at_inputs)
+                self.parts[id(step)] = layer
                 values = self._start_layer(layer, values)
             else:
                 if step.arrays:
-                    self.parts[id(step)] = _Other(step)
+                    self.parts[id(step)] = TrainedStep(step)
                 values = run_numpy([step], values)
             at_inputs = at_inputs and step.kind == "slice"
         return values
 
-    def _start_layer(self, layer: _Layer, values: np.ndarray) -> np.ndarray:
+    def _start_layer(self, layer: TrainedLayer, values: np.ndarray) -> np.ndarray:
         step = layer.step
         coef, intercept = step.arrays["coef"], step.arrays["intercept"]
         if self.settings.from_scratch:
-            # Uniform, of outputs with a deviation near one.
-            rows = (values - layer.mean) / layer.into
-            power = np.square(rows, dtype=np.float64).mean(axis=0).sum() or 1.0
-            draws = torch.rand(coef.shape, generator=self.generator, **PLAIN)
-            theta = (2 * draws.numpy() - 1.0) * np.sqrt(3 / power)
-            coef = theta / layer.into
-            intercept = -coef @ layer.mean
-            out = self._random_out(step, values)
-            coef, intercept = coef * out, intercept * out
+            coef, intercept = self._draw(layer, values)
         computed = values @ coef.T + intercept
         out = np.sqrt(np.square(computed - computed.mean(axis=0)).mean())
         layer.start(coef, intercept, float(out) or 1.0)
         return computed.astype(values.dtype)
 
-    def _random_out(self, step, values) -> float:
-        if id(step) not in self.last:
-            return 1.0
-        return float(self.output_scale.mean())
+    def _draw(self, layer: TrainedLayer, values) -> tuple[np.ndarray, np.ndarray]:
+        """Draw uniform weights that make outputs of a deviation near their unit."""
+        rows = (values - layer.mean) / layer.into
+        power = np.square(rows).mean(axis=0).sum() or 1.0
+        shape = layer.step.arrays["coef"].shape
+        draws = torch.rand(shape, generator=self.generator, **PLAIN).numpy()
+        out = 1.0
+        if id(layer.step) in self.at_outputs:
+            out = float(np.mean(self.output_unit.scale))
+        coef = out * np.sqrt(3 / power) * (2.0 * draws - 1.0) / layer.into
+        return coef, -coef @ layer.mean
 
     def _run(self, steps, x: torch.Tensor) -> torch.Tensor:
         for step in steps:
@@ -330,16 +231,19 @@ class _Learner:
         """Make one update on a batch of rows; return its loss."""
         settings = self.settings
         mine = distributed.shard(rows)
+        inputs = self.X[mine]
+        if self.centre is not None:
+            inputs = inputs - self.centre
         x, targets = (
-            torch.from_numpy(array[mine]).to(settings.device, torch.float32)
-            for array in (self.X, self.outputs)
+            torch.from_numpy(array).to(settings.device, torch.float32)
+            for array in (inputs, self.outputs[mine])
         )
         weights = x.new_full((len(x),), 1 / len(rows))
         outputs = self._run(self.given, x)
         if settings.classify:
             loss = kl_divergence(outputs, targets, weights)
         else:
-            scale = torch.as_tensor(self.output_scale).to(outputs)
+            scale = torch.as_tensor(self.output_unit.scale).to(outputs)
             loss = squared_error(outputs / scale, targets / scale, weights)
         self.optimizer.zero_grad()
         loss.backward()
@@ -362,7 +266,7 @@ class _Learner:
         self.optimizer.step()
         for pruner in self.pruners:
             pruner.apply()
-        if is_time(self.n_steps, progress):
+        if is_time(self.n_steps, progress, updates_between(planned)):
             self._prune(progress)
         return float(value)
 

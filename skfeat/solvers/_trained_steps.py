@@ -1,0 +1,108 @@
+"""Steps of a chain whose arrays are tensors in training, in units of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from skfeat.chain import Step
+from skfeat.chain._steps import torch_step
+from skfeat.solvers.joint._units import unit_of_hidden, unit_of_inputs
+from skfeat.utils._torch import to_numpy
+
+
+class TrainedLayer:
+    """A linear layer in training, in units of what it reads and of what it computes.
+
+    ``y = out * (theta @ ((x - mean) / into) + phi)``. One learning rate suits all
+    layers then, and a weight that is dropped leaves what it adds on average to the
+    intercept.
+    """
+
+    def __init__(self, step: Step, read: np.ndarray, *, of_inputs: bool):
+        self.step = step
+        # Columns of inputs may each have a unit of their own.
+        unit = (unit_of_inputs if of_inputs else unit_of_hidden)(
+            read, np.full(len(read), 1 / len(read))
+        )
+        self.mean = unit.mean.astype(np.float64)
+        self.into = np.broadcast_to(unit.scale, self.mean.shape).astype(np.float64)
+        self.is_centred = False
+
+    def start(self, coef: np.ndarray, intercept: np.ndarray, out: float) -> None:
+        """Set the raw weights to begin with, and the unit of what is computed."""
+        self.out = out
+        self.theta = coef * self.into / out
+        self.phi = (intercept + coef @ self.mean) / out
+
+    def to_device(self, device: torch.device, *, trained: bool) -> None:
+        """Make tensors of the weights and units; centred rows may be read already."""
+        mean = np.zeros_like(self.mean) if self.is_centred else self.mean
+
+        def tensor(array, requires_grad=False):
+            return torch.tensor(
+                np.asarray(array),
+                dtype=torch.float32,
+                device=device,
+                requires_grad=requires_grad,
+            )
+
+        self.coef = tensor(self.theta, trained)
+        self.intercept = tensor(self.phi, trained)
+        self.unit = tensor(self.out / self.into)
+        self.centre = tensor(mean)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the layer of rows x."""
+        coef = self.coef * self.unit
+        return torch.addmm(self.intercept * self.out - coef @ self.centre, x, coef.T)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the raw weights, of a layer that was not trained those given."""
+        if not self.coef.requires_grad:
+            return self.step.arrays
+        coef = to_numpy(self.coef, np.float64) * self.out / self.into
+        intercept = to_numpy(self.intercept, np.float64) * self.out - coef @ self.mean
+        given = self.step.arrays
+        return {
+            "coef": coef.astype(given["coef"].dtype),
+            "intercept": intercept.astype(given["intercept"].dtype),
+        }
+
+
+class TrainedStep:
+    """Any other step with arrays in training, in units of their size."""
+
+    def __init__(self, step: Step):
+        self.step = step
+        self.units = {
+            name: float(np.sqrt(np.square(array, dtype=np.float64).mean())) or 1.0
+            for name, array in step.arrays.items()
+        }
+
+    def to_device(self, device: torch.device) -> None:
+        """Make tensors of the arrays."""
+        self.tensors = {
+            name: torch.tensor(
+                array / self.units[name],
+                dtype=torch.float32,
+                device=device,
+                requires_grad=True,
+            )
+            for name, array in self.step.arrays.items()
+        }
+        self.function = torch_step(self.step.kind)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the step of rows x."""
+        arrays = {name: t * self.units[name] for name, t in self.tensors.items()}
+        return self.function(x, arrays, self.step.settings)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the raw arrays."""
+        return {
+            name: (to_numpy(t, np.float64) * self.units[name]).astype(
+                self.step.arrays[name].dtype
+            )
+            for name, t in self.tensors.items()
+        }
