@@ -7,6 +7,13 @@ features of autoencoders that nobody trained; connectors fitted to shuffled feat
 """
 
 from skfeat.controls._chain_network import ChainNetwork
+from skfeat.controls._features import shuffled_control, untrained_control
 from skfeat.controls._neurons import pruned_control, scratch_control
 
-__all__ = ["ChainNetwork", "pruned_control", "scratch_control"]
+__all__ = [
+    "ChainNetwork",
+    "pruned_control",
+    "scratch_control",
+    "shuffled_control",
+    "untrained_control",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from skfeat.adapters import (
     read_chain,
     without_wrappers,
 )
-from skfeat.chain import Step
+from skfeat.chain import Step, merge_scales
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._checks import check_option
 from skfeat.utils._names import output_names
@@ -76,8 +76,10 @@ def read_target(model: Any, X: Any, task: str) -> Target:
         check_rule(network, chain.steps[-1].kind == "sigmoid")
         classes = class_labels(None, chain, model_classes(model))
     stop = logits_end(chain, classes is not None)
+    steps = chain.steps[:stop]
     return Target(
-        folded(chain.steps[:stop]),
+        # Weights of scales beside linear layers would run, but be in no budget.
+        tuple(merge_scales([s for s in steps if s.kind != "identity"])),
         rows,
         chain.forward(rows, 0, stop),
         {
@@ -87,33 +89,3 @@ def read_target(model: Any, X: Any, task: str) -> Target:
             "decision_rule": None if classes is None else rule,
         },
     )
-
-
-def folded(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Take scales, as of batch normalisation, into the linear layers beside them."""
-    found: list[Step] = []
-    for step in steps:
-        last = found[-1] if found else None
-        if step.kind == "identity":
-            continue
-        if last is not None and (last.kind, step.kind) == ("affine", "scale"):
-            coef, intercept = _wide(last, "coef", "intercept")
-            weight, bias = _wide(step, "weight", "bias")
-            found[-1] = _affine(last, coef * weight[:, None], intercept * weight + bias)
-        elif last is not None and (last.kind, step.kind) == ("scale", "affine"):
-            weight, bias = _wide(last, "weight", "bias")
-            coef, intercept = _wide(step, "coef", "intercept")
-            found[-1] = _affine(step, coef * weight, intercept + coef @ bias)
-        else:
-            found.append(step)
-    return tuple(found)
-
-
-def _wide(step: Step, *names: str) -> list[np.ndarray]:
-    return [step.arrays[name].astype(np.float64) for name in names]
-
-
-def _affine(like: Step, coef: np.ndarray, intercept: np.ndarray) -> Step:
-    dtype = like.arrays["coef"].dtype
-    arrays = {"coef": coef.astype(dtype), "intercept": intercept.astype(dtype)}
-    return replace(like, arrays=arrays)
