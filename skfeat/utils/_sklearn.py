@@ -69,8 +69,8 @@ __all__ = [
     "move_to",
     "open_listener",
     "parent_context_of",
-    "send",
     "refuse_flag",
+    "send",
     "supported_float_dtypes",
 ]
 
