@@ -1,7 +1,31 @@
-"""A tiny language model of transformers with random weights, and batches for it."""
+"""Tiny models of transformers with random weights, and batches for one of them."""
 
 import numpy as np
 import torch
+
+
+def seeded(make):
+    """Make a model of random weights, the same each time, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return make().eval()
+
+
+def tiny_t5(n_layers=1):
+    """Return a T5ForConditionalGeneration of 50 tokens."""
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=50,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=n_layers,
+        num_heads=2,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+    )
+    return seeded(lambda: transformers.T5ForConditionalGeneration(config))
 
 
 def tiny_model(**changed):
@@ -20,9 +44,7 @@ def tiny_model(**changed):
         "hidden_dropout": 0.1,
     }
     config = transformers.GPTNeoXConfig(**(options | changed))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return transformers.GPTNeoXForCausalLM(config).train()
+    return seeded(lambda: transformers.GPTNeoXForCausalLM(config)).train()
 
 
 def batches(n=3, length=12):

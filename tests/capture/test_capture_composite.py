@@ -8,14 +8,9 @@ import torch
 
 from skfeat.capture import capture
 from skfeat.capture._config import special_tokens_of
+from tests.language_model import seeded, tiny_t5
 
 transformers = pytest.importorskip("transformers")
-
-
-def seeded(make):
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return make().eval()
 
 
 def tokens(*shape, seed=0):
@@ -25,17 +20,7 @@ def tokens(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def t5():
-    config = transformers.T5Config(
-        vocab_size=50,
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-    )
-    return seeded(lambda: transformers.T5ForConditionalGeneration(config))
+    return tiny_t5()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from skfeat import SparseAutoencoder
 from skfeat.capture import capture
 from skfeat.language import AblationEffect, ablation_effect
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
-from tests.language_model import batches, tiny_model
+from tests.language_model import batches, seeded, tiny_model
 
 pytest.importorskip("transformers")
 
@@ -164,9 +164,7 @@ def plain_model(rows="tensor"):
             )()
             return self.head(out.cumsum(dim=1))
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return Model()
+    return seeded(Model)
 
 
 @pytest.mark.parametrize("what", ["input", "output"])

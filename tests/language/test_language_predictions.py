@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from skfeat import SparseAutoencoder
 from skfeat.capture import capture
 from skfeat.language import LayerPair, ablation_effect, replacement_loss
+from tests.language_model import seeded, tiny_t5
 
 pytestmark = pytest.mark.filterwarnings("ignore:SparseAutoencoder used its max_iter")
 
@@ -100,12 +101,6 @@ def test_a_mask_of_positions_is_no_part_of_the_sequences(pair):
     np.testing.assert_allclose(part.log_prob, whole.log_prob[here], atol=1e-6)
 
 
-def seeded(make):
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return make().eval()
-
-
 def fit(model, batch, source, module):
     rows = capture(model, [batch], [source, module]).activations
     part = SparseAutoencoder(24, k=4, max_iter=5, random_state=0)
@@ -146,18 +141,8 @@ def test_a_masked_language_model_is_refused(dtype):
 
 
 def test_an_encoder_decoder_predicts_the_tokens_of_its_decoder():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.T5Config(
-        vocab_size=50,
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=2,
-        num_heads=2,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-    )
-    model = seeded(lambda: transformers.T5ForConditionalGeneration(config))
+    pytest.importorskip("transformers")
+    model = tiny_t5(n_layers=2)
     generator = torch.Generator().manual_seed(0)
     ids, decoded = torch.randint(2, 50, (2, 6, 9), generator=generator)
     mask = torch.ones_like(ids)

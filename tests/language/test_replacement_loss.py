@@ -18,6 +18,7 @@ from skfeat.language._replacement_table import Losses
 from skfeat.metrics import paired_noise
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
 from tests.capture.test_capture import TinyLM, tokens
+from tests.language_model import tiny_model
 
 NAMES = ["original", "reconstruction", "dense", "sparse", "mean", "zero"]
 
@@ -379,21 +380,8 @@ def test_batches_without_kept_tokens_count_for_nothing(lm):
 
 
 def test_a_model_of_transformers():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPTNeoXConfig(
-        vocab_size=60,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        bos_token_id=0,
-        eos_token_id=0,
-        hidden_dropout=0.1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        model = transformers.GPTNeoXForCausalLM(config).train()
+    pytest.importorskip("transformers")
+    model = tiny_model()
     rng = np.random.default_rng(0)
     data = []
     for _ in range(8):
