@@ -87,7 +87,8 @@ def find_features(network: NetworkArrays, features: Any) -> dict[int, list[int]]
         if isinstance(entry, str):
             layer, index = _by_name(network, entry)
         elif isinstance(entry, tuple) and len(entry) == 2:
-            layer = _layer(network, entry[0])
+            names = network.layer_names_
+            layer = layer_index(names, entry[0], "the layer of features")
             index = _index(network, layer, entry[1])
         else:
             raise ValueError(
@@ -114,17 +115,6 @@ def _entries(features: Any) -> list:
             else several
         )
     ]
-
-
-def _layer(network: NetworkArrays, layer: Any) -> int:
-    names = network.layer_names_
-    at = layer_index(names, layer)
-    if at is None:
-        raise ValueError(
-            f"features must be of the layers {names}, by name or position. Got the "
-            f"layer {layer!r} instead."
-        )
-    return at
 
 
 def _index(network: NetworkArrays, layer: int, feature: Any) -> int:

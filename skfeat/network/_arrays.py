@@ -52,13 +52,16 @@ def as_names(what: str, names: Any) -> list[str]:
     return [str(name) for name in names]
 
 
-def layer_index(names: list[str], layer: Any) -> int | None:
+def layer_index(names: list[str], layer: Any, what: str = "layer") -> int:
     """Find a layer by its name or its position, from the end if negative."""
-    if isinstance(layer, str):
-        return names.index(layer) if layer in names else None
-    if not is_int(layer) or int(layer) not in range(-len(names), len(names)):
-        return None
-    return range(len(names))[int(layer)]
+    if isinstance(layer, str) and layer in names:
+        return names.index(layer)
+    if is_int(layer) and int(layer) in range(-len(names), len(names)):
+        return range(len(names))[int(layer)]
+    raise ValueError(
+        f"{what} must be an int from {-len(names)} to {len(names) - 1} or one of the "
+        f"names {names}. Got {layer!r} instead."
+    )
 
 
 def as_links(links: Any) -> list[str]:

@@ -279,11 +279,6 @@ class SparseFeatureNetwork(NetworkArrays):
         """
         names = self.layer_names_
         at = layer_index(names, layer)
-        if at is None:
-            raise ValueError(
-                f"layer must be an int from {-len(names)} to {len(names) - 1} or one "
-                f"of the names {names}. Got {layer!r} instead."
-            )
         whose = f"layer {names[at]!r} of {type(self).__name__}"
         F = as_rows("F", F, self.n_components_[at], whose, accept_sparse=True)
         outputs = np.empty((F.shape[0], self.n_outputs_), F.dtype)

@@ -44,7 +44,7 @@ class LayerFeatures:
             If there is no such layer.
         """
         rows = self._validate(X)
-        at = self._layer_index(layer)
+        at = layer_index(self.layer_names_, layer)
         features = self._network.features(rows)[at]
         adapter = _get_container_adapter("transform", self)
         if adapter is None:
@@ -74,15 +74,6 @@ class LayerFeatures:
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
-        names = self._network.feature_names_[self._layer_index(layer)]
+        at = layer_index(self.layer_names_, layer)
+        names = self._network.feature_names_[at]
         return np.asarray(names, dtype=object)
-
-    def _layer_index(self, layer) -> int:
-        names = self.layer_names_
-        at = layer_index(names, layer)
-        if at is None:
-            raise ValueError(
-                f"layer must be an index of the {len(names)} unwrapped layers or one "
-                f"of their names, {names}. Got {layer!r} instead."
-            )
-        return at

@@ -109,9 +109,9 @@ def test_nothing_is_changed_and_the_dtype_is_kept():
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ({"fc9": 0}, r"of the layers \['fc0', 'fc1', 'fc2'\].* the layer 'fc9'"),
-        ({3: 0}, "Got the layer 3 instead"),
-        ({True: 0}, "of the layers .* the layer True"),
+        ({"fc9": 0}, r"or one of the names \['fc0', 'fc1', 'fc2'\]. Got 'fc9' instead"),
+        ({3: 0}, "the layer of features must be an int from .* Got 3 instead"),
+        ({True: 0}, "the layer of features must be an int .* Got True instead"),
         ((0, True), "layer 'fc0' must be indices from 0 to .* Got True instead"),
         ({"fc0": [False]}, "layer 'fc0' must be indices .* Got False instead"),
         ({"fc0": 99}, "layer 'fc0' must be indices from 0 to .* Got 99 instead"),

@@ -70,5 +70,5 @@ def test_no_such_layer(fitted, layer):
         lambda: fitted.transform(X, layer=layer),
         lambda: fitted.get_feature_names_out(layer=layer),
     ):
-        with pytest.raises(ValueError, match=r"index of the 3 .*\['0', '2', '4'\]. "):
+        with pytest.raises(ValueError, match=r"int from -3 to 2 .*\['0', '2', '4'\]. "):
             call()
