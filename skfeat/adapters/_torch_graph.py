@@ -18,13 +18,13 @@ from skfeat.adapters._torch_ops import (
     Op,
     call_label,
     call_op,
-    known,
     module_op,
     norm_op,
     refusal,
     scale,
     sequence,
 )
+from skfeat.adapters._torch_tidy import tidy
 from skfeat.adapters._torch_trace import Traced
 from skfeat.adapters._torch_unregistered import user_path
 
@@ -61,11 +61,7 @@ class _Reader:
         self.choices = Choices(self.values, self._constant)
 
     def read(self, graph: torch.fx.Graph) -> tuple[list[Op], list[str]]:
-        self._follow_inplace(graph)
-        self._merge_repeats(graph)
-        for node in list(reversed(graph.nodes)):
-            if _unused(node):
-                graph.erase_node(node)
+        tidy(graph, self.modules)
         names: list[str] = []
         for node in graph.nodes:
             if node.op == "placeholder":
@@ -75,32 +71,6 @@ class _Reader:
             elif not (node.op == "get_attr" or self._is_size(node) or _fields(node)):
                 self._take(node)
         return Branches(self.values, node).read(), names
-
-    def _follow_inplace(self, graph: torch.fx.Graph) -> None:
-        """Let what comes after an operation in place read its result."""
-        order = {node: i for i, node in enumerate(graph.nodes)}
-        for node in graph.nodes:
-            source = node.args[0] if node.args else None
-            if isinstance(source, Node) and self._is_inplace(node):
-                for user in list(source.users):
-                    if order[user] > order[node]:
-                        user.replace_input_with(source, node)
-
-    def _merge_repeats(self, graph: torch.fx.Graph) -> None:
-        """Compute once what a forward spells twice: where(f(x) > 0, f(x), 0)."""
-        first: dict[Any, Node] = {}
-        for node in graph.nodes:
-            if not node.op.startswith("call_") or self._is_inplace(node):
-                continue
-            key = (node.op, node.target, repr(node.args), repr(node.kwargs))
-            if (same := first.setdefault(key, node)) is not node:
-                node.replace_all_uses_with(same)
-
-    def _is_inplace(self, node: Node) -> bool:
-        if node.op == "call_module":
-            module = self.modules[str(node.target)]
-            return bool(known(module) and getattr(module, "inplace", False))
-        return node.op != "output" and _writes(node)
 
     def _take_output(self, node: Node) -> list[str]:
         outputs = list(_outputs(node.args[0], ""))
@@ -387,18 +357,3 @@ def _fields(node: Node) -> tuple[str, ...]:
     """Return the names in a named tuple that the node makes; none of any other."""
     is_tuple = isinstance(node.target, type) and issubclass(node.target, tuple)
     return getattr(node.target, "_fields", ()) if is_tuple else ()
-
-
-def _unused(node: Node) -> bool:
-    """Whether nothing would change without the node: a size that nobody used."""
-    is_call = node.op in ("call_function", "call_method")
-    return is_call and not node.users
-
-
-def _writes(node: Node) -> bool:
-    """Whether a call changes its argument in place: relu_, or relu(x, inplace=True)."""
-    name = getattr(node.target, "__name__", str(node.target))
-    ends = name.endswith("_") and not name.endswith("__")
-    # By identity: the 1 of a dimension equals True.
-    is_told = any(argument is True for argument in node.args[1:])
-    return ends or is_told or bool(node.kwargs.get("inplace"))
