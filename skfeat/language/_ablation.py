@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +19,14 @@ from skfeat.capture._reader import ActivationReader
 from skfeat.capture._streams import Stream
 from skfeat.capture._tokens import Tokens
 from skfeat.language._predictions import Predictions
+from skfeat.language._sequences import (
+    check_sequences,
+    message_of_sequences,
+    select_sequences,
+    sequences_are_first,
+)
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_int
-
-# Arguments of transformers models whose first axis counts sequences.
-_BY_SEQUENCE = (
-    "attention_mask",
-    "decoder_attention_mask",
-    "labels",
-    "position_ids",
-    "token_type_ids",
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,7 +173,7 @@ def ablation_effect(
         )
     check_batches(batches)
     removal = _Removal(reader, autoencoder, feature)
-    wanted = None if sequences is None else _check_sequences(sequences)
+    wanted = None if sequences is None else check_sequences(sequences)
     parts, first = [], 0
     for number, batch in enumerate(batches):
         args, kwargs, tokens = reader.prepare(batch, number)
@@ -192,8 +189,8 @@ def ablation_effect(
             here = here[np.isin(first + here, wanted)]
         if len(here):
             is_part = len(here) < n_sequences
-            if is_part and _sequences_are_first(tokens, n_sequences):
-                batch = _select_sequences(batch, here, n_sequences)
+            if is_part and sequences_are_first(tokens, n_sequences):
+                batch = select_sequences(batch, here, n_sequences)
                 args, kwargs, tokens = reader.prepare(batch, number)
                 part = removal.measure(args, kwargs, tokens, batch)
                 part["sequence"] = here[part["sequence"]]
@@ -209,7 +206,7 @@ def ablation_effect(
     if wanted is not None and not len(wanted):
         raise ValueError("sequences must hold at least one number. Got none instead.")
     if wanted is not None and (beyond := wanted[wanted >= first]).size:
-        raise ValueError(_message_of_sequences(beyond[0], first - 1))
+        raise ValueError(message_of_sequences(beyond[0], first - 1))
     return AblationEffect(
         **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
@@ -358,52 +355,3 @@ def _scores_of_tokens(
         return padded
 
     return with_first_token(log_prob), with_first_token(logit)
-
-
-def _sequences_are_first(tokens: Tokens, n_sequences: int) -> bool:
-    """Whether no argument may be as long as the sequences along its first axis.
-
-    In a batch of as many sequences as positions, a matrix of another name may be one
-    of positions, such as a causal mask.
-    """
-    known = {stream.name for stream in tokens.streams} | set(_BY_SEQUENCE)
-    return not any(
-        isinstance(value, torch.Tensor)
-        and tuple(value.shape[:2]) == (n_sequences, n_sequences)
-        and name not in known
-        for name, value in tokens.named.items()
-    )
-
-
-def _select_sequences(batch: Any, chosen: np.ndarray, n_sequences: int) -> Any:
-    """Return a batch with the chosen ones of its sequences."""
-
-    def part(value):
-        if isinstance(value, torch.Tensor | np.ndarray):
-            has_sequences = value.ndim > 0 and value.shape[0] == n_sequences
-            return value[chosen] if has_sequences else value
-        return value
-
-    if isinstance(batch, Mapping):
-        return {name: part(value) for name, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return tuple(map(part, batch))
-    return part(batch)
-
-
-def _check_sequences(sequences: Any) -> np.ndarray:
-    numbers = np.asarray(as_numpy(sequences, "sequences"))
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise ValueError(
-            f"sequences must be None or a sequence of ints. Got {sequences!r} instead."
-        )
-    if numbers.min(initial=0) < 0:
-        raise ValueError(_message_of_sequences(numbers.min(), "the last one"))
-    return numbers
-
-
-def _message_of_sequences(got: int, last: int | str) -> str:
-    return (
-        f"sequences must be numbers of sequences in batches, from 0 to {last}. Got "
-        f"{got} instead."
-    )
