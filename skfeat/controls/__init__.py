@@ -8,10 +8,12 @@ features of autoencoders that nobody trained; connectors fitted to shuffled feat
 
 from skfeat.controls._chain_network import ChainNetwork
 from skfeat.controls._features import shuffled_control, untrained_control
+from skfeat.controls._matched import fit_controls
 from skfeat.controls._neurons import pruned_control, scratch_control
 
 __all__ = [
     "ChainNetwork",
+    "fit_controls",
     "pruned_control",
     "scratch_control",
     "shuffled_control",

@@ -74,7 +74,7 @@ def untrained_control(
     each = given if isinstance(given, list | tuple) else [given]
     if any(is_frozen(part) for part in each):
         control.set_params(connector=None)  # they connect other features
-    connectors = _connectors(unwrapper)
+    connectors = connectors_of(unwrapper)
     if connectors:
         budgets = [connector.coef_.nnz for connector in connectors]
         control.set_params(n_nonzero_coefs=budgets)
@@ -132,7 +132,7 @@ def shuffled_control(
     check_is_fitted(unwrapper)
     rng = check_random_state(random_state)
     own = unwrapper.network()
-    connectors = _connectors(unwrapper)
+    connectors = connectors_of(unwrapper)
     if not connectors:
         raise ValueError(
             "unwrapper must have connectors, between two layers or at an end, for a "
@@ -182,7 +182,7 @@ def shuffled_control(
     )
 
 
-def _connectors(unwrapper: Any) -> list:
+def connectors_of(unwrapper: Any) -> list:
     """Return all connectors, those of the ends first and last."""
     first, last = (
         getattr(unwrapper, f"{end}_connector_", None) for end in ("input", "output")

@@ -105,7 +105,7 @@ def pruned_control(
     target = read_target(model, X, task)
     steps = target.steps
     budgets = as_budgets(n_nonzero_coefs, _n_layers(steps), may_freeze=True)
-    return _fit(target, steps, budgets, max_iter, device, random_state)
+    return fit_neurons(target, steps, budgets, max_iter, device, random_state)
 
 
 def scratch_control(
@@ -173,13 +173,13 @@ def scratch_control(
     if hidden_layer_sizes is not None:
         steps = _layers_of_widths(target, hidden_layer_sizes)
     budgets = as_budgets(n_nonzero_coefs, _n_layers(steps), may_freeze=False)
-    return _fit(target, steps, budgets, max_iter, device, random_state, scratch=True)
+    return fit_neurons(
+        target, steps, budgets, max_iter, device, random_state, scratch=True
+    )
 
 
 def as_budgets(value: Any, n_layers: int, *, may_freeze: bool) -> Budgets:
     """Check budgets as users give them, of so many linear layers."""
-    if isinstance(value, Budgets):
-        return value
     if is_int(value):
         n = check_int("n_nonzero_coefs", value)
         return Budgets([(list(range(n_layers)), n)], [])
@@ -225,7 +225,7 @@ def _layers_of_widths(target: Target, hidden_layer_sizes: Any) -> tuple[Step, ..
     return tuple(steps[:-1])
 
 
-def _fit(
+def fit_neurons(
     target: Target,
     steps: tuple[Step, ...],
     budgets: Budgets,
@@ -234,6 +234,20 @@ def _fit(
     random_state: Any,
     scratch: bool = False,
 ) -> SparseFeatureNetwork | ChainNetwork:
+    """Prune the linear layers of steps to budgets, and train them on a target.
+
+    Parameters
+    ----------
+    target : Target
+    steps : tuple of Step
+        The model's, or others of as many inputs and outputs.
+    budgets : Budgets
+    max_iter : int or "auto"
+    device : str, torch.device or None
+    random_state : int, RandomState instance or None
+    scratch : bool, default=False
+        Start from random weights.
+    """
     if isinstance(max_iter, str) and max_iter == "auto":
         n_epochs = ceil(_UPDATES / n_batches(len(target.X), _BATCH_SIZE))
     elif is_int(max_iter) and max_iter > 0:

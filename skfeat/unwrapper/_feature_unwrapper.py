@@ -34,6 +34,7 @@ from skfeat.adapters import (
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.chain import Chain
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.controls import fit_controls
 from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._decide import probabilities
@@ -517,7 +518,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         metric = accuracy_score if self._classifies() else r2
         return float(metric(y, self._decide(outputs)))
 
-    def report(self, X, y=None) -> Report:
+    def report(self, X, y=None, *, controls=False, X_train=None) -> Report:
         """Measure what the unwrapping kept, layer by layer and for the whole.
 
         Parameters
@@ -526,6 +527,13 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             Inputs of the model, best those it was not unwrapped on.
         y : array-like of shape (n,), default=None
             Labels or values; ``None`` scores against the model's own predictions.
+        controls : bool or dict of str to network, default=False
+            True fits all controls of :mod:`skfeat.controls`, to as many weights, and
+            shows them beside the network. A dict has the names and networks of those to
+            be shown, as :func:`skfeat.controls.fit_controls` returns it.
+        X_train : array-like of shape (n_train, n_features), default=None
+            Rows to fit the controls on, with ``controls=True``: best those that the
+            unwrapper was fitted on, which it does not keep.
 
         Returns
         -------
@@ -535,13 +543,29 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
             the last layer is of its autoencoder as fitted, before distillation moved
             the decoder: ``distill=False`` with the same `random_state`, an int, gives
             it.
+
+        Raises
+        ------
+        ValueError
+            If controls are to be fitted, and there is no `X_train` or no connector.
         """
         rows = self._validate(X)
+        if isinstance(controls, bool | np.bool_):
+            if controls and X_train is None:
+                raise ValueError(
+                    "controls=True needs X_train, the rows to fit the controls on; "
+                    "pass those that the unwrapper was fitted on."
+                )
+            controls = (
+                fit_controls(self, X_train, random_state=self.random_state)
+                if controls
+                else None
+            )
         model = self._model_outputs(X)
         if not self._classifies():
             check_values(y, self._chain)
         labels = self._decide(model) if y is None else np.asarray(y)
-        return make_report(self, rows, model, labels)
+        return make_report(self, rows, model, labels, controls)
 
     def network(self) -> SparseFeatureNetwork:
         """Return the fitted network, which needs only numpy and scipy to predict.

@@ -8,8 +8,9 @@ from sklearn.metrics import accuracy_score
 from skfeat import metrics
 from skfeat.adapters import logits_end
 from skfeat.metrics._reconstruction import r2
+from skfeat.unwrapper._control_report import ControlReport, control_report
 from skfeat.unwrapper._parts import dense_codes, layer_activations
-from skfeat.utils._table import Table, write_columns
+from skfeat.utils._table import Table, is_nan, write_columns
 
 # What the printed table shows, and under which title; the lines below it say the rest.
 _TITLES = {
@@ -27,6 +28,7 @@ _TITLES = {
     "kl": "KL",
 }
 _COLUMNS = [*_TITLES, "decoder", "score_model", "score_floor"]
+_COLUMNS += ["n_weights_all", "n_weights_model"]
 _COLUMNS += ["multiply_adds", "multiply_adds_model"]
 
 
@@ -39,6 +41,8 @@ class Report(Table):
     Parameters
     ----------
     score_noise : float, default=0.0
+        As the attribute.
+    controls : ControlReport or None, default=None
         As the attribute.
     **columns : list
         The columns.
@@ -66,6 +70,9 @@ class Report(Table):
     n_weights : list of int
         Nonzero weights of the connector into this layer; for the whole, of all
         connectors, those from the inputs and to the outputs too.
+    n_weights_all, n_weights_model : list of int
+        For the whole: nonzero weights of everything that runs, the model's layers that
+        are kept, encoder and decoder included; and those of the model.
     score : list of float
         Accuracy or R2 with only this layer replaced by its reconstruction; for the
         whole, that of the network.
@@ -98,6 +105,9 @@ class Report(Table):
         :func:`skfeat.metrics.score_kept`.
     multiply_adds, multiply_adds_model : list of int
         For one row, of the compacted network and of the model.
+    controls : ControlReport or None
+        The model, the network and its controls side by side, if controls were given. No
+        column of the data frame.
 
     Examples
     --------
@@ -118,9 +128,15 @@ class Report(Table):
     """
 
     score_noise: float
+    controls: ControlReport | None
 
-    def __init__(self, score_noise: float = 0.0, **columns: list):
-        super().__init__({"score_noise": score_noise}, columns)
+    def __init__(
+        self,
+        score_noise: float = 0.0,
+        controls: ControlReport | None = None,
+        **columns: list,
+    ):
+        super().__init__({"score_noise": score_noise, "controls": controls}, columns)
 
     @property
     def floor_within_noise(self) -> bool:
@@ -132,15 +148,18 @@ class Report(Table):
         shown = {
             title: [_text(name, value) for value in self[name]]
             for name, title in _TITLES.items()
-            if not all(_is_nan(value) for value in self[name])
+            if not all(is_nan(value) for value in self[name])
         }
         lines = write_columns(shown, _TITLES["layer"])
-        return "\n".join(lines + self._lines_below())
+        lines += self._lines_below()
+        if self.controls is not None:
+            lines += ["", str(self.controls)]
+        return "\n".join(lines)
 
     def _lines_below(self):
         """Say what is of the whole alone, if the report has the whole."""
         whole = {name: column[-1] for name, column in self.items()}
-        if _is_nan(whole["score_model"]):
+        if is_nan(whole["score_model"]):
             return []
         text = {name: _text(name, value) for name, value in whole.items()}
         scores = (
@@ -150,21 +169,25 @@ class Report(Table):
         if self.floor_within_noise:
             noise = f"{self.score_noise:.4f}"
             scores += f" (floor within noise: they differ by no more than {noise})"
+        weights = (
+            f"nonzero weights of all that runs {text['n_weights_all']}, of the model "
+            f"{text['n_weights_model']}"
+        )
         costs = (
             f"multiply-adds a row {text['multiply_adds']}, of the model "
             f"{text['multiply_adds_model']}"
         )
         if whole["decoder"] == "fitted":
-            return [scores, costs]
+            return [scores, weights, costs]
         layer = self["layer"][-2]
         decoder = (
             f"row {layer}: the autoencoder as fitted; distillation has moved the "
             f"decoder of autoencoders_[-1]"
         )
-        return [scores, costs, decoder]
+        return [scores, weights, costs, decoder]
 
 
-def make_report(unwrapper, X, model_logits, labels) -> Report:
+def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
     """Measure a fitted unwrapper on validated rows.
 
     Parameters
@@ -176,6 +199,7 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
         The model's logits or values.
     labels : ndarray
         What scores are measured against.
+    controls : dict of str to network, default=None
 
     Returns
     -------
@@ -251,6 +275,8 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             "n_weights": sum(network.n_weights_)
             + (network.n_weights_in_ or 0)
             + (network.n_weights_out_ or 0),
+            "n_weights_all": network.n_weights_all_,
+            "n_weights_model": chain.n_weights(0, stop),
             "score": score_of(logits),
             "score_model": score_of(model_logits),
             "score_floor": score_of(floor_logits),
@@ -259,8 +285,22 @@ def make_report(unwrapper, X, model_logits, labels) -> Report:
             "multiply_adds_model": chain.n_multiply_adds(0, stop),
         }
     )
+    table = None
+    if controls is not None:
+
+        def measured(logits):
+            return {"score": score_of(logits), **fidelity_of(logits)}
+
+        whole = rows[-1]
+        of_model = {
+            "n_weights_all": whole["n_weights_model"],
+            "multiply_adds": whole["multiply_adds_model"],
+            **measured(model_logits),
+        }
+        table = control_report(network, X, of_model, measured, controls)
     return Report(
         score_noise,
+        table,
         **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS},
     )
 
@@ -292,12 +332,8 @@ def _moved(unwrapper) -> bool:
     return own.components_ is not fitted.components_
 
 
-def _is_nan(value) -> bool:
-    return isinstance(value, float) and np.isnan(value)
-
-
 def _text(name, value) -> str:
-    if _is_nan(value):
+    if is_nan(value):
         return ""
     if isinstance(value, float):
         return f"{value:.1f}" if name == "l0" else f"{value:.4f}"

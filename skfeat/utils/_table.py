@@ -37,6 +37,11 @@ def _restored(kind: type[Table], beside: dict[str, Any], columns: dict) -> Table
     return table
 
 
+def is_nan(value: Any) -> bool:
+    """Tell whether an entry means nothing in its row."""
+    return isinstance(value, float) and value != value
+
+
 def write_columns(columns: dict[str, list[str]], left: str) -> list[str]:
     """Align columns to the right, one of them to the left, below their titles.
 

@@ -203,6 +203,17 @@ def test_n_multiply_adds(chain):
     assert chain.n_multiply_adds(1, 2) == 0
 
 
+def test_n_weights_are_the_nonzero_ones_of_what_multiplies(chain):
+    assert chain.n_weights() == chain.n_multiply_adds()
+    layer = affine(4, 3)
+    layer.arrays["coef"][:, 1] = 0
+    slopes = Step("prelu", "", {"weight": np.full(3, 0.5)})
+    branches = ((), (affine(3, 3),))
+    steps = [layer, slopes, Step("add", branches=branches), elementwise("scale", 3)]
+    assert Chain.from_steps(steps).n_weights() == 9 + 9 + 3
+    assert Chain.from_steps(steps).n_weights(0, 1) == 9
+
+
 @pytest.mark.parametrize(
     ("kinds", "merged"),
     [

@@ -283,10 +283,12 @@ def pixels_to_outputs():
 def test_compact_of_sparse_ends():
     network = pixels_to_outputs()
     assert network.n_multiply_adds() == 3 + 3 + 3
+    assert network.n_weights_all_ == 3 + 3 + 3
     compact = network.compact()
     assert compact.feature_names_ == [["F1_0"], ["F2_0"]]
     assert (compact.n_weights_in_, compact.n_weights_out_) == (2, 1)
     assert compact.n_multiply_adds() == network.n_multiply_adds(compact=True) == 4
+    assert compact.n_weights_all_ == 4
     assert compact.n_features_in_ == 3
     X = [[1.0, 7.0, 1.0], [-9.0, 0.0, 0.0]]
     np.testing.assert_allclose(network.predict_raw(X), [[17.5, 6.25], [14.5, 6.25]])

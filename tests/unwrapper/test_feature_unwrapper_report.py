@@ -14,9 +14,11 @@ from torch import nn
 
 import skfeat
 from skfeat import SparseAutoencoder, metrics
+from skfeat.controls import pruned_control
 from skfeat.network import SparseFeatureNetwork
 from skfeat.unwrapper._report import Report, _score_differences
 from tests.unwrapper.test_feature_unwrapper import (
+    BUDGET,
     MODEL,
     X,
     mlp,
@@ -35,7 +37,8 @@ Y[::7] = (Y[::7] + 1) % 3
 COLUMNS = [
     *("layer", "n_features", "l0", "n_dead", "fvu", "r2_true", "r2_network"),
     *("n_weights", "score", "score_up_to", "agreement", "kl"),
-    *("decoder", "score_model", "score_floor", "multiply_adds", "multiply_adds_model"),
+    *("decoder", "score_model", "score_floor", "n_weights_all", "n_weights_model"),
+    *("multiply_adds", "multiply_adds_model"),
 ]
 
 
@@ -73,6 +76,7 @@ def test_columns_and_shape():
         "n_weights": [True, False, False, False],
         "score_up_to": [False, False, False, True],
         **dict.fromkeys(["score_model", "score_floor"], of_network),
+        **dict.fromkeys(["n_weights_all", "n_weights_model"], of_network),
         **dict.fromkeys(["multiply_adds", "multiply_adds_model"], of_network),
     }
 
@@ -175,7 +179,7 @@ def test_without_labels_the_model_is_the_measure():
 def test_as_a_data_frame():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(unwrapper().fit(X).report(X, Y))
-    assert frame.shape == (4, 17)
+    assert frame.shape == (4, 19)
     assert list(frame.columns) == COLUMNS
     assert frame.loc[3, "layer"] == "network"
     numbers = frame.drop(columns=["layer", "decoder"])
@@ -186,7 +190,7 @@ def test_as_a_table():
     est = unwrapper(joint=False).fit(X)
     report = est.report(X, Y)
     lines = str(report).splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert lines[0].split()[:3] == ["layer", "features", "L0"]
     assert [line.split()[0] for line in lines[1:5]] == ["0", "2", "4", "network"]
     assert "nan" not in "".join(lines)
@@ -194,8 +198,11 @@ def test_as_a_table():
         f"score of the model {report['score_model'][-1]:.4f}, with the mean of its "
         f"last unwrapped layer {report['score_floor'][-1]:.4f}"
     )
+    costs = report["n_weights_all"][-1], report["n_weights_model"][-1]
+    line = "nonzero weights of all that runs {}, of the model {}"
+    assert lines[6] == line.format(*costs)
     costs = report["multiply_adds"][-1], report["multiply_adds_model"][-1]
-    assert lines[6] == "multiply-adds a row {}, of the model {}".format(*costs)
+    assert lines[7] == "multiply-adds a row {}, of the model {}".format(*costs)
     regression = str(unwrapper(mlp(7, 6, 5, 1)).fit(X).report(X, X[:, 0]))
     assert "KL" in lines[0]
     assert "KL" not in regression
@@ -235,6 +242,63 @@ def test_a_floor_within_noise_is_flagged():
         assert str(other) == str(report)
 
 
+@pytest.mark.parametrize("ends", [(), ("connect_input", "connect_output")])
+def test_all_weights_that_run_are_counted(ends):
+    est = unwrapper(**dict.fromkeys(ends, True)).fit(X)
+    report, network = est.report(X, Y), est.network()
+    between = sum(network.n_weights_)
+    assert report.n_weights_model[-1] == 7 * 6 + 6 * 6 + 6 * 5 + 5 * 3
+    if ends:
+        assert report.n_weights_all[-1] == report.n_weights[-1] == between + 2 * BUDGET
+    else:
+        # The first layer, an encoder and a decoder of 8 features, the last layer.
+        dense = 7 * 6 + 6 * 8 + 8 * 5 + 5 * 3
+        assert report.n_weights[-1] == between
+        assert report.n_weights_all[-1] == between + dense
+
+
+def test_controls_stand_beside_the_network():
+    est = unwrapper().fit(X)
+    plain = est.report(X, Y)
+    assert plain.controls is None
+    controls = {
+        "pruned": pruned_control(MODEL, X, n_nonzero_coefs=50, max_iter=2),
+        "tanh": pruned_control(
+            mlp(7, 6, 5, 3, activation=nn.Tanh), X, n_nonzero_coefs=40, max_iter=2
+        ),
+    }
+    report = est.report(X, Y, controls=controls)
+    assert str(dict(report)) == str(dict(plain))
+    table = report.controls
+    assert table.network == ["model", "features", "pruned", "tanh"]
+    assert table.n_weights_all == [123, report.n_weights_all[-1], 50, 40]
+    assert table.multiply_adds[:2] == [123, report.multiply_adds[-1]]
+    assert table.score[:2] == [report.score_model[-1], report.score[-1]]
+    assert table.agreement[0] == 1
+    assert table.kl[0] == pytest.approx(0, abs=1e-6)
+    assert table.kl[1] == pytest.approx(report.kl[-1], rel=1e-5)
+    labels = controls["pruned"].predict(X)
+    assert table.score[2] == accuracy_score(Y, labels)
+    assert str(report) == f"{plain}\n\n{table}"
+    pd = pytest.importorskip("pandas")
+    assert list(pd.DataFrame(table).columns) == list(table)
+    again = pickle.loads(pickle.dumps(report))
+    assert str(again) == str(report)
+
+
+def test_controls_are_fitted_to_as_many_weights(monkeypatch):
+    monkeypatch.setattr("skfeat.controls._neurons._UPDATES", 20)
+    est = unwrapper().fit(X)
+    table = est.report(X, Y, controls=True, X_train=X).controls
+    names = ["model", "features", "pruned", "scratch", "untrained", "shuffled"]
+    assert table.network == names
+    assert table.n_weights[1:] == [2 * BUDGET] * 5
+    # The pruned model keeps its first and last layer; ours has a coder beside each.
+    assert table.n_weights_all[2:4] == [2 * BUDGET + 7 * 6 + 5 * 3] * 2
+    with pytest.raises(ValueError, match="controls=True needs X_train"):
+        est.report(X, Y, controls=True)
+
+
 def test_the_table_of_a_large_model_fits_a_page():
     row = {"layer": "layers.12", "decoder": "distilled"}
     row |= {"n_features": 4096, "l0": 999.9, "n_dead": 1234}
@@ -242,6 +306,7 @@ def test_the_table_of_a_large_model_fits_a_page():
     row |= dict.fromkeys(["score_up_to", "agreement", "kl"], 0.98765)
     row |= {"n_weights": 1_234_567, "score_model": 0.98, "score_floor": 0.1}
     row |= dict.fromkeys(["multiply_adds", "multiply_adds_model"], 123_456_789)
+    row |= dict.fromkeys(["n_weights_all", "n_weights_model"], 123_456_789)
     lines = str(Report(**{name: [row[name]] * 3 for name in COLUMNS})).splitlines()
     assert max(map(len, lines)) <= 101
 
