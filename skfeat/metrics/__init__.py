@@ -41,6 +41,12 @@ from skfeat.metrics._dictionary import (
     stability,
 )
 from skfeat.metrics._edge_stability import EdgeStability, edge_stability
+from skfeat.metrics._edges import (
+    EdgeRecovery,
+    edge_recovery,
+    match_features,
+    path_recovery,
+)
 from skfeat.metrics._fidelity import agreement, mean_ablation_floor, score_kept
 from skfeat.metrics._noise import paired_noise
 from skfeat.metrics._reconstruction import explained_variance, fvu, kl_divergence
@@ -56,12 +62,14 @@ __all__ = [
     "ClassPurity",
     "DensityHistogram",
     "EdgeStability",
+    "EdgeRecovery",
     "agreement",
     "class_purity",
     "dead_fraction",
     "density_histogram",
     "description_length",
     "edge_stability",
+    "edge_recovery",
     "explained_variance",
     "explained_variance_scorer",
     "feature_density",
@@ -70,6 +78,7 @@ __all__ = [
     "l0",
     "make_recovery_scorer",
     "match_components",
+    "match_features",
     "matching_coefficient",
     "mean_ablation_floor",
     "mean_max_cosine",
@@ -78,6 +87,7 @@ __all__ = [
     "neg_fvu_scorer",
     "neg_l0_scorer",
     "paired_noise",
+    "path_recovery",
     "recovery_rate",
     "score_kept",
     "stability",
