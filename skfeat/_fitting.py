@@ -22,6 +22,7 @@ from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import frozen_part, is_frozen
 from skfeat.utils._ignored import ignored_are_told
 from skfeat.utils._interrupts import EndTogether
+from skfeat.utils._progress import SILENT, Share, progress_of
 from skfeat.utils._sklearn import _align_api_if_sparse
 from skfeat.utils._warnings import Waiting, gathered, tell_once, warnings_of
 from skfeat.utils._workers import received_rows, rows_to_send
@@ -261,12 +262,14 @@ def refuse_lost_checkpoints(random_state, autoencoders) -> None:
             )
 
 
-def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names) -> list:
+def fit_autoencoders(
+    parts: Parts, rows, contexts, n_jobs, names, share: Share = SILENT
+) -> list:
     """Fit each autoencoder to its rows, under its context, by joblib's workers.
 
-    Frozen ones are returned as they are. Warnings begin with the `names` of the
-    autoencoders, one for each cause. Without joblib workers, small ones share the
-    threads that torch may use.
+    Frozen ones are returned as they are. Warnings, one for each cause, and lines of
+    progress begin with the `names` of the autoencoders. Without joblib workers, small
+    ones share the threads that torch may use.
     """
     to_fit = [index for index, is_kept in enumerate(parts.frozen) if not is_kept]
     fitted = list(parts.estimators)
@@ -287,7 +290,7 @@ def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names) -> list:
     # another order than they began would leave those of one another.
     with warnings.catch_warnings(), together.joined():
         results = Parallel(**options)(
-            delayed(fit)(part, rows_to_send(X), context, names[index])
+            delayed(fit)(part, rows_to_send(X), context, names[index], share)
             for (part, X, context), index in zip(tasks, to_fit, strict=True)
         )
     for index, (part, _) in zip(to_fit, results, strict=True):
@@ -297,10 +300,10 @@ def fit_autoencoders(parts: Parts, rows, contexts, n_jobs, names) -> list:
     return fitted
 
 
-def _fit_autoencoder(part, X, context, name) -> tuple[Any, list[Waiting]]:
+def _fit_autoencoder(part, X, context, name, share) -> tuple[Any, list[Waiting]]:
     """Fit an autoencoder; return it with its warnings, for the caller to tell."""
     with gathered() as waiting:
-        part = fit_part(part, X, context, name=name)
+        part = fit_part(part, X, context, name=name, share=share)
     return part, waiting
 
 
@@ -311,17 +314,19 @@ def _is_small(autoencoder, n_features: int) -> bool:
     return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
 
 
-def fit_part(part, X, context, y=None, name=""):
+def fit_part(part, X, context, y=None, name="", share: Share = SILENT):
     """Fit an estimator under a context of the unwrapper's callbacks.
 
-    Its warnings begin with the `name` of the part. A part that is
-    interrupted keeps its weights; the interruption then stops the whole fit.
+    Its warnings begin with the `name` of the part, and so do the lines of progress that
+    are its `share`. A part that is interrupted keeps its weights; the interruption then
+    stops the whole fit.
     """
     X = received_rows(X)
     # Of their ignored parameters the unwrapper has told, once for all parts.
     with (
         context.propagate_callback_context(part),
         warnings_of(name),
+        progress_of(share, name),
         ignored_are_told(),
     ):
         part = part.fit(X) if y is None else part.fit(X, y)

@@ -40,6 +40,7 @@ from skfeat.utils._bases import (
 from skfeat.utils._finite import check_finite_result
 from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._names import forget_names, spelled
+from skfeat.utils._progress import own_progress
 from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
 from skfeat.utils._sklearn import (
     Interval,
@@ -453,7 +454,10 @@ class SparseAutoencoder(
         home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
         self._agree(X, sample_weight, warm)
         settings = settings_of(self, X.shape[1])
-        with keep(self, settings, X, sample_weight, warm=warm) as kept:
+        with (
+            own_progress("SparseAutoencoder", self.verbose),
+            keep(self, settings, X, sample_weight, warm=warm) as kept,
+        ):
             settings, trainer = kept.settings, kept.trainer
             if trainer is None and warm:
                 trainer = resume_training(self, settings)

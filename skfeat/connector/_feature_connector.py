@@ -34,6 +34,7 @@ from skfeat.utils._bases import fit_context
 from skfeat.utils._checks import check_flag, check_int
 from skfeat.utils._distributed import agreed
 from skfeat.utils._ignored import warn_of_ignored
+from skfeat.utils._progress import own_progress
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import draw_seed
 from skfeat.utils._warnings import warn
@@ -126,8 +127,9 @@ class FeatureConnector(BaseConnector):
         Seeds the initial weights and the shuffling of "minibatch".
 
     verbose : int, default=0
-        1: print about thirty lines of "minibatch", with the loss and the time left.
-        Above: a line an epoch.
+        1: print about thirty lines of "minibatch", with the loss and the time left, and
+        how far the other solvers are where they take more than some seconds. Above: a
+        line an epoch.
 
     Attributes
     ----------
@@ -311,21 +313,27 @@ class FeatureConnector(BaseConnector):
                 *part.weights(state[0], state[1]), dtype=rows.X.dtype
             ),
         )
-        if part.is_solved:
-            fit = part.nothing(options)
-        elif solver == "minibatch":
-            settings = minibatch_settings(self, part.rows, options, seed)
-            fit = fit_minibatch(
-                part.rows, options, start, settings, hooks=hooks, verbose=self.verbose
-            )
-        elif start is None:
-            fit = fit_wide(part.rows, options, hooks)
-        elif solver == "gram":
-            fit = fit_linear(
-                part.rows.problem(options.fit_intercept), options, start.coef, hooks
-            )
-        else:
-            fit = fit_rectified(part.rows, options, start, hooks)
+        with own_progress("FeatureConnector", self.verbose):
+            if part.is_solved:
+                fit = part.nothing(options)
+            elif solver == "minibatch":
+                settings = minibatch_settings(self, part.rows, options, seed)
+                fit = fit_minibatch(
+                    part.rows,
+                    options,
+                    start,
+                    settings,
+                    hooks=hooks,
+                    verbose=self.verbose,
+                )
+            elif start is None:
+                fit = fit_wide(part.rows, options, hooks)
+            elif solver == "gram":
+                fit = fit_linear(
+                    part.rows.problem(options.fit_intercept), options, start.coef, hooks
+                )
+            else:
+                fit = fit_rectified(part.rows, options, start, hooks)
         self._store(part.whole(fit), rows.X.dtype)
         context.call_on_fit_task_end(estimator=self, **data)
         return self

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy import sparse
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -19,14 +17,15 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.connector._folds import Fold, errors_of_fold
 from skfeat.connector._setup import fit_options, validated_rows
-from skfeat.solvers.connector._fit import fit_candidates, largest_alpha
-from skfeat.solvers.connector._fit_parts import Rows
+from skfeat.solvers.connector._fit import largest_alpha
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._bases import fit_context
 from skfeat.utils._checks import described
 from skfeat.utils._distributed import n_workers
 from skfeat.utils._ignored import ignored_params, warn_of_ignored
+from skfeat.utils._progress import progress_of, share_of
 from skfeat.utils._sklearn import (
     Interval,
     InvalidParameterError,
@@ -34,7 +33,7 @@ from skfeat.utils._sklearn import (
     _raise_for_params,
     _routing_enabled,
 )
-from skfeat.utils._warnings import Waiting, gathered, told_once, warn
+from skfeat.utils._warnings import told_once, warn
 from skfeat.utils._workers import N_JOBS
 
 
@@ -80,6 +79,10 @@ class FeatureConnectorCV(BaseConnector):
 
     n_jobs : int, default=None
         Folds at a time; ``None`` means one, or what a joblib context sets.
+
+    verbose : int, default=0
+        1: print a line for each fold, and how far it is where it takes more than some
+        seconds.
 
     Attributes
     ----------
@@ -153,6 +156,7 @@ class FeatureConnectorCV(BaseConnector):
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_jobs": N_JOBS,
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -168,6 +172,7 @@ class FeatureConnectorCV(BaseConnector):
         max_iter=None,
         tol=1e-8,
         n_jobs=None,
+        verbose=0,
     ):
         self.alphas = alphas
         self.eps = eps
@@ -179,6 +184,7 @@ class FeatureConnectorCV(BaseConnector):
         self.max_iter = max_iter
         self.tol = tol
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, groups=None, **params) -> Self:
@@ -210,6 +216,7 @@ class FeatureConnectorCV(BaseConnector):
             none, or if all rows of one side of a fold weigh nothing.
         """
         _raise_for_params(params, self, "fit")
+        data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         self.__dict__.pop("intercept_", None)
         shared = {
             name: getattr(self, name)
@@ -224,15 +231,35 @@ class FeatureConnectorCV(BaseConnector):
         if groups is not None:
             params["groups"] = groups
         folds = self._folds(rows, sample_weight, params)
+        context = self._init_callback_context(max_subtasks=len(folds) + 1)
+        context.call_on_fit_task_begin(estimator=self, **data)
+        share = share_of(type(self).__name__, self.verbose, len(folds) + 1)
+        told = [
+            Fold(
+                train,
+                test,
+                f"fold {number} of {len(folds)}",
+                share,
+                context.subcontext(task_name="fold"),
+            )
+            for number, (train, test) in enumerate(folds, 1)
+        ]
         results = Parallel(n_jobs=n_workers(self.n_jobs))(
-            delayed(_errors_of_fold)(final, rows, name, candidates, train, test)
-            for train, test in folds
+            delayed(errors_of_fold)(self, final, rows, name, candidates, fold)
+            for fold in told
         )
         self.mse_path_ = np.array([errors for errors, _ in results]).T
         best = candidates[int(self.mse_path_.mean(axis=1).argmin())]
-        with told_once(len(folds) * len(candidates) + 1) as waiting:
+        last = context.subcontext(task_name="refit")
+        last.call_on_fit_task_begin(estimator=self, **data)
+        with (
+            told_once(len(folds) * len(candidates) + 1) as waiting,
+            last.propagate_callback_context(final),
+            progress_of(share, "refit"),
+        ):
             waiting += [warning for _, of_fold in results for warning in of_fold]
             final.set_params(**{name: best}).fit(X, y, sample_weight)
+        last.call_on_fit_task_end(estimator=self, **data)
         if name == "alpha":
             self.__dict__.pop("n_nonzero_coefs_", None)
             self.alphas_ = np.array(candidates)
@@ -244,6 +271,7 @@ class FeatureConnectorCV(BaseConnector):
         for key, value in vars(final).items():
             if key in _TAKEN:
                 setattr(self, key, value)
+        context.call_on_fit_task_end(estimator=self, **data)
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -374,45 +402,3 @@ def _as_fold(fold, n_rows: int) -> tuple[np.ndarray, np.ndarray] | None:
 def _are_folds(cv) -> bool:
     """Tell whether `cv` lists the rows of each fold."""
     return not (cv is None or isinstance(cv, Integral) or hasattr(cv, "split"))
-
-
-def _errors_of_fold(
-    connector, rows, name, candidates, train, test
-) -> tuple[list[float], list[Waiting]]:
-    """Fit every candidate to the rows of a fold.
-
-    Returns
-    -------
-    errors : list of float
-        On the other rows.
-    waiting : list of Waiting
-        The warnings of the fits.
-    """
-    fitted, held_out = (
-        Rows(rows.X[part], rows.Y[part], rows.sample_weight[part])
-        for part in (train, test)
-    )
-    options = fit_options(connector, fitted)
-    key = "budget" if name == "n_nonzero_coefs" else "alpha"
-    most = rows.X.shape[1] * rows.Y.shape[1]
-    several = [
-        replace(options, **{key: min(value, most) if key == "budget" else value})
-        for value in candidates
-    ]
-    linear = connector.link == "identity"
-    weights = held_out.sample_weight / held_out.sample_weight.sum()
-    measured = _dense(held_out.Y)
-    errors = []
-    with gathered() as waiting:
-        for fit in fit_candidates(fitted, options, several, linear=linear):
-            predicted = held_out.X @ sparse.csr_array(fit.coef).T
-            predicted = _dense(predicted) + fit.intercept
-            if not linear:
-                np.maximum(predicted, 0, out=predicted)
-            squares = np.square(predicted - measured).mean(axis=1)
-            errors.append(float(weights @ squares))
-    return errors, waiting
-
-
-def _dense(array):
-    return array.toarray() if sparse.issparse(array) else array

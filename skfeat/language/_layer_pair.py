@@ -20,6 +20,7 @@ from skfeat.language._pair_fit import (
     fit_maps,
     ignored_by_pair,
     live_features,
+    n_parts,
     prepare_autoencoders,
     spread_weights,
     train_both_together,
@@ -114,7 +115,8 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         Seeds the parts whose own `random_state` is None.
 
     verbose : int, default=0
-        Print a line for each fitted part.
+        1: print how far each part is, with the time left, and a line for each fitted
+        part: about thirty lines in all.
 
     Attributes
     ----------
@@ -264,7 +266,7 @@ class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstim
         parts = prepare_autoencoders(self, (X, y), seeds[:2])
         warn_of_refits(self, _PARTS)
         warn_of_ignored(self, ignored_by_pair(self, parts))
-        context = self._init_callback_context(max_subtasks=3 + bool(self.joint))
+        context = self._init_callback_context(max_subtasks=n_parts(self))
         context.call_on_fit_task_begin(estimator=self, **data)
         fitted = fit_both_autoencoders(self, parts, (X, y), context, data)
         if self.joint and not all(parts.frozen):

@@ -16,6 +16,7 @@ from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._arrays import accept_tensor, check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._finite import check_finite_result
+from skfeat.utils._progress import EpochLines
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import (
     PLAIN,
@@ -72,7 +73,8 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Seeds the initial weights, the choice of held-out rows and the shuffling.
 
     verbose : int, default=0
-        Print a line for each epoch.
+        1: print about thirty lines, with the held-out error and the time left. Above: a
+        line an epoch.
 
     Attributes
     ----------
@@ -215,6 +217,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         best = [weight.detach().clone() for weight in network.weights]
         context = self._init_callback_context(max_subtasks=n_epochs)
         context.call_on_fit_task_begin(estimator=self, **data)
+        lines = EpochLines("MLPConnector", n_epochs, self.verbose)
         for epoch in range(n_epochs):
             subcontext = context.subcontext(task_name="epoch")
             subcontext.call_on_fit_task_begin(estimator=self, **data)
@@ -232,8 +235,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                 )
             if errors[-1] == min(errors):
                 best = [weight.detach().clone() for weight in network.weights]
-            if self.verbose:
-                print(f"[MLPConnector] epoch {epoch}: held-out error {errors[-1]:.6g}")
+            lines.add(epoch + 1, errors[-1], loss_name="held-out error")
             if subcontext.call_on_fit_task_end(estimator=self, **data):
                 break
         self.n_iter_ = len(errors) - 1

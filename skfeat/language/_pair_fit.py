@@ -6,6 +6,7 @@ estimator keeps it.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from skfeat.solvers.joint._problem import Connection, JointSettings, Problem
 from skfeat.solvers.joint._train import planned_epochs, train_jointly
 from skfeat.utils._frozen import is_frozen, thawed, unnamed
 from skfeat.utils._ignored import ignored_params
+from skfeat.utils._progress import Share, each_epoch, progress_of, say, share_of
+from skfeat.utils._warnings import warnings_of
 
 _NAMES = ("input_autoencoder", "output_autoencoder")
 
@@ -97,11 +100,12 @@ def fit_both_autoencoders(pair, parts, rows, context, data) -> list[SparseAutoen
     contexts = [context.subcontext(task_name=name) for name in _NAMES]
     for subcontext in contexts:
         subcontext.call_on_fit_task_begin(estimator=pair, **data)
-    parts = fit_autoencoders(parts, rows, contexts, pair.n_jobs, _NAMES)
+    share = pair_share(pair)
+    parts = fit_autoencoders(parts, rows, contexts, pair.n_jobs, _NAMES, share)
     for name, part, X, subcontext in zip(_NAMES, parts, rows, contexts, strict=True):
         subcontext.call_on_fit_task_end(estimator=pair, **data)
         if pair.verbose:
-            print(f"[LayerPair] {name}: R2 {unnamed(part).score(X):.6g}")
+            say(share.owner, f"R2 {unnamed(part).score(X):.6g}", name)
     return parts
 
 
@@ -149,24 +153,35 @@ def train_both_together(
             )
         ]
 
-    learnt, _ = train_jointly(
-        problem,
-        settings,
-        name="LayerPair",
-        remedy="set joint=False, or rescale X and y",
-        hooks=CallbackEpochs(
-            pair,
-            subcontext,
-            data,
-            lambda learnt: {
-                f"{name}_": part
-                for name, part in zip(_NAMES, moved(learnt), strict=True)
-            },
-        ),
-        verbose=pair.verbose,
-    )
+    with progress_of(pair_share(pair), "training together"):
+        learnt, _ = train_jointly(
+            problem,
+            settings,
+            name="LayerPair",
+            remedy="set joint=False, or rescale X and y",
+            hooks=CallbackEpochs(
+                pair,
+                subcontext,
+                data,
+                lambda learnt: {
+                    f"{name}_": part
+                    for name, part in zip(_NAMES, moved(learnt), strict=True)
+                },
+            ),
+            verbose=each_epoch(pair.verbose),
+        )
     subcontext.call_on_fit_task_end(estimator=pair, **data)
     return moved(learnt, rows)
+
+
+def n_parts(pair) -> int:
+    """Return how many parts a pair fits: both sides, together if wanted, and maps."""
+    return 3 + bool(pair.joint) + (pair.nonlinear_connector is not None)
+
+
+def pair_share(pair) -> Share:
+    """Return what each part of a pair may print."""
+    return share_of(type(pair).__name__, pair.verbose, n_parts(pair))
 
 
 def fit_maps(
@@ -194,12 +209,17 @@ def fit_maps(
     elif pair.n_nonzero_coefs is not None:
         budget = round(float(pair.n_nonzero_coefs) * n_outputs)
         connector.set_params(n_nonzero_coefs=budget)
+    share = pair_share(pair)
     subcontext = context.subcontext(task_name="connector")
     subcontext.call_on_fit_task_begin(estimator=pair, **data)
     if not is_kept:
         connector = fit_part(
-            connector, codes_in, subcontext, codes_out, name="connector"
+            connector, codes_in, subcontext, codes_out, name="connector", share=share
         )
+    if pair.verbose:
+        n_weights = connector.coef_.nnz
+        an_output = f"{n_weights / n_outputs:.3g} an output"
+        say(share.owner, f"{n_weights} weights, {an_output}", "connector")
     maps = {
         "sparse": connector,
         "dense": fit_dense(
@@ -209,18 +229,30 @@ def fit_maps(
             ridge=float(pair.ridge),
         ),
     }
+    subcontext.call_on_fit_task_end(estimator=pair, **data)
     if pair.nonlinear_connector is not None:
-        nonlinear = clone(pair.nonlinear_connector)
-        if nonlinear.get_params().get("random_state", seed) is None:
-            nonlinear.set_params(random_state=seed)
-        maps["nonlinear"] = nonlinear.fit(codes_in, codes_out)
+        codes = codes_in, codes_out
+        maps["nonlinear"] = _fit_nonlinear(pair, codes, seed, context, data)
+    return maps
+
+
+def _fit_nonlinear(pair, codes, seed: int, context, data):
+    name = "nonlinear_connector"
+    nonlinear = clone(pair.nonlinear_connector)
+    if nonlinear.get_params().get("random_state", seed) is None:
+        nonlinear.set_params(random_state=seed)
+    subcontext = context.subcontext(task_name=name)
+    subcontext.call_on_fit_task_begin(estimator=pair, **data)
+    with ExitStack() as within:
+        within.enter_context(warnings_of(name))
+        within.enter_context(progress_of(pair_share(pair), name))
+        if hasattr(nonlinear, "set_callbacks"):
+            within.enter_context(subcontext.propagate_callback_context(nonlinear))
+        nonlinear.fit(*codes)
     subcontext.call_on_fit_task_end(estimator=pair, **data)
     if pair.verbose:
-        print(
-            f"[LayerPair] connector: {connector.coef_.nnz} weights, "
-            f"{connector.coef_.nnz / n_outputs:.3g} an output"
-        )
-    return maps
+        say(type(pair).__name__, "fitted", name)
+    return nonlinear
 
 
 def live_features(

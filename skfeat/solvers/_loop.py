@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING
 
 from sklearn.exceptions import ConvergenceWarning
 
+from skfeat.utils._progress import EpochLines
 from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-# Lines that a run prints about, under verbose=1.
-_LINES = 30
 
 # Above this relative fall of the loss in the last epoch a run ended too early.
 _STILL_FALLING = 0.05
@@ -103,46 +100,6 @@ class _Progress:
         return True
 
 
-class _Lines:
-    """Tells how far a run is: after every epoch, or at most some thirty times.
-
-    Parameters
-    ----------
-    name : str
-        Of the estimator.
-    n_epochs : int
-        Planned at most.
-    verbose : int
-        0: nothing; 1: about thirty lines; above: a line an epoch.
-    """
-
-    def __init__(self, name: str, n_epochs: int, verbose: int):
-        self.name, self.n_epochs, self.verbose = name, n_epochs, verbose
-        self.every = 1 if verbose > 1 else -(-n_epochs // _LINES)
-        self.n_run, self.start = 0, time.perf_counter()
-
-    def add(self, epoch: int, loss: float, score: float | None) -> None:
-        """Tell of an epoch, if it is its turn."""
-        self.n_run += 1
-        last = epoch == self.n_epochs
-        if not self.verbose or not (epoch == 1 or last or epoch % self.every == 0):
-            return
-        parts = [f"[{self.name}] epoch {epoch}: loss {loss:.6g}"]
-        if score is not None:
-            parts.append(f"validation score {score:.6g}")
-        seconds = (time.perf_counter() - self.start) / self.n_run
-        left = seconds * (self.n_epochs - epoch)
-        if left >= 1:
-            parts.append(f"{_duration(left)} left for {self.n_epochs} epochs")
-        print(", ".join(parts), flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def run_epochs(
     run_epoch: Callable[[], float],
     stopping: Stopping,
@@ -177,7 +134,7 @@ def run_epochs(
         Called before and after every epoch.
     verbose : int, default=0
         1: print about thirty lines with the loss and the time left; above: a line after
-        each epoch.
+        each epoch; 0: what a larger fit has asked for.
     remedy : str
         Advice in the error message if the loss diverges.
     may_end_falling : bool, default=False
@@ -202,7 +159,8 @@ def run_epochs(
     """
     hooks = hooks or EpochHooks()
     history = History() if history is None else history
-    progress, lines = _Progress(stopping), _Lines(name, stopping.max_iter, verbose)
+    progress = _Progress(stopping)
+    lines = EpochLines(name, stopping.max_iter, verbose)
     for loss, score in zip(
         history.losses, history.validation_scores or repeat(None), strict=False
     ):

@@ -197,7 +197,7 @@ TABLE: dict[str, dict[str, Matters]] = {
         ),
         "device": _when(solver=Is(("minibatch",)), plain=_CPU),
         "random_state": _when(solver=Is(("minibatch",)), told=False),
-        "verbose": _when(solver=Is(("minibatch",)), told=False),
+        "verbose": _HABIT,
     },
     "FeatureConnectorCV": {
         "alphas": _when(n_nonzero_coefs=Is((None,))),
@@ -210,6 +210,7 @@ TABLE: dict[str, dict[str, Matters]] = {
         "max_iter": _ALWAYS,
         "tol": _ALWAYS,
         "n_jobs": _HABIT,
+        "verbose": _HABIT,
     },
     "FeatureUnwrapper": {
         "model": _ALWAYS,

@@ -74,6 +74,11 @@ def warnings_of(part: str) -> Iterator[None]:
         _PART.reset(token)
 
 
+def part_name() -> str:
+    """Return the name of the part that is fitted, or an empty string."""
+    return _PART.get()
+
+
 def warn(
     message: str, category: type[Warning] = UserWarning, *, severity: float = 0.0
 ) -> None:

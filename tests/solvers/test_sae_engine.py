@@ -18,11 +18,11 @@ from skfeat.kernels.inference import _encode
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae import _activations as training
 from skfeat.kernels.sae._reference import loss_reference
-from skfeat.solvers import _loop
 from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
 from skfeat.solvers.autoencoder._settings import SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
+from skfeat.utils import _progress
 from skfeat.utils._arrays import ArrayHome, accept_tensor
 from skfeat.utils._torch import (
     draw_seed,
@@ -245,7 +245,7 @@ class TestLoop:
 
     def test_verbose_tells_the_time_left(self, capsys, monkeypatch):
         clock = iter([0.0, 2.0, 4.0, 6.0])
-        monkeypatch.setattr(_loop.time, "perf_counter", lambda: next(clock))
+        monkeypatch.setattr(_progress.time, "perf_counter", lambda: next(clock))
         self.run([3.0, 2.0, 1.0], max_iter=3, verbose=1, may_end_falling=True)
         ends = [line.partition(", ")[2] for line in capsys.readouterr().out.split("\n")]
         assert ends[:3] == ["4 s left for 3 epochs", "2 s left for 3 epochs", ""]

@@ -29,6 +29,7 @@ from skfeat.solvers.autoencoder._settings import DTYPES, Position, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._weights import fold_standardizer, initial_weights
 from skfeat.utils._interrupts import InterruptsWait
+from skfeat.utils._progress import tick
 from skfeat.utils._rows import Batch, batches_of_rows, rows_at
 from skfeat.utils._torch import (
     generator_from,
@@ -166,6 +167,7 @@ class SAETrainer:
                     self.is_whole = True
                 if after_batch is not None:
                     after_batch()
+                tick("batch", at.n_batches, n_batches(n_rows, size))
         return at.total / at.weight
 
     def _batch(self, batch: Batch, sample_weight, n_rows: int, at: Position):

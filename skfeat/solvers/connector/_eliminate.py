@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skfeat.solvers.connector._gram import input_scale
+from skfeat.utils._progress import stage, tick
 
 if TYPE_CHECKING:
     from skfeat.solvers.connector._gram import GramProblem
@@ -36,7 +37,9 @@ def eliminate(problem: GramProblem, coef: np.ndarray, budget) -> np.ndarray:
         The weights that are kept.
     """
     orders, costs = [], []
+    stage("elimination")
     for output, row in enumerate(coef):
+        tick("output", output, len(coef))
         order, cost = removals(problem.xx, problem.yx[output], np.flatnonzero(row))
         orders.append(order)
         costs.append(cost)

@@ -11,6 +11,7 @@ from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_probl
 from skfeat.solvers.connector._gap import warn_of_gap
 from skfeat.solvers.connector._path import Solution, geometric_alphas
 from skfeat.solvers.connector._reduce import Reduction
+from skfeat.utils._progress import stage
 from skfeat.utils._warnings import told_once
 
 
@@ -32,7 +33,8 @@ def fit_candidates(
         yield from (part.whole(part.nothing(each)) for each in several)
     elif linear:
         problem = rows.problem(options.fit_intercept)
-        for each in several:
+        for number, each in enumerate(several, 1):
+            stage("candidate", number, len(several))
             fit = fit_gram(problem, each, coef)
             coef = fit.coef
             warn_of_gap(fit.shortfall, options.tol, options.max_iter or 1000)
@@ -40,7 +42,8 @@ def fit_candidates(
     else:
         by_rows = rectified_problem(rows, options)
         _, start = by_rows.null()
-        for each in several:
+        for number, each in enumerate(several, 1):
+            stage("candidate", number, len(several))
             fit = fit_problem(by_rows, each, start)
             start = Solution(fit.coef, fit.intercept, 0, 0.0)
             by_rows.warn_of(fit.shortfall)

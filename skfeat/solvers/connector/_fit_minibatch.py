@@ -15,11 +15,14 @@ from skfeat.solvers.connector._rectified_minibatch import (
     ConnectorTrainer,
     Scales,
 )
+from skfeat.utils._progress import at_most
 from skfeat.utils._torch import n_batches
 from skfeat.utils._warnings import told_once
 
 # Updates that a fit plans by default.
 _AUTO_UPDATES = 800
+# Lines of progress: about thirty in all.
+_FIT_LINES, _REFIT_LINES = 20, 10
 
 
 def fit_minibatch(
@@ -51,6 +54,7 @@ def fit_minibatch(
 
     with told_once(1):  # the refit may end as the fit did
         trainer = ConnectorTrainer(settings, start, scales)
+        at_most(_FIT_LINES)
         history = train(trainer, max_iter)
         coef, intercept = trainer.finish()
         losses, state = history.losses, trainer.state()
@@ -62,6 +66,7 @@ def fit_minibatch(
                 scales,
                 support=coef != 0,
             )
+            at_most(_REFIT_LINES)
             history = train(trainer, max(1, max_iter // 2))
             losses = losses + history.losses
             coef, intercept = trainer.finish()

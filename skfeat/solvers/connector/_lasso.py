@@ -28,6 +28,7 @@ from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers.connector import _lasso_plain as plain
 from skfeat.solvers.connector._choose import descends_compiled
 from skfeat.solvers.connector._gap import Reached, allowed_gaps, reached
+from skfeat.utils._progress import tick
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
 _N_SHARES = 8
@@ -182,14 +183,15 @@ def solve_share(
     penalties = np.array(alphas, dtype=np.float64)
     if not moments.compiled:
         plain.solve_lasso(own, penalties, allowed, max_iter, found)
-        return
-    from skfeat.kernels.connector import _loops_lasso as loops
+    else:
+        from skfeat.kernels.connector import _loops_lasso as loops
 
-    team.run(
-        lambda first, last: loops.solve_lasso(
-            first, last, own, penalties, allowed, max_iter, found
-        ),
-        len(yx),
-        # Each output goes through all inputs several times.
-        n_elements=100 * yx.size * len(alphas),
-    )
+        team.run(
+            lambda first, last: loops.solve_lasso(
+                first, last, own, penalties, allowed, max_iter, found
+            ),
+            len(yx),
+            # Each output goes through all inputs several times.
+            n_elements=100 * yx.size * len(alphas),
+        )
+    tick("output", part.stop, len(moments.yy))

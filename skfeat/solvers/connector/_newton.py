@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.losses import rectified, rectified_convex
+from skfeat.utils._progress import stage, tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,9 @@ def refit_rectified(
     """
     coef, intercept = coef.copy(), intercept.copy()
     columns = X.tocsc() if sparse.issparse(X) else X
+    stage("refit")
     for output in range(len(coef)):
+        tick("output", output, len(coef))
         support = np.flatnonzero(coef[output])
         inputs = columns[:, support]
         if sparse.issparse(inputs):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count as count_from
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
+from skfeat.utils._progress import stage
 from skfeat.utils._sklearn import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -132,7 +134,9 @@ def find_alpha(
     high, low, solution, few = alpha_max, None, start, 0
     if alpha_max <= 0 or budget <= 0:
         return alpha_max, start
+    penalties = count_from(1)
     for alpha in geometric_alphas(alpha_max, n_steps, 1e-6)[1:]:
+        stage("penalty", next(penalties))
         solution = solve(alpha, solution)
         n_found = int(count(solution.coef, budget))
         if n_found >= budget:
@@ -149,6 +153,7 @@ def find_alpha(
         # away from the ends, so that the bracket shrinks whatever the numbers.
         share = np.clip((many - budget) / (many - few), 0.1, 0.9)
         middle = float(low * (high / low) ** share)
+        stage("penalty", next(penalties))
         solution = solve(middle, enough)
         n_found = int(count(solution.coef, budget))
         if n_found >= budget:

@@ -32,6 +32,7 @@ from skfeat.penalties import L1
 from skfeat.solvers._loop import EpochHooks
 from skfeat.solvers.connector._newton import refit_rectified
 from skfeat.solvers.connector._path import Solution, count, pruned_to, trim
+from skfeat.utils._progress import stage, tick
 from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
@@ -180,8 +181,9 @@ class RectifiedProblem:
             Solution(coef, offset - coef @ self.center, n_iter, decrease)
         )
         dense = count(solution.coef, budget)
-        for stage in range(1, n_stages + 1):
-            left = pruned_to(budget, dense, stage / n_stages)
+        for number in range(1, n_stages + 1):
+            stage("stage", number, n_stages)
+            left = pruned_to(budget, dense, number / n_stages)
             coef = trim(solution.coef, np.abs(solution.coef) * self.spread, left)
             offset = solution.intercept + solution.coef @ self.center
             support = coef != 0
@@ -269,6 +271,7 @@ class RectifiedProblem:
             n_iter += 1
             if n_iter == max_iter - _WINDOW + 1:
                 earlier = coef, u
+            tick("iteration", n_iter)
             self.hooks.begin()
             residual, _ = loss(ahead_u, self.Y)
             residual = self.weights * residual

@@ -18,6 +18,7 @@ from skfeat.losses import rectified_convex
 from skfeat.solvers._loop import one_cycle
 from skfeat.solvers._prune import Pruner
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._progress import tick
 from skfeat.utils._torch import (
     load_optimizer_state,
     make_generator,
@@ -176,7 +177,9 @@ class ConnectorTrainer:
         """Train on every row once; return the mean objective over the batches."""
         total = 0.0
         batches = shuffled_batches(X.shape[0], self.settings.batch_size, self.generator)
-        for rows in batches:
+        n_planned = n_batches(X.shape[0], self.settings.batch_size)
+        for number, rows in enumerate(batches):
+            tick("batch", number, n_planned)
             weight = float(sample_weight[rows].sum())
             if weight > 0:
                 total += weight * self._step(X, Y, sample_weight, rows, weight)

@@ -24,6 +24,7 @@ from skfeat.kernels.connector._second_moments import compress_to_float64
 from skfeat.losses import rectified_convex
 from skfeat.solvers.connector._path import Solution, count, pruned_to, trim
 from skfeat.solvers.connector._rectified import RectifiedProblem
+from skfeat.utils._progress import stage, tick
 from skfeat.utils._warnings import warn
 
 # Outputs are solved in so many shares at least, and callbacks called after each.
@@ -103,8 +104,9 @@ class SparseRectifiedProblem(RectifiedProblem):
         found = count(solution.coef, budget)
         if np.any(found < budget):
             return super().prune(start, budget)
-        for stage in range(1, n_stages + 1):
-            left = pruned_to(budget, found, stage / n_stages)
+        for number in range(1, n_stages + 1):
+            stage("stage", number, n_stages)
+            left = pruned_to(budget, found, number / n_stages)
             coef = trim(solution.coef, np.abs(solution.coef) * self.spread, left)
             solution = self._rough(0.0, solution._replace(coef=coef), coef != 0)
         return self.refit(solution)
@@ -167,6 +169,7 @@ class SparseRectifiedProblem(RectifiedProblem):
                     part.stop - part.start,
                     n_elements=work,
                 )
+                tick("output", part.stop, q)
                 self.stopped = self.hooks.end(partial(_copies, coef, intercept))
         value = float((promised / self._scale).max(initial=0.0))
         offset = intercept + coef @ self.center
