@@ -284,8 +284,8 @@ def capture(
 def _warn_if_empty(captured: Capture) -> Capture:
     if captured.n_rows == 0:
         warn(
-            "capture keeps no row: every token is padding or special; see "
-            "keep_padding and special_tokens.",
+            "capture keeps no row: the batches hold no token, or only padding and "
+            "special ones, which keep_padding and special_tokens can keep.",
         )
     return captured
 

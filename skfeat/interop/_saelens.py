@@ -220,6 +220,8 @@ def write_saelens(
     except (TypeError, ValueError) as error:
         raise TypeError(f"metadata must hold plain JSON values: {error}.") from None
 
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"folder={str(path)!r} is a file; name a folder.")
     path.mkdir(parents=True, exist_ok=True)
     files = {_WEIGHTS: tensors}
     if hasattr(autoencoder, "feature_density_"):

@@ -216,7 +216,9 @@ class _Removal:
     """Runs a model with and without features."""
 
     def __init__(self, reader: ActivationReader, autoencoder: Any, feature: Any):
-        check_is_fitted(autoencoder)
+        # Whether it is fitted is for those that can be.
+        if hasattr(autoencoder, "transform") and hasattr(autoencoder, "fit"):
+            check_is_fitted(autoencoder)
         if not all(hasattr(autoencoder, name) for name in ("transform", "components_")):
             raise TypeError(
                 "autoencoder must have transform and components_, like a "

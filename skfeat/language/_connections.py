@@ -223,11 +223,11 @@ class _LogicReader:
         n_shuffles: int,
         random_state: Any,
     ):
-        check_is_fitted(connector)
         if not isinstance(connector, BaseConnector):
             raise TypeError(
                 f"connector must be a FeatureConnector. Got {connector!r} instead."
             )
+        check_is_fitted(connector)
         self.coef = sparse.csr_array(connector.coef_)
         self.intercept, self.link = connector.intercept_, connector.link
         n_outputs, n_inputs = self.coef.shape

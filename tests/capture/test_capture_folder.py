@@ -48,7 +48,7 @@ def test_files(tmp_path):
 def test_no_row_is_kept(tmp_path):
     batch = {"input_ids": tokens(2, 3), "attention_mask": torch.zeros(2, 3)}
     for out in (None, tmp_path / "rows"):
-        with pytest.warns(UserWarning, match="capture keeps no row: every token"):
+        with pytest.warns(UserWarning, match="capture keeps no row: the batches hold"):
             found = capture(TinyLM(), [batch], "mlp", out=out)
         assert found.activations["mlp"].shape == (0, 6)
         assert found.n_rows == 0

@@ -6,7 +6,9 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -20,6 +22,8 @@ if not (ROOT / "docs").is_dir():
 import _quality_page as quality  # noqa: E402
 import _sizing_page as sizing  # noqa: E402
 from many_fits import page_table  # noqa: E402
+
+from tests.language_model import tiny_model  # noqa: E402
 
 
 def record_of(name):
@@ -155,3 +159,41 @@ def test_program_of_many_fits(engine, tmp_path, monkeypatch):
     assert float(agreement[1]) > 0.8
     kept = list((tmp_path / "many_fits" / "checkpoints").glob("*.safetensors"))
     assert len(kept) == 3 * 2 + 2
+
+
+class Letters:
+    """A tokenizer of letters, in the place of one that would be downloaded."""
+
+    def __call__(self, text, return_tensors):
+        import torch
+
+        ids = torch.tensor([[ord(letter) % 60 for letter in text]])
+        return SimpleNamespace(input_ids=ids)
+
+    def decode(self, ids, **options):
+        return "".join(chr(65 + int(i)) for i in np.ravel(ids))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(features are dead|still falling|floor)")
+def test_programs_of_language_models(tmp_path, monkeypatch, capsys):
+    transformers = pytest.importorskip("transformers")
+    model = tiny_model(
+        num_hidden_layers=3, max_position_embeddings=128, hidden_dropout=0.0
+    )
+    for kind, made in (
+        (transformers.AutoModelForCausalLM, model),
+        (transformers.AutoTokenizer, Letters()),
+    ):
+        monkeypatch.setattr(kind, "from_pretrained", lambda name, made=made: made)
+    monkeypatch.chdir(tmp_path)
+    letters = np.random.RandomState(0).randint(65, 125, 128 * 80)
+    Path("novel.txt").write_text("".join(map(chr, letters)), encoding="ascii")
+    parts = re.findall(r"^```python\n(.*?)^```", page("language_models"), re.M | re.S)
+    exec(compile("\n".join(parts), "language_models.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("OF_")
+    assert "floor" in printed
+    pages = ["connections.html", "feature.html"]
+    assert sorted(path.name for path in Path().glob("*.html")) == pages
+    assert Path("pair_rows").is_dir()

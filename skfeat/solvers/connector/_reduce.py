@@ -140,12 +140,17 @@ class Reduction:
 
 
 def _first_copies(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each column of X the position of its first copy, and the firsts."""
+    """Return of each column of X the position of its first copy, and the firsts.
+
+    Columns of zeros, as of dead features, count as different: they get no weights.
+    """
     p = rows.X.shape[1]
+    zero = np.ones(p, dtype=bool)
     group = np.zeros(p, dtype=np.intp)  # by the first column of each
     undecided = np.arange(p)
     for block in _blocks(rows):
         columns = _columns(rows.X, block, undecided)
+        zero[undecided] &= ~columns.any(axis=1)
         seen: dict[tuple[int, bytes], int] = {}
         for j, column in zip(undecided.tolist(), columns, strict=True):
             group[j] = seen.setdefault((group[j], column.tobytes()), j)
@@ -153,9 +158,8 @@ def _first_copies(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         undecided = undecided[sizes[group[undecided]] > 1]
         if not len(undecided):
             break
-    decided = np.ones(p, dtype=bool)
-    decided[undecided] = False
-    group[decided] = np.flatnonzero(decided)
+    alone = zero | ~np.isin(np.arange(p), undecided)
+    group[alone] = np.flatnonzero(alone)
     inputs, first = np.unique(group, return_inverse=True)
     return first, inputs
 
