@@ -8,8 +8,7 @@ from typing import Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skfeat._base import CallbackEpochs, SkfeatEstimator
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
@@ -27,11 +26,12 @@ from skfeat.autoencoder._setup import (
     start_training,
     unjudged_epochs,
 )
+from skfeat.autoencoder._validation import rows_of_fitted, rows_to_fit, validated_codes
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.rows._store import spooled
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.utils._agreement import refuse_different_fits
-from skfeat.utils._arrays import ArrayHome, accept_tensor, check_weights
+from skfeat.utils._arrays import ArrayHome, check_weights
 from skfeat.utils._bases import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -41,13 +41,12 @@ from skfeat.utils._finite import check_finite_result
 from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._names import forget_names, spelled
 from skfeat.utils._progress import own_progress
-from skfeat.utils._rows import assert_finite_rows, is_plain_table, rows_at
+from skfeat.utils._rows import rows_at
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
     _align_api_if_sparse,
     _get_output_config,
-    check_same_namespace,
 )
 
 _ACTIVATIONS = ("relu", "topk", "batch_topk", "jumprelu", "gated")
@@ -451,7 +450,7 @@ class SparseAutoencoder(
         # Callbacks get the caller's own X: it has the column names that a scoring
         # callback needs, and the library of the fitted attributes.
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
-        home, X, sample_weight = self._validate_rows(X, sample_weight, reset=not warm)
+        home, X, sample_weight = rows_to_fit(self, X, sample_weight, reset=not warm)
         self._agree(X, sample_weight, warm)
         settings = settings_of(self, X.shape[1])
         with (
@@ -558,7 +557,7 @@ class SparseAutoencoder(
                 f"estimator between batches."
             )
         first = not self.__sklearn_is_fitted__()
-        home, X, sample_weight = self._validate_rows(X, sample_weight, reset=first)
+        home, X, sample_weight = rows_to_fit(self, X, sample_weight, reset=first)
         self._agree(X, sample_weight, not first)
         settings = settings_of(self, X.shape[1], planned=False)
         if first:
@@ -605,7 +604,7 @@ class SparseAutoencoder(
                 "SparseAutoencoder cannot return CSR in a dataframe; set "
                 "sparse_output=False or set_output(transform='default')."
             )
-        home, X = self._validate_fitted(X, "transform")
+        home, X = rows_of_fitted(self, X, "transform")
         coef, intercept, bias = (home.to_numpy(getattr(self, name)) for name in ENCODER)
         encoder = EncoderWeights(coef, intercept, bias, self.make_activation())
         with np.errstate(over="ignore", invalid="ignore"):
@@ -633,19 +632,8 @@ class SparseAutoencoder(
             beyond the range of its dtype.
         """
         check_is_fitted(self)
-        X = accept_tensor(X)
-        check_same_namespace(
-            X, self, attribute="components_", method="inverse_transform"
-        )
-        home = ArrayHome.of(X)
-        codes = home.to_numpy(check_array(X, accept_sparse="csr", dtype=home.dtypes))
+        home, codes = validated_codes(self, X)
         components = home.to_numpy(self.components_)
-        if codes.shape[1] != len(components):
-            raise ValueError(
-                f"X has {codes.shape[1]} features, but this SparseAutoencoder has "
-                f"{len(components)} components: inverse_transform takes codes of "
-                f"shape (n, {len(components)})."
-            )
         with np.errstate(over="ignore", invalid="ignore"):
             rows = codes @ components.astype(codes.dtype, copy=False)
             rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
@@ -674,7 +662,7 @@ class SparseAutoencoder(
         """
         check_is_fitted(self)
         refuse_targets(y)
-        home, X = self._validate_fitted(X, "score")
+        home, X = rows_of_fitted(self, X, "score")
         sample_weight = check_weights(sample_weight, X)
         weights = {
             name: np.asarray(home.to_numpy(getattr(self, name)))
@@ -715,34 +703,6 @@ class SparseAutoencoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
         return tags
-
-    def _validate_rows(self, X, sample_weight, *, reset):
-        X = accept_tensor(X)
-        home = ArrayHome.of(X)
-        X = self._validate(X, home, reset=reset)
-        return home, X, check_weights(sample_weight, X)
-
-    def _validate_fitted(self, X, method):
-        X = accept_tensor(X)
-        check_same_namespace(X, self, attribute="components_", method=method)
-        home = ArrayHome.of(X)
-        return home, self._validate(X, home, reset=False, keep_dtype=method == "score")
-
-    def _validate(self, X, home, *, reset, keep_dtype=True):
-        """Validate X as scikit-learn does, a mapped file without reading it whole."""
-        if getattr(X, "ndim", 2) == 3:
-            raise ValueError(
-                f"Found array with dim 3, while dim <= 2 is required by "
-                f"{type(self).__name__}. X of shape (contexts, positions, d) becomes "
-                f"rows by X.reshape(-1, X.shape[-1]), or fit(skfeat.rows.iter_rows(X)) "
-                f"for any source; mind padding."
-            )
-        if not (keep_dtype and is_plain_table(X)):
-            X = validate_data(self, X, dtype=home.dtypes, reset=reset)
-            return home.to_numpy(X)
-        X = validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
-        assert_finite_rows(X, self)
-        return X
 
     def _agree(self, X, sample_weight, warm):
         data = {"X": X, "sample_weight": sample_weight}
