@@ -278,6 +278,8 @@ def measure_network(name, unwrapper, X, y, measures):
         "points lost": 100 * (whole["score_model"] - whole["score"]),
         "agreement with the model": whole["agreement"],
         "KL from the model": whole["kl"],
+        "nonzero weights of all that runs": whole["n_weights_all"],
+        "nonzero weights of the model": whole["n_weights_model"],
     }
     for index in (1, 2):
         link = f"connector {index}"

@@ -107,8 +107,11 @@ def print_report(report, n_rows):
     print(Report(**{name: column[:-1] for name, column in report.items()}))
     whole = {name: column[-1] for name, column in report.items()}
     print(
-        f"\nThe whole network of features names {whole['score']:.1%} of the digits "
-        f"right, the model {whole['score_model']:.1%};\nthey give the same answer on "
+        f"\n{whole['n_weights_all']:,} nonzero weights run in all, as the first layer, "
+        f"the encoder and the decoder stay dense;\nthe model has "
+        f"{whole['n_weights_model']:,}. The whole network of features names "
+        f"{whole['score']:.1%} of the digits right,\nthe model "
+        f"{whole['score_model']:.1%}; they give the same answer on "
         f"{whole['agreement']:.1%}."
     )
 
