@@ -147,12 +147,15 @@ def measure(plan, network, autoencoders, data):
         Test rows, their labels, the model's activations and its accuracy on them.
     """
     X, y, activations, score = data
+    maps = [network.encoder_coef_, *network.coefs_, network.decoder_coef_]
+    whole = network.features(X)
+    # Features that are the same for every row are intercepts, not features.
+    network = network.compact()
     features = network.features(X)
     used = [
         used_features(codes, readers)
         for codes, readers in zip(features, readers_of(network), strict=True)
     ]
-    maps = [network.encoder_coef_, *network.coefs_, network.decoder_coef_]
     reading = measure_reading(network, X[: plan.n_read])
     row = {
         "weights": [int(part.nnz) for part in maps],
@@ -170,7 +173,7 @@ def measure(plan, network, autoencoders, data):
         fire = [used_features(part) for part in codes]
         row["encoded"] = measure_firing(codes, fire, y, plan.n_top)
         row["R2 of computed features"] = [
-            explained_variance(*pair) for pair in zip(codes, features, strict=True)
+            explained_variance(*pair) for pair in zip(codes, whole, strict=True)
         ]
     return row, fit
 
