@@ -148,9 +148,11 @@ class FeatureConnector(BaseConnector):
         Sweeps, iterations or epochs.
 
     dual_gap_ : float
-        The value that the solver's stopping rule looks at: the largest duality gap
-        ("gram"), or the relative decrease of the objective that the last iterations
-        brought or the next would bring (other solvers).
+        How far the weights are from the optimum of the penalised objective. "gram":
+        the largest duality gap of an output, in the units of the objective, that is of
+        y squared (`tol` bounds its ratio to the output's mean square). Other solvers:
+        the relative decrease of the objective that the last iterations brought or the
+        next would bring, which has no unit.
 
     loss_curve_ : list of float
         Mean objective of each epoch; empty for the deterministic solvers.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,8 @@ from scipy import sparse
 from sklearn.utils import check_array
 
 from skfeat.utils._arrays import as_numpy
-from skfeat.utils._sklearn import Interval, InvalidParameterError
+from skfeat.utils._checks import is_int
+from skfeat.utils._sklearn import InvalidParameterError
 
 
 class DensityHistogram(NamedTuple):
@@ -252,7 +252,7 @@ def rows_per_feature(active) -> np.ndarray:
 
 
 def _check_bins(bins):
-    if Interval(Integral, 1, None, closed="left").is_satisfied_by(bins):
+    if is_int(bins) and bins >= 1:
         return int(bins)
     try:
         edges = np.asarray(bins, dtype=np.float64)

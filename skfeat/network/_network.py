@@ -242,6 +242,9 @@ class SparseFeatureNetwork(NetworkArrays):
         -------
         ndarray of shape (n,) or (n, n_outputs)
         """
+        if type(outputs) is not np.ndarray or outputs.shape[1:] != (self.n_outputs_,):
+            whose = f"decide of this {type(self).__name__}"
+            outputs = as_rows("outputs", outputs, self.n_outputs_, whose)
         classes = getattr(self, "classes_", None)
         return decide(outputs, classes, self.decision_rule)
 

@@ -33,6 +33,8 @@ def accept_tensor(X, name="X"):
     TypeError
         If X is a tensor of a dtype or a layout that numpy does not have, or a path, an
         iterator or a mapping, of which numpy would make one object.
+    ValueError
+        If X is an array with masked values.
     """
     if not isinstance(X, torch.Tensor):
         _refuse_what_holds_no_rows(X, name)
@@ -48,6 +50,8 @@ def accept_tensor(X, name="X"):
             f"{name} is a torch tensor of dtype torch.bfloat16, which numpy does not "
             f"have; pass {name}.float()."
         )
+    if X.device.type == "meta":
+        raise TypeError(f"{name} is a torch tensor on the device 'meta', without data.")
     X = X.detach()
     return X if get_config()["array_api_dispatch"] else X.cpu().numpy()
 
@@ -63,6 +67,11 @@ def _refuse_what_holds_no_rows(X, name: str) -> None:
             f"{name} must be an array, which can be read more than once. Got {X!r} "
             f"instead; write its rows to a file by skfeat.rows.store_rows, and pass "
             f"what that returns."
+        )
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} is a masked array, whose mask would be ignored; pass "
+            f"{name}.filled(value), or only the rows without a masked value."
         )
     if isinstance(X, Mapping | Set):
         raise TypeError(
