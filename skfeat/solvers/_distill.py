@@ -17,16 +17,14 @@ import torch
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
-from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share
+from skfeat.solvers._mismatch import kl_divergence, squared_error
+from skfeat.solvers._prune import PRUNED_AT, CurvaturePruning, Pruner, is_time
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, n_batches, shuffled_batches, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-# Share of the latest batch in the running mean of squared gradients.
-_CURVATURE_SHARE = 0.02
 
 # A spread below this share of the root mean square is rounding.
 _CONSTANT = 1e-6
@@ -207,7 +205,7 @@ class _Learner:
         self.variances = [variance for _, variance in moments]
         into, out = self.scales[:-1], self.scales[1:]
         frozen = student.frozen or [False] * len(student.coefs)
-        self.trained = [index for index, kept in enumerate(frozen) if not kept]
+        trained = [index for index, kept in enumerate(frozen) if not kept]
         self.coefs = [
             self._parameter(coef * (a / b), frozen=kept)
             for coef, a, b, kept in zip(student.coefs, into, out, frozen, strict=True)
@@ -222,9 +220,11 @@ class _Learner:
         for pruner, budget in zip(self.pruners, settings.budgets, strict=True):
             if budget is not None:
                 pruner.first, pruner.budget = max(pruner.budget, budget), budget
-        # Mean square of each weight's gradient over recent batches: the curvature of
-        # the loss in this weight, up to a factor that is the same for all.
-        self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
+        self.pruning = CurvaturePruning(
+            [self.coefs[index] for index in trained],
+            [self.pruners[index] for index in trained],
+            shared=settings.share_budgets,
+        )
         self._choose_products()
         self.hidden_scale = self.hidden_variance = 1.0
         if student.hidden is not None:
@@ -278,29 +278,15 @@ class _Learner:
         progress = self.n_steps / planned
         rate = settings.learning_rate * one_cycle(progress, warm_up=0.1, decay=0.5)
         self.optimizer.param_groups[0]["lr"] = rate
-        for index in self.trained:
-            gradient = self.coefs[index].grad
-            self.curvatures[index].lerp_(gradient.square(), _CURVATURE_SHARE)
-            gradient *= self.pruners[index].mask
+        self.pruning.take_gradients()
         self.optimizer.step()
-        for index in self.trained:
-            self.pruners[index].apply()
+        self.pruning.hold()
         if is_time(self.n_steps, progress):
             self._prune(progress)
         return float(value)
 
     def _prune(self, progress):
-        """Drop the weights whose loss would cost least, by a parabola in each."""
-        pruners = [self.pruners[index] for index in self.trained]
-        saliencies = [
-            self.coefs[index].detach().square() * self.curvatures[index]
-            for index in self.trained
-        ]
-        if self.settings.share_budgets:
-            share(pruners, progress, saliencies)
-        else:
-            for pruner, saliency in zip(pruners, saliencies, strict=True):
-                pruner.prune(progress, saliency)
+        self.pruning.prune(progress)
         self._choose_products()
 
     def _loss(self, rows, weights):
@@ -330,20 +316,10 @@ class _Learner:
         else:
             outputs = features.T * self.scales[-1]
         targets = self._rows(self.outputs, rows).T
-        return loss + self._mismatch(outputs, targets, weights)
-
-    def _mismatch(self, outputs, targets, weights):
-        if not self.settings.classify:
-            error = (outputs - targets) / self.output_scale
-            return weights @ error.square().mean(dim=1)
-        if outputs.shape[1] == 1:
-            # One logit stands for two classes.
-            outputs, targets = (
-                torch.cat([torch.zeros_like(part), part], dim=1)
-                for part in (outputs, targets)
-            )
-        log_q, log_p = outputs.log_softmax(dim=1), targets.log_softmax(dim=1)
-        return weights @ (log_p.exp() * (log_p - log_q)).sum(dim=1)
+        if settings.classify:
+            return loss + kl_divergence(outputs, targets, weights)
+        unit = self.output_scale
+        return loss + squared_error(outputs / unit, targets / unit, weights)
 
     def weights(self) -> Learnt:
         """Return copies of what is learnt, in raw units."""

@@ -22,6 +22,9 @@ _PRUNE_EVERY = 16
 # A short run is pruned more often, so that its schedule has some fifty steps too.
 _LEAST_STEPS = 50
 
+# Share of the latest batch in the running mean of squared gradients.
+_CURVATURE_SHARE = 0.02
+
 
 def is_time(n_steps: int, progress: float, every: int = _PRUNE_EVERY) -> bool:
     """Tell whether to prune after this update."""
@@ -125,3 +128,54 @@ class Pruner:
     def apply(self) -> None:
         """Hold what was dropped at zero."""
         self.coef *= self.mask
+
+
+class CurvaturePruning:
+    """Prunes weights in training by what their removal would cost the loss.
+
+    The cost is that of a parabola in each weight: ``weight^2 * E[gradient^2]``, where
+    the mean square of gradients over recent batches is the curvature, up to a factor
+    that is the same for all.
+
+    Parameters
+    ----------
+    coefs : list of Tensor
+        The weights that are trained.
+    pruners : list of Pruner
+        One for each.
+    shared : bool
+        Whether the matrices share the sum of their budgets.
+    """
+
+    def __init__(
+        self, coefs: list[torch.Tensor], pruners: list[Pruner], *, shared: bool
+    ):
+        self.coefs, self.pruners, self.shared = coefs, pruners, shared
+        self.curvatures = [torch.zeros_like(coef) for coef in coefs]
+
+    def take_gradients(self) -> None:
+        """Follow the gradients of a batch, and drop those of pruned weights."""
+        for coef, curvature, pruner in zip(
+            self.coefs, self.curvatures, self.pruners, strict=True
+        ):
+            gradient = coef.grad
+            assert gradient is not None  # `backward` has run
+            curvature.lerp_(gradient.square(), _CURVATURE_SHARE)
+            gradient *= pruner.mask
+
+    def hold(self) -> None:
+        """Hold what was dropped at zero, after an update."""
+        for pruner in self.pruners:
+            pruner.apply()
+
+    def prune(self, progress: float) -> None:
+        """Drop the weights that cost least, at a share `progress` of the run."""
+        saliencies = [
+            coef.detach().square() * curvature
+            for coef, curvature in zip(self.coefs, self.curvatures, strict=True)
+        ]
+        if self.shared and saliencies:
+            share(self.pruners, progress, saliencies)
+            return
+        for pruner, saliency in zip(self.pruners, saliencies, strict=True):
+            pruner.prune(progress, saliency)

@@ -234,14 +234,14 @@ TABLE: dict[str, dict[str, Matters]] = {
             told=False,
         ),
         "joint": _when(distills=_DISTILLS, told=False),
+        "faithfulness": _when(
+            distills=_DISTILLS,
+            held=Fact("features or a decoder between the ends"),
+        ),
         "train_encoder": _when(
             distills=_DISTILLS,
             joint=Is((True,)),
             encodes=Fact("connect_input=False"),
-        ),
-        "faithfulness": _when(
-            distills=_DISTILLS,
-            held=Fact("features or a decoder between the ends"),
         ),
         "task": _ALWAYS,
         "n_jobs": _HABIT,

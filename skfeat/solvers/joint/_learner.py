@@ -22,7 +22,7 @@ from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._loop import one_cycle
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import Pruner, is_time, share
+from skfeat.solvers._prune import CurvaturePruning, Pruner, is_time, updates_between
 from skfeat.solvers.joint._problem import Connection, JointSettings, Learnt, Problem
 from skfeat.solvers.joint._start import regress, start_rows
 from skfeat.solvers.joint._trained_coder import TrainedCoder
@@ -37,7 +37,7 @@ from skfeat.utils._torch import make_generator, to_numpy
 
 # Largest learning rates of connectors and of autoencoders.
 _RATE, _CODER_RATE = 8e-3, 2e-3
-# Share of the latest batch in running means: of squared gradients, and of codes.
+# Share of the latest batch in running means of codes.
 _SHARE = 0.02
 # Of the mean square of codes, the least that their variance counts for.
 _CONSTANT = 1e-6
@@ -81,9 +81,12 @@ class Learner:
             _pruner(coef.detach(), connection)
             for coef, connection in zip(self.coefs, problem.connections, strict=True)
         ]
-        # Mean square of each weight's gradient over recent batches: the curvature of
-        # the loss in this weight, up to a factor that is the same for all.
-        self.curvatures = [torch.zeros_like(coef) for coef in self.coefs]
+        trained = [i for i, coef in enumerate(self.coefs) if coef.requires_grad]
+        self.pruning = CurvaturePruning(
+            [self.coefs[index] for index in trained],
+            [self.pruners[index] for index in trained],
+            shared=settings.share_budgets,
+        )
         self._choose_products()
         connectors = [part for part in self.coefs if part.requires_grad]
         connectors += [part for part in self.intercepts if part.requires_grad]
@@ -98,7 +101,6 @@ class Learner:
             for group, rate in zip(groups, (_RATE, _CODER_RATE), strict=True)
             if group["params"]
         ]
-        self.trained = [i for i, coef in enumerate(self.coefs) if coef.requires_grad]
 
     def _start(self) -> None:
         """Set the first weights of connectors, and what is known of the codes."""
@@ -215,32 +217,17 @@ class Learner:
         factor = one_cycle(progress, warm_up=0.1, decay=0.5)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        for index in self.trained:
-            gradient = self.coefs[index].grad
-            assert gradient is not None  # `backward` has run
-            self.curvatures[index].lerp_(gradient.square(), _SHARE)
-            gradient *= self.pruners[index].mask
+        self.pruning.take_gradients()
         self.optimizer.step()
-        for index in self.trained:
-            self.pruners[index].apply()
+        self.pruning.hold()
         for coder in self.coders:
             coder.normalize()
-        if is_time(self.n_steps, progress):
+        if is_time(self.n_steps, progress, updates_between(planned)):
             self._prune(progress)
         return float(value)
 
     def _prune(self, progress: float) -> None:
-        """Drop the weights whose loss would cost least, by a parabola in each."""
-        pruners = [self.pruners[index] for index in self.trained]
-        saliencies = [
-            self.coefs[index].detach().square() * self.curvatures[index]
-            for index in self.trained
-        ]
-        if self.settings.share_budgets:
-            share(pruners, progress, saliencies)
-        else:
-            for pruner, saliency in zip(pruners, saliencies, strict=True):
-                pruner.prune(progress, saliency)
+        self.pruning.prune(progress)
         self._choose_products()
 
     def _loss(self, rows: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
