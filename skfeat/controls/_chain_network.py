@@ -11,6 +11,7 @@ from scipy import sparse
 from skfeat.activations import ReLU
 from skfeat.chain import Chain, Step
 from skfeat.network import SparseFeatureNetwork
+from skfeat.network._arrays import as_rows
 from skfeat.network._decide import decide
 
 
@@ -33,6 +34,18 @@ class ChainNetwork:
     ----------
     n_weights_all_ : int
         Nonzero weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfeat.chain import Chain, Step
+    >>> from skfeat.controls import ChainNetwork
+    >>> arrays = {"coef": np.array([[1.0, 0.0]]), "intercept": np.array([0.5])}
+    >>> network = ChainNetwork(Chain.from_steps([Step("affine", "fc", arrays)]))
+    >>> network
+    ChainNetwork(1 nonzero weights)
+    >>> network.predict([[2.0, 9.0]])
+    array([2.5])
     """
 
     def __init__(
@@ -65,7 +78,8 @@ class ChainNetwork:
         -------
         ndarray of shape (n, n_outputs)
         """
-        return self.chain.forward(X)
+        whose = type(self).__name__
+        return self.chain.forward(as_rows("X", X, self.chain.n_features_in, whose))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the labels of a classifier, or values.

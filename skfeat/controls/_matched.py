@@ -14,7 +14,13 @@ from skfeat.controls._neurons import Budgets, fit_neurons
 from skfeat.controls._target import read_target
 
 
-def fit_controls(unwrapper: Any, X: Any, *, random_state: Any = None) -> dict[str, Any]:
+def fit_controls(
+    unwrapper: Any,
+    X: Any,
+    *,
+    max_iter: int | str = "auto",
+    random_state: Any = None,
+) -> dict[str, Any]:
     """Fit all controls of an unwrapper, to as many weights as its network has.
 
     Where the network reads its first features from the inputs by a connector, the first
@@ -29,6 +35,8 @@ def fit_controls(unwrapper: Any, X: Any, *, random_state: Any = None) -> dict[st
         A fitted one, with connectors.
     X : array-like of shape (n, n_features)
         Inputs of the model to fit on, best those that the unwrapper was fitted on.
+    max_iter : int or "auto", default="auto"
+        Epochs of "pruned" and "scratch"; see :func:`pruned_control`.
     random_state : int, RandomState instance or None, default=None
         Seeds the controls.
 
@@ -55,7 +63,7 @@ def fit_controls(unwrapper: Any, X: Any, *, random_state: Any = None) -> dict[st
     >>> mlp = mlp.fit(X, y)
     >>> part = SparseAutoencoder(8, k=4, max_iter=40, random_state=0)
     >>> unwrapper = FeatureUnwrapper(mlp, autoencoder=part, random_state=0).fit(X)
-    >>> controls = fit_controls(unwrapper, X, random_state=0)
+    >>> controls = fit_controls(unwrapper, X, max_iter=50, random_state=0)
     >>> print(unwrapper.report(X, y, controls=controls).controls.network)
     ['model', 'features', 'pruned', 'scratch', 'untrained', 'shuffled']
     """
@@ -70,7 +78,7 @@ def fit_controls(unwrapper: Any, X: Any, *, random_state: Any = None) -> dict[st
             target,
             target.steps,
             own,
-            "auto",
+            max_iter,
             unwrapper.device,
             random_state,
             scratch=own is not budgets,

@@ -115,6 +115,13 @@ def test_any_model_that_can_be_unwrapped(name, control):
     assert network.n_multiply_adds() == network.n_weights_all_ >= 60
 
 
+def test_rows_of_another_width_are_refused():
+    model = mlp(7, 6, 3, activation=nn.Tanh)
+    network = pruned_control(model, X, n_nonzero_coefs=20, max_iter=1)
+    with pytest.raises(ValueError, match="X has 6 features, but ChainNetwork is"):
+        network.predict(X[:, :6])
+
+
 def _walk(chain: Chain):
     from skfeat.chain._steps import walk
 
