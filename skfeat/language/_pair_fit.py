@@ -34,7 +34,7 @@ from skfeat.solvers.joint._problem import Connection, JointSettings, Problem
 from skfeat.solvers.joint._train import planned_epochs, train_jointly
 from skfeat.utils._frozen import is_frozen, thawed, unnamed
 from skfeat.utils._ignored import ignored_params
-from skfeat.utils._progress import Share, each_epoch, progress_of, say, share_of
+from skfeat.utils._progress import Share, progress_of, say, share_of
 from skfeat.utils._warnings import warnings_of
 
 _NAMES = ("input_autoencoder", "output_autoencoder")
@@ -168,7 +168,7 @@ def train_both_together(
                     for name, part in zip(_NAMES, moved(learnt), strict=True)
                 },
             ),
-            verbose=each_epoch(pair.verbose),
+            verbose=pair.verbose,
         )
     subcontext.call_on_fit_task_end(estimator=pair, **data)
     return moved(learnt, rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sklearn.exceptions import ConvergenceWarning
 
-from skfeat.utils._progress import EpochLines
+from skfeat.utils._progress import EpochLines, stage
 from skfeat.utils._warnings import warn
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def run_epochs(
     try:
         while history.n_epochs < stopping.max_iter and not is_over():
             epoch = history.n_epochs + 1
+            stage("epoch", epoch, stopping.max_iter)
             hooks.begin()
             loss = run_epoch()
             if not math.isfinite(loss):

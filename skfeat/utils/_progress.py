@@ -19,9 +19,9 @@ from skfeat.utils._warnings import part_name
 _LINES = 30
 # Seconds between two lines of a part at least, so that short parts print none.
 _SECONDS = 1.0
-# Seconds without a line after which steps are told of that are no epochs. Each time it
-# grows by a factor: how long they go on is not known.
-_SILENCE, _GROWTH = 5.0, 1.5
+# Seconds without a line after which steps are told of that are no epochs. How long they
+# go on is not known: each time it grows by half at least, by more where lines are few.
+_SILENCE = 5.0
 
 
 class Share(NamedTuple):
@@ -45,11 +45,6 @@ SILENT = Share("", 0)
 def share_of(owner: str, verbose: int, n_parts: int, n_lines: int = _LINES) -> Share:
     """Divide the lines of a fit among its parts."""
     return Share(owner, max(1, n_lines // max(1, n_parts)) if verbose else 0)
-
-
-def each_epoch(verbose: int) -> int:
-    """Return the `verbose` of a part that prints its share, or a line an epoch."""
-    return verbose if verbose > 1 else 0
 
 
 @dataclass
@@ -164,7 +159,8 @@ def tick(what: str, done: int, total: int | None = None) -> None:
     text = f"{what} {done:,}" + ("" if total is None else f" of {total:,}")
     where = f"{shown.stage}: " if shown.stage else ""
     print(f"{shown.prefix}{where}{text}{shown.left or left}", flush=True)
-    shown.told, shown.silence = now, shown.silence * _GROWTH
+    shown.told = now
+    shown.silence *= 1 + max(0.5, 4 / shown.n_lines)
 
 
 class EpochLines:
