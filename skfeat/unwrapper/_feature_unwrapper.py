@@ -208,9 +208,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
         Seeds the autoencoders, the connectors and the training of the whole network.
 
     verbose : int, default=0
-        1: print a line for each part that is fitted on its own, and some thirty of the
-        training of the whole network, with the time left. Above: a line for each of
-        its epochs.
+        1: print how far each part is and the training of the whole network, with the
+        time left, and a line for each part that is fitted on its own: some thirty lines
+        in all. Above: a line for each epoch of the whole network.
 
     Attributes
     ----------

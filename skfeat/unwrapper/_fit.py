@@ -67,7 +67,7 @@ def _fit_autoencoders(job: Unwrapping, activations) -> None:
     contexts = [job.open("autoencoder") for _ in job.layers]
     # Workers get the activations of their layer and nothing of the model.
     fitted = fit_autoencoders(
-        job.autoencoders, activations, contexts, job.params.n_jobs, names
+        job.autoencoders, activations, contexts, job.params.n_jobs, names, job.share
     )
     job.autoencoders = job.autoencoders._replace(estimators=fitted)
     for name, autoencoder, rows, context in zip(

@@ -15,6 +15,7 @@ from skfeat.solvers._distill import DistillSettings, Student, distill
 from skfeat.unwrapper._parts import dense_codes
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._frozen import unnamed
+from skfeat.utils._warnings import told_once
 
 # Distillation starts from this many times the budget, and prunes down to it. At the
 # ends, where budgets are larger, a wider start takes long and gains nothing.
@@ -32,7 +33,8 @@ def fit_apart(job: Unwrapping, rows: Rows) -> None:
         )
     ]
     features = [*([rows.X] * ends.input), *codes, *([rows.outputs] * ends.output)]
-    _fit_connectors(job, features)
+    with told_once(len(job.connectors.estimators), "connectors"):
+        _fit_connectors(job, features)
     job.undistilled = autoencoders.estimators
     if job.params.distill and job.can_move:
         _distill(job, features, rows)
@@ -67,7 +69,8 @@ def _fit_connectors(job: Unwrapping, features) -> None:
             link = connector.link
             if starts:
                 connector.set_params(link="identity")
-            fit_part(connector, inputs, context, targets, name=names[index])
+            name, share = names[index], job.share
+            fit_part(connector, inputs, context, targets, name=name, share=share)
             connector.set_params(link=link)
         job.close(context)
         inputs = unnamed(connector).predict(inputs).reshape(len(inputs), -1)
@@ -115,19 +118,17 @@ def _distill(job: Unwrapping, features, rows: Rows) -> None:
         )
 
     context = job.open("distill", max_subtasks=settings.n_epochs)
-    learnt, history = distill(
-        student,
-        outputs,
-        np.ones(len(outputs)),
-        settings,
-        hooks=CallbackEpochs(
-            params,
-            context,
-            job.data,
-            lambda learnt: job.fitted_with(*moved(learnt), losses=[]),
-        ),
-        verbose=params.verbose,
+    hooks = CallbackEpochs(
+        params,
+        context,
+        job.data,
+        lambda learnt: job.fitted_with(*moved(learnt), losses=[]),
     )
+    weights = np.ones(len(outputs))
+    with job.training("distillation"):
+        learnt, history = distill(
+            student, outputs, weights, settings, hooks=hooks, verbose=params.verbose
+        )
     job.close(context)
     coders, linked = moved(learnt)
     job.autoencoders = autoencoders._replace(estimators=coders)

@@ -12,12 +12,14 @@ from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.solvers.joint._train import train_jointly
 from skfeat.unwrapper._parts import dense_codes
 from skfeat.unwrapper._plan import Rows, Unwrapping
+from skfeat.utils._warnings import told_once
 
 
 def fit_jointly(job: Unwrapping, rows: Rows) -> None:
     """Train fitted autoencoders on, together with the connectors between them."""
     params, ends = job.params, job.ends
-    _start_connectors(job, rows)
+    with told_once(len(job.connectors.estimators), "connectors"):
+        _start_connectors(job, rows)
     frozen = job.connectors.frozen
     problem = Problem(
         hidden=rows.activations,
@@ -55,19 +57,21 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
         seed=job.seed,
     )
     context = job.open("train", max_subtasks=settings.n_epochs)
-    learnt, history = train_jointly(
-        problem,
-        settings,
-        name="FeatureUnwrapper",
-        remedy="set joint=False, or rescale the activations of the model",
-        hooks=CallbackEpochs(
-            params,
-            context,
-            job.data,
-            lambda learnt: job.fitted_with(*_moved(job, learnt), losses=[]),
-        ),
-        verbose=params.verbose,
+    hooks = CallbackEpochs(
+        params,
+        context,
+        job.data,
+        lambda learnt: job.fitted_with(*_moved(job, learnt), losses=[]),
     )
+    with job.training("training together"):
+        learnt, history = train_jointly(
+            problem,
+            settings,
+            name="FeatureUnwrapper",
+            remedy="set joint=False, or rescale the activations of the model",
+            hooks=hooks,
+            verbose=params.verbose,
+        )
     job.close(context)
     coders, linked = _moved(job, learnt, rows, history.n_epochs)
     job.autoencoders = job.autoencoders._replace(estimators=coders)
@@ -106,7 +110,8 @@ def _start_connectors(job: Unwrapping, rows: Rows) -> None:
         if job.budgets[index] is None and not job.connectors.frozen[index]:
             connector = job.connectors.estimators[index]
             y = features(index + 1)
-            fit_part(connector, features(index), context, y, name=names[index])
+            name, share = names[index], job.share
+            fit_part(connector, features(index), context, y, name=name, share=share)
             job.say(names[index], f"{connector.coef_.nnz} nonzero weights")
         job.close(context)
 

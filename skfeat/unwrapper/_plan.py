@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from skfeat.unwrapper._parts import (
 )
 from skfeat.utils._distributed import agreed
 from skfeat.utils._names import output_names
+from skfeat.utils._progress import Share, progress_of, say, share_of
 from skfeat.utils._torch import draw_seeds, resolve_device
 
 
@@ -158,7 +160,18 @@ class Unwrapping:
     def say(self, name, text) -> None:
         """Print a line about a part, if that is wanted."""
         if self.params.verbose:
-            print(f"[FeatureUnwrapper] {name}: {text}")
+            say("FeatureUnwrapper", text, name)
+
+    @property
+    def share(self) -> Share:
+        """What each part may print of how far it is: half the lines are for parts."""
+        n_parts = len(self.layers) + len(self.budgets)
+        return share_of("FeatureUnwrapper", self.params.verbose, 2 * n_parts)
+
+    def training(self, name: str) -> AbstractContextManager[None]:
+        """Print of the training of the whole network the other half of the lines."""
+        share = share_of("FeatureUnwrapper", self.params.verbose, 2)
+        return progress_of(share, name)
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return what to call each autoencoder, and each connector."""

@@ -1,5 +1,6 @@
 """The contract of FeatureUnwrapper: parameters, attributes, validation, methods."""
 
+import itertools
 import time
 import warnings
 from itertools import pairwise
@@ -7,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
@@ -14,6 +16,7 @@ from torch import nn
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.network import SparseFeatureNetwork
+from skfeat.utils import _progress
 from skfeat.utils._sklearn import InvalidParameterError
 
 pytestmark = [
@@ -288,7 +291,9 @@ def test_large_models_are_shown_fast():
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_says_nothing_unless_asked(joint, capsys):
+def test_says_nothing_unless_asked(joint, capsys, monkeypatch):
+    # Of parts that take no time nothing is told but their end.
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: 0.0)
     unwrapper(joint=joint).fit(X).predict(X)
     assert capsys.readouterr() == ("", "")
     unwrapper(joint=joint, verbose=1).fit(X)
@@ -300,6 +305,25 @@ def test_says_nothing_unless_asked(joint, capsys):
     assert [line.partition(": ")[0] for line in found] == parts
     assert sum(" epoch " in line for line in lines) == 6
     assert len(lines) == len(parts) + 6
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("joint", [True, False])
+def test_parts_that_take_long_say_how_far_they_are(joint, n_jobs, capsys, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: 0.2 * next(ticks))
+    est = unwrapper(joint=joint, verbose=1, n_jobs=n_jobs, max_iter=60)
+    with parallel_config("threading"):
+        est.set_params(autoencoder=SparseAutoencoder(8, k=2, max_iter=30)).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 45
+    parts = [f"autoencoder of '{name}'" for name in "024"]
+    parts.append("training together" if joint else "distillation")
+    for part in parts:
+        of_part = [
+            x for x in lines if x.startswith(f"[FeatureUnwrapper] {part}: epoch")
+        ]
+        assert any(" left for " in line for line in of_part)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1])
