@@ -5,11 +5,14 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from joblib import parallel_config
+from sklearn.exceptions import ConvergenceWarning
 
 pytest.importorskip("matplotlib")
 
@@ -197,3 +200,39 @@ def test_programs_of_language_models(tmp_path, monkeypatch, capsys):
     pages = ["connections.html", "feature.html"]
     assert sorted(path.name for path in Path().glob("*.html")) == pages
     assert Path("pair_rows").is_dir()
+
+
+def program(page_name, label):
+    """Return the Python program between two marks of a page."""
+    text = page(page_name)
+    found = re.findall(
+        rf"<!-- {label} -->\n```python\n(.*?)```\n<!-- end -->", text, re.S
+    )
+    assert len(found) == 1
+    return found[0]
+
+
+def test_bars_of_the_page_of_long_fits(capsys, fast_rows):
+    pytest.importorskip("rich")
+    code = program("long_fits", "bars").replace("256", "8, max_iter=2")
+    code = code.replace("[4, 8]", "[1, 2]").replace("k=8", "k=2")
+    with warnings.catch_warnings(), parallel_config("threading"):
+        warnings.simplefilter("ignore")
+        exec(code, {"X": fast_rows})
+    bars = [
+        line.strip().split("  ")[0] for line in capsys.readouterr().out.splitlines()
+    ]
+    assert sum("SparseAutoencoder - fit" in bar for bar in bars) == 1 + 6 + 1
+    assert sum("GridSearchCV - " in bar for bar in bars) == 2 + 6 + 1
+
+
+def test_summary_of_the_page_of_many_fits(fast_rows):
+    code = program("many_fits", "summary").replace("n_jobs=2", "cv=3")
+    with pytest.warns(ConvergenceWarning, match=r"in \d of 7 fits") as told:
+        exec(code, {"X": fast_rows, "Y": np.maximum(fast_rows, 0)})
+    assert len(told) == 1
+
+
+@pytest.fixture
+def fast_rows():
+    return np.random.default_rng(0).standard_normal((60, 5))
