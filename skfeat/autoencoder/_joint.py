@@ -6,6 +6,7 @@ from copy import copy
 
 import numpy as np
 
+from skfeat.activations import JumpReLU
 from skfeat.autoencoder._quality import diagnose, n_dead_in
 from skfeat.autoencoder._setup import NoTrainingState
 from skfeat.autoencoder._sparse_autoencoder import WEIGHTS, SparseAutoencoder
@@ -48,6 +49,8 @@ def with_coder(
         "components_": coder.decoder,
         "intercept_": coder.bias,
     }
+    if isinstance(coder.activation, JumpReLU):
+        weights["threshold_"] = coder.activation.threshold
     for name, array in weights.items():
         setattr(own, name, array.astype(dtype))
     own._state = NoTrainingState("was trained together with connectors")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from skfeat.capture._config import special_tokens_of
-from skfeat.utils._checks import described, is_int, listed
+from skfeat.utils._checks import is_int, listed
 
 DTYPES = {
     "float16": torch.float16,
@@ -27,7 +27,7 @@ def check_batches(batches: Any) -> None:
     ):
         raise TypeError(
             "batches must be an iterable of batches, such as a list of one batch. Got "
-            f"{described(batches)} instead."
+            f"a {type(batches).__name__} instead."
         )
 
 

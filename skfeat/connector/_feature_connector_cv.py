@@ -17,12 +17,12 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.connector._fold_checks import check_folds
 from skfeat.connector._folds import Fold, errors_of_fold
 from skfeat.connector._setup import fit_options, validated_rows
 from skfeat.solvers.connector._fit import largest_alpha
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._bases import fit_context
-from skfeat.utils._checks import described
 from skfeat.utils._distributed import n_workers
 from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._progress import progress_of, share_of
@@ -313,7 +313,7 @@ class FeatureConnectorCV(BaseConnector):
         given = splitter.cv if _are_folds(self.cv) else None
         if given is None:
             given = list(splitter.split(rows.X, rows.Y, **params))
-        folds = _checked_folds(given, rows.X.shape[0])
+        folds = check_folds(given, rows.X.shape[0])
         for number, fold in enumerate(folds):
             for name, part in zip(("train", "hold out"), fold, strict=True):
                 if not rows.sample_weight[part].any():
@@ -365,38 +365,6 @@ _TAKEN = {
     "feature_names_in_",
     "output_names_",
 }
-
-
-def _checked_folds(folds, n_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return folds, which users may give themselves, as pairs of rows."""
-    several = [_as_fold(fold, n_rows) for fold in folds]
-    checked = [fold for fold in several if fold is not None]
-    if not checked or len(checked) < len(several):
-        raise InvalidParameterError(
-            f"The 'cv' parameter of FeatureConnectorCV must give at least one pair "
-            f"(rows to fit, rows to hold out) of indices below {n_rows}, the number of "
-            f"rows, or of masks of {n_rows} rows. Got {described(folds)} instead."
-        )
-    return checked
-
-
-def _as_fold(fold, n_rows: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a fold as arrays of indices or masks, or None if it is no such pair."""
-    try:
-        train, test = (np.asarray(part) for part in fold)
-    except (TypeError, ValueError):
-        return None
-    parts = []
-    for part in (train, test):
-        if part.size == 0:
-            part = part.astype(np.intp)
-        is_mask = part.dtype == bool and part.shape == (n_rows,)
-        is_index = part.ndim == 1 and part.dtype.kind in "iu"
-        low, high = (part.min(initial=0), part.max(initial=0)) if is_index else (0, 0)
-        if not is_mask and not (is_index and -n_rows <= low <= high < n_rows):
-            return None
-        parts.append(part)
-    return parts[0], parts[1]
 
 
 def _are_folds(cv) -> bool:

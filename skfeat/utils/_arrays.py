@@ -73,7 +73,7 @@ def _refuse_what_holds_no_rows(X, name: str) -> None:
             f"{name} is a masked array, whose mask would be ignored; pass "
             f"{name}.filled(value), or only the rows without a masked value."
         )
-    if isinstance(X, Mapping | Set):
+    if isinstance(X, Mapping | Set) and not sparse.issparse(X):
         raise TypeError(
             f"{name} must be an array. Got a {type(X).__name__}, which has no rows, "
             f"instead."

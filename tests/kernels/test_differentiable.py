@@ -24,7 +24,7 @@ def weights_of(m, d, seed, *, tied=False):
 
 
 def results(operation, tensors, rows, weights, pulls):
-    codes, error = operation(rows, weights, tensors)
+    codes, error = operation(rows, weights, tensors, None)
     loss = 3 * error + (codes * pulls).sum()
     unique = list({id(part): part for part in tensors}.values())
     return codes, error, torch.autograd.grad(loss, unique)
@@ -50,7 +50,7 @@ def test_loops_compute_what_autograd_does(n, m, d, k, tied, shift):
     plain = encode_and_decode(TopK(m), m, device, Team())
     assert compiled.__name__ != plain.__name__
 
-    def reference(rows, weights, tensors):
+    def reference(rows, weights, tensors, activation):
         pre = torch.addmm(tensors.encoder_bias, rows, tensors.encoder.T)
         codes = TopK(k).forward(pre)
         decoded = codes @ tensors.decoder + tensors.bias
@@ -68,6 +68,6 @@ def test_codes_are_those_of_the_fitted_activation():
     tensors = weights_of(50, 6, 2)
     rows = torch.randn(20, 6, generator=torch.Generator().manual_seed(3))
     operation = encode_and_decode(TopK(4), 50, torch.device("cpu"), Team())
-    codes, _ = operation(rows, torch.full((20,), 0.05), tensors)
+    codes, _ = operation(rows, torch.full((20,), 0.05), tensors, None)
     pre = (rows @ tensors.encoder.T + tensors.encoder_bias).detach().numpy()
     np.testing.assert_allclose(codes.detach().numpy(), TopK(4).encode(pre), rtol=1e-5)

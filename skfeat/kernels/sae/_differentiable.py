@@ -38,7 +38,8 @@ class CoderTensors(NamedTuple):
 
 
 EncodeAndDecode = Callable[
-    [torch.Tensor, torch.Tensor, CoderTensors], tuple[torch.Tensor, torch.Tensor]
+    [torch.Tensor, torch.Tensor, CoderTensors, Activation],
+    tuple[torch.Tensor, torch.Tensor],
 ]
 
 
@@ -58,8 +59,9 @@ def encode_and_decode(
     Returns
     -------
     callable
-        Maps rows (n, d), their weights (n,), which sum to one, and `CoderTensors` to
-        codes (n, m) and the weighted mean of the squared errors, a scalar.
+        Maps rows (n, d), their weights (n,), which sum to one, `CoderTensors` and the
+        activation, whose thresholds may have moved, to codes (n, m) and the weighted
+        mean of the squared errors, a scalar.
     """
     k = activation.k if isinstance(activation, TopK) else 0
     few = k and k <= LIMITS.active_density * n_components
@@ -68,7 +70,7 @@ def encode_and_decode(
 
         return topk_operation(k, team)
 
-    def plain(rows, weights, tensors):
+    def plain(rows, weights, tensors, activation):
         pre = torch.addmm(tensors.encoder_bias, rows, tensors.encoder.T)
         codes = activation.forward(pre)
         decoded = torch.addmm(tensors.bias, codes, tensors.decoder)

@@ -30,7 +30,7 @@ _TILE = 256
 def topk_operation(k: int, team: Team) -> Callable:
     """Return the operation for `k` active codes a row; see `encode_and_decode`."""
 
-    def operation(rows, weights, tensors):
+    def operation(rows, weights, tensors, activation):
         return _TopK.apply(rows, weights, *tensors, k, team)
 
     return operation

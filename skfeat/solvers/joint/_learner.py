@@ -68,14 +68,16 @@ class Learner:
             for coder, unit in zip(problem.coders, self.units, strict=True)
         ]
         if problem.inputs is not None:
-            self.input_unit = unit_of_inputs(problem.inputs, self.sample_weight)
+            unit = unit_of_inputs(problem.inputs, self.sample_weight)
+            self.input_unit = _centred(unit, problem.connections[0])
         if problem.outputs is not None:
             # Squared errors count in units of each output's own spread; the last
             # connector, like every one, computes what shares a unit.
             each = not settings.classify
-            self.output_unit = unit_of_outputs(
-                problem.outputs, self.sample_weight, each=each
-            )
+            unit = unit_of_outputs(problem.outputs, self.sample_weight, each=each)
+            if problem.back is None:
+                unit = _centred(unit, problem.connections[-1])
+            self.output_unit = unit
         self._start()
         self.pruners = [
             _pruner(coef.detach(), connection)
@@ -135,6 +137,14 @@ class Learner:
         features = [*ends, *codes]
         if problem.outputs is not None and problem.back is None:
             features.append(self.output_unit.apply(problem.outputs[rows]))
+        # What a connector reads counts from its mean: a weight that is dropped leaves
+        # what it added on average to the intercept.
+        self.read_means = [
+            self._tensor(mean * connection.fit_intercept, trained=False)
+            for mean, connection in zip(
+                self._means_of_reads(), problem.connections, strict=True
+            )
+        ]
         self.coefs, self.intercepts = [], []
         for index, connection in enumerate(problem.connections):
             if connection.start is None:
@@ -147,11 +157,20 @@ class Learner:
                 )
             else:
                 coef, intercept = self._to_units(index, *connection.start)
+            intercept = intercept + coef @ to_numpy(self.read_means[index], np.float64)
             trained = not connection.frozen
             self.coefs.append(self._tensor(coef, trained=trained))
             self.intercepts.append(
                 self._tensor(intercept, trained=trained and connection.fit_intercept)
             )
+
+    def _means_of_reads(self) -> list[np.ndarray]:
+        """Return the mean, in units in training, of what each connector reads."""
+        means = [to_numpy(mean, np.float64) for mean in self.code_means]
+        if self.problem.inputs is not None:
+            # Inputs are centred already.
+            means.insert(0, np.zeros(self.problem.inputs.shape[1]))
+        return means[: len(self.problem.connections)]
 
     def _ends(self, index: int) -> tuple[Unit, Unit]:
         """Return the units of what a connector reads, and of what it computes."""
@@ -177,6 +196,7 @@ class Learner:
         read, computed = self._ends(index)
         coef = to_numpy(self.coefs[index], np.float64)
         intercept = to_numpy(self.intercepts[index], np.float64)
+        intercept = intercept - coef @ to_numpy(self.read_means[index], np.float64)
         out = np.broadcast_to(computed.scale, len(coef))
         coef = coef / read.scale * out[:, None]
         return coef, intercept * out - coef @ read.mean + computed.mean
@@ -253,14 +273,10 @@ class Learner:
             features = codes[0] if settings.train_encoder else codes[0].detach()
             features = features.T
         computed = []
-        for apply, coef, intercept, connection in zip(
-            self.products,
-            self.coefs,
-            self.intercepts,
-            problem.connections,
-            strict=True,
-        ):
-            features = apply(coef, features) + intercept[:, None]
+        for index, connection in enumerate(problem.connections):
+            coef = self.coefs[index]
+            at_mean = self.intercepts[index] - coef @ self.read_means[index]
+            features = self.products[index](coef, features) + at_mean[:, None]
             if connection.link == "relu":
                 features = features.relu()
             computed.append(features)
@@ -331,6 +347,11 @@ def _pruner(coef: torch.Tensor, connection: Connection) -> Pruner:
     pruner.first = max(pruner.budget, connection.budget)
     pruner.budget = connection.budget
     return pruner
+
+
+def _centred(unit: Unit, connection: Connection) -> Unit:
+    """Return a unit that leaves zero where it is, if there shall be no intercept."""
+    return Unit(unit.mean * connection.fit_intercept, unit.scale)
 
 
 def _in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:

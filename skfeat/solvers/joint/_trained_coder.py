@@ -7,15 +7,15 @@ import math
 import numpy as np
 import torch
 
-from skfeat.activations import JumpReLU, ReLU
+from skfeat.activations import Activation, JumpReLU, ReLU
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._differentiable import CoderTensors, encode_and_decode
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._units import Unit
 from skfeat.utils._torch import to_numpy
 
-# How fast the weight of a penalty follows the number of active features.
-_PENALTY_RATE = 0.02
+# How fast thresholds, or a penalty's weight, follow the number of active features.
+_FOLLOW_RATE = 0.02
 # Where the weight begins, of the mean code as a share of the mean code at the start.
 _FIRST_PENALTY = 1e-3
 
@@ -23,9 +23,10 @@ _FIRST_PENALTY = 1e-3
 class TrainedCoder:
     """An autoencoder in training, of rows in the unit of its layer.
 
-    What it computes is that of the fitted autoencoder: a threshold, or the number of
-    active features a row, stays as it was fitted. Where neither holds the number, an L1
-    penalty does, whose weight follows it.
+    What it computes is that of the fitted autoencoder. Where the number of active
+    features a row is not given by the activation, it is held at that of the start: by
+    thresholds that rise and fall together, or where there are none by an L1 penalty
+    whose weight does.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class TrainedCoder:
         self.activation = coder.activation
         if isinstance(self.activation, JumpReLU):
             self.activation = JumpReLU(self.activation.threshold / scale)
+        self._raised = 1.0
         self._encode_and_decode = encode_and_decode(
             self.activation, len(self.encoder_bias), device, team
         )
@@ -90,7 +92,9 @@ class TrainedCoder:
         rows' variance, which is one.
         """
         tensors = self.encoder, self.encoder_bias, self.decoder, self.bias
-        return self._encode_and_decode(rows, weights, CoderTensors(*tensors))
+        return self._encode_and_decode(
+            rows, weights, CoderTensors(*tensors), self.activation
+        )
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode codes (n, m) into rows (n, d)."""
@@ -99,13 +103,24 @@ class TrainedCoder:
     def hold(self, l0: float, mean_code: float) -> None:
         """Hold the number of active features a row at that of the start."""
         self.l0 = l0
-        self.penalty = _FIRST_PENALTY / mean_code if mean_code > 0 else 0.0
+        if not self._has_thresholds and mean_code > 0:
+            self.penalty = _FIRST_PENALTY / mean_code
+
+    @property
+    def _has_thresholds(self) -> bool:
+        given = self.coder.activation
+        return isinstance(given, JumpReLU) and bool((given.threshold > 0).any())
 
     def follow(self, l0: float) -> None:
-        """Raise the penalty where a batch has more active codes than the start."""
-        if self.l0:
-            surplus = max(min(l0 / self.l0 - 1, 1.0), -1.0)
-            self.penalty *= math.exp(_PENALTY_RATE * surplus)
+        """Raise thresholds, or the penalty, where a batch has more active codes."""
+        if not self.l0:
+            return
+        times = math.exp(_FOLLOW_RATE * max(min(l0 / self.l0 - 1, 1.0), -1.0))
+        self.penalty *= times
+        given = self.coder.activation
+        if isinstance(given, JumpReLU) and self._has_thresholds:
+            self._raised *= times
+            self.activation = JumpReLU(given.threshold / self.unit.scale * self._raised)
 
     @torch.no_grad()
     def normalize(self) -> None:
@@ -129,6 +144,12 @@ class TrainedCoder:
             encoder_bias * scale + encoder @ (bias - mean),
             decoder,
             bias,
-            self.coder.activation,
+            self._raw_activation(),
             self.coder.tied,
         )
+
+    def _raw_activation(self) -> Activation:
+        given = self.coder.activation
+        if isinstance(given, JumpReLU):
+            return JumpReLU(given.threshold * self._raised)
+        return given
