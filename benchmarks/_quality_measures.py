@@ -10,8 +10,7 @@ from skfeat.metrics import (
     description_length,
     edge_stability,
     feature_density,
-    match_components,
-    stability,
+    match_features,
 )
 
 
@@ -94,17 +93,14 @@ def measure_stability(first, second):
     first, second : dict
         With `features`, `used` and `network`.
     """
-    pairs = list(zip(first["features"], second["features"], strict=True))
-    used = list(zip(first["used"], second["used"], strict=True))
-    series = [
-        [_series(codes, kept) for codes, kept in zip(pair, masks, strict=True)]
-        for pair, masks in zip(pairs, used, strict=True)
-    ]
-    places = [
-        _places(match_components(*both)[0], *masks)
-        for both, masks in zip(series, used, strict=True)
-    ]
-    found = {"correlation": [stability(*both) for both in series]}
+    places, alike = [], []
+    columns = [fit[name] for name in ("features", "used") for fit in (first, second)]
+    for a, b, used_a, used_b in zip(*columns, strict=True):
+        indices, correlations = match_features(a[:, used_a], b[:, used_b])
+        places.append(_places(indices, used_a, used_b))
+        # What one of the two has more of counts as not found again.
+        alike.append(correlations.sum() / max(used_a.sum(), used_b.sum()))
+    found = {"correlation": alike}
     edges = _edges(first["network"], second["network"], places)
     found["edges"] = [one.jaccard for one in edges]
     found["edges by chance"] = [one.chance for one in edges]
@@ -123,12 +119,6 @@ def _edges(first, second, places):
         edge_stability(a, b, targets, sources)
         for a, b, sources, targets in zip(*maps, ends[:-1], ends[1:], strict=True)
     ]
-
-
-def _series(codes, used):
-    """Return the values of each used feature as a row without its mean."""
-    rows = codes[:, used].T.astype(np.float64)
-    return rows - rows.mean(axis=1, keepdims=True)
 
 
 def _places(indices, used_first, used_second):

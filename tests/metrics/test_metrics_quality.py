@@ -278,7 +278,9 @@ def test_no_edges():
     assert one == (0, 0, 0, 4)
 
 
-@pytest.mark.parametrize("places", [[0], [0, 0], [0, 2], [-2, 0], [0.0, 1.0], "ab"])
+@pytest.mark.parametrize(
+    "places", [[0], [0, 0], [0, 2], [-2, 0], [0.0, 1.0], ["a", "b"]]
+)
 def test_clear_errors_of_edges(places):
     message = "must be 2 positions below 2, each used once at most, or -1 for none"
     with pytest.raises(ValueError, match=f"targets {message}"):
