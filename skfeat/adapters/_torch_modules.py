@@ -72,8 +72,8 @@ def module_chain(root: nn.Module, n_features: int | None = None) -> Chain:
     builder = _Builder(root)
     width = builder.input_width(ops)
     # Without any layer no width is needed: read_chain refuses such a model.
-    n_features_in = (n_features or 0) if width is None else width
-    steps = builder.steps(ops, n_features_in or None)
+    n_features_in = (n_features or 1) if width is None else width
+    steps = builder.steps(ops, n_features if width is None else width)
     # Rounded once, after the merging.
     dtype = np.float64 if torch.float64 in builder.dtypes else np.float32
     merged = [

@@ -11,7 +11,7 @@ from skfeat.capture import capture
 from skfeat.language import LayerPair, ablation_effect, replacement_loss
 from tests.language_model import seeded, tiny_t5
 
-pytestmark = pytest.mark.filterwarnings("ignore:SparseAutoencoder used its max_iter")
+pytestmark = pytest.mark.filterwarnings("ignore:.*SparseAutoencoder used its max_iter")
 
 
 class Model(nn.Module):

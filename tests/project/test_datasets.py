@@ -9,7 +9,8 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skfeat import datasets
-from skfeat.datasets import _firing_probabilities, make_sparse_features
+from skfeat.datasets import make_sparse_features
+from skfeat.datasets._sparse_features import _firing_probabilities
 from skfeat.metrics import feature_density, fvu
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -130,7 +130,7 @@ def test_transform_takes_names_and_indices():
     np.testing.assert_array_equal(unwrapper().fit_transform(X), last)
     for wrong in (3, -4, "1", None, 1.0):
         with pytest.raises(
-            ValueError, match=r"index of the 3 .*\['0', '2', '4'\]. Got"
+            ValueError, match=r"from -3 to 2 or one of .*\['0', '2', '4'\]. Got"
         ):
             est.transform(X, layer=wrong)
 

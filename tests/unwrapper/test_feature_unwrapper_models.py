@@ -332,11 +332,17 @@ def test_budgets_that_change_nothing():
 
 
 @pytest.mark.parametrize(
-    "budget", [[20], [20, 20, 20], [20, -1], [20, 2.5], [], True, False, [True, 3]]
+    "budget", [[20], [20, 20, 20], [20, -1], [20, 2.5], [], [True, 3]]
 )
 def test_wrong_budgets(budget):
     with pytest.raises(ValueError, match=r"one for each of the 2 connectors\. Got"):
         unwrapper(n_nonzero_coefs=budget).fit(X)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_flags_are_no_budgets(flag):
+    with pytest.raises(ValueError, match=rf"n_nonzero_coefs.* Got {flag} instead"):
+        unwrapper(n_nonzero_coefs=flag).fit(X)
 
 
 def test_product_start():
