@@ -169,7 +169,7 @@ def make_feature_network(
     >>> from skfeat.datasets import make_feature_network
     >>> network = make_feature_network(n_samples=1000, random_state=0)
     >>> [features.shape for features in network.features]
-    [(1000, 60), (1000, 60), (1000, 48)]
+    [(1000, 120), (1000, 115), (1000, 89)]
     >>> first, second = (features.toarray() for features in network.features[:2])
     >>> computed = np.maximum(
     ...     first @ network.coefs[0].toarray().T + network.intercepts[0], 0
