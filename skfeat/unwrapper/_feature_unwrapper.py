@@ -124,7 +124,9 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
 
     connector : FeatureConnector, FrozenEstimator, list of these or None, default=None
         Cloned for each pair of unwrapped layers, or one for each. ``None`` means a
-        default connector with a budget of four weights an output feature. A fitted
+        default connector with a budget of four weights an output feature. Of a
+        connector with a budget, training together reads `link`, `fit_intercept` and
+        `init` alone. A fitted
         connector in a ``FrozenEstimator`` is used as it is; no budget applies to it.
 
     layers : list of str or None, default=None
