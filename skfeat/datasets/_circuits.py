@@ -32,8 +32,10 @@ _LEAST_AND, _LEAST_NOT, _LEAST_HINGE = 0.15, 0.3, 0.6
 # Operations by AND and AND NOT that a feature is a parent of.
 _MOST_CHILDREN = 2
 _HINGES = ("any", "limit")
+# How far a threshold is above what it is to exceed, for which rounding is no match.
+_MARGIN = 1.02
 # Of a pair of hinges: the threshold of the first, over one parent's smallest magnitude,
-# and what the least of a blocking feature adds to the second, above its threshold of 1.
+# and what the least of a blocking feature adds to the second, above its threshold.
 _THRESHOLD, _BLOCK = 0.7, 1.5
 # Features differ in scale by no more than this factor from 1.
 _SCALE = 1.25
@@ -172,14 +174,16 @@ class CircuitDrawer:
         return Feature("copy", feature.truth, low, scale, {i: scale / feature.high})
 
     def _and(self, before, i, j):
-        """Return i AND j: the threshold is the largest magnitude of one parent."""
+        """Return i AND j: the threshold exceeds the largest magnitude of one parent."""
         a, b = before[i], before[j]
-        low = a.relative_low + b.relative_low - 1.0
+        low = a.relative_low + b.relative_low - _MARGIN
         if low < _LEAST_AND or not self._are_parents(a, b):
             return None
         scale = self._scale()
-        weights = {i: scale / a.high, j: scale / b.high}
-        return Feature("and", a.truth & b.truth, scale * low, scale, weights, -scale)
+        slope = scale / (2.0 - _MARGIN)
+        weights = {i: slope / a.high, j: slope / b.high}
+        truth = a.truth & b.truth
+        return Feature("and", truth, slope * low, scale, weights, -_MARGIN * slope)
 
     def _and_not(self, before, i, j):
         """Return i AND NOT j: the least of j outweighs the most of i."""
@@ -187,7 +191,7 @@ class CircuitDrawer:
         if b.relative_low < _LEAST_NOT or not self._are_parents(a, b):
             return None
         scale = self._scale()
-        weights = {i: scale / a.high, j: -scale / b.low}
+        weights = {i: scale / a.high, j: -_MARGIN * scale / b.low}
         low = scale * a.relative_low
         return Feature("and not", a.truth & ~b.truth, low, scale, weights)
 
@@ -213,10 +217,10 @@ class CircuitDrawer:
         limit = Feature(
             "limit",
             a.truth & b.truth | c.truth,
-            min(2.0 * least - 1.0, _BLOCK - 1.0),
-            1.0 + _BLOCK / c.relative_low,
+            min(2.0 * least, _BLOCK) - _MARGIN,
+            2.0 - _MARGIN + _BLOCK / c.relative_low,
             {**one, k: _BLOCK / c.low},
-            -1.0,
+            -_MARGIN,
             blocked=c.truth,
         )
         if not self._are_parents(either, limit):
@@ -226,8 +230,8 @@ class CircuitDrawer:
     def _or(self, before, i, j):
         either, limit = before[i], before[j]
         scale = self._scale()
-        # One less the threshold: what the difference is where both parents fire.
-        slope = scale / (1.0 + either.intercept)
+        # The difference of their thresholds is that of both where both parents fire.
+        slope = scale / (either.intercept - limit.intercept)
         truth = either.truth & ~limit.blocked
         return Feature("or", truth, slope * either.low, scale, {i: slope, j: -slope})
 

@@ -21,7 +21,7 @@ _N_DRAWS = 8
 # grow large.
 _WIDTHS = (6, 14)
 # Beyond, autoencoders do not find the features of a layer (`load` in the docstring).
-_MOST_LOAD = 0.3
+_MOST_LOAD = 0.2
 # Smallest over largest magnitude of the inputs: an OR needs it.
 _LEAST_RATIO = 0.6
 
@@ -142,11 +142,11 @@ def make_feature_network(
     The operations, of parents u, v, w whose largest magnitudes are one, up to a scale:
 
     - "copy": u.
-    - "and": ``relu(u + v - 1)``. The threshold is the largest magnitude of one parent.
+    - "and": ``relu(u + v - t)``, with t just above the largest magnitude of one parent.
     - "and not": ``relu(u - c v)``; the smallest v that fires outweighs the largest u.
-    - "or", in two hops: the difference of "any", ``relu(u + v - t)`` with t below the
-      smallest magnitude of one parent, and "limit", ``relu(u + v - 1 + c w)``. Where u
-      or v fires, both or one, it is at most ``1 - t``: it saturates. w switches it off.
+    - "or", in two hops: the difference of "any", ``relu(u + v - s)`` with s below the
+      smallest magnitude of one parent, and "limit", ``relu(u + v - t + c w)``. However
+      many of u and v fire, it is at most ``t - s``: it saturates. w switches it off.
 
     So each feature fires exactly where its logic says. Other weights or features that
     explain the same rows as well would make recovery meaningless. Therefore parents
@@ -313,6 +313,7 @@ def _computed(features, coef, intercept):
     sums = (features @ coef.T).tocsr()
     sums.data = np.maximum(sums.data + intercept[sums.indices], 0.0)
     sums.eliminate_zeros()
+    sums.sort_indices()
     return sums
 
 

@@ -179,6 +179,17 @@ def test_neurons_as_features():
     assert network.n_weights_all_ == 6 * 8 + 8 * 7 + 7 * 2
 
 
+def test_known_circuits(tmp_path):
+    done = run("known_circuits.py", "--smoke", "--picture", "map.png", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    ways = ("connectors of true features", "autoencoders and", "FeatureUnwrapper")
+    assert all(any(line.startswith(way) for line in lines) for way in ways)
+    assert max(map(len, lines)) <= 100
+    assert "nan" not in done.stdout
+    assert pictures(tmp_path) == ["map.png"]
+
+
 def test_many_fits(tmp_path):
     pytest.importorskip("distributed")
     pytest.importorskip("ray")

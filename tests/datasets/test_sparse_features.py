@@ -8,8 +8,8 @@ from scipy import sparse
 from scipy.stats import multivariate_normal, norm
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skfeat.datasets import make_sparse_features
-from skfeat.datasets._sparse_features import _firing_probabilities
+from skfeat.datasets import _sparse_features
+from skfeat.datasets._sparse_features import _firing_probabilities, make_sparse_features
 from skfeat.metrics import feature_density, fvu
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -254,7 +254,7 @@ def test_random_state_instance_moves_on():
 
 
 def test_blocks_make_one_data_set(monkeypatch):
-    monkeypatch.setattr("skfeat.datasets._sparse_features._BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(_sparse_features, "_BLOCK_ELEMENTS", 100)
     X, codes, dictionary = make_sparse_features(
         n_samples=301, n_components=32, random_state=0, correlation=0.5
     )
