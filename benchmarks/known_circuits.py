@@ -241,10 +241,10 @@ def print_ways(seeds):
             if same[0][name] is not None:
                 means = np.mean([one[name] for one in same], axis=0)
                 line[name] = " / ".join(f"{mean:.3f}" for mean in means)
-        line["paths kept"] = mean_and_spread([one["paths"] for one in same])
+        line["paths"] = mean_and_spread([one["paths"] for one in same])
         line["seconds"] = statistics.median(one["seconds"] for one in same)
         lines.append(line)
-    print_table(lines, ["how", "matching", "F1", "signs", "paths kept", "seconds"])
+    print_table(lines, ["how", "matching", "F1", "signs", "paths", "seconds"])
     print(flush=True)
 
 
