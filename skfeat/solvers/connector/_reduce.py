@@ -19,7 +19,7 @@ from skfeat.solvers.connector._path import Solution
 
 # Rows that columns are first compared on, and how many more the next time: most are
 # told apart by a few.
-_FIRST_ROWS, _MORE_ROWS, _MOST_ROWS = 64, 4, 4096
+_FIRST_ROWS, _MORE_ROWS, _MOST_ROWS = 256, 4, 4096
 
 
 @dataclass(frozen=True)
@@ -179,18 +179,19 @@ def _constant_outputs(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blocks(rows: Rows) -> Iterator[np.ndarray]:
-    """Yield the numbers of rows of positive weight, ever more at a time."""
-    ids = np.flatnonzero(rows.sample_weight)
+    """Yield which rows of positive weight to look at, ever more of them at a time."""
     start, size = 0, _FIRST_ROWS
-    while start < len(ids):
-        yield ids[start : start + size]
+    while start < len(rows.sample_weight):
+        yield start + np.flatnonzero(rows.sample_weight[start : start + size])
         start, size = start + size, min(size * _MORE_ROWS, _MOST_ROWS)
 
 
 def _columns(array: Any, block: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return some columns of some rows, column by column."""
-    if sparse.issparse(array):
-        part = array[block]
-        part = part if len(columns) == array.shape[1] else part[:, columns]
-        return np.ascontiguousarray(part.toarray().T)
-    return np.ascontiguousarray(array[np.ix_(block, columns)].T)
+    if not sparse.issparse(array):
+        return np.ascontiguousarray(array[np.ix_(block, columns)].T)
+    # A run of rows is sliced, which is faster.
+    is_run = len(block) and block[-1] - block[0] == len(block) - 1
+    part = array[block[0] : block[-1] + 1] if is_run else array[block]
+    part = part if len(columns) == array.shape[1] else part[:, columns]
+    return np.ascontiguousarray(part.toarray().T)
