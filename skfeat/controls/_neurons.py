@@ -43,9 +43,10 @@ def pruned_control(
     """Prune a model's own layers, and train what is left on the model's outputs.
 
     All weights move by Adam, with a learning rate that rises and falls once. Between
-    20 and 60 % of the updates those are dropped that cost the loss least by a parabola
-    in each: weight^2 times the running mean of gradient^2, on the cubic schedule of
-    Zhu and Gupta [1]_. The loss is the divergence from the model's distribution of a
+    10 and 70 % of the updates those are dropped that cost the loss least by a parabola
+    in each: weight^2 times the running mean of gradient^2. They become fewer step by
+    step, as with Zhu and Gupta [1]_ but evenly in the logarithm of their number, ever
+    more slowly. The loss is the divergence from the model's distribution of a
     classifier, else the squared error in units of each output's deviation. No labels
     are needed, and the model is not modified.
 

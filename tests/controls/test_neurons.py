@@ -78,17 +78,20 @@ def test_each_layer_has_its_own_budget():
 
 
 def test_a_dense_layer_that_trains_helps():
-    losses = []
-    for first in ("frozen", None):
-        network = pruned_control(
-            MODEL,
-            X,
-            n_nonzero_coefs=[first, 8, 8, None],
-            max_iter=200,
-            random_state=0,
-        )
-        losses.append(np.abs(network.predict_raw(X) - model_outputs(MODEL)).mean())
-    assert losses[1] < 0.8 * losses[0]
+    losses = {"frozen": 0.0, None: 0.0}
+    for first in losses:
+        # Which few weights are left is a matter of luck.
+        for seed in range(3):
+            network = pruned_control(
+                MODEL,
+                X,
+                n_nonzero_coefs=[first, 8, 8, None],
+                max_iter=200,
+                random_state=seed,
+            )
+            error = network.predict_raw(X) - model_outputs(MODEL)
+            losses[first] += np.square(error).mean()
+    assert losses[None] < 0.8 * losses["frozen"]
 
 
 def test_all_weights_kept_and_frozen_is_the_model():

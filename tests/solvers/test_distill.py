@@ -234,10 +234,12 @@ def test_pruner_follows_its_schedule():
     for n_steps in range(1, 101):
         pruner.step(16 * n_steps, n_steps / 100, coef.abs)
         kept.append(int((coef != 0).sum()))
-    assert kept[:19] == [100] * 19
-    assert kept[19] == 80
+    assert kept[:9] == [100] * 9
+    assert kept[9] == 80
+    # Half of the way, a quarter of the logarithm of 80 / 10 is left.
+    assert kept[39] == round(10 * 8**0.25)
     assert kept == sorted(kept, reverse=True)
-    assert kept[59:] == [10] * 41
+    assert kept[69:] == [10] * 31
     assert sorted(coef[coef != 0].tolist()) == list(range(91, 101))
 
 
