@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
-from pathlib import Path
-
 import numpy as np
+from _page import DOCS, markdown, text, write_between
 
-DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "feature_quality.md", DOCS / "images/feature_quality.png"
-BEGIN, END = "<!-- feature_quality.py -->\n", "<!-- end -->"
 
 
 def over_layers(name, how=np.mean, of="layers"):
@@ -104,36 +100,18 @@ def tables(seeds):
     return found
 
 
-def text(values, digits):
-    """Return mean and spread of what is there."""
-    values = [value for value in values if value is not None and not np.isnan(value)]
-    if not values:
-        return ""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    spread = f"±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return mean + spread
-
-
 def page_tables(record):
     """Return the tables of docs/feature_quality.md."""
     lines = [f"Mean and spread over {len(record['seeds'])} models.", ""]
     for title, rows in tables(record["seeds"]).items():
-        names = list(rows[0])
-        lines += [f"**{title}**", "", f"| {' | '.join(names)} |", "|---" * len(names)]
-        lines[-1] += "|"
-        for row in rows:
-            cells = {**row, "weights": f"{row['weights']:,}"}
-            lines.append(f"| {' | '.join(cells[name] for name in names)} |")
-        lines.append("")
+        cells = [{**row, "weights": f"{row['weights']:,}"} for row in rows]
+        lines += [f"**{title}**", "", markdown(cells)]
     return "\n".join(lines)
 
 
 def write_page(record):
     """Write the tables of the page and its picture."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    whole = before + BEGIN + page_tables(record) + END + after
-    PAGE.write_text(whole, encoding="utf-8")
+    write_between(PAGE, "feature_quality.py", page_tables(record))
     draw(record, PICTURE)
 
 

@@ -20,7 +20,8 @@ pruned to as many weights and distilled (``pruned``), and the separate fit
 
 ``python benchmarks/unwrap_mnist.py`` writes ``records/unwrap_mnist.json`` after each
 seed. Seeds that the record has already, measured as now, are not measured again;
-``--part`` runs one part.
+``--part`` runs one part. ``--page`` writes the record's tables and picture into
+``docs/trained_together.md``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from _common import (
     write_record,
 )
 from _unwrap_measures import control, fit_autoencoders, measure, race
+from _unwrap_page import write_page
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -341,7 +343,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--part", choices=[*PARTS, "all"], default="all")
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
+    parser.add_argument("--page", action="store_true", help="write the record's page")
     options = parser.parse_args()
+    if options.page:
+        write_page(read_record())
+        return
     warnings.simplefilter("ignore")
     plan, n_seeds = (SMOKE, 1) if options.smoke else (Plan(), options.seeds)
     for part, measured in PARTS.items():
