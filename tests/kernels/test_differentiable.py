@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from skfeat.activations import TopK
+from skfeat.kernels import _threads
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._differentiable import CoderTensors, encode_and_decode
 
@@ -62,6 +64,24 @@ def test_loops_compute_what_autograd_does(n, m, d, k, tied, shift):
     torch.testing.assert_close(ours[1], expected[1], rtol=1e-5, atol=1e-6)
     for own, other in zip(ours[2], expected[2], strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
+
+
+def test_threads_change_nothing(monkeypatch):
+    monkeypatch.setattr(_threads, "n_threads", lambda: 3)
+    monkeypatch.setattr(LIMITS, "threaded_work", 0)
+    tensors = weights_of(60, 9, 4)
+    generator = torch.Generator().manual_seed(5)
+    rows, pulls = (torch.randn(600, n, generator=generator) for n in (9, 60))
+    weights = torch.full((600,), 1 / 600)
+    team = Team()
+    operation = encode_and_decode(TopK(4), 60, torch.device("cpu"), team)
+    alone = results(operation, tensors, rows, weights, pulls)
+    with team:
+        together = results(operation, tensors, rows, weights, pulls)
+    for one, other in zip(
+        [*alone[:2], *alone[2]], [*together[:2], *together[2]], strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_codes_are_those_of_the_fitted_activation():

@@ -41,13 +41,12 @@ class _TopK(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows, weights, encoder, encoder_bias, decoder, bias, k, team):
-        pre = (rows @ encoder.T).numpy()
+        # As arrays before threads are at work: in theirs, autograd is not switched off.
+        pre, biases = (rows @ encoder.T).numpy(), encoder_bias.numpy()
         (n, m), d = pre.shape, rows.shape[1]
         codes = _places(n, k)
         team.run(
-            lambda first, last: select_topk(
-                first, last, pre, encoder_bias.numpy(), k, codes
-            ),
+            lambda first, last: select_topk(first, last, pre, biases, k, codes),
             n,
             n_elements=4 * pre.size,
         )
