@@ -33,12 +33,21 @@ from skfeat.metrics._codes import (
     used_features,
 )
 from skfeat.metrics._description import description_length
+from skfeat.metrics._detection import (
+    Absorption,
+    FeatureDetection,
+    absorption,
+    feature_detection,
+)
 from skfeat.metrics._dictionary import (
     match_components,
     matching_coefficient,
+    mean_correlation_coefficient,
     mean_max_cosine,
+    nearest_components,
     recovery_rate,
     stability,
+    uniqueness,
 )
 from skfeat.metrics._edge_stability import EdgeStability, edge_stability
 from skfeat.metrics._edges import (
@@ -49,7 +58,12 @@ from skfeat.metrics._edges import (
 )
 from skfeat.metrics._fidelity import agreement, mean_ablation_floor, score_kept
 from skfeat.metrics._noise import paired_noise
-from skfeat.metrics._reconstruction import explained_variance, fvu, kl_divergence
+from skfeat.metrics._reconstruction import (
+    explained_variance,
+    fvu,
+    kl_divergence,
+    shrinkage,
+)
 from skfeat.metrics._scorers import (
     explained_variance_scorer,
     make_recovery_scorer,
@@ -59,10 +73,13 @@ from skfeat.metrics._scorers import (
 )
 
 __all__ = [
+    "Absorption",
     "ClassPurity",
     "DensityHistogram",
     "EdgeRecovery",
     "EdgeStability",
+    "FeatureDetection",
+    "absorption",
     "agreement",
     "class_purity",
     "dead_fraction",
@@ -73,6 +90,7 @@ __all__ = [
     "explained_variance",
     "explained_variance_scorer",
     "feature_density",
+    "feature_detection",
     "fvu",
     "kl_divergence",
     "l0",
@@ -81,8 +99,10 @@ __all__ = [
     "match_features",
     "matching_coefficient",
     "mean_ablation_floor",
+    "mean_correlation_coefficient",
     "mean_max_cosine",
     "n_dead",
+    "nearest_components",
     "neg_dead_fraction_scorer",
     "neg_fvu_scorer",
     "neg_l0_scorer",
@@ -90,6 +110,8 @@ __all__ = [
     "path_recovery",
     "recovery_rate",
     "score_kept",
+    "shrinkage",
     "stability",
+    "uniqueness",
     "used_features",
 ]

@@ -187,6 +187,122 @@ def matching_coefficient(dictionary, components) -> float:
     return float(match_components(dictionary, components)[1].mean())
 
 
+def nearest_components(dictionary, components) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each learnt direction the known one that it is closest to.
+
+    Several may be closest to the same one; `match_components` allows each only once.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (m_known, d)
+        Known directions, of any length. The cosine with a row of zeros is 0.
+    components : array-like of shape (m_learnt, d)
+        Learnt directions. Signs do not matter: opposite directions are as close as
+        equal ones.
+
+    Returns
+    -------
+    indices : ndarray of shape (m_learnt,)
+        Row of `dictionary`; the first of several.
+    cosines : ndarray of shape (m_learnt,)
+        Magnitudes of the cosines.
+
+    Raises
+    ------
+    ValueError
+        If the directions do not have the same length d or are not finite.
+
+    See Also
+    --------
+    feature_detection : Judges each learnt feature as a detector of its known one.
+    uniqueness : How many of the known ones are some learnt one's.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import nearest_components
+    >>> nearest_components([[1, 0], [0, 1]], [[0, 3], [0, -2], [2, 0]])
+    (array([1, 1, 0]), array([1., 1., 1.]))
+    """
+    known, learnt = _unit_pair("dictionary", dictionary, "components", components)
+    indices = np.empty(len(learnt), dtype=np.intp)
+    cosines = np.empty(len(learnt))
+    for block in gen_batches(len(learnt), max(1, _BLOCK_ELEMENTS // len(known))):
+        close = np.abs(_cosines(learnt[block], known))
+        indices[block], cosines[block] = close.argmax(axis=1), close.max(axis=1)
+    return indices, cosines
+
+
+def uniqueness(dictionary, components) -> float:
+    """Known directions that are closest to some learnt one, over the learnt ones.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (m_known, d)
+        Known directions, of any length. The cosine with a row of zeros is 0.
+    components : array-like of shape (m_learnt, d)
+        Learnt directions. Signs do not matter.
+
+    Returns
+    -------
+    float
+        Above 0 and at most 1, where each learnt direction has a known one of its own;
+        at most ``m_known / m_learnt``.
+
+    Raises
+    ------
+    ValueError
+        If the directions do not have the same length d or are not finite.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import uniqueness
+    >>> uniqueness([[1, 0], [0, 1]], [[1, 0.1], [1, -0.1]])
+    0.5
+    """
+    indices, _ = nearest_components(dictionary, components)
+    return len(np.unique(indices)) / len(indices)
+
+
+def mean_correlation_coefficient(dictionary, components) -> float:
+    """Mean magnitude of the cosines of directions under the best one-to-one pairing.
+
+    It is the MCC of [1]_. Signs do not matter, nor do directions left over, be they
+    known or learnt: an autoencoder with few features may have an MCC of 1.
+    `matching_coefficient` counts known directions that were not found as 0.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (m_known, d)
+        Known directions, of any length. The cosine with a row of zeros is 0.
+    components : array-like of shape (m_learnt, d)
+        Learnt directions.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. It is the same with known and learnt directions exchanged.
+
+    Raises
+    ------
+    ValueError
+        If the directions do not have the same length d or are not finite.
+
+    References
+    ----------
+    .. [1] X. Song et al., "Position: Mechanistic Interpretability Should Prioritize
+       Feature Consistency in SAEs", 2025.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import mean_correlation_coefficient
+    >>> mean_correlation_coefficient([[1, 0], [0, 1]], [[0, -3]])
+    1.0
+    """
+    pair = _unit_pair("dictionary", dictionary, "components", components)
+    cosines = np.abs(_cosines(*pair))
+    return float(cosines[linear_sum_assignment(cosines, maximize=True)].mean())
+
+
 def stability(components_a, components_b) -> float:
     """Mean cosine of the directions of two fits under the best one-to-one pairing.
 

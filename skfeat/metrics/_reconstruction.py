@@ -94,6 +94,56 @@ def explained_variance(X, reconstruction, *, sample_weight=None) -> float:
     return 1.0 - fvu(X, reconstruction, sample_weight=sample_weight)
 
 
+def shrinkage(X, reconstruction) -> float:
+    """Mean length of a reconstruction over that of the row it stands for.
+
+    A penalty on codes makes them, and so reconstructions, too short.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Original rows. Those of length zero do not count.
+    reconstruction : array-like of shape (n, d)
+        What stands for them.
+
+    Returns
+    -------
+    float
+        1 where lengths are right on average; nan if every row of X is zero.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if an entry is not finite.
+
+    Notes
+    -----
+    A reconstruction that leaves something out is shorter than its row even without any
+    penalty, and lengths count the mean of the rows: a number slightly below 1 is no
+    fault. Rotations, and the unit of the rows, do not change it.
+
+    Examples
+    --------
+    >>> from skfeat.metrics import shrinkage
+    >>> shrinkage([[3.0, 4.0], [0.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]])
+    0.75
+    """
+    X, reconstruction = check_pair("X", X, "reconstruction", reconstruction)
+    total, n_rows = 0.0, 0
+    for block in gen_batches(len(X), BLOCK_ROWS):
+        rows, stand = (
+            np.asarray(part[block], dtype=np.float64) for part in (X, reconstruction)
+        )
+        # By the largest entry first: squares may be out of range.
+        largest = np.abs(rows).max(axis=1, initial=0.0)
+        there = largest > 0
+        units = largest[there, None]
+        lengths = np.linalg.norm(rows[there] / units, axis=1)
+        total += (np.linalg.norm(stand[there] / units, axis=1) / lengths).sum()
+        n_rows += int(there.sum())
+    return float(total / n_rows) if n_rows else float("nan")
+
+
 def kl_divergence(logits, approximate_logits) -> float:
     """Mean Kullback-Leibler divergence between two classifiers, in nats a row.
 
