@@ -3,7 +3,9 @@
 Data: the pixels of scikit-learn's digits, the three hidden layers of an MLP on MNIST,
 and sparse combinations of known directions, with and without a large constant offset.
 Everything is measured on rows that were not trained on, but for dead features, which
-fire for no *training* row. A peer trains at its library's own learning rate and at
+fire for no *training* row. Three rows of each table have no dictionary, with one seed:
+random directions with a trained encoder, an autoencoder before training, and the codes
+of ours shuffled. A peer trains at its library's own learning rate and at
 `RATES`; the one that does best on held-out rows with the first seed is kept, which
 favours it.
 
@@ -18,6 +20,7 @@ import argparse
 import json
 import statistics
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,6 +33,14 @@ from _common import (
     write_record,
 )
 from _peers import available_peers
+from _random_rows import (
+    FROZEN,
+    PERMUTED,
+    UNTRAINED,
+    FrozenDecoder,
+    permuted,
+    untrained,
+)
 from article_figures import hidden_activations
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -119,6 +130,23 @@ def train_peer(peer, rate, train, m, k, schedule, seed):
     )
 
 
+def train_random(name, train, m, k, schedule, seed):
+    """Make one of the random rows and return the same three functions."""
+    if name == FROZEN:
+        n_epochs, batch_size = schedule
+        frozen = FrozenDecoder(m, k, seed, batch_size=batch_size).fit(train, n_epochs)
+        return (
+            lambda X: frozen.encode(torch.from_numpy(X)).numpy(),
+            lambda F: frozen.decode(torch.from_numpy(F)).numpy(),
+            frozen.directions.numpy,
+        )
+    if name == UNTRAINED:
+        sae = untrained(train, m, k, seed, activation="topk")
+        return sae.transform, sae.inverse_transform, lambda: sae.components_
+    encode, decode, directions = train_ours(train, m, k, schedule, seed)
+    return lambda X: permuted(encode(X), seed), decode, directions
+
+
 def judge(train_it, train, test, dictionary):
     """Train and return the figures of one run."""
     encode, decode, directions = train_it()
@@ -137,7 +165,8 @@ def judge(train_it, train, test, dictionary):
 
 
 def _is_peer(row):
-    return not row["library"].startswith("skfeat")
+    own = row["library"].startswith("skfeat")
+    return not own and row["library"] not in (FROZEN, UNTRAINED, PERMUTED)
 
 
 def summarise(name, data, runs, **more):
@@ -196,6 +225,9 @@ def main():
         for name, options in OTHERS.items():
             run = judge(ours(0, **options), *about)
             table.append(summarise(f"skfeat {name}", data, [run]))
+        for name in (FROZEN, UNTRAINED, PERMUTED):
+            made = partial(train_random, name, train, m, k, schedule, 0)
+            table.append(summarise(name, data, [judge(made, *about)]))
         keys = ["data", "library", "rate", "FVU", "L0", "dead %", "matching"]
         print_table(table, keys)
         print(flush=True)

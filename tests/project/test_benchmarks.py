@@ -11,7 +11,12 @@ import torch
 from _common import train_mlp
 from _connector_problem import Moments, make_data
 from _neurons import neurons
+from _random_rows import FrozenDecoder, permuted, untrained
 from sklearn.linear_model import Lasso
+
+from skfeat import SparseAutoencoder
+from skfeat.datasets import make_sparse_features
+from skfeat.metrics import explained_variance, matching_coefficient
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,6 +193,44 @@ def test_known_circuits(tmp_path):
     assert max(map(len, lines)) <= 100
     assert "nan" not in done.stdout
     assert pictures(tmp_path) == ["map.png"]
+
+
+def test_synth_bench(tmp_path):
+    pytest.importorskip("sae_lens")
+    done = run("synth_bench.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for method in ("skfeat matryoshka", "SAELens batchtopk", "SAELens standard"):
+        assert any(method in line for line in lines), method
+    for method in ("frozen decoder", "untrained", "permuted codes"):
+        assert sum(method in line for line in lines) == 1
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_random_rows_have_no_dictionary():
+    X, _, dictionary = make_sparse_features(
+        4000, 16, 24, n_active=2, random_state=0, dtype=np.float32
+    )
+    trained = SparseAutoencoder(24, k=2, random_state=0).fit(X)
+    matched = matching_coefficient(dictionary, trained.components_)
+    assert matched > 0.9
+    frozen = FrozenDecoder(24, 2, seed=0)
+    start = frozen.fit(X[:1]).directions.numpy().copy()
+    frozen.fit(X, n_epochs=20)
+    np.testing.assert_array_equal(frozen.directions.numpy(), start)
+    rows = torch.from_numpy(X)
+    explained = explained_variance(X, frozen.decode(frozen.encode(rows)).numpy())
+    assert 0.2 < explained < trained.explained_variance_ - 0.1
+    assert int((frozen.encode(rows) != 0).sum(dim=1).max()) == 2
+    bare = untrained(X, 24, 2, seed=0)
+    for directions in (frozen.directions.numpy(), bare.components_):
+        assert matching_coefficient(dictionary, directions) < matched - 0.2
+    found = trained.transform(X)
+    shuffled = permuted(found, seed=0)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(found, axis=0))
+    assert (shuffled != found).any()
+    assert explained_variance(X, trained.inverse_transform(shuffled)) < 0
 
 
 def test_many_fits(tmp_path):
