@@ -14,7 +14,7 @@ TEST_ENV := SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast test-oldest lint clean
+.PHONY: help demo test fast test-oldest lint docs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -38,8 +38,15 @@ lint: $(STAMP) ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove .venv, the figures of the demo and all caches
+# Warnings are errors, also those of the examples, which run on one thread each.
+docs: $(STAMP) ## build the site in build/site and check its links
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -n -W \
+	--keep-going -q -d build/doctrees docs build/site $(ARGS)
+	$(BIN)/python docs/check_links.py build/site
+
+clean: ## remove .venv, the site, the figures of the demo and all caches
 	rm -rf $(VENV) $(OLDEST) build dist demo_figures language_model_figures
+	rm -rf docs/api docs/gallery docs/records
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skfeat tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

@@ -14,7 +14,7 @@ class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
 
     _doc_link_module = "skfeat"
     _doc_link_template = (
-        "https://skfeat.readthedocs.io/en/latest/api.html#{estimator_name}"
+        "https://skfeat.readthedocs.io/en/latest/api/{estimator_name}.html"
     )
 
     def _validate_params(self):

@@ -126,7 +126,7 @@ class Chain:
 
     @property
     def inner_names(self) -> list[str]:
-        """Names of the modules inside branches, where :data:`WHY_NOT_INNER` applies."""
+        """Names of the modules inside branches, where `WHY_NOT_INNER` applies."""
         branches = [branch for step in self.steps for branch in step.branches]
         names = [step.name for branch in branches for step in walk(branch)]
         return list(dict.fromkeys(name for name in names if name))

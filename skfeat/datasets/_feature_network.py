@@ -120,6 +120,7 @@ def make_feature_network(
         coefs : list of CSR of shape (m, m of the layer before)
             The weights; rows of zeros for distractors.
         intercepts : list of ndarray of shape (m,)
+            What each feature adds to them before its ReLU.
 
     Raises
     ------

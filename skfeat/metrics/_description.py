@@ -19,9 +19,10 @@ def description_length(parts, share=0.9) -> np.ndarray:
     """Count the parts that make most of what each row is a sum of.
 
     Parts are taken from the largest magnitude down until they have `share` of the sum
-    of all magnitudes. With the `features` or `edges` of an
-    :class:`~skfeat.network.Attribution`, which add up to an output, it is the number of
-    features or weights that one has to read to see where the output comes from.
+    of all magnitudes. With the `features` or `edges` of
+    :meth:`skfeat.network.SparseFeatureNetwork.attribute`, which add up to an output, it
+    is the number of features or weights that one has to read to see where the output
+    comes from.
 
     Parts of both signs count in full, also where they cancel: who reads only those that
     are left would be told less than what the network does. It says how much there is to

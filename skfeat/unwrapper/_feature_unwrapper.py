@@ -251,7 +251,7 @@ class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
     n_features_in_ : int
         Number of inputs of the model: of a Pipeline, of its first step.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the inputs, when X has string column names.
 
     input_names_ : list of str
