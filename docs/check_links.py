@@ -1,8 +1,8 @@
 """Checks the links of a built site: ``python docs/check_links.py build/site``.
 
 Links within the site, to pages, files and anchors, must lead somewhere. Links to other
-sites are listed in ``external_links.txt`` beside the pages; ``--external`` asks for each
-of them, where there is a network.
+sites are listed in ``external_links.txt`` beside the pages; ``--external`` asks for
+each of them, where there is a network.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 OUTSIDE = {"http", "https"}
-# Pages that a theme writes for its scripts, of which readers see none.
-IGNORED = {"genindex.html", "search.html"}
 
 
 class Page(HTMLParser):
@@ -45,7 +43,9 @@ class Page(HTMLParser):
 
 def read_site(site: Path) -> dict[Path, Page]:
     """Return the pages of a site by their paths."""
-    return {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    paths = sorted(path.resolve() for path in site.rglob("*.html"))
+    # What themes keep among their scripts is no page.
+    return {path: Page(path) for path in paths if "_static" not in path.parts}
 
 
 def broken_links(site: Path, pages: dict[Path, Page]) -> list[str]:
@@ -53,8 +53,6 @@ def broken_links(site: Path, pages: dict[Path, Page]) -> list[str]:
     site = site.resolve()
     broken = []
     for path, page in pages.items():
-        if path.name in IGNORED:
-            continue
         for link in dict.fromkeys(page.links):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -63,11 +61,12 @@ def broken_links(site: Path, pages: dict[Path, Page]) -> list[str]:
             target = (path.parent / file).resolve() if parts.path else path
             if target.is_dir():
                 target /= "index.html"
-            if not (target.is_relative_to(site) and target.is_file()):
+            if not (target.is_relative_to(site) and target.is_file()) or (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].anchors
+            ):
                 broken.append(f"{path.relative_to(site)}: {link}")
-            elif parts.fragment and target in pages:
-                if unquote(parts.fragment) not in pages[target].anchors:
-                    broken.append(f"{path.relative_to(site)}: {link}")
     return broken
 
 

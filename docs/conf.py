@@ -36,14 +36,10 @@ exclude_patterns = ["_build", "examples", "scripts", "api/*.inc"]
 # Single backticks in docstrings are names of parameters and attributes.
 default_role = "literal"
 nitpicky = True
-# What numpydoc adds of itself for the gallery, and names of other projects, which only
-# resolve where their inventories can be fetched.
+# Names of other projects resolve only where their inventories can be fetched.
+_OTHERS = ("sklearn", "numpy", "scipy", "torch", "pandas", "matplotlib", "joblib")
 nitpick_ignore_regex = [
-    (
-        r"py:.*",
-        r"(sklearn|numpy|scipy|torch|pandas|matplotlib|networkx|joblib|skops|rich|"
-        r"transformers|collections|os|warnings|dask|datasets|pyarrow)(\..*)?",
-    ),
+    (r"py:.*", rf"({'|'.join(_OTHERS)})(\..*)?"),
 ]
 # The title of an example is also that of its page in the sidebar.
 suppress_warnings = ["config.cache"]

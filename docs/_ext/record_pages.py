@@ -96,7 +96,7 @@ def flat(entry: dict, prefix: str = "") -> tuple[dict[str, str], list[str]]:
 
 
 def rows_table(entries: list[dict], names: list[str] | None = None) -> list[str]:
-    """Return the table of a list of dicts; a wide one with few rows lies on its side."""
+    """Return the table of a list of dicts, on its side if it is wide and short."""
     flattened = [flat(entry) for entry in entries]
     columns = list(dict.fromkeys(key for cells, _ in flattened for key in cells))
     left = list(dict.fromkeys(key for _, keys in flattened for key in keys))

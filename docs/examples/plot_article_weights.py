@@ -2,10 +2,10 @@
 Weights between neurons, weights between features
 =================================================
 
-The article's second picture: the matrix that connects the neurons of two layers is dense
-and says nothing; the one that connects their features is nearly empty, so that each of its
-weights can be read. Below it, how the weights of a connector grow sparse while it is
-fitted.
+The article's second picture: the matrix that connects the neurons of two layers is
+dense and says nothing; the one that connects their features is nearly empty, so that
+each of its weights can be read. Below it, how the weights of a connector grow sparse
+while it is fitted.
 """
 
 import numpy as np
@@ -28,9 +28,9 @@ unwrapper = FeatureUnwrapper(
 ).fit(X)
 
 # %%
-# Left, all weights between neurons of layer 1 and 2. Right, the 458 weights between their
-# features, drawn as points. Most outputs on the right have few points in their row: that is
-# the whole formula of the feature.
+# Left, all weights between neurons of layer 1 and 2. Right, the 458 weights between
+# their features, drawn as points. Most outputs on the right have few points in their
+# row: that is the whole formula of the feature.
 coef = unwrapper.connectors_[0].coef_
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
 ConnectorDisplay.from_matrix(mlp.coefs_[1].T, ax=axes[0])
@@ -51,8 +51,8 @@ for ax in axes:
     ax.set_box_aspect(1)
 
 # %%
-# A connector on its own, fitted to the features of both autoencoders with an L1 penalty. As
-# the penalty falls, from left to right, weights come in and the R2 rises.
+# A connector on its own, fitted to the features of both autoencoders with an L1
+# penalty. As the penalty falls, from left to right, weights come in and the R2 rises.
 inputs, outputs = (unwrapper.transform(X, layer=layer) for layer in (0, 1))
 connectors = [
     FeatureConnector(alpha, random_state=0).fit(inputs, outputs)

@@ -28,8 +28,8 @@ unwrapper = FeatureUnwrapper(
 ).fit(X[:1500])
 
 # %%
-# Edges are as wide as what they bring to the output, on this row. Blue ones speak for it,
-# red ones against it.
+# Edges are as wide as what they bring to the output, on this row. Red ones speak for
+# it, blue ones against it.
 pixels = [f"pixel {row},{column}" for row in range(8) for column in range(8)]
 figure, ax = plt.subplots(figsize=(10, 6.5), layout="constrained")
 FeatureGraphDisplay.from_estimator(
@@ -37,8 +37,8 @@ FeatureGraphDisplay.from_estimator(
 )
 
 # %%
-# Without a single row the same display averages magnitudes over many: what the network uses
-# at all, here for all test rows whose largest output is a three.
+# Without a single row the same display averages magnitudes over many: what the network
+# uses at all, here for all test rows whose largest output is a three.
 network = unwrapper.network()
 threes = X[1500:][unwrapper.predict(X[1500:]) == 3]
 figure, ax = plt.subplots(figsize=(10, 6.5), layout="constrained")

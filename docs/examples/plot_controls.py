@@ -3,8 +3,8 @@ Compare with controls
 =====================
 
 A network of few weights that is accurate proves little: perhaps any network of as many
-weights is. The report fits what a sceptic would ask for, and puts it beside the network of
-features.
+weights is. The report fits what a sceptic would ask for, and puts it beside the network
+of features.
 """
 
 from matplotlib import pyplot as plt
@@ -29,16 +29,16 @@ unwrapper = FeatureUnwrapper(
 ).fit(X_train)
 
 # %%
-# Four controls of as many weights: the model itself, pruned; a sparse network trained from
-# random weights; the same network over autoencoders that nobody trained; connectors fitted
-# to shuffled features.
+# Four controls of as many weights: the model itself, pruned; a sparse network trained
+# from random weights; the same network over autoencoders that nobody trained;
+# connectors fitted to shuffled features.
 report = unwrapper.report(X_test, y_test, controls=True, X_train=X_train)
 print(report.controls)
 
 # %%
 # Read the lengths, not the order of the names. Whatever the shuffled control reaches is
-# what biases alone can do. Pruned neurons are usually as accurate as features: they are the
-# control to beat, and what features add is that they can be read.
+# what biases alone can do. Pruned neurons are usually as accurate as features: they are
+# the control to beat, and what features add is that they can be read.
 controls = report.controls
 figure, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
 names = list(controls.network)

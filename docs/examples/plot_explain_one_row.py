@@ -3,8 +3,8 @@ Explain one prediction
 ======================
 
 One digit, and the reasons for its label: the features that bring most to the winning
-output, the earlier features that those came from, and the pixels. All parts are in units of
-the output and add up to it exactly.
+output, the earlier features that those came from, and the pixels. All parts are in
+units of the output and add up to it exactly.
 """
 
 import numpy as np
@@ -39,8 +39,8 @@ print(f"the digit is {y_test[9]}; model: {mlp.predict(row)[0]}, network: {label}
 print(f"network and model agree on {agreement:.1%} of the test rows")
 
 # %%
-# The logit of that label, split at each layer. Whatever the layer, the parts have the same
-# sum.
+# The logit of that label, split at each layer. Whatever the layer, the parts have the
+# same sum.
 told = network.attribute(row, output=int(label), inputs=True)
 print(f"the logit of {label} is {told.value[0]:.3f}")
 for layer in ("inputs", 0, 1):
@@ -85,14 +85,17 @@ for feature in abs(inflow).argsort()[::-1][:4]:
 # %%
 # And the pixels, all the way down. Right, red pixels speak for the label and blue ones
 # against it.
+figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.6), layout="constrained")
 ImageGridDisplay.from_rows(
-    row, image_shape=(8, 8), titles=["the digit"], ax=plt.subplots()[1]
+    row, image_shape=(8, 8), titles=["the digit"], n_cols=1, ax=axes[0]
 )
-grid = ImageGridDisplay.from_rows(
+ImageGridDisplay.from_rows(
     told.inputs,
     image_shape=(8, 8),
-    titles=[f"what pixels bring to {label}"],
+    titles=[f"what pixels bring to the logit of {label}"],
+    n_cols=1,
     symmetric=True,
     colorbar=True,
+    ax=axes[1],
 )
 plt.show()

@@ -17,7 +17,6 @@ from skfeat.inspection import (
     ImageGridDisplay,
     TopExamplesDisplay,
     TrainingCurveDisplay,
-    maximize_activation,
 )
 
 X, y = load_digits(return_X_y=True)
@@ -34,8 +33,8 @@ codes = autoencoder.transform(neurons)
 TrainingCurveDisplay.from_estimator(autoencoder, yscale="log", name="96 features")
 
 # %%
-# Which features are active on which rows. Rows are sorted by digit, from top to bottom, so
-# a feature of one digit is a column with one short block.
+# Which features are active on which rows. Rows are sorted by digit, from top to bottom,
+# so a feature of one digit is a column with one short block.
 ActivationDisplay.from_activations(codes[::6], kind="heatmap")
 
 # %%
@@ -51,12 +50,12 @@ TopExamplesDisplay.from_activations(
 )
 
 # %%
-# Directions of features in the space of pixels, through the weights of the model's first
-# layer: red pixels drive the neurons along the direction, blue ones against it.
+# Directions of features in the space of pixels, through the weights of the model's
+# first layer: red pixels drive the neurons along the direction, blue ones against it.
 ImageGridDisplay.from_estimator(
     autoencoder,
     features=strongest,
-    projection=mlp.coefs_[0],
+    projection=mlp.coefs_[0].T,
     image_shape=(8, 8),
     titles=[f"feature {feature}" for feature in strongest],
     n_cols=6,

@@ -6,6 +6,8 @@ In a Pipeline and a grid search
 chooses its parameters, and its codes are features for a linear classifier.
 """
 
+import warnings
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
@@ -20,8 +22,8 @@ X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 
 # %%
-# Codes may stay sparse on their way to the next step. The diagram links each step to its
-# page in the reference.
+# Codes may stay sparse on their way to the next step. The diagram links each step to
+# its page in the reference.
 pipeline = make_pipeline(
     MinMaxScaler(),
     SparseAutoencoder(max_iter=40, sparse_output=True, random_state=0),
@@ -31,6 +33,8 @@ pipeline
 
 # %%
 # The number of features and of active ones, chosen by the accuracy of what follows.
+# Some settings leave features dead, of which the fit warns: the search may find out.
+warnings.filterwarnings("ignore", message=".*features are dead")
 search = GridSearchCV(
     pipeline,
     {

@@ -19,8 +19,8 @@ mlp = MLPClassifier((32, 32), max_iter=500, tol=1e-3, random_state=0)
 mlp.fit(X_train, y_train)
 
 # %%
-# From the pixels to the logits, so that every weight is counted. The budget is of all three
-# connectors together, spent where it helps most.
+# From the pixels to the logits, so that every weight is counted. The budget is of all
+# three connectors together, spent where it helps most.
 totals = [150, 300, 600, 1200, 2400]
 reports = []
 for total in totals:
@@ -48,8 +48,8 @@ for report in reports:
     )
 
 # %%
-# Left, accuracy with that of the model as a line; right, the divergence. The knee of the
-# left curve is where to stop.
+# Left, accuracy with that of the model as a line; right, the divergence. The knee of
+# the left curve is where to stop.
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 weights = [report.n_weights[-1] for report in reports]
 axes[0].axhline(mlp.score(X_test, y_test), color="0.5", linestyle="--", label="model")

@@ -2,9 +2,9 @@
 Unwrap a network of digits, from pixels to logits
 =================================================
 
-A network with two hidden layers is turned into one whose every weight is in a budget: from
-the pixels to the first features, between features, and from the last features to the ten
-logits. No dense part of the model is left.
+A network with two hidden layers is turned into one whose every weight is in a budget:
+from the pixels to the first features, between features, and from the last features to
+the ten logits. No dense part of the model is left.
 """
 
 from matplotlib import pyplot as plt
@@ -34,8 +34,9 @@ unwrapper = FeatureUnwrapper(
 ).fit(X_train)
 
 # %%
-# The report has a row for each layer and one for the network as a whole. Compare ``score``
-# in the last row with that of the model, which the lines below the table name.
+# The report has a row for each layer and one for the network as a whole. Compare
+# ``score`` in the last row with that of the model, which the lines below the table
+# name.
 print(unwrapper.report(X_test, y_test))
 
 # %%
@@ -49,8 +50,8 @@ print(
 )
 
 # %%
-# A feature of the second layer is a short sum of features of the first. Here are the five
-# that reach highest, and under each picture the number of weights that compute it.
+# A feature of the second layer is a short sum of features of the first. Here are the
+# five that reach highest, and under each picture the number of weights that compute it.
 codes = unwrapper.transform(X_test)
 strongest = codes.max(axis=0).argsort()[::-1][:5]
 connector = unwrapper.connectors_[0]
@@ -58,8 +59,8 @@ for feature in strongest:
     print(connector.formula(feature, max_terms=4))
 
 # %%
-# What they respond to: the test digits that excite each most. Most rows show one digit, or
-# one stroke that several digits share.
+# What they respond to: the test digits that excite each most. Most rows show one digit,
+# or one stroke that several digits share.
 TopExamplesDisplay.from_activations(
     codes,
     X_test,
