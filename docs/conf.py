@@ -41,10 +41,12 @@ _OTHERS = ("sklearn", "numpy", "scipy", "torch", "pandas", "matplotlib", "joblib
 nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(_OTHERS)})(\..*)?"),
 ]
-# The title of an example is also that of its page in the sidebar.
+# The configuration holds functions, which Sphinx cannot compare with those of the build
+# before: it warns, and reads all pages again.
 suppress_warnings = ["config.cache"]
 
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False
 numpydoc_validation_checks = set()
@@ -112,7 +114,7 @@ html_theme_options = {
     "show_nav_level": 1,
     "navigation_depth": 3,
     "show_toc_level": 2,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

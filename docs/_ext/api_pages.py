@@ -317,7 +317,7 @@ def index_page() -> str:
             kind = "class" if inspect.isclass(_thing(dotted)) else "func"
             lines += [f"   * - :{kind}:`{dotted}`"]
             lines += [f"     - {summary(_thing(dotted))}"]
-        lines += ["", ".. toctree::", "   :hidden:", ""]
+        lines += ["", ".. toctree::", "   :hidden:", f"   :caption: {title}", ""]
         lines += [f"   {name} <{page_name(f'{module}.{name}')}>" for name in names]
         lines += [""]
     return "\n".join(lines)

@@ -34,7 +34,7 @@ row = neurons[:1]
 figure, axes = plt.subplots(2, 1, figsize=(9, 6.4), layout="constrained")
 ReconstructionDisplay.from_estimator(autoencoder, row, threshold=0.3, ax=axes[0])
 ActivationDisplay.from_estimator(autoencoder, row, threshold=0.3, ax=axes[1])
-axes[0].set_title(axes[0].get_title() or "neurons and their reconstruction")
+plt.show()
 
 # %%
 # In numbers: a large part of the neurons is active, a small part of the features is,

@@ -57,7 +57,7 @@ axes[0].plot(weights, [report.score[-1] for report in reports], "o-", label="net
 axes[0].set(ylabel="accuracy on test digits")
 axes[0].legend()
 axes[1].plot(weights, [report.kl[-1] for report in reports], "o-")
-axes[1].set(ylabel="KL from the model, nats", yscale="log")
+axes[1].set(ylabel="KL from the model, nats", ylim=(0, None))
 for ax in axes:
     ax.set(xlabel="weights in all", xscale="log")
     ax.set_xticks(totals, [f"{total:,}" for total in totals])
