@@ -53,7 +53,7 @@ parts = told.features[-1][0]
 largest = abs(parts).argsort()[::-1][:8]
 names = [told.feature_names[-1][feature] for feature in largest]
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-colors = np.where(parts[largest] > 0, "tab:blue", "tab:red")
+colors = np.where(parts[largest] > 0, "tab:red", "tab:blue")
 ax.barh(names, parts[largest], color=colors)
 ax.invert_yaxis()
 ax.axvline(0, color="0.5", linewidth=0.8)

@@ -45,9 +45,9 @@ first = abs(unwrapper.connectors_[0].coef_[[last]].toarray()[0]).argmax()
 print(unwrapper.input_connector_.formula(first, max_terms=4))
 
 # %%
-# One patient, as bars: what each measurement brings to the prediction, by itself and in
-# units of standard deviations of the target.
-row = X_test.iloc[[3]]
+# The patient with the highest prediction: what each measurement brings to it, in standard
+# deviations of the target. The title has the model's own prediction beside the network's.
+row = X_test.iloc[[mlp.predict(X_test).argmax()]]
 told = unwrapper.network().attribute(row, inputs=True)
 parts = told.inputs[0]
 order = abs(parts).argsort()
@@ -55,7 +55,7 @@ figure, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
 ax.barh(
     [f"{told.input_names[i]} = {row.iloc[0, i]:+.1f}" for i in order],
     parts[order],
-    color=["tab:blue" if parts[i] > 0 else "tab:red" for i in order],
+    color=["tab:red" if parts[i] > 0 else "tab:blue" for i in order],
 )
 ax.axvline(0, color="0.5", linewidth=0.8)
 ax.set(
