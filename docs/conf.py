@@ -35,6 +35,8 @@ extensions = [
 exclude_patterns = ["_build", "examples", "scripts", "api/*.inc"]
 # Single backticks in docstrings are names of parameters and attributes.
 default_role = "literal"
+# Types in the reference keep the quotes of the code.
+smartquotes = False
 nitpicky = True
 # Names of other projects resolve only where their inventories can be fetched.
 _OTHERS = ("sklearn", "numpy", "scipy", "torch", "pandas", "matplotlib", "joblib")

@@ -45,8 +45,9 @@ first = abs(unwrapper.connectors_[0].coef_[[last]].toarray()[0]).argmax()
 print(unwrapper.input_connector_.formula(first, max_terms=4))
 
 # %%
-# The patient with the highest prediction: what each measurement brings to it, in standard
-# deviations of the target. The title has the model's own prediction beside the network's.
+# The patient with the highest prediction: what each measurement brings to it, in
+# standard deviations of the target. The title has the model's own prediction beside the
+# network's.
 row = X_test.iloc[[mlp.predict(X_test).argmax()]]
 told = unwrapper.network().attribute(row, inputs=True)
 parts = told.inputs[0]
