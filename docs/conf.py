@@ -80,10 +80,18 @@ intersphinx_mapping = (
 )
 
 
-def warnings_are_errors(gallery_conf, fname) -> None:
-    """Before each example: one that warns fails, unless it says so itself."""
-    warnings.resetwarnings()
-    warnings.simplefilter("error")
+_caught = warnings.catch_warnings()
+
+
+def warnings_are_errors(gallery_conf, fname, when) -> None:
+    """Let an example that warns fail, unless it says so itself; Sphinx may warn."""
+    global _caught
+    if when == "before":
+        _caught = warnings.catch_warnings()
+        _caught.__enter__()
+        warnings.simplefilter("error")
+    else:
+        _caught.__exit__(None, None, None)
 
 
 sphinx_gallery_conf = {
@@ -92,6 +100,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/backreferences",
     "doc_module": ("skfeat",),
     "reset_modules": ("matplotlib", warnings_are_errors),
+    "reset_modules_order": "both",
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,
     "remove_config_comments": True,
