@@ -11,8 +11,11 @@ directions are random, as for those that were. Three rows say how high:
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skfeat import SparseAutoencoder
@@ -81,7 +84,7 @@ class FrozenDecoder:
 def untrained(X, m, k, seed, activation="batch_topk"):
     """Return an autoencoder as training starts from it."""
     # So small a rate moves nothing: what is left is the start, in the rows' units.
-    return SparseAutoencoder(
+    start = SparseAutoencoder(
         m,
         k=k,
         activation=activation,
@@ -89,7 +92,10 @@ def untrained(X, m, k, seed, activation="batch_topk"):
         learning_rate_init=1e-12,
         dead_features="ignore",
         random_state=seed,
-    ).fit(X[:_N_SEEN])
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return start.fit(X[:_N_SEEN])
 
 
 def permuted(codes, seed):
