@@ -80,6 +80,23 @@ intersphinx_mapping = (
 )
 
 
+# Examples in the order of the gallery; others come after them.
+ORDER = [
+    *("unwrap_digits", "explain_one_row", "connection_graph", "ablation"),
+    *("regression", "sparsity_accuracy", "controls", "save_predict"),
+    *("article_activations", "article_weights", "feature_displays", "choose_k"),
+    *("activations_compared", "pipeline_grid_search", "stream"),
+    *("known_dictionary", "known_circuits", "lasso_path"),
+    *("language_pair", "other_files"),
+]
+
+
+def place_in_gallery(filename: str) -> tuple[int, str]:
+    """Return what examples are sorted by."""
+    name = Path(filename).stem.removeprefix("plot_")
+    return (ORDER.index(name) if name in ORDER else len(ORDER)), name
+
+
 _caught = warnings.catch_warnings()
 
 
@@ -107,8 +124,8 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "write_computation_times": False,
     "download_all_examples": True,
-    "within_subsection_order": "FileNameSortKey",
-    "capture_repr": ("_repr_html_", "__repr__"),
+    "within_subsection_order": place_in_gallery,
+    "capture_repr": ("_repr_html_",),
     "matplotlib_animations": False,
     "min_reported_time": 0,
     "plot_gallery": "True",

@@ -30,6 +30,8 @@ codes = autoencoder.transform(neurons)
 
 # %%
 # How training went: the loss of each epoch should end flat.
+
+# sphinx_gallery_thumbnail_number = 3
 TrainingCurveDisplay.from_estimator(autoencoder, yscale="log", name="96 features")
 
 # %%

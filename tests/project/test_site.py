@@ -67,6 +67,9 @@ def test_configuration_without_a_network(monkeypatch):
     settings = configuration(monkeypatch, urlopen)
     assert settings["intersphinx_mapping"] == {}
     assert settings["nitpicky"]
+    ordered = sorted(EXAMPLES, key=lambda path: settings["place_in_gallery"](path.name))
+    names = [path.stem.removeprefix("plot_") for path in ordered]
+    assert names == settings["ORDER"]
 
 
 def test_configuration_with_a_network(monkeypatch):
