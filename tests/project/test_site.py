@@ -147,16 +147,6 @@ def test_links_out_of_the_docs_lead_to_pages_of_the_site():
     )
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
-def test_links_of_a_page_lead_to_files(page):
-    text = page.read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
-    generated = {"gallery/index.rst", "api/index.rst", "records/index.md"}
-    generated |= {f"api/{api_pages.page_name(n)}.rst" for n in api_pages.public_names()}
-    missing = [link for link in links if not (page.parent / link).exists()]
-    assert [link for link in missing if link not in generated] == []
-
-
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_page_of_a_record(path):
     page = record_pages.record_page(path)
