@@ -256,7 +256,7 @@ def make_feature_world(
     Notes
     -----
     All features that have no parent are drawn for each row, others only where their
-    parent fires; codes stay sparse throughout. That makes about a hundred thousand
+    parent fires; codes stay sparse throughout. That makes about fifty thousand
     rows of the default world a second on one core.
 
     References
