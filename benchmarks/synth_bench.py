@@ -100,7 +100,7 @@ class Plan:
     n_absorption: int = 10_000
     widths: tuple = (512, 2048)
     active: tuple = (20, 25)
-    rates: tuple = (3e-4, 1e-3, 3e-3)
+    rates: tuple = (3e-4, 1e-3, 3e-3, 1e-2)
     world: dict = field(default_factory=lambda: dict(_WORLDS["first"]))
 
 
