@@ -57,9 +57,9 @@ for position, digit in np.ndindex(lost.shape):
 figure.colorbar(image, label="share of the digit's rows that are lost")
 
 # %%
-# Zero and the mean answer different questions: what the outputs are without the feature,
-# and what they are if it says nothing about the row. They differ for a feature that is
-# active on most rows.
+# Zero and the mean answer different questions: what the outputs are without the
+# feature, and what they are if it says nothing about the row. They differ for a feature
+# that is active on most rows.
 busiest = int((codes > 0).mean(axis=0).argmax())
 print(f"F2_{busiest} is active on {(codes[:, busiest] > 0).mean():.0%} of the rows")
 for value in ("zero", "mean"):
