@@ -28,6 +28,12 @@ def markdown(rows):
     return "\n".join([*lines, ""])
 
 
+def between(page, script):
+    """Return what a page has between the mark of a script and the end mark."""
+    text = page.read_text(encoding="utf-8")
+    return text.partition(_mark(script))[2].partition(END)[0]
+
+
 def write_between(page, script, tables):
     """Replace what a page has between the mark of a script and the end mark.
 
@@ -38,9 +44,13 @@ def write_between(page, script, tables):
         Its mark is ``<!-- script -->``, on a line of its own.
     tables : str
     """
-    begin = f"<!-- {script} -->\n"
-    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
+    text, mark = page.read_text(encoding="utf-8"), _mark(script)
+    before, found, rest = text.partition(mark)
+    if not found:
+        raise ValueError(f"{page.name} has no line {mark.strip()}")
     after = rest.partition(END)[2]
-    if not mark:
-        raise ValueError(f"{page.name} has no line {begin.strip()}")
-    page.write_text(before + begin + tables + END + after, encoding="utf-8")
+    page.write_text(before + mark + tables + END + after, encoding="utf-8")
+
+
+def _mark(script):
+    return f"<!-- {script} -->\n"

@@ -22,8 +22,10 @@ RECORDS = ROOT / "benchmarks" / "records"
 if not (ROOT / "docs").is_dir():
     pytest.skip("the tests run outside a checkout", allow_module_level=True)
 
+import _page as tables  # noqa: E402
 import _quality_page as quality  # noqa: E402
 import _sizing_page as sizing  # noqa: E402
+import _unwrap_page as unwrap  # noqa: E402
 from many_fits import page_table  # noqa: E402
 
 from tests.language_model import tiny_model  # noqa: E402
@@ -85,9 +87,15 @@ def test_table_of_many_fits_is_the_record():
 
 
 def test_tables_of_feature_quality_are_the_record():
-    found = page("feature_quality").partition(quality.BEGIN)[2].partition(quality.END)
     expected = quality.page_tables(record_of("feature_quality"))
-    assert found[0] == expected, "run python benchmarks/feature_quality.py --page"
+    found = tables.between(quality.PAGE, "feature_quality.py")
+    assert found == expected, "run python benchmarks/feature_quality.py --page"
+
+
+def test_tables_of_training_together_are_the_record():
+    expected = unwrap.page_tables(record_of("unwrap_mnist"))
+    found = tables.between(unwrap.PAGE, "unwrap_mnist.py")
+    assert found == expected, "run python benchmarks/unwrap_mnist.py --page"
 
 
 def test_tables_of_parameters_are_those_of_the_code():
