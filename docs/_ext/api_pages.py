@@ -33,7 +33,7 @@ SECTIONS = [
         "The network of features",
         "skfeat.network",
         "Plain arrays that predict without torch.",
-        ["SparseFeatureNetwork", "DecisionRule"],
+        ["SparseFeatureNetwork", "Attribution", "DecisionRule"],
     ),
     (
         "Controls",
@@ -151,6 +151,8 @@ SECTIONS = [
             "AblationEffect",
             "find_connections",
             "read_connection",
+            "Connection",
+            "Connections",
             "connection_page",
             "ConnectionPage",
             "feature_tokens",

@@ -170,9 +170,11 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Returns
         -------
         logic : Bunch
-            ``kind``: "or" (several inputs are each enough), "and-not" (enough unless
-            another one fires), "and" (only together), "single", "mixed" or "none".
-            ``formula``: the reading with its weights. ``inputs``: a list of dicts
+            Printed, or at the end of a notebook cell, it shows as a table;
+            ``logic.to_frame()`` has the evidence for each input. ``kind``: "or"
+            (several inputs are each enough), "and-not" (enough unless another one
+            fires), "and" (only together), "single", "mixed" or "none". ``formula``:
+            the reading with its weights. ``inputs``: a list of dicts
             with the evidence for each input, its firing rate, mean contribution and
             the output's firing rate given that it fires, that it fires alone, and
             with and without it. ``coverage``: the share of the output's firings that

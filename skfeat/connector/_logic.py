@@ -6,14 +6,14 @@ from itertools import combinations
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import Bunch, check_array, gen_batches
+from sklearn.utils import check_array, gen_batches
 
+from skfeat.connector._logic_shown import MIN_ROWS, Logic
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._checks import check_int, check_int_or_none, check_nonnegative
-from skfeat.utils._formula import write_logic, write_table
+from skfeat.utils._formula import write_logic
+from skfeat.utils._shown import write_text
 
-# A rate of fewer rows is not judged: of 10, its standard error is up to 0.16.
-_MIN_ROWS = 10
 # Half of fewer expected firings may be chance: 10 of 20 is two standard errors off.
 _MIN_FIRINGS = 20
 # What suffices makes the output fire more often than not ...
@@ -39,7 +39,7 @@ def connector_logic(
     max_inputs,
     threshold,
     names,
-) -> Bunch:
+) -> Logic:
     """Read off data how the strongest inputs of one output combine.
 
     An input or output fires in a row where its activation is above `threshold`. Listed
@@ -78,10 +78,11 @@ def connector_logic(
 
     Returns
     -------
-    logic : Bunch
-        ``kind``: "or" if two inputs or more suffice and none inhibits, "single" if one
-        does, "and-not" if at least one suffices and one inhibits, "and" if none
-        suffices, but pairs do, and none inhibits; "none" if there is no weight, or
+    logic : Logic
+        ``name``: that of the output. ``kind``: "or" if two inputs or more suffice and
+        none inhibits, "single" if one does, "and-not" if at least one suffices and one
+        inhibits, "and" if none suffices, but pairs do, and none inhibits;
+        "none" if there is no weight, or
         the output or all its inputs never fire; else "mixed", as for inputs that only
         fire together. ``formula``: these inputs with their weights; the weighted sum
         of all listed for "mixed" and "none". ``inputs``: a dict an input, strongest
@@ -93,7 +94,8 @@ def connector_logic(
         below one half the kind is "mixed". ``precision``, ``recall``, ``f1``: of the
         reading as a prediction of where the output fires. ``f1_simpler``: the same of
         the reading with less: of the best single input for "or" and "and", without the
-        inhibitors for "and-not", 0 else. ``text``: all this as a short table.
+        inhibitors for "and-not", 0 else. ``text``: all this as a short table, which
+        printing shows with a legend.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
 
     Returns
     -------
-    logic : Bunch
+    logic : Logic
         See `connector_logic`.
     readings : list of ndarray of bool, shape (n,)
         The rows in which the output fires by the logic, and by each simpler reading.
@@ -183,7 +185,8 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
         kind = "or" if len(groups) > 1 else "single"
     shown = [] if kind in ("none", "mixed") else groups
     formula = write_logic(inputs, shown, inhibitors)
-    logic = Bunch(kind=kind, formula=formula, inputs=inputs, coverage=coverage)
+    logic = Logic(name=output_name, kind=kind, formula=formula, inputs=inputs)
+    logic.coverage = coverage
     logic.output_rate, logic.n_rows = rows.rate(np.ones_like(read))
     logic.rate_without_inputs, logic.n_without_inputs = rows.rate(rows.n_on == 0)
     stopped = rows.on[:, inhibitors].any(axis=1)
@@ -191,7 +194,7 @@ def read_logic(output_name, listed, names, weights, x, y, threshold, n_quiet=0):
     logic.precision, logic.recall, logic.f1 = rows.quality(reading)
     simpler = {"and-not": [read], "or": rows.on.T, "and": rows.on.T}.get(kind, [])
     logic.f1_simpler = max((rows.quality(other)[2] for other in simpler), default=0.0)
-    logic.text = write_table(output_name, logic, _MIN_ROWS)
+    logic.text = write_text(logic._parts(), legend=False)
     return logic, [reading, *simpler]
 
 
@@ -238,24 +241,24 @@ class _Rows:
     def suffices(self, group) -> bool | None:
         """Judge inputs of positive weight together; None means too few rows."""
         alone, dominant = self.alone(group)
-        alone = alone if self.number(alone) >= _MIN_ROWS else dominant
+        alone = alone if self.number(alone) >= MIN_ROWS else dominant
         rate, n = self.rate(alone)
-        if n < _MIN_ROWS or rate < _SUFFICIENT_RATE:
-            return None if n < _MIN_ROWS else False
+        if n < MIN_ROWS or rate < _SUFFICIENT_RATE:
+            return None if n < MIN_ROWS else False
         silent = self.n_on == 0
-        if self.number(silent) < _MIN_ROWS:
+        if self.number(silent) < MIN_ROWS:
             own, rest = self.own_and_rest(group)
             off = ~self.on[:, group].any(axis=1)
             silent = off & (_DOMINANCE * rest <= own[alone].mean())
         base, n = self.rate(silent)
-        return base <= _HALF * rate if n >= _MIN_ROWS else None
+        return base <= _HALF * rate if n >= MIN_ROWS else None
 
     def inhibits(self, i, driven, calm):
         """Judge an input of negative weight, and return the rows that tell."""
         for rows in (calm, driven):
             rate, n = self.rate(rows & self.on[:, i])
             base, n_base = self.rate(rows & ~self.on[:, i])
-            if n_base >= _MIN_ROWS and n * base >= _MIN_FIRINGS:
+            if n_base >= MIN_ROWS and n * base >= _MIN_FIRINGS:
                 return rate <= _HALF * base, rows
         return None, driven
 

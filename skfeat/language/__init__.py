@@ -7,6 +7,7 @@ the model when it runs on them.
 
 from skfeat.capture._contexts import Contexts, activating_contexts
 from skfeat.language._ablation import AblationEffect, ablation_effect
+from skfeat.language._connection import Connection, Connections
 from skfeat.language._connection_page import ConnectionPage, connection_page
 from skfeat.language._connections import find_connections, read_connection
 from skfeat.language._feature_tokens import feature_tokens
@@ -18,7 +19,9 @@ from skfeat.language._replacement_table import ReplacementLoss
 
 __all__ = [
     "AblationEffect",
+    "Connection",
     "ConnectionPage",
+    "Connections",
     "Contexts",
     "LayerPair",
     "MLPConnector",

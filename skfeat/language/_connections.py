@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.capture._checks import check_codes
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._logic import read_logic
+from skfeat.language._connection import Connection, Connections
 from skfeat.language._shuffled import ReadRows, score_of, shuffled_scores
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import (
@@ -40,7 +40,7 @@ def find_connections(
     output_names: Sequence[str] | None = None,
     n_shuffles: int = 20,
     random_state: Any = 0,
-) -> list[Bunch]:
+) -> Connections:
     """Find the outputs of a connector that read most clearly as a kind of logic.
 
     Each output is read as :meth:`skfeat.FeatureConnector.logic` reads it. Outputs of
@@ -88,8 +88,9 @@ def find_connections(
 
     Returns
     -------
-    connections : list of Bunch
-        At most `n` of each kind, the highest score first. Each has ``output``, its
+    connections : Connections
+        A list that shows as a table, and `to_frame`. At most `n` of each kind, the
+        highest score first. Each is a :class:`Connection` with ``output``, its
         ``name``, ``kind``, ``score``, ``score_shuffled``, ``f1``, ``f1_shuffled``,
         ``r2``, ``formula`` (the weighted sum of all inputs) and ``logic``, as
         `FeatureConnector.logic` returns it.
@@ -138,11 +139,11 @@ def find_connections(
         connection = reader.read(output, min_firings)
         if connection is not None and connection.kind in found and connection.score > 0:
             found[connection.kind].append(connection)
-    return [
+    return Connections(
         reader.read_shuffled(connection.output)
         for k in dict.fromkeys(kinds)
         for connection in sorted(found[k], key=lambda c: (-c.score, c.output))[:n]
-    ]
+    )
 
 
 def read_connection(
@@ -157,7 +158,7 @@ def read_connection(
     output_names: Sequence[str] | None = None,
     n_shuffles: int = 20,
     random_state: Any = 0,
-) -> Bunch:
+) -> Connection:
     """Read one output of a connector as `find_connections` reads all outputs.
 
     Parameters
@@ -171,7 +172,7 @@ def read_connection(
 
     Returns
     -------
-    Bunch
+    Connection
         As in :func:`find_connections`, whatever its kind.
 
     Raises
@@ -279,12 +280,12 @@ class _LogicReader:
             if any(possible[kind] for kind in kinds):
                 yield output
 
-    def read(self, output: int, min_firings: int) -> Bunch | None:
+    def read(self, output: int, min_firings: int) -> Connection | None:
         """Read an output; return None if it fires in fewer than `min_firings` rows."""
         found = self._read(output, min_firings)
         return None if found is None else found[0]
 
-    def read_shuffled(self, output: int) -> Bunch:
+    def read_shuffled(self, output: int) -> Connection:
         """Read an output, and score it with its rows shuffled too."""
         found = self._read(output, 0)
         assert found is not None  # no output fires in fewer than no rows
@@ -296,7 +297,9 @@ class _LogicReader:
         connection.score_shuffled, connection.f1_shuffled = score, f1
         return connection
 
-    def _read(self, output: int, min_firings: int) -> tuple[Bunch, ReadRows] | None:
+    def _read(
+        self, output: int, min_firings: int
+    ) -> tuple[Connection, ReadRows] | None:
         inputs, weights = self.weights_of(output)
         codes = [_active_codes(self.X, i) for i in inputs]
         measured = None if self.Y is None else _active_codes(self.Y, output)
@@ -336,7 +339,7 @@ class _LogicReader:
             n_silent,
         )
         names = self.input_names, self.output_names
-        connection = Bunch(
+        connection = Connection(
             output=output,
             name=name,
             kind=logic.kind,

@@ -17,7 +17,8 @@ from skfeat.metrics._noise import noise_of_sums
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._names import WRITTEN_PREFIX
 from skfeat.utils._rows import row_blocks
-from skfeat.utils._table import Table, write_columns
+from skfeat.utils._shown import Column, Part
+from skfeat.utils._table import Table
 
 # Rows whose features are dense at a time.
 _BLOCK_ROWS = 1024
@@ -31,21 +32,25 @@ _ROUNDINGS = 8
 
 _SHOWN = 20
 _TITLES = {
-    "feature": "feature",
-    "firing_rate": "fires",
-    "n_weights": "weights",
-    "r2_sparse": "R2 sparse",
-    "r2_dense": "R2 dense",
-    "r2_nonlinear": "R2 MLP",
-    "linear_gap": "gap",
+    "feature": ("feature", ""),
+    "firing_rate": ("fires", "share of the rows in which it is active"),
+    "n_weights": ("weights", "its nonzero weights in the sparse map"),
+    "r2_sparse": ("R2 sparse", "of the sparse map"),
+    "r2_dense": ("R2 dense", "of the dense linear map"),
+    "r2_nonlinear": ("R2 MLP", "of the nonlinear map"),
+    "linear_gap": (
+        "gap",
+        "squared error that the nonlinear map saves; at most 0.001 counts as linear",
+    ),
 }
 
 
 class PairReport(Table):
     """Columns of a report with one value for each live output feature.
 
-    ``pandas.DataFrame(report)`` turns it into a data frame. Printing it shows `totals`,
-    the figures of the whole pair, and a table of the features that fire most.
+    ``report.to_frame()`` turns it into a data frame. Printing it, or ending a notebook
+    cell with it, shows `totals`, the figures of the whole pair, and a table of the
+    features that fire most.
 
     Parameters
     ----------
@@ -105,22 +110,20 @@ class PairReport(Table):
     def __init__(self, totals: Bunch, columns: dict[str, np.ndarray]):
         super().__init__({"totals": totals}, columns)
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[Part]:
         order = np.argsort(-self["firing_rate"], kind="stable")[:_SHOWN]
-        shown = {
-            title: self._cells(name, order)
-            for name, title in _TITLES.items()
+        columns = [
+            Column(title, self._cells(name, order), meaning, is_text=name == "feature")
+            for name, (title, meaning) in _TITLES.items()
             if not _is_nan(self[name]).all()
-        }
-        features = self["feature"][order].tolist()
-        shown[_TITLES["feature"]] = [f"{WRITTEN_PREFIX}{i}" for i in features]
-        lines = [*self._lines_of_totals(), *write_columns(shown, _TITLES["feature"])]
+        ]
         n_hidden = len(self["feature"]) - len(order)
-        if n_hidden:
-            lines.append(f"... and {n_hidden} more")
-        return "\n".join(lines)
+        more = [f"... and {n_hidden:,} more, that fire less"] if n_hidden else []
+        return [*self._lines_of_totals(), columns, *more]
 
     def _cells(self, name: str, order: np.ndarray) -> list[str]:
+        if name == "feature":
+            return [f"{WRITTEN_PREFIX}{i}" for i in self[name][order].tolist()]
         cells = [_text(value) for value in self[name][order]]
         if not name.startswith("r2_"):
             return cells

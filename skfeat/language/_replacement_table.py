@@ -7,22 +7,27 @@ from typing import Self
 import numpy as np
 
 from skfeat.metrics._noise import paired_noise
-from skfeat.utils._table import Table, write_columns
+from skfeat.utils._shown import Column, Part
+from skfeat.utils._table import Table
 
 _FLOORS = ("zero", "mean")
 _WITHIN_NOISE = "floor within noise"
 _TITLES = {
-    "replacement": "replacement",
-    "loss": "loss",
-    "recovered_zero": "recovered (zero)",
-    "recovered_mean": "recovered (mean)",
+    "replacement": ("replacement", "what stands in for the module's output"),
+    "loss": ("loss", "mean cross-entropy of the next token, in nats"),
+    "recovered_zero": (
+        "recovered (zero)",
+        "share kept of what the module does to the loss, counted from zero",
+    ),
+    "recovered_mean": ("recovered (mean)", "the same, counted from its mean"),
 }
 
 
 class ReplacementLoss(Table):
     """Columns with one value for each replacement of a module's output.
 
-    ``pandas.DataFrame(table)`` turns it into a data frame; printing it shows a table.
+    ``table.to_frame()`` turns it into a data frame; printing it, or ending a notebook
+    cell with it, shows a table.
 
     Parameters
     ----------
@@ -66,6 +71,8 @@ class ReplacementLoss(Table):
     original     2.0000            1.0000            1.0000
     mean         3.0000            0.5000            0.0000
     zero         4.0000            0.0000           -1.0000
+    replacement: what stands in for the module's output; loss: mean cross-entropy of ...
+    recovered (zero): share kept of what the module does to the loss, counted from ...
 
     Replacing the output by zero changes the loss by 0.01, less than the noise:
 
@@ -127,17 +134,22 @@ class ReplacementLoss(Table):
             n_predictions=[n_predictions] * len(names),
         )
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[Part]:
         within = self.floors_within_noise
-        columns = {
-            title: [v if isinstance(v, str) else f"{v:.4f}" for v in self[name]]
-            for name, title in _TITLES.items()
-        }
-        for floor in within:
-            title = _TITLES[f"recovered_{floor}"]
-            columns[title] = [_WITHIN_NOISE] * len(columns[title])
-        lines = write_columns(columns, _TITLES["replacement"])
-        return "\n".join([*lines, *map(self._line_of_noise, within)])
+        silent = [f"recovered_{floor}" for floor in within]
+        columns = [
+            Column(
+                title,
+                [
+                    _WITHIN_NOISE if name in silent else _text(value)
+                    for value in self[name]
+                ],
+                meaning,
+                is_text=name == "replacement",
+            )
+            for name, (title, meaning) in _TITLES.items()
+        ]
+        return [columns, *map(self._line_of_noise, within)]
 
     def _line_of_noise(self, floor: str) -> str:
         losses = dict(zip(self["replacement"], self["loss"], strict=True))
@@ -147,6 +159,10 @@ class ReplacementLoss(Table):
             f"{_WITHIN_NOISE}: replaced by {floor}, the module's output changes the "
             f"loss by {change:+.2g}, and the noise is {noise} (95 %, over sequences)"
         )
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"
 
 
 def _is_noise(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -13,52 +13,121 @@ from scipy import sparse
 from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_along
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_inputs
+from skfeat.network._attribution_shown import levels, part_rows, parts_of_attribution
 from skfeat.utils._checks import is_int
 from skfeat.utils._finite import check_finite_result
+from skfeat.utils._shown import Part, Shown, data_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Flows of one block of rows stand densely before the zeros among them are dropped.
 _BLOCK_ELEMENTS = 2**22
 # What attributions have of the network itself, whatever the rows.
-_SHARED = ("coefs", "feature_names", "input_names", "output_names")
+_SHARED = ("coefs", "feature_names", "input_names", "output_names", "layer_names")
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(Shown):
     """One output of each row, split into what features, weights and biases bring.
 
     All in units of the output. At each layer the parts add up to it:
     ``features[i].sum(axis=1)``, the biases of all later layers and `output_bias` are
     the output, which :meth:`total` computes. What flows into a feature (its edges and
-    its bias) is what flows out of it.
+    its bias) is what flows out of it. Printing it, or ending a notebook cell with it,
+    shows that the parts of each layer add up.
+
+    Parameters
+    ----------
+    output : ndarray
+        (n,) the output that was split, as a column of the raw outputs.
+    value : ndarray
+        (n,) its value: the sum of its parts.
+    features : list of ndarray
+        (n, m_i) of each layer: feature times slope of the output in it.
+    edges : list of csr_array
+        (n, nnz) of each of `coefs_`: a column for each stored weight, in its order.
+    biases : list of ndarray
+        (n, m_i) of each layer: what the features' intercepts bring.
+    output_bias : ndarray
+        (n,) what the constants after the last features bring.
+    inputs : ndarray or None
+        (n, n_features_in) what the inputs bring; None unless asked for.
+    input_edges : csr_array or None
+        (n, m_0 * n_features_in): input k through feature j of the first layer, in
+        column ``j * n_features_in + k``.
+    input_bias : ndarray or None
+        (n,) what the constants before the first features bring.
+    coefs : list of csr_array
+        The network's `coefs_`, which say where each edge leads.
+    feature_names : list of lists of str
+        The network's names of the features, of the columns of each of `features`.
+    input_names : list of str
+        Of the columns of `inputs`.
+    output_names : list of str
+        Of the raw outputs, which `output` counts.
+    layer_names : list of str
+        The network's names of the layers, of each of `features`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skfeat import FeatureUnwrapper, SparseAutoencoder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = (X - X.mean(axis=0)) / X.std(axis=0)
+    >>> mlp = MLPClassifier((8, 8), solver="lbfgs", tol=0.01, random_state=0)
+    >>> part = SparseAutoencoder(8, k=4, max_iter=200, random_state=0)
+    >>> unwrapper = FeatureUnwrapper(mlp.fit(X, y), autoencoder=part, random_state=0)
+    >>> attribution = unwrapper.fit(X).network().attribute(X[:3], inputs=True)
+    >>> print(attribution)
+    contributions to an output of each of 3 rows: 0 in 3...
+    layer ...
+    >>> list(attribution.to_frame())
+    ['row', 'output', 'layer', 'name', 'contribution']
     """
 
     output: np.ndarray
-    """(n,) the output that was split, as a column of the raw outputs."""
     value: np.ndarray
-    """(n,) its value: the sum of its parts."""
     features: list[np.ndarray]
-    """(n, m_i) of each layer: feature times slope of the output in it."""
     edges: list[sparse.csr_array]
-    """(n, nnz) of each of `coefs_`: a column for each stored weight, in its order."""
     biases: list[np.ndarray]
-    """(n, m_i) of each layer: what the features' intercepts bring."""
     output_bias: np.ndarray
-    """(n,) what the constants after the last features bring."""
     inputs: np.ndarray | None
-    """(n, n_features_in) what the inputs bring; None unless asked for."""
     input_edges: sparse.csr_array | None
-    """(n, m_0 * n_features_in): input k through feature j of the first layer, in
-    column ``j * n_features_in + k``."""
     input_bias: np.ndarray | None
-    """(n,) what the constants before the first features bring."""
     coefs: list[sparse.csr_array]
-    """The network's `coefs_`, which say where each edge leads."""
     feature_names: list[list[str]]
-    """The network's names of the features, of the columns of each of `features`."""
     input_names: list[str]
-    """Of the columns of `inputs`."""
     output_names: list[str]
-    """Of the raw outputs, which `output` counts."""
+    layer_names: list[str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a data frame of the parts, without those that are zero.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``row``, ``output``, ``layer``, ``name`` and ``contribution``. Those
+            of a row and a layer add up to the output: what the biases bring there is
+            called "constants".
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        found = [part_rows(self, *level) for level in levels(self)]
+        columns = {
+            key: np.concatenate([np.asarray(part[key], object) for part in found])
+            for key in found[0]
+        }
+        for key, dtype in (("row", np.intp), ("contribution", self.value.dtype)):
+            columns[key] = columns[key].astype(dtype)
+        return data_frame(columns)
+
+    def _parts(self) -> list[Part]:
+        return parts_of_attribution(self)
 
     def total(self, layer: int | str = 0) -> np.ndarray:
         """Add up the parts at one layer, or at the ``"inputs"``.
@@ -286,6 +355,7 @@ def _names(network: NetworkArrays) -> dict[str, Any]:
         "feature_names": network.feature_names_,
         "input_names": network.input_names_,
         "output_names": network.output_names_,
+        "layer_names": network.layer_names_,
     }
 
 

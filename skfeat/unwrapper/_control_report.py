@@ -7,25 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.utils._table import Table, is_nan, write_columns
+from skfeat.utils._shown import Column, Part
+from skfeat.utils._table import Table, is_nan
 
 _TITLES = {
-    "network": "network",
-    "n_features": "features",
-    "n_weights": "weights",
-    "n_weights_all": "in all",
-    "multiply_adds": "multiply-adds",
-    "score": "score",
-    "agreement": "agree",
-    "kl": "KL",
+    "network": ("network", ""),
+    "n_features": ("features", "or neurons, of all layers"),
+    "n_weights": ("weights", "nonzero ones between features, and of sparse ends"),
+    "n_weights_all": ("in all", "nonzero weights of everything that runs"),
+    "multiply_adds": ("multiply-adds", "for one row"),
+    "score": ("score", "accuracy or R2"),
+    "agreement": ("agree", "share of the model's labels kept, or R2 to its values"),
+    "kl": ("KL", "mean divergence from the model's distribution, in nats"),
 }
 
 
 class ControlReport(Table):
     """Columns with an entry for the model, the network of features and each control.
 
-    Entries that mean nothing in a row are nan. ``pandas.DataFrame(report)`` makes it a
-    data frame, printing it a table.
+    Entries that mean nothing in a row are nan. ``report.to_frame()`` makes it a data
+    frame; printing it, or ending a notebook cell with it, shows a table.
 
     Parameters
     ----------
@@ -59,18 +60,25 @@ class ControlReport(Table):
     network    score
     model     0.9800
     features  0.9700
+    score: accuracy or R2
     """
 
     def __init__(self, **columns: list):
         super().__init__({}, columns)
 
-    def __str__(self):
-        shown = {
-            title: [_text(value) for value in self[name]]
-            for name, title in _TITLES.items()
-            if name in self and not all(map(is_nan, self[name]))
-        }
-        return "\n".join(write_columns(shown, _TITLES["network"]))
+    def _parts(self) -> list[Part]:
+        return [
+            [
+                Column(
+                    title,
+                    [_text(value) for value in self[name]],
+                    meaning,
+                    is_text=name == "network",
+                )
+                for name, (title, meaning) in _TITLES.items()
+                if name in self and not all(map(is_nan, self[name]))
+            ]
+        ]
 
 
 def control_report(

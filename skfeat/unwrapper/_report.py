@@ -10,22 +10,30 @@ from skfeat.adapters import logits_end
 from skfeat.metrics._reconstruction import r2
 from skfeat.unwrapper._control_report import ControlReport, control_report
 from skfeat.unwrapper._parts import dense_codes, layer_activations
-from skfeat.utils._table import Table, is_nan, write_columns
+from skfeat.utils._shown import Column, Part
+from skfeat.utils._table import Table, is_nan
 
-# What the printed table shows, and under which title; the lines below it say the rest.
+# What the shown table has, under which title, and what it is; the lines below it say
+# the rest.
 _TITLES = {
-    "layer": "layer",
-    "n_features": "features",
-    "l0": "L0",
-    "n_dead": "dead",
-    "fvu": "FVU",
-    "r2_true": "R2 true",
-    "r2_network": "R2 net",
-    "n_weights": "weights",
-    "score": "score",
-    "score_up_to": "up to",
-    "agreement": "agree",
-    "kl": "KL",
+    "layer": ("layer", ""),
+    "n_features": ("features", ""),
+    "l0": ("L0", "mean active features a row"),
+    "n_dead": ("dead", "features active in no row"),
+    "fvu": (
+        "FVU",
+        "share of the activations' variance that features leave unexplained",
+    ),
+    "r2_true": ("R2 true", "R2 of the connector, fed with the true features before it"),
+    "r2_network": (
+        "R2 net",
+        "R2 of the connector, fed with the network's own features",
+    ),
+    "n_weights": ("weights", "nonzero ones between features, and of sparse ends"),
+    "score": ("score", "accuracy or R2 with this layer alone replaced; of the network"),
+    "score_up_to": ("up to", "score with this layer and all before it replaced"),
+    "agreement": ("agree", "share of the model's labels kept, or R2 to its values"),
+    "kl": ("KL", "mean divergence from the model's distribution, in nats"),
 }
 _COLUMNS = [*_TITLES, "decoder", "score_model", "score_floor"]
 _COLUMNS += ["n_weights_all", "n_weights_model"]
@@ -35,8 +43,8 @@ _COLUMNS += ["multiply_adds", "multiply_adds_model"]
 class Report(Table):
     """Columns of a report: lists with an entry a layer, and a last, "network".
 
-    Entries that mean nothing in a row are nan. ``pandas.DataFrame(report)`` makes it a
-    data frame, printing it a table.
+    Entries that mean nothing in a row are nan. ``report.to_frame()`` makes it a data
+    frame; printing it, or ending a notebook cell with it, shows a table.
 
     Parameters
     ----------
@@ -144,17 +152,26 @@ class Report(Table):
         span = self["score_model"][-1] - self["score_floor"][-1]
         return bool(abs(span) <= self.score_noise)
 
-    def __str__(self):
-        shown = {
-            title: [_text(name, value) for value in self[name]]
-            for name, title in _TITLES.items()
+    def __str__(self) -> str:
+        controls = "" if self.controls is None else f"\n\n{self.controls}"
+        return super().__str__() + controls
+
+    def _repr_html_(self) -> str:
+        controls = "" if self.controls is None else self.controls._repr_html_()
+        return super()._repr_html_() + controls
+
+    def _parts(self) -> list[Part]:
+        columns = [
+            Column(
+                title,
+                [_text(name, value) for value in self[name]],
+                meaning,
+                is_text=name == "layer",
+            )
+            for name, (title, meaning) in _TITLES.items()
             if not all(is_nan(value) for value in self[name])
-        }
-        lines = write_columns(shown, _TITLES["layer"])
-        lines += self._lines_below()
-        if self.controls is not None:
-            lines += ["", str(self.controls)]
-        return "\n".join(lines)
+        ]
+        return [columns, *self._lines_below()]
 
     def _lines_below(self):
         """Say what is of the whole alone, if the report has the whole."""

@@ -1,17 +1,22 @@
-"""Tables: named columns with figures beside them, and columns of text."""
+"""Tables: named columns with figures beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn.utils import Bunch
 
+from skfeat.utils._shown import Shown, data_frame
 
-class Table(Bunch):
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Table(Shown, Bunch):
     """Named columns, and figures of the whole table beside them.
 
-    ``pandas.DataFrame(table)`` has the columns alone: the figures are attributes, and
+    ``table.to_frame()`` has the columns alone: the figures are attributes, and
     no entries of the Bunch. Copies and pickles keep both.
 
     Parameters
@@ -29,6 +34,20 @@ class Table(Bunch):
     def __reduce__(self) -> tuple:
         return _restored, (type(self), dict(self.__dict__), dict(self))
 
+    def to_frame(self) -> pd.DataFrame:
+        """Make a data frame of the columns, unrounded.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return data_frame(self)
+
 
 def _restored(kind: type[Table], beside: dict[str, Any], columns: dict) -> Table:
     # Not by the class itself: classes derived from Table take other arguments.
@@ -40,26 +59,3 @@ def _restored(kind: type[Table], beside: dict[str, Any], columns: dict) -> Table
 def is_nan(value: Any) -> bool:
     """Tell whether an entry means nothing in its row."""
     return isinstance(value, float) and value != value
-
-
-def write_columns(columns: dict[str, list[str]], left: str) -> list[str]:
-    """Align columns to the right, one of them to the left, below their titles.
-
-    Parameters
-    ----------
-    columns : dict of str to list of str
-        The cells of each column by its title.
-    left : str
-        Title of the column that is aligned to the left.
-
-    Returns
-    -------
-    list of str
-        Lines, the first with the titles.
-    """
-    aligned = []
-    for title, cells in columns.items():
-        width = max(map(len, [title, *cells]))
-        pad = str.ljust if title == left else str.rjust
-        aligned.append([pad(cell, width) for cell in [title, *cells]])
-    return ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]

@@ -287,7 +287,8 @@ def test_names_and_table():
     assert [entry["name"] for entry in logic.inputs] == ["former", "old", names[1]]
     assert logic.formula.startswith("(1.00*old OR 0.90*a very")
     lines = logic.text.splitlines()
-    assert max(map(len, lines)) <= 88
+    assert max(map(len, lines)) <= 100
+    assert str(logic).startswith(f"{logic.text}\nfires: share of the rows")
     assert lines[0].startswith("F2_0: and-not: (1.00*old OR")
     assert lines[-3].split()[-2:] == ["inhibits", "former"]
 
@@ -298,7 +299,10 @@ def test_text_of_rows_in_which_something_always_fires():
 
 def test_makes_a_data_frame():
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(read([1.0, 0.9, 0.0, -9.0], firing()).inputs)
+    logic = read([1.0, 0.9, 0.0, -9.0], firing())
+    frame = logic.to_frame()
+    pandas.testing.assert_frame_equal(frame, pandas.DataFrame(logic.inputs))
+    assert read([0.0] * 4, firing()).to_frame().empty
     assert frame.shape == (3, 17)
     assert frame["n_with"].dtype.kind == "i"
     assert frame["index"].tolist() == [3, 0, 1]
@@ -391,7 +395,7 @@ def test_rates_are_rates_and_counts_add_up(problem, threshold, intercept):
         assert max(entry["n_alone"], entry["n_dominant"]) <= entry["n_firing"]
         assert entry["n_with"] <= entry["n_firing"]
         assert entry["n_without"] <= len(X) - entry["n_firing"]
-    assert max(map(len, logic.text.splitlines())) <= 88
+    assert max(map(len, str(logic).splitlines())) <= 100
 
 
 @given(problems(), st.integers(-20, 20), st.floats(-2, 1))

@@ -157,11 +157,11 @@ def test_a_floor_within_noise_has_no_share():
     assert [line.endswith("floor within noise") for line in lines[:5]] == [
         *(False, True, True, True, True),
     ]
-    assert lines[5] == (
+    assert (
         "floor within noise: replaced by mean, the module's output changes the loss by "
         "+0.01, and the noise is 0.05 (95 %, over sequences)"
-    )
-    assert len(lines) == 6
+    ) in " ".join(lines[5:])
+    assert max(map(len, lines)) <= 100
     for other in (pickle.loads(pickle.dumps(table)), copy.copy(table)):
         assert str(dict(other)) == str(dict(table))
         assert other.noise == noise

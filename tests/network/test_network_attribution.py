@@ -372,3 +372,42 @@ def test_positions_are_checked(call, message):
     network = piecewise_linear(7, 3, "topk", "relu", "affine")
     with pytest.raises(ValueError, match=message):
         call(network.attribute(rows(network, 2)))
+
+
+# How it is shown
+
+
+def test_it_shows_that_the_layers_add_up():
+    network = piecewise_linear(0, 3, "topk", "relu", "affine")
+    X = rows(network, 5)
+    parts = network.attribute(X, inputs=True)
+    lines = str(parts).splitlines()
+    assert repr(parts) == str(parts)
+    assert len(lines) < 15
+    assert max(map(len, lines)) <= 100
+    mean = f"{parts.value.mean():.4g}"
+    assert [line.split()[0] for line in lines[2:6]] == ["inputs", *network.layer_names_]
+    assert [line.split()[-1] for line in lines[2:6]] == [mean] * 4
+    html = parts._repr_html_()
+    assert html.count(f"<td>{mean}</td></tr>") == 4
+    assert 'title="sum of the negative ones">against</th>' in html
+    assert "in one row" in str(network.attribute(X[:1]))
+    assert "no rows" in str(network.attribute(X[:0]))
+
+
+def test_parts_in_a_data_frame_add_up():
+    pytest.importorskip("pandas")
+    network = piecewise_linear(1, 3, "relu", "nothing", "leaky")
+    X = rows(network, 4)
+    parts = network.attribute(X, inputs=True)
+    frame = parts.to_frame()
+    sums = frame.groupby(["layer", "row"])["contribution"].sum()
+    for layer in ("inputs", *network.layer_names_):
+        np.testing.assert_allclose(sums[layer], parts.value, **EXACT)
+    first = frame[(frame["layer"] == network.layer_names_[0]) & (frame["row"] == 2)]
+    found = first.set_index("name")["contribution"].drop("constants")
+    for name, value in found.items():
+        column = network.feature_names_[0].index(name)
+        assert parts.features[0][2, column] == value
+    assert len(found) == np.count_nonzero(parts.features[0][2])
+    assert set(frame["output"]) <= set(network.output_names_)
