@@ -33,7 +33,7 @@ SECTIONS = [
         "The network of features",
         "skfeat.network",
         "Plain arrays that predict without torch.",
-        ["SparseFeatureNetwork", "Attribution", "DecisionRule"],
+        ["SparseFeatureNetwork", "Explanation", "Attribution", "DecisionRule"],
     ),
     (
         "Controls",

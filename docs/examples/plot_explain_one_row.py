@@ -7,13 +7,12 @@ output, the earlier features that those came from, and the pixels. All parts are
 units of the output and add up to it exactly.
 """
 
-import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
-from skfeat.inspection import ImageGridDisplay, TopExamplesDisplay
+from skfeat.inspection import FeatureGraphDisplay, ImageGridDisplay, TopExamplesDisplay
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
@@ -27,72 +26,48 @@ unwrapper = FeatureUnwrapper(
     max_iter=80,
     random_state=0,
 ).fit(X_train)
-network = unwrapper.network()
 
 # %%
-# Before anything is read off the network it has to say what the model says, on this row
-# above all.
-row = X_test[[9]]
-label = unwrapper.predict(row)[0]
-agreement = unwrapper.score(X_test)
-print(f"the digit is {y_test[9]}; model: {mlp.predict(row)[0]}, network: {label}")
-print(f"network and model agree on {agreement:.1%} of the test rows")
+# Before anything is read off the network it has to agree with the model, on this row
+# above all: the first lines have the output of both, and the gap. Below, at each layer,
+# are the inputs and features that bring most to the logit of the label. Whatever the
+# layer, the parts have the same sum.
+row = X_test[9]
+print(f"network and model agree on {unwrapper.score(X_test):.1%} of the test rows")
+explanation = unwrapper.explain(row)
+explanation
 
 # %%
-# The logit of that label, split at each layer. Whatever the layer, the parts have the
-# same sum.
-told = network.attribute(row, output=int(label), inputs=True)
-print(f"the logit of {label} is {told.value[0]:.3f}")
-for layer in ("inputs", 0, 1):
-    print(f"parts at layer {layer!s:>6} add up to {told.total(layer)[0]:.3f}")
-
-# %%
-# The features of the last layer that bring most. A positive bar speaks for the label, a
-# negative one against it.
-parts = told.features[-1][0]
-largest = abs(parts).argsort()[::-1][:8]
-names = [told.feature_names[-1][feature] for feature in largest]
-figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-colors = np.where(parts[largest] > 0, "tab:red", "tab:blue")
-ax.barh(names, parts[largest], color=colors)
-ax.invert_yaxis()
-ax.axvline(0, color="0.5", linewidth=0.8)
-ax.set(
-    xlabel=f"what a feature brings to the logit of {label}",
-    title=f"{abs(parts[largest]).sum() / abs(parts).sum():.0%} of all contributions",
-)
+# The same as a graph: from the pixels on the left to the logit on the right, with the
+# connections that bring most. Red speaks for the label, blue against it.
+FeatureGraphDisplay.from_explanation(explanation, n_edges=8)
 
 # %%
 # What these features are: the training digits that excite each of the first four most.
+told = explanation.attribution
 codes = unwrapper.transform(X_train)
+largest = abs(told.features[-1][0]).argsort()[::-1][:4]
+names = [told.feature_names[-1][feature] for feature in largest]
 TopExamplesDisplay.from_activations(
     codes,
     X_train,
-    features=largest[:4],
+    features=largest,
     n_examples=8,
     image_shape=(8, 8),
-    feature_names=names[:4],
+    feature_names=names,
 )
-
-# %%
-# Where the first of them came from: its strongest inputs on this row.
-flow = told.flow(row=0, connector=0)
-inflow = flow[[largest[0]]].toarray()[0]
-for feature in abs(inflow).argsort()[::-1][:4]:
-    source = told.feature_names[0][feature]
-    print(f"{source} -> {names[0]}: {inflow[feature]:+.3f}")
 
 # %%
 # And the pixels, all the way down. Right, red pixels speak for the label and blue ones
 # against it.
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.6), layout="constrained")
 ImageGridDisplay.from_rows(
-    row, image_shape=(8, 8), titles=["the digit"], n_cols=1, ax=axes[0]
+    row[None], image_shape=(8, 8), titles=["the digit"], n_cols=1, ax=axes[0]
 )
 ImageGridDisplay.from_rows(
     told.inputs,
     image_shape=(8, 8),
-    titles=[f"what pixels bring to the logit of {label}"],
+    titles=[f"what pixels bring to the logit of {explanation.output_name}"],
     n_cols=1,
     symmetric=True,
     colorbar=True,

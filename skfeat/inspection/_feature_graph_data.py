@@ -11,7 +11,7 @@ from scipy import sparse
 from skfeat.chain._slopes import LINEAR
 from skfeat.chain._steps import walk
 from skfeat.inspection._inputs import check_labels
-from skfeat.network import SparseFeatureNetwork
+from skfeat.network import Attribution, Explanation, SparseFeatureNetwork
 from skfeat.utils._checks import check_matrix, value_error
 
 
@@ -114,12 +114,39 @@ def _flows_of_one(
     inputs: bool,
     output_names: list[str],
 ) -> dict[str, Any]:
-    parts = network.attribute(X, output, inputs=inputs)
-    edges = [parts.flow(0, i) for i in range(len(network.coefs_))]
+    return flows_of(network.attribute(X, output, inputs=inputs), inputs, output_names)
+
+
+def explained_data(explanation: Any) -> dict[str, Any]:
+    """Return the parameters of the graph of an explanation, as of one row of X."""
+    if not isinstance(explanation, Explanation):
+        raise TypeError(
+            "explanation must be what FeatureUnwrapper.explain returns. Got "
+            f"{type(explanation).__name__} instead."
+        )
+    parts = explanation.attribution
+    inputs = parts.inputs is not None
+    data = flows_of(parts, inputs, parts.output_names)
+    data.pop("output")
+    if explanation.model_value is not None:
+        data["heading"] += f"\nthe model itself: {explanation.model_value:.2f}"
+    names = [*parts.feature_names, [explanation.output_name]]
+    titles = [f"layer {n}" if n.isdigit() else n for n in parts.layer_names]
+    if inputs:
+        names.insert(0, parts.input_names)
+        titles.insert(0, "inputs")
+    return {"node_names": names, "layer_names": [*titles, "output"], **data}
+
+
+def flows_of(
+    parts: Attribution, inputs: bool, output_names: list[str]
+) -> dict[str, Any]:
+    """Return the edges, values and texts of the graph of one attributed row."""
+    edges = [parts.flow(0, i) for i in range(len(parts.coefs))]
     values = [column[0] for column in parts.features]
     edges.append(sparse.csr_array(parts.features[-1]))
     if inputs:
-        shape = network.n_components_[0], network.n_features_in_
+        shape = len(parts.feature_names[0]), len(parts.input_names)
         assert parts.input_edges is not None
         assert parts.inputs is not None
         edges.insert(0, parts.input_edges.reshape(shape).tocsr())

@@ -8,7 +8,11 @@ import numpy as np
 
 from skfeat.inspection import _feature_graph_layout as layout
 from skfeat.inspection._axes import hide_frame, single_axes
-from skfeat.inspection._feature_graph_data import check_graph, graph_data
+from skfeat.inspection._feature_graph_data import (
+    check_graph,
+    explained_data,
+    graph_data,
+)
 from skfeat.inspection._feature_graph_drawing import (
     Colors,
     draw_boxes,
@@ -326,6 +330,45 @@ class FeatureGraphDisplay:
             output_names=output_names,
         )
         return cls(**data).plot(
+            ax=ax,
+            n_edges=n_edges,
+            cmap=cmap,
+            vmax=vmax,
+            colorbar=colorbar,
+            font_size=font_size,
+            edge_kw=edge_kw,
+        )
+
+    @classmethod
+    def from_explanation(
+        cls,
+        explanation,
+        *,
+        ax=None,
+        n_edges=30,
+        cmap=None,
+        vmax=None,
+        colorbar=True,
+        font_size=8,
+        edge_kw=None,
+    ) -> Self:
+        """Draw the explanation of one row, with its inputs if they are among the parts.
+
+        Parameters
+        ----------
+        explanation : Explanation
+            What ``FeatureUnwrapper.explain`` or ``SparseFeatureNetwork.explain``
+            returns.
+        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : FeatureGraphDisplay
+            The drawn display.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_explanation")
+        return cls(**explained_data(explanation)).plot(
             ax=ax,
             n_edges=n_edges,
             cmap=cmap,

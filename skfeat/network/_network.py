@@ -14,6 +14,7 @@ from skfeat.network._arrays import NetworkArrays, as_inputs, as_rows, layer_inde
 from skfeat.network._attribution import Attribution, MeanFlow, attribute, mean_flow
 from skfeat.network._compact import compacted, n_decoder_multiply_adds
 from skfeat.network._decide import OfClassifiers, decide, probabilities
+from skfeat.network._explanation import Explanation, explain
 from skfeat.network._graph import make_graph
 from skfeat.utils._checks import check_path
 
@@ -351,6 +352,33 @@ class SparseFeatureNetwork(NetworkArrays):
         (array([35.75]), array([35.75]))
         """
         return attribute(self, X, output, inputs)
+
+    def explain(self, x: Any, output: int | str | None = None) -> Explanation:
+        """Explain one output of one row by its inputs and features.
+
+        It is :meth:`attribute` of that row as a small table, beside which
+        ``FeatureUnwrapper.explain`` has the output of the model itself.
+
+        Parameters
+        ----------
+        x : array-like of shape (n_features_in,) or (1, n_features_in)
+            The row.
+        output : int or str, default=None
+            Which output: a column of the raw outputs, or its name. ``None``: the class
+            that is predicted, or the only output; of several values, the largest.
+
+        Returns
+        -------
+        explanation : Explanation
+            Inputs are among its parts unless `front` is curved.
+
+        Raises
+        ------
+        ValueError
+            If x is not one row, if there is no such output, or if `back` has a step
+            that is curved; see :meth:`attribute`.
+        """
+        return explain(self, x, output)
 
     def mean_flow(
         self, X: Any, output: Any = None, *, inputs: bool = False

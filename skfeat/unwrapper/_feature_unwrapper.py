@@ -38,6 +38,7 @@ from skfeat.controls import fit_controls
 from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._decide import probabilities
+from skfeat.unwrapper._explain import ExplainedRows
 from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import prepare, run
 from skfeat.unwrapper._parts import (
@@ -82,7 +83,7 @@ _FITTED = (
 )
 
 
-class FeatureUnwrapper(LayerFeatures, TransformerMixin, SkfeatEstimator):
+class FeatureUnwrapper(ExplainedRows, LayerFeatures, TransformerMixin, SkfeatEstimator):
     """Turn a fitted network into a sparse network of interpretable features.
 
     The activations of each hidden layer are unwrapped into sparse features by a
