@@ -265,7 +265,9 @@ def page_name(dotted: str) -> str:
     if name in ESTIMATORS:
         return name
     # Files of some systems do not tell Capture from capture.
-    is_class = name[0].isupper() and name.lower() == module.rpartition(".")[2]
+    others = {other for other in public_names() if other.lower() == dotted.lower()}
+    is_module = name.lower() == module.rpartition(".")[2]
+    is_class = name[0].isupper() and (is_module or len(others) > 1)
     return f"{dotted.removeprefix('skfeat.')}{'_class' if is_class else ''}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def is_number(value) -> bool:
 
 def number(value: float) -> str:
     """Write a number with four digits that count, whole numbers in full."""
+    if math.isnan(value):
+        return ""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     if abs(value) >= 1000:
@@ -60,6 +63,8 @@ def over_seeds(runs: list):
     if len(runs) == 1:
         return first
     if all(is_number(run) for run in runs):
+        if any(math.isnan(run) for run in runs):
+            return math.nan
         spread = statistics.stdev(runs)
         if spread == 0:
             return first
