@@ -200,6 +200,8 @@ class MeanFlow:
     """The network's names of the inputs."""
     output_names: list[str]
     """The network's names of the outputs."""
+    layer_names: list[str]
+    """The network's names of the layers."""
 
 
 def attribute(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Attribution:
