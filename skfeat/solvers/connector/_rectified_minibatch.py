@@ -162,7 +162,7 @@ class ConnectorTrainer:
         self.optimizer = torch.optim.Adam(params, lr=settings.learning_rate, fused=True)
         self.pruner = None
         if settings.budget is not None:
-            self.pruner = Pruner(self.coef, settings.budget, self.coef.numel() // 8)
+            self.pruner = Pruner(self.coef, settings.budget, self.coef.numel())
         if support is not None:
             kept = torch.tensor(support, device=settings.device)
             self.pruner = Pruner.fixed(self.coef, kept)
