@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -174,6 +175,36 @@ def write_record(name, payload):
     text = json.dumps(record, indent=2, default=lambda value: value.tolist())
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def read_record(name):
+    """Return what a record holds beside the machine's description; {} if not there."""
+    path = RECORDS / f"{name}.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record.pop("machine", None)
+    return record
+
+
+def kept_of(name, part, plan, key):
+    """Return the list that a part of a record has, if it was measured by this plan."""
+    kept = read_record(name).get(part, {})
+    run = json.loads(json.dumps(asdict(plan)))
+    return kept[key] if kept.get("run") == run else []
+
+
+def keep(name, part, plan, key, values):
+    """Write a part to a record, which other runs may have written to meanwhile.
+
+    Parameters
+    ----------
+    name, part : str
+    plan : dataclass
+        How it was measured; `kept_of` returns it to the same plan alone.
+    key : str
+    values : list
+    """
+    run = {"run": asdict(plan), "threads": torch.get_num_threads()}
+    write_record(name, {**read_record(name), part: {key: values, **run}})
 
 
 def print_table(rows, columns):

@@ -15,7 +15,6 @@ over rounds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -28,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import RECORDS, print_table, write_record
+from _common import print_table, read_record, write_record
 from _connector_peers import Adam, available_lassos
 from _connector_problem import Moments, describe, judge, make_data
 from scipy import sparse
@@ -293,9 +292,7 @@ def main():
     warnings.simplefilter("ignore")
     if options.first_fit:
         return first_fit(options.first_fit)
-    path = RECORDS / "connector_speed.json"
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    record.pop("machine", None)
+    record = read_record("connector_speed")
     measures = {"identity": measure_identity, "relu": measure_relu}
     links = [link for link in measures if options.link in (link, "all")]
     record.setdefault("warm-up", {}).update(measure_warm_up(links))

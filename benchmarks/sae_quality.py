@@ -17,7 +17,6 @@ writes ``records/sae_quality.json`` after each data set, replacing its rows ther
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import warnings
 from functools import partial
@@ -25,10 +24,10 @@ from functools import partial
 import numpy as np
 import torch
 from _common import (
-    RECORDS,
     load_mnist,
     mean_and_spread,
     print_table,
+    read_record,
     train_mlp,
     write_record,
 )
@@ -188,8 +187,7 @@ def main():
     parser.add_argument("--ours", action="store_true", help="keep the peers' rows")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    path = RECORDS / "sae_quality.json"
-    rows = json.loads(path.read_text())["table"] if path.is_file() else []
+    rows = read_record("sae_quality").get("table", [])
     for data, train, test, dictionary, m, k, schedule in data_sets():
         if arguments.data and data not in arguments.data:
             continue

@@ -13,14 +13,13 @@ sizes and keeps what the record says of the others.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 import warnings
 
 import numpy as np
 import torch
-from _common import RECORDS, precisions_for, print_table, write_record
+from _common import precisions_for, print_table, read_record, write_record
 from _peers import PlainTorch, available_peers
 
 from skfeat import SparseAutoencoder
@@ -175,8 +174,7 @@ def main():
     print(f"Compiled loops ready after {seconds:.1f} s (numba: {has_numba()})\n")
     kinds = {"small": ["small batches", "small"], "wide": ["medium", "large"]}
     sizes = kinds.get(arguments.rows, list(SIZES))
-    path = RECORDS / "sae_speed.json"
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    rows = read_record("sae_speed").get("rows", [])
     measured = {describe(size) for size in sizes}
     rows = [row for row in rows if row["size"] not in measured]
     for size in sizes:

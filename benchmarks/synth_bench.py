@@ -33,11 +33,11 @@ import json
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from _common import RECORDS, mean_and_spread, print_table, write_record
+from _common import keep, kept_of, mean_and_spread, print_table
 from _lens_trainers import ARCHITECTURES, BATCH_SIZE, PREFIXES, train_lens
 from _lens_world import lens_world
 from _random_rows import (
@@ -361,42 +361,17 @@ def main():
     if options.rows:
         plan = Plan(n_rows=options.rows, world=plan.world)
     part = f"{options.world} world, {plan.n_rows:,} rows"
-    rows = kept_rows(part, plan)
+    rows = kept_of("synth_bench", part, plan, "rows")
     sizes = [(m, k) for m in options.widths for k in options.active]
+
+    def keep_rows(rows):
+        keep("synth_bench", part, plan, "rows", rows)
+        print(json.dumps(rows[-1]), flush=True)
+
     for seed in range(options.seeds):
-        run_seed(
-            plan,
-            seed,
-            sizes,
-            options.methods,
-            rows,
-            lambda rows: keep(part, rows, plan),
-        )
+        run_seed(plan, seed, sizes, options.methods, rows, keep_rows)
     print(part)
     print_rows(rows)
-
-
-def kept_rows(part, plan):
-    """Return the rows of a part that the record has, measured as now."""
-    kept = read_record().get(part, {})
-    run = json.loads(json.dumps(asdict(plan)))
-    return kept["rows"] if kept.get("run") == run else []
-
-
-def keep(part, rows, plan):
-    """Write a part to the record, which other runs may have written to meanwhile."""
-    record = read_record()
-    record.pop("machine", None)
-    threads = torch.get_num_threads()
-    record[part] = {"rows": rows, "run": asdict(plan), "threads": threads}
-    write_record("synth_bench", record)
-    print(json.dumps(rows[-1]), flush=True)
-
-
-def read_record():
-    """Return what the record holds."""
-    path = RECORDS / "synth_bench.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 if __name__ == "__main__":

@@ -27,19 +27,18 @@ seed. Seeds that the record has already, measured as now, are not measured again
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from _common import (
-    RECORDS,
+    keep,
+    kept_of,
     load_mnist,
     mean_and_spread,
     print_table,
+    read_record,
     train_mlp,
-    write_record,
 )
 from _unwrap_measures import control, fit_autoencoders, measure, race
 from _unwrap_page import write_page
@@ -47,6 +46,8 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
+
+RECORD = "unwrap_mnist"
 
 
 @dataclass(frozen=True)
@@ -346,42 +347,20 @@ def main():
     parser.add_argument("--page", action="store_true", help="write the record's page")
     options = parser.parse_args()
     if options.page:
-        write_page(read_record())
+        write_page(read_record(RECORD))
         return
     warnings.simplefilter("ignore")
     plan, n_seeds = (SMOKE, 1) if options.smoke else (Plan(), options.seeds)
     for part, measured in PARTS.items():
         if options.part not in (part, "all"):
             continue
-        seeds = [] if options.smoke else kept_seeds(part, plan)
+        seeds = [] if options.smoke else kept_of(RECORD, part, plan, "seeds")
         for seed in range(len(seeds), n_seeds):
             seeds.append(measured(plan, seed))
             if not options.smoke:
-                keep(part, seeds, plan)
+                keep(RECORD, part, plan, "seeds", seeds)
         print(part)
         print_part(seeds)
-
-
-def kept_seeds(part, plan):
-    """Return the seeds of a part that the record has, measured as now."""
-    kept = read_record().get(part, {})
-    run = json.loads(json.dumps(asdict(plan)))
-    return kept["seeds"] if kept.get("run") == run else []
-
-
-def keep(part, seeds, plan):
-    """Write a part to the record, which other runs may have written to meanwhile."""
-    record = read_record()
-    record.pop("machine", None)
-    threads = torch.get_num_threads()
-    record[part] = {"seeds": seeds, "run": asdict(plan), "threads": threads}
-    write_record("unwrap_mnist", record)
-
-
-def read_record():
-    """Return what the record holds."""
-    path = RECORDS / "unwrap_mnist.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 if __name__ == "__main__":
