@@ -14,19 +14,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _UNKNOWN = "–"
-_MEANING = {
-    "score": "f1 times what it gains on a simpler reading times r2",
-    "by chance": "95 % quantile of the score with the rows of the output shuffled",
-    "F1": "of the logic as a prediction of where the output fires",
-    "F1 by chance": "the same with the rows of the output shuffled",
-    "R2": "of the weighted sum",
-}
 _SCORES = {
-    "score": "score",
-    "by chance": "score_shuffled",
-    "F1": "f1",
-    "F1 by chance": "f1_shuffled",
-    "R2": "r2",
+    "score": ("score", "f1 times what it gains on a simpler reading times r2"),
+    "score_shuffled": (
+        "by chance",
+        "95 % quantile of the score with the rows of the output shuffled",
+    ),
+    "f1": ("F1", "of the logic as a prediction of where the output fires"),
+    "f1_shuffled": ("F1 by chance", "the same with the rows of the output shuffled"),
+    "r2": ("R2", "of the weighted sum"),
 }
 
 
@@ -107,7 +103,7 @@ class Connections(Shown, list):
         ImportError
             If pandas is not installed.
         """
-        keys = ["output", "name", "kind", *_SCORES.values(), "formula"]
+        keys = ["output", "name", "kind", *_SCORES, "formula"]
         return data_frame({key: [one[key] for one in self] for key in keys})
 
     def _parts(self) -> list[Part]:
@@ -131,8 +127,8 @@ class Connections(Shown, list):
 def columns_of_scores(connections: list) -> list[Column]:
     """Return the columns of the scores of connections, each beside that by chance."""
     return [
-        Column(title, [_cell(one[key]) for one in connections], _MEANING[title])
-        for title, key in _SCORES.items()
+        Column(title, [_cell(one[key]) for one in connections], meaning)
+        for key, (title, meaning) in _SCORES.items()
     ]
 
 

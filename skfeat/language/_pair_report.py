@@ -17,8 +17,8 @@ from skfeat.metrics._noise import noise_of_sums
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._names import WRITTEN_PREFIX
 from skfeat.utils._rows import row_blocks
-from skfeat.utils._shown import Column, Part
-from skfeat.utils._table import Table
+from skfeat.utils._shown import Part
+from skfeat.utils._table import Table, titled_columns
 
 # Rows whose features are dense at a time.
 _BLOCK_ROWS = 1024
@@ -112,11 +112,12 @@ class PairReport(Table):
 
     def _parts(self) -> list[Part]:
         order = np.argsort(-self["firing_rate"], kind="stable")[:_SHOWN]
-        columns = [
-            Column(title, self._cells(name, order), meaning, is_text=name == "feature")
-            for name, (title, meaning) in _TITLES.items()
+        titles = {
+            name: title
+            for name, title in _TITLES.items()
             if not _is_nan(self[name]).all()
-        ]
+        }
+        columns = titled_columns(titles, lambda name: self._cells(name, order))
         n_hidden = len(self["feature"]) - len(order)
         more = [f"... and {n_hidden:,} more, that fire less"] if n_hidden else []
         return [*self._lines_of_totals(), columns, *more]

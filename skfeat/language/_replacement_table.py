@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 
 from skfeat.metrics._noise import paired_noise
-from skfeat.utils._shown import Column, Part
-from skfeat.utils._table import Table
+from skfeat.utils._shown import Part
+from skfeat.utils._table import Table, titled_columns
 
 _FLOORS = ("zero", "mean")
 _WITHIN_NOISE = "floor within noise"
@@ -137,18 +137,12 @@ class ReplacementLoss(Table):
     def _parts(self) -> list[Part]:
         within = self.floors_within_noise
         silent = [f"recovered_{floor}" for floor in within]
-        columns = [
-            Column(
-                title,
-                [
-                    _WITHIN_NOISE if name in silent else _text(value)
-                    for value in self[name]
-                ],
-                meaning,
-                is_text=name == "replacement",
-            )
-            for name, (title, meaning) in _TITLES.items()
-        ]
+
+        def cells(name: str) -> list[str]:
+            write = (lambda _: _WITHIN_NOISE) if name in silent else _text
+            return [*map(write, self[name])]
+
+        columns = titled_columns(_TITLES, cells)
         return [columns, *map(self._line_of_noise, within)]
 
     def _line_of_noise(self, floor: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.utils._shown import Column, Part
-from skfeat.utils._table import Table, is_nan
+from skfeat.utils._shown import Part
+from skfeat.utils._table import Table, is_nan, titled_columns
 
 _TITLES = {
     "network": ("network", ""),
@@ -67,18 +67,12 @@ class ControlReport(Table):
         super().__init__({}, columns)
 
     def _parts(self) -> list[Part]:
-        return [
-            [
-                Column(
-                    title,
-                    [_text(value) for value in self[name]],
-                    meaning,
-                    is_text=name == "network",
-                )
-                for name, (title, meaning) in _TITLES.items()
-                if name in self and not all(map(is_nan, self[name]))
-            ]
-        ]
+        titles = {
+            name: title
+            for name, title in _TITLES.items()
+            if name in self and not all(map(is_nan, self[name]))
+        }
+        return [titled_columns(titles, lambda name: [*map(_text, self[name])])]
 
 
 def control_report(

@@ -10,8 +10,8 @@ from skfeat.adapters import logits_end
 from skfeat.metrics._reconstruction import r2
 from skfeat.unwrapper._control_report import ControlReport, control_report
 from skfeat.unwrapper._parts import dense_codes, layer_activations
-from skfeat.utils._shown import Column, Part
-from skfeat.utils._table import Table, is_nan
+from skfeat.utils._shown import Part
+from skfeat.utils._table import Table, is_nan, titled_columns
 
 # What the shown table has, under which title, and what it is; the lines below it say
 # the rest.
@@ -161,16 +161,14 @@ class Report(Table):
         return super()._repr_html_() + controls
 
     def _parts(self) -> list[Part]:
-        columns = [
-            Column(
-                title,
-                [_text(name, value) for value in self[name]],
-                meaning,
-                is_text=name == "layer",
-            )
-            for name, (title, meaning) in _TITLES.items()
+        titles = {
+            name: title
+            for name, title in _TITLES.items()
             if not all(is_nan(value) for value in self[name])
-        ]
+        }
+        columns = titled_columns(
+            titles, lambda name: [_text(name, value) for value in self[name]]
+        )
         return [columns, *self._lines_below()]
 
     def _lines_below(self):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sklearn.utils import Bunch
 
-from skfeat.utils._shown import Shown, data_frame
+from skfeat.utils._shown import Column, Shown, data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,24 @@ def _restored(kind: type[Table], beside: dict[str, Any], columns: dict) -> Table
     table = kind.__new__(kind)
     Table.__init__(table, beside, columns)
     return table
+
+
+def titled_columns(
+    titles: Mapping[str, tuple[str, str]], cells_of: Callable[[str], list[str]]
+) -> list[Column]:
+    """Return the columns that are shown of a table, the first of them text.
+
+    Parameters
+    ----------
+    titles : dict of str to tuple of str
+        Title and meaning of each column, by its name.
+    cells_of : callable
+        Writes the cells of a column, given its name.
+    """
+    return [
+        Column(title, cells_of(name), meaning, is_text=i == 0)
+        for i, (name, (title, meaning)) in enumerate(titles.items())
+    ]
 
 
 def is_nan(value: Any) -> bool:
