@@ -261,13 +261,12 @@ def public_names() -> list[str]:
 
 def page_name(dotted: str) -> str:
     """Return the page of a public name, below ``api/``."""
-    module, _, name = dotted.rpartition(".")
+    name = dotted.rpartition(".")[2]
     if name in ESTIMATORS:
         return name
     # Files of some systems do not tell Capture from capture.
-    others = {other for other in public_names() if other.lower() == dotted.lower()}
-    is_module = name.lower() == module.rpartition(".")[2]
-    is_class = name[0].isupper() and (is_module or len(others) > 1)
+    alike = [other for other in public_names() if other.lower() == dotted.lower()]
+    is_class = name[0].isupper() and len(alike) > 1
     return f"{dotted.removeprefix('skfeat.')}{'_class' if is_class else ''}"
 
 

@@ -87,34 +87,44 @@ def graph_data(
     else:
         X = X if sparse.issparse(X) or np.ndim(X) != 1 else np.reshape(X, (1, -1))
         if np.shape(X)[:1] == (1,):
-            data = _flows_of_one(network, X, output, inputs, output_labels)
-            shown = data.pop("output")
+            parts = network.attribute(X, output, inputs=inputs)
+            data = _flows_of_one(parts, output_labels)
+            shown = int(parts.output[0])
             if model is not None:
                 own = model(X)[0]
                 data["heading"] += _own_output(own, shown, output, output_labels)
             output_labels = [output_labels[shown]]
         else:
             data = _mean_flows(network, X, output, inputs)
-    names = [*network.feature_names_]
-    # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
-    titles = [f"layer {n}" if n.isdigit() else n for n in network.layer_names_]
-    if inputs:
-        names.insert(0, input_labels)
-        titles.insert(0, "inputs")
-    if len(data["edges"]) == len(names):
-        names.append(output_labels)
-        titles.append("outputs" if len(output_labels) > 1 else "output")
-    return {"node_names": names, "layer_names": titles, **data}
+    has_outputs = len(data["edges"]) == len(network.feature_names_) + inputs
+    return {
+        **_names(
+            network.feature_names_,
+            network.layer_names_,
+            input_labels if inputs else None,
+            output_labels if has_outputs else None,
+        ),
+        **data,
+    }
 
 
-def _flows_of_one(
-    network: SparseFeatureNetwork,
-    X: Any,
-    output: Any,
-    inputs: bool,
-    output_names: list[str],
+def _names(
+    features: list[list[str]],
+    layers: list[str],
+    inputs: list[str] | None,
+    outputs: list[str] | None,
 ) -> dict[str, Any]:
-    return flows_of(network.attribute(X, output, inputs=inputs), inputs, output_names)
+    """Return the names of nodes and layers, with those ends that are given."""
+    names = [*features]
+    # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
+    titles = [f"layer {n}" if n.isdigit() else n for n in layers]
+    if inputs is not None:
+        names.insert(0, inputs)
+        titles.insert(0, "inputs")
+    if outputs is not None:
+        names.append(outputs)
+        titles.append("outputs" if len(outputs) > 1 else "output")
+    return {"node_names": names, "layer_names": titles}
 
 
 def explained_data(explanation: Any) -> dict[str, Any]:
@@ -125,39 +135,33 @@ def explained_data(explanation: Any) -> dict[str, Any]:
             f"{type(explanation).__name__} instead."
         )
     parts = explanation.attribution
-    inputs = parts.inputs is not None
-    data = flows_of(parts, inputs, parts.output_names)
-    data.pop("output")
+    data = _flows_of_one(parts, parts.output_names)
     if explanation.model_value is not None:
         data["heading"] += f"\nthe model itself: {explanation.model_value:.2f}"
-    names = [*parts.feature_names, [explanation.output_name]]
-    titles = [f"layer {n}" if n.isdigit() else n for n in parts.layer_names]
-    if inputs:
-        names.insert(0, parts.input_names)
-        titles.insert(0, "inputs")
-    return {"node_names": names, "layer_names": [*titles, "output"], **data}
+    inputs = None if parts.inputs is None else parts.input_names
+    outputs = [explanation.output_name]
+    return {
+        **_names(parts.feature_names, parts.layer_names, inputs, outputs),
+        **data,
+    }
 
 
-def flows_of(
-    parts: Attribution, inputs: bool, output_names: list[str]
-) -> dict[str, Any]:
+def _flows_of_one(parts: Attribution, output_names: list[str]) -> dict[str, Any]:
     """Return the edges, values and texts of the graph of one attributed row."""
     edges = [parts.flow(0, i) for i in range(len(parts.coefs))]
     values = [column[0] for column in parts.features]
     edges.append(sparse.csr_array(parts.features[-1]))
-    if inputs:
+    source = "the first features"
+    if parts.inputs is not None and parts.input_edges is not None:
+        source = "the inputs"
         shape = len(parts.feature_names[0]), len(parts.input_names)
-        assert parts.input_edges is not None
-        assert parts.inputs is not None
         edges.insert(0, parts.input_edges.reshape(shape).tocsr())
         values.insert(0, parts.inputs[0])
     name, value = output_names[parts.output[0]], float(parts.value[0])
     first = float(values[0].sum())
-    source = "the inputs" if inputs else "the first features"
     return {
         "edges": edges,
         "node_values": [*values, parts.value],
-        "output": int(parts.output[0]),
         "heading": f"{name}: {value:.2f} = {first:.2f} from {source} "
         f"{'-' if value < first else '+'} {abs(value - first):.2f} from constants",
         "value_name": f"contribution to {name}",
