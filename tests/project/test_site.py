@@ -214,7 +214,10 @@ def test_programs_of_the_tasks(name, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "F2_" in printed or "network" in printed
     if name == "explain_prediction":
-        assert found["told"].total(-1) == pytest.approx(found["told"].value, abs=1e-4)
+        told = found["unwrapper"].explain(found["X"][1600])
+        assert str(told) in printed
+        sums = told.to_frame().groupby("layer").contribution.sum()
+        assert sums.to_numpy() == pytest.approx(told.value, abs=1e-4)
     if name == "shrink_network":
         rows = found["X"][1500:]
         agreement = found["network"].predict(rows) == found["unwrapper"].predict(rows)
