@@ -83,7 +83,8 @@ class RectifiedProblem:
         self.X = X.astype(np.float64, copy=False)
         self.Y = Y
         self.weights = (sample_weight / sample_weight.sum())[:, None]
-        self.mean_square = float((self.weights * np.square(Y)).sum()) or 1.0
+        squares = np.einsum("ij,ij->i", Y, Y, dtype=np.float64)
+        self.mean_square = float(squares @ self.weights[:, 0]) or 1.0
         self.fit_intercept = fit_intercept
         self.tol = tol
         self.max_iter = max_iter
