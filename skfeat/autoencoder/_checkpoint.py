@@ -266,6 +266,8 @@ def _checked_progress(progress: dict, fresh: dict) -> dict[str, Any]:
             raise ValueError("its generator has no such state")
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("it counts what cannot be counted")
+    if type(progress["k"]) not in (int, float) or not progress["k"] >= 0:
+        raise ValueError("it has no such number of active features")
     return progress
 
 

@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from skfeat.autoencoder._quality import warn_if_mean_dominates
 from skfeat.kernels.sae._activations import make_training_activation
+from skfeat.solvers.autoencoder._adaptive import WIDE_SHARE
 from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
@@ -55,6 +56,21 @@ def check_parameter_combinations(sae) -> None:
         raise ValueError(
             f"l0={sae.l0} is not possible with activation={sae.activation!r}, "
             f"which keeps k features; set k, or use 'relu', 'jumprelu' or 'gated'."
+        )
+    if sae.activation == "topk" and not isinstance(sae.k, Integral):
+        raise ValueError(
+            f"k must be an int with activation='topk', which keeps as many of every "
+            f"row. Got {sae.k!r} instead; 'batch_topk' keeps them on average."
+        )
+    if sae.k_start is not None and not top_k:
+        raise ValueError(
+            f"k_start={sae.k_start} is not possible with activation="
+            f"{sae.activation!r}; use 'topk' or 'batch_topk'."
+        )
+    if sae.k_start is not None and sae.k_start < sae.k:
+        raise ValueError(
+            f"k_start must be at least k={sae.k}, to which it falls. Got "
+            f"{sae.k_start} instead."
         )
     if sae.prefixes is not None and not top_k:
         raise ValueError(
@@ -140,7 +156,7 @@ def settings_of(sae, n_features: int, *, planned: bool = True) -> SAESettings:
     return SAESettings(
         n_components=m,
         activation=make_training_activation(
-            sae.activation, min(int(sae.k), m), n_features
+            sae.activation, min(_number(sae.k), m), n_features
         ),
         alpha=float(sae.alpha),
         l0=check_l0(sae, m),
@@ -153,7 +169,12 @@ def settings_of(sae, n_features: int, *, planned: bool = True) -> SAESettings:
         device=resolve_device(sae.device),
         seed=agreed(draw_seed(sae.random_state)),
         distribute=sae.distribute,
+        k_start=None if sae.k_start is None else min(int(sae.k_start), m),
     )
+
+
+def _number(k) -> float:
+    return int(k) if isinstance(k, Integral) else float(k)
 
 
 def epochs_of(sae, n_rows: int) -> int:
@@ -181,8 +202,11 @@ def unjudged_epochs(sae, settings: SAESettings, n_rows: int, max_iter: int) -> i
     """Return how many first epochs count neither as progress nor as none.
 
     Thresholds climb by the learning rate an update at most. Until they arrive, a large
-    penalty only sees codes grow, and its objective may stand still or rise.
+    penalty only sees codes grow, and its objective may stand still or rise. So does a
+    loss while fewer and fewer features are active.
     """
+    if settings.k_start is not None:
+        return ceil(WIDE_SHARE * max_iter)
     if settings.activation.name != "jumprelu":
         return 0
     updates = log(_THRESHOLD_CLIMB) / settings.learning_rate

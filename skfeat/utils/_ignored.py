@@ -142,6 +142,9 @@ TABLE: dict[str, dict[str, Matters]] = {
         "n_components": _ALWAYS,
         "activation": _ALWAYS,
         "k": _when(activation=Is(_TOP_K)),
+        "k_start": _when(
+            activation=Is(_TOP_K), refused=True, note="`partial_fit` keeps to k"
+        ),
         "alpha": _when(activation=Is(_PENALISED)),
         "l0": _when(activation=Is(_PENALISED), refused=True),
         "prefixes": _when(activation=Is(_TOP_K), refused=True),

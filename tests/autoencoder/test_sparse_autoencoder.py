@@ -203,6 +203,12 @@ class TestParameters:
         [
             ({"activation": "gated", "tied": True}, "tied=True is not possible"),
             ({"l0": 4}, "l0=4 is not possible with activation='topk'"),
+            ({"k": 2.5}, r"k must be an int with activation='topk'.* Got 2\.5"),
+            ({"k": 3, "k_start": 2}, "k_start must be at least k=3.* Got 2 instead"),
+            (
+                {"activation": "relu", "k_start": 8},
+                "k_start=8 is not possible with activation='relu'",
+            ),
             (
                 {"activation": "relu", "prefixes": [4]},
                 "prefixes are not possible with activation='relu'",

@@ -35,6 +35,7 @@ def X():
 OPTIONS = {
     "topk": {},
     "batch_topk": {"activation": "batch_topk"},
+    "fewer and fewer": {"activation": "batch_topk", "k": 2.5, "k_start": 9},
     "relu": {"activation": "relu"},
     "l0": {"activation": "jumprelu", "l0": 2.0},
     # Now dense, now sparse: about 6 of 40 features is where the kernels change.

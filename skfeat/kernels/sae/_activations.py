@@ -35,8 +35,12 @@ class TrainingActivation:
     name: str
     penalised = False  # whether there is a penalty, which `alpha` weights
     selects = "above"  # u above `bound` are active, or the largest "by row", "by batch"
-    k = 0  # active codes a row, where their number is given
+    k: float = 0  # active codes a row, where their number is given
     two_decodes = False  # whether the active u must reconstruct the rows as well
+
+    def n_kept(self, n_rows: int) -> int:
+        """Return how many codes a batch of rows keeps, where their number is given."""
+        return max(1, round(self.k * n_rows))
 
     def extra_params(self, n_components: int, n_features: int) -> dict[str, Tensor]:
         """Return the first values of parameters beside encoder, decoder and biases."""
@@ -133,20 +137,20 @@ class TopK(TrainingActivation):
     name = "topk"
     selects = "by row"
 
-    def __init__(self, k: int):
+    def __init__(self, k: float):
         self.k = k
 
     def keep(self, u):
         """Return which of u (n, m) are active."""
         if self.k >= u.shape[1]:
             return u > 0
-        kept = u.topk(self.k, dim=1, sorted=False).indices
+        kept = u.topk(int(self.k), dim=1, sorted=False).indices
         mask = torch.zeros_like(u, dtype=torch.bool).scatter_(1, kept, True)
         return mask.logical_and_(u > 0)
 
     def fitted(self, threshold):
         """Return the activation of the fitted weights."""
-        return fitted.TopK(self.k)
+        return fitted.TopK(int(self.k))
 
     def reference(self, u, params):
         """Return codes and penalties (n, m), differentiable by autograd."""
@@ -170,7 +174,7 @@ class BatchTopK(TopK):
 
     def keep(self, u):
         """Return which of u (n, m) are active."""
-        n_kept = self.k * len(u)
+        n_kept = self.n_kept(len(u))
         if n_kept >= u.numel():
             return u > 0
         kept = u.flatten().topk(n_kept, sorted=False).indices
@@ -321,7 +325,9 @@ class Gated(TrainingActivation):
         return magnitude.relu() * (u > 0), u.relu()
 
 
-def make_training_activation(name: str, k: int, n_features: int) -> TrainingActivation:
+def make_training_activation(
+    name: str, k: float, n_features: int
+) -> TrainingActivation:
     """Return the activation called `name`, for rows of `n_features` values."""
     makers: dict[str, Callable[[], TrainingActivation]] = {
         "relu": ReLU,

@@ -93,7 +93,7 @@ class ActiveCodeFinder:
             if codes is not None and refine is not None:
                 refine(codes)
             return codes
-        n_kept = activation.k * len(pre)
+        n_kept = activation.n_kept(len(pre))
         codes = self._above_scalar(pre, bias, self.guess)
         if len(codes.values) < n_kept and self.guess > 0:
             codes = self._above_scalar(pre, bias, 0.0)

@@ -87,7 +87,7 @@ def make_kernel(
 
     parameters, buffers = Parameters(params), Buffers()
     if activation.selects == "by row" and narrow and settings.n_prefixes == 1:
-        return NarrowTopKKernel(parameters, activation.k, team, shards)
+        return NarrowTopKKernel(parameters, int(activation.k), team, shards)
     sparse = SparseKernel(
         parameters,
         settings,

@@ -73,7 +73,7 @@ class Encoder:
         self._team, self._buffers, self._approximate = team, buffers, approximate
         self.finder = ActiveCodeFinder(activation, parameters.tensors, team, buffers)
         m = parameters.n_components
-        self.k = min(activation.k, m) if activation.selects == "by row" else 0
+        self.k = min(int(activation.k), m) if activation.selects == "by row" else 0
         self.decodes = approximate is None and self.k > 0
 
     def encode(

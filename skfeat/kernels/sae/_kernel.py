@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Protocol
 
 import torch
@@ -83,7 +84,7 @@ class Kernel(Protocol):
         ...
 
 
-def n_auxiliary(n_dead: int, k: int) -> int:
+def n_auxiliary(n_dead: int, k: float) -> int:
     """Return how many dead features a row revives.
 
     Half as many as it has live ones: as many cost more and gained nothing on MNIST
@@ -91,7 +92,7 @@ def n_auxiliary(n_dead: int, k: int) -> int:
     advises; a quarter missed some of the known directions, and so did as many in a
     quarter of the rows or in every fourth batch.
     """
-    return min(n_dead, (k + 1) // 2)
+    return min(n_dead, (ceil(k) + 1) // 2)
 
 
 def auxiliary_scale(total: float, n_features: int, shards: Shards) -> float:

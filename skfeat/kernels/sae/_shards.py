@@ -73,9 +73,11 @@ class Shards:
         if self.by is None:
             return activation.keep(u)
         if activation.selects == "by row":
-            return self.largest(u, activation.k).logical_and_(u > 0)
+            return self.largest(u, int(activation.k)).logical_and_(u > 0)
         n_rows = self.sum_rows(torch.tensor(len(u), device=u.device))
-        kept = _largest(u.reshape(1, -1), activation.k * int(n_rows), everywhere=True)
+        kept = _largest(
+            u.reshape(1, -1), activation.n_kept(int(n_rows)), everywhere=True
+        )
         return kept.view(u.shape).logical_and_(u > 0)
 
     def largest(self, u: torch.Tensor, k: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Numbers that follow the batches: the threshold of batch top-k, a penalty's weight."""
+"""Numbers that follow the batches: batch top-k's threshold, a penalty's weight, k."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from skfeat.solvers.autoencoder._settings import SAESettings
 
 # Batch top-k averages its threshold over about this many batches.
 _MEMORY = 100
+
+# Share of a planned run in which the number of active features falls from its start, by
+# so many equal factors: a change has its cost.
+WIDE_SHARE, _N_FALLS = 0.5, 16
 
 # How fast the penalty follows when a number of active features is requested.
 _PENALTY_RATE = 0.01
@@ -60,3 +64,19 @@ class PenaltyWeight:
         if self._l0 is not None:
             surplus = min(l0 / self._l0 - 1, 1.0)
             self.value *= math.exp(_PENALTY_RATE * surplus)
+
+
+def active_at(k_start: int, k: float, progress: float) -> float:
+    """Return how many features a row are active: `k_start` at first, then ever fewer.
+
+    Parameters
+    ----------
+    k_start : int
+        The first number.
+    k : float
+        The last, which half of the run is left for.
+    progress : float
+        Share of the planned run that is over.
+    """
+    left = max(0.0, 1.0 - int(_N_FALLS * progress / WIDE_SHARE) / _N_FALLS)
+    return k * (k_start / k) ** left

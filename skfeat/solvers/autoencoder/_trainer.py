@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import asdict
 
 import numpy as np
@@ -22,7 +23,11 @@ from skfeat.kernels.sae._reference import loss_reference
 from skfeat.kernels.sae._shards import Shards
 from skfeat.solvers._loop import one_cycle
 from skfeat.solvers.autoencoder._adam import Adam
-from skfeat.solvers.autoencoder._adaptive import PenaltyWeight, RunningThreshold
+from skfeat.solvers.autoencoder._adaptive import (
+    PenaltyWeight,
+    RunningThreshold,
+    active_at,
+)
 from skfeat.solvers.autoencoder._batch_rows import BatchRows
 from skfeat.solvers.autoencoder._dead_features import DeadFeatures
 from skfeat.solvers.autoencoder._settings import DTYPES, Position, SAESettings
@@ -87,14 +92,7 @@ class SAETrainer:
             key: self._mine(key, value).to(settings.device, self.dtype).contiguous()
             for key, value in params.items()
         }
-        kernel = KernelSettings(
-            settings.activation,
-            settings.prefixes,
-            settings.precision,
-            self.shards,
-            self.features.start,
-        )
-        self.kernel = make_kernel(self.params, kernel, self.team)
+        self._select(settings.activation.k)
         # A tied decoder is the encoder as well: its rows have a gradient in each row of
         # data that they rank.
         even = settings.activation.penalised or settings.tied
@@ -104,6 +102,33 @@ class SAETrainer:
             self.team if runs_compiled(settings.device) else None,
             shares=None if even else _SHARES,
         )
+
+    def _select(self, k: float) -> None:
+        """Select `k` active features a row from now on, where their number is given."""
+        settings, self.k = self.settings, k
+        activation = copy(settings.activation)
+        activation.k = k
+        kernel = KernelSettings(
+            activation,
+            settings.prefixes,
+            settings.precision,
+            self.shards,
+            self.features.start,
+        )
+        self.kernel = make_kernel(self.params, kernel, self.team)
+
+    def _narrow(self) -> None:
+        """Select ever fewer features in the first half of a planned run, if wanted."""
+        activation, k_start = self.settings.activation, self.settings.k_start
+        k = activation.k
+        if k_start is not None and self.n_steps_planned is not None:
+            k = active_at(k_start, k, self.n_steps / self.n_steps_planned)
+            if activation.selects == "by row":
+                k = round(k)
+        if k != self.k:
+            self._select(k)
+            # The bound of more features is too low for fewer.
+            self.threshold = RunningThreshold()
 
     def _mine(self, name: str, values):
         """Return the part of a parameter, or of its moments, that is kept here."""
@@ -207,6 +232,7 @@ class SAETrainer:
 
     def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
+        self._narrow()
         local = self.shards.rows(batch.local)
         x: torch.Tensor | Rows | None = None
         if self.kernel.takes_rows:
@@ -324,6 +350,7 @@ class SAETrainer:
         """Return what a resumed run needs beside `state` to reproduce it to the bit."""
         return {
             "n_steps": self.n_steps,
+            "k": self.k,
             "memory": list(self.kernel.memory),
             "position": self.position and asdict(self.position),
         }
@@ -331,6 +358,7 @@ class SAETrainer:
     def go_on(self, progress: dict) -> None:
         """Continue a run from what `progress` returned."""
         self.n_steps = progress["n_steps"]
+        self._select(progress["k"])
         self.kernel.memory = tuple(progress["memory"])
         position = progress["position"]
         self.position = position and Position(**position)
