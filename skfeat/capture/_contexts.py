@@ -202,18 +202,12 @@ def activating_contexts(
 
     order = order_of_tokens(sequence, position)
     sequence, position, token_ids = sequence[order], position[order], token_ids[order]
-    passages = _Passages(sequence, position, token_ids, before, after)
+    passages = Passages(sequence, position, token_ids, before, after)
     values = values[order]
     firing = np.flatnonzero(values > 0)
-    strongest = firing[np.argsort(-values[firing], kind="stable")]
-    chosen = [(row, -1) for row in passages.choose(strongest, n_top)]
-    if n_strata and len(firing):
-        share = values[firing] / values[firing].max()
-        bins = np.clip(np.ceil(share * n_strata) - 1, 0, n_strata - 1)
-        for stratum in reversed(range(n_strata)):
-            drawn = random.permutation(firing[bins == stratum])
-            rows = passages.choose(drawn, n_per_stratum)
-            chosen += [(row, stratum) for row in rows]
+    chosen = passages.select(
+        firing, values[firing], (n_top, n_strata, n_per_stratum), random
+    )
     spans = [passages.span(row) for row, _ in chosen]
     focus = np.array([row for row, _ in chosen], dtype=np.int64)
     starts = np.array([start for start, _ in spans], dtype=np.int64)
@@ -227,7 +221,7 @@ def activating_contexts(
     )
 
 
-class _Passages:
+class Passages:
     """Rows in the order of the text, and which of them a passage already shows."""
 
     def __init__(
@@ -251,6 +245,39 @@ class _Passages:
         run = np.searchsorted(self.bounds, row, side="right")
         start = max(self.bounds[run - 1], row - self.before)
         return int(start), int(min(self.bounds[run], row + self.after + 1))
+
+    def select(
+        self,
+        firing: np.ndarray,
+        values: np.ndarray,
+        counts: tuple[int, int, int],
+        random: np.random.RandomState,
+    ) -> list[tuple[int, int]]:
+        """Select rows of one feature, each with its stratum, -1 for the strongest.
+
+        Parameters
+        ----------
+        firing : ndarray of int
+            Rows, in the order of the text, in which the feature fires.
+        values : ndarray
+            Its activations there, all above zero.
+        counts : tuple of int
+            ``n_top``, ``n_strata`` and ``n_per_stratum`` of `activating_contexts`.
+        random : RandomState
+        """
+        n_top, n_strata, n_per_stratum = counts
+        self.shown[:] = False
+        self.seen.clear()
+        strongest = firing[np.argsort(-values, kind="stable")]
+        chosen = [(row, -1) for row in self.choose(strongest, n_top)]
+        if n_strata and len(firing):
+            share = values / values.max()
+            bins = np.clip(np.ceil(share * n_strata) - 1, 0, n_strata - 1)
+            for stratum in reversed(range(n_strata)):
+                drawn = random.permutation(firing[bins == stratum])
+                rows = self.choose(drawn, n_per_stratum)
+                chosen += [(row, stratum) for row in rows]
+        return chosen
 
     def choose(self, candidates: Iterable[int], n: int) -> list[int]:
         """Choose the first `n` rows whose passages show something new."""

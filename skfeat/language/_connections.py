@@ -208,6 +208,23 @@ def read_connection(
     return reader.read_shuffled(int(output))
 
 
+def read_all(connector: BaseConnector, X: Any, Y: Any) -> list[Connection]:
+    """Read every output as `find_connections` does, without the scores by chance."""
+    reader = _LogicReader(
+        connector,
+        X,
+        Y,
+        max_inputs=8,
+        threshold=0.0,
+        feature_names=None,
+        output_names=None,
+        n_shuffles=0,
+        random_state=0,
+    )
+    found = [reader.read(output, 0) for output in range(reader.coef.shape[0])]
+    return [connection for connection in found if connection is not None]
+
+
 class _LogicReader:
     """Reads the logic of outputs, each from the rows where one of its codes fires."""
 

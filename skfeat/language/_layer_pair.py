@@ -14,6 +14,7 @@ from skfeat._base import SkfeatEstimator
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.language._pair_codes import count_events, mean_row, sparse_codes
+from skfeat.language._pair_explore import ExploredPair
 from skfeat.language._pair_features import MAP_ATTRIBUTES, PairFeaturesMixin
 from skfeat.language._pair_fit import (
     fit_both_autoencoders,
@@ -50,7 +51,9 @@ _PARTS = (
 )
 
 
-class LayerPair(PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstimator):
+class LayerPair(
+    ExploredPair, PairFeaturesMixin, MultiOutputMixin, RegressorMixin, SkfeatEstimator
+):
     """Connect the features of the residual stream to those that an MLP writes.
 
     One :class:`SparseAutoencoder` unwraps the rows that enter a block of a language

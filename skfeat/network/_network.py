@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from skfeat.network._attribution import Attribution, MeanFlow, attribute, mean_f
 from skfeat.network._compact import compacted, n_decoder_multiply_adds
 from skfeat.network._decide import OfClassifiers, decide, probabilities
 from skfeat.network._explanation import Explanation, explain
+from skfeat.network._explore import Options, explore
 from skfeat.network._graph import make_graph
 from skfeat.utils._checks import check_path
 
@@ -379,6 +381,75 @@ class SparseFeatureNetwork(NetworkArrays):
             that is curved; see :meth:`attribute`.
         """
         return explain(self, x, output)
+
+    def explore(
+        self,
+        X: Any,
+        y: Any = None,
+        path: str | os.PathLike[str] = "explorer.html",
+        *,
+        output: int | str | None = None,
+        image_shape: tuple[int, int] | None = None,
+        n_rows: int = 24,
+        n_examples: int = 6,
+        random_state: Any = 0,
+    ) -> Path:
+        """Write one HTML file to look around in the network with a browser.
+
+        It shows the graph of the network and of single rows, and a page for each
+        feature: the rows on which it fires, how often and how strongly, the weights
+        that lead to it and from it, and what changes without it. The file holds all
+        that it needs, and loads nothing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features_in)
+            Rows to show features by, some thousand at best. All are encoded;
+            contributions and ablations are averaged over 500 of them at most.
+        y : array-like of shape (n,), default=None
+            Labels of the rows, to be shown beside them.
+        path : str or path-like, default="explorer.html"
+            The file, overwritten if it exists.
+        output : int or str, default=None
+            The output that contributions are to: a column or its name. ``None``: the
+            class that is predicted for each row, or the largest output.
+        image_shape : tuple of int (height, width), default=None
+            Shape of a row as a grey image; ``None``: rows are rows of a table.
+        n_rows : int, default=24
+            Rows drawn at random that have a graph of their own.
+        n_examples : int, default=6
+            Rows by which each feature is shown: so many of the strongest, and one from
+            each of so many levels of its activation. Fewer where the file would become
+            large.
+        random_state : int, RandomState instance or None, default=0
+            Determines the rows that are drawn.
+
+        Returns
+        -------
+        path : pathlib.Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not valid, or the folder of the file does not exist.
+
+        Notes
+        -----
+        Where the network is curved between the last features and the outputs (see
+        :meth:`attribute`), edges show weight times activation in place of
+        contributions. ``FeatureUnwrapper.explore`` also shows the logic of features,
+        and what the model itself gives.
+        """
+        options = Options(
+            title="A network of features",
+            output=output,
+            image_shape=image_shape,
+            n_rows=n_rows,
+            n_examples=n_examples,
+            random_state=random_state,
+        )
+        return explore(self, X, y, path, options)
 
     def mean_flow(
         self, X: Any, output: Any = None, *, inputs: bool = False

@@ -39,6 +39,7 @@ from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._decide import probabilities
 from skfeat.unwrapper._explain import ExplainedRows
+from skfeat.unwrapper._explore import Explored
 from skfeat.unwrapper._feature_names import LayerFeatures
 from skfeat.unwrapper._fit import prepare, run
 from skfeat.unwrapper._parts import (
@@ -83,7 +84,9 @@ _FITTED = (
 )
 
 
-class FeatureUnwrapper(ExplainedRows, LayerFeatures, TransformerMixin, SkfeatEstimator):
+class FeatureUnwrapper(
+    ExplainedRows, Explored, LayerFeatures, TransformerMixin, SkfeatEstimator
+):
     """Turn a fitted network into a sparse network of interpretable features.
 
     The activations of each hidden layer are unwrapped into sparse features by a
