@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from _browser import find_chromium
 from _common import train_mlp
 from _connector_problem import Moments, make_data
 from _neurons import neurons
@@ -106,6 +107,17 @@ def test_predict_speed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("smoke, first layer kept") == 3
     assert done.stdout.count("smoke, from the pixels") == 2
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium and its driver")
+def test_explorer_page(tmp_path):
+    if "SKFEAT_DATA" not in os.environ:
+        pytest.skip("needs the books and MNIST in the folder SKFEAT_DATA")
+    done = run("explorer_page.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\nsmoke, ") == 2
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
 

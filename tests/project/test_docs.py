@@ -26,6 +26,7 @@ import _page as tables  # noqa: E402
 import _quality_page as quality  # noqa: E402
 import _sizing_page as sizing  # noqa: E402
 import _unwrap_page as unwrap  # noqa: E402
+from explorer_page import page_table as explorer_table  # noqa: E402
 from many_fits import page_table  # noqa: E402
 
 from tests.language_model import tiny_model  # noqa: E402
@@ -84,6 +85,10 @@ def test_numbers_are_written_short():
 
 def test_table_of_many_fits_is_the_record():
     assert page_table(record_of("many_fits")) in page("many_fits")
+
+
+def test_table_of_the_explorer_is_the_record():
+    assert explorer_table(record_of("explorer_page")) in page("explorer")
 
 
 def test_tables_of_feature_quality_are_the_record():
@@ -205,9 +210,18 @@ def test_programs_of_language_models(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("OF_")
     assert "floor" in printed
-    pages = ["connections.html", "feature.html"]
+    pages = ["connections.html", "feature.html", "features.html"]
     assert sorted(path.name for path in Path().glob("*.html")) == pages
     assert Path("pair_rows").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(features are dead|still falling)")
+def test_program_of_the_explorer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", page("explorer"), re.M | re.S)
+    exec(compile(code, "explorer.md", "exec"), {})
+    assert [path.name for path in Path().iterdir()] == ["digits.html"]
 
 
 def program(page_name, label):
