@@ -7,18 +7,40 @@ function rowName(example) {
 }
 
 function picture(example, scale) {
+  const { width, height } = data.examples;
+  return paint(example, el("canvas", { class: "picture", width, height, role: "img",
+    "aria-label": rowName(example), style: `width:${width * scale}px;height:${height * scale}px` }));
+}
+
+function paint(example, canvas) {
   const { width, height, pixels } = data.examples;
-  const canvas = el("canvas", { class: "picture", width, height, role: "img",
-    "aria-label": rowName(example), style: `width:${width * scale}px;height:${height * scale}px` });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   const image = context.createImageData(width, height);
   const start = example * width * height;
-  for (let i = 0; i < width * height; i++) {
-    const grey = pixels[start + i];
-    image.data.set([grey, grey, grey, 255], 4 * i);
-  }
+  // Four bytes at once: alpha is the highest on every processor that browsers run on.
+  const shades = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < width * height; i++) shades[i] = 0xff000000 | (pixels[start + i] * 0x010101);
   context.putImageData(image, 0, 0);
   return canvas;
+}
+
+// The place of the image that a node is recognised by, its strongest; -1 for none.
+function strongestImage(layerIndex, j) {
+  const layer = data.layers[layerIndex];
+  const found = layer.statistics;
+  if (data.examples.kind !== "image" || layer.kind !== "features" || !found || !found.rows) return -1;
+  return found.rows[j * (found.rows.length / layer.size)];
+}
+
+// The same image as an address that SVG can show; made once, on one canvas for all.
+const addresses = new Map();
+let easel = null;
+
+function imageAddress(example) {
+  const { width, height } = data.examples;
+  if (!easel) easel = el("canvas", { width, height });
+  if (!addresses.has(example)) addresses.set(example, paint(example, easel).toDataURL());
+  return addresses.get(example);
 }
 
 // What each pixel brings, from the colour of minus through nothing to that of plus.

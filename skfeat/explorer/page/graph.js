@@ -1,22 +1,25 @@
 // A graph as SVG: boxes that are links, in columns, and curves between them.
 
-const BOX = { height: 20, step: 25, width: 112, labelled: 190, top: 24 };
+const BOX = { width: 112, pictured: 144, labelled: 190, top: 24, apart: 5 };
 
 function graphElement(graph, width) {
   const { columns, gaps, nodes } = graph;
+  const boxHeight = data.examples.kind === "image" ? 28 : 20;
+  const step = boxHeight + BOX.apart;
   const longest = Math.max(...columns.map((column) => column.length), 1);
-  const height = BOX.top + longest * BOX.step + 4;
+  const height = BOX.top + longest * step + 4;
   const isLong = (node, at) => nameOf(at, node).length > 10;
   const long = columns.some((column, at) =>
     data.layers[at].labels || column.some((node) => isLong(node, at)));
-  const widest = long ? BOX.labelled : BOX.width;
+  const plain = data.examples.kind === "image" ? BOX.pictured : BOX.width;
+  const widest = long ? BOX.labelled : plain;
   const boxWidth = Math.max(70, Math.min(widest, width / columns.length - 30));
   const stride = columns.length > 1 ? (width - boxWidth - 4) / (columns.length - 1) : 0;
   const x = (at) => 2 + at * stride;
   // A column of fewer boxes is spread over the height.
   const y = columns.map((column) => {
-    const gap = Math.min(BOX.step * 3, (height - BOX.top) / Math.max(column.length, 1));
-    const first = BOX.top + (height - BOX.top - gap * column.length) / 2 + (gap - BOX.height) / 2;
+    const gap = Math.min(step * 2.5, (height - BOX.top) / Math.max(column.length, 1));
+    const first = BOX.top + (height - BOX.top - gap * column.length) / 2 + (gap - boxHeight) / 2;
     return new Map(column.map((node, i) => [node, first + gap * i]));
   });
   const root = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "graph",
@@ -26,8 +29,8 @@ function graphElement(graph, width) {
     const most = shown.length ? Math.abs(shown[0].value) : 1;
     [...shown].reverse().forEach((edge) => {
       const share = Math.abs(edge.value) / most;
-      const start = [x(at) + boxWidth, y[at].get(edge.from) + BOX.height / 2];
-      const end = [x(at + 1), y[at + 1].get(edge.to) + BOX.height / 2];
+      const start = [x(at) + boxWidth, y[at].get(edge.from) + boxHeight / 2];
+      const end = [x(at + 1), y[at + 1].get(edge.to) + boxHeight / 2];
       const bend = (end[0] - start[0]) / 2;
       const path = `M${start}C${start[0] + bend},${start[1]} ${end[0] - bend},${end[1]} ${end}`;
       const line = draw("path", { d: path, class: `edge ${edge.value < 0 ? "minus" : "plus"}`,
@@ -46,7 +49,7 @@ function graphElement(graph, width) {
     return column.map((node) => {
       const part = nodes ? nodes[at].get(node).part : layer.strength[node];
       const box = nodeBox(at, node, part, most, nodes ? nodes[at].get(node) : null,
-        [x(at), y[at].get(node), boxWidth]);
+        [x(at), y[at].get(node), boxWidth, boxHeight]);
       root.append(box);
       return box;
     });
@@ -65,24 +68,28 @@ function graphElement(graph, width) {
   return root;
 }
 
-function nodeBox(at, node, part, most, own, [x, y, width]) {
+function nodeBox(at, node, part, most, own, [x, y, width, height]) {
   const name = nameOf(at, node);
   const label = labelOf(at, node);
   const share = most ? Math.abs(part) / most : 0;
   const tone = part < 0 ? "--minus-rgb" : "--plus-rgb";
   const measured = own && data.flow === "product" && own.value !== own.part;
   const side = own ? signed(part) + (measured ? ` (${number(own.value)})` : "") : "";
-  const letters = Math.floor((width - 10) / 6.3) - (side ? side.length + 1 : 0);
+  const example = strongestImage(at, node);
+  const left = example < 0 ? 5 : height + 1;
+  const letters = Math.floor((width - left - 5) / 6.3) - (side ? side.length + 1 : 0);
   const told = own
     ? `${name}${label && ` (${label})`}: value ${number(own.value)}, ${data.part_name} ${signed(part)}`
     : `${name}${label && ` (${label})`}: ${data.strength_name} ${number(part)}`;
   return draw("a", { href: linkTo(at, node), tabindex: "-1", class: part < 0 ? "minus" : "plus",
     "aria-label": told },
     draw("title", {}, told),
-    draw("rect", { x, y, width, height: BOX.height, rx: 3,
+    draw("rect", { x, y, width, height, rx: 3,
       style: `fill:rgb(var(${tone}) / ${0.06 + 0.44 * share})` }),
-    draw("text", { x: x + 5, y: y + 14 }, clipped(label ? `${name} ${label}` : name, Math.max(letters, 4))),
-    side ? draw("text", { x: x + width - 5, y: y + 14, "text-anchor": "end" }, side) : null);
+    example < 0 ? null : draw("image", { x: x + 2, y: y + 2, width: height - 4, height: height - 4,
+      href: imageAddress(example) }),
+    draw("text", { x: x + left, y: y + height / 2 + 4 }, clipped(label ? `${name} ${label}` : name, Math.max(letters, 4))),
+    side ? draw("text", { x: x + width - 5, y: y + height / 2 + 4, "text-anchor": "end" }, side) : null);
 }
 
 function lightUp(root, lines, boxes, columns, at, node) {

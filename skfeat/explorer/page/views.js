@@ -121,14 +121,21 @@ function outputNames() {
   return Array.from({ length: data.layers[last].size }, (_, k) => nameOf(last, k));
 }
 
+function smallPicture(layer, j) {
+  const example = strongestImage(layer, j);
+  return example < 0 ? null : picture(example, pictureScale(26));
+}
+
 const FEW = 15;
 
 function neighbours(title, edges, layer) {
   if (!data.layers[layer] || !edges.length) return null;
   const withWeights = edges[0].weight !== null;
   const most = edges.reduce((a, e) => Math.max(a, withWeights ? Math.abs(e.weight) : e.strength), 0);
+  const withImages = data.examples.kind === "image" && data.layers[layer].kind === "features";
   const strongestFlow = edges.reduce((a, e) => Math.max(a, e.strength), 0);
   const line = (edge) => el("tr", {},
+    withImages ? el("td", {}, smallPicture(layer, edge.node)) : null,
     el("td", {}, el("a", { href: linkTo(layer, edge.node) }, clipped(nameOf(layer, edge.node), 28))),
     data.layers[layer].labels ? el("td", { class: "label" }, labelOf(layer, edge.node)) : null,
     withWeights ? [el("td", { class: "number" }, signed(edge.weight)), el("td", {}, bar(edge.weight, most))] : null,
@@ -139,7 +146,7 @@ function neighbours(title, edges, layer) {
     ? el("button", { onclick: (event) => { body.append(...edges.slice(FEW).map(line)); event.target.remove(); } },
       `show all ${edges.length.toLocaleString("en")}`) : null;
   return el("section", {}, el("h3", {}, `${title} (${edges.length.toLocaleString("en")})`),
-    el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, data.layers[layer].title),
+    el("table", {}, el("thead", {}, el("tr", {}, withImages ? el("th") : null, el("th", {}, data.layers[layer].title),
       data.layers[layer].labels ? el("th", {}, "") : null,
       withWeights ? [el("th", { class: "number" }, "weight"), el("th")] : null,
       el("th", { class: "number" }, data.strength_name))), body), more);
