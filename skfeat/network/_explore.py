@@ -223,11 +223,14 @@ def _add_effects(
 
 
 def _notes(n_rows: int, n_measured: int, flows: Flows) -> list[str]:
-    of = f"{n_measured:,} rows drawn at random" if n_measured < n_rows else "them"
-    averaged = "mean contributions, ablations and logic" if flows.exact else "means"
-    over = f"Densities, histograms and examples are over {n_rows:,} rows; {averaged}"
+    over = f"All figures are over {n_rows:,} rows."
+    if n_measured < n_rows:
+        over = (
+            f"Densities, histograms and examples are over {n_rows:,} rows, all other "
+            f"figures over {n_measured:,} of them, drawn at random."
+        )
     curved = (
         "The model is curved between the last features and the outputs, so that no "
         "split of an output is exact: edges show weight times activation."
     )
-    return [f"{over} over {of}.", *([] if flows.exact else [curved])]
+    return [over, *([] if flows.exact else [curved])]

@@ -219,7 +219,7 @@ def test_means_do_not_depend_on_the_blocks(page, tmp_path, monkeypatch):
 def test_only_a_sample_of_many_rows_is_measured(tmp_path):
     many = np.random.RandomState(2).randn(700, 4)
     found = written(make_network().explore(many, path=tmp_path / "a.html"))
-    assert "over 500 rows drawn at random" in found["notes"][0]
+    assert "over 500 of them, drawn at random" in found["notes"][0]
     close(found["layers"][1]["statistics"]["density"].max(), 1)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import skfeat
+from skfeat.explorer._page import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +123,8 @@ def test_wheel(tmp_path):
     }
     assert modules <= set(names)
     assert "skfeat/py.typed" in names
+    page = [f"skfeat/explorer/page/{name}" for name in (*SCRIPTS, "page.html")]
+    assert {*page, "skfeat/explorer/page/style.css"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     metadata = f"skfeat-{skfeat.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"skfeat", metadata}
