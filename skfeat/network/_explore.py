@@ -31,6 +31,8 @@ from skfeat.utils._checks import check_int, is_int, value_error
 
 # Pairs of a row and a feature that are ablated at once.
 _ABLATED_ROWS = 4096
+# Flows from an input to a feature on a row: these take a minute. So few rows at least.
+_MOST_FLOWS, _LEAST_MEASURED = 3e8, 50
 # Outputs for which the effects of a feature are listed one by one.
 _MOST_OUTPUTS = 32
 
@@ -70,8 +72,8 @@ def describe(network: NetworkArrays, X: Any, y: Any, options: Options) -> Explor
     image_shape = check_image_shape(options.image_shape, X.shape[1])
     labels = as_labels(y, len(X))
     random = as_random(options.random_state)
-    measured = np.sort(random.permutation(len(X))[:MOST_MEASURED])
     network_rows = _Rows(network, X, _as_output(network, options.output))
+    measured = np.sort(random.permutation(len(X))[: network_rows.n_measured()])
     parts = Flows(network, X[measured], network_rows.outputs_of(measured))
     layers, columns = _layers(network, network_rows, parts)
     _add_effects(network, X[measured], network_rows.outputs_of(measured), layers)
@@ -146,6 +148,12 @@ class _Rows:
             self.shown = hard_predictions(self.outputs, network.decision_rule)
         else:
             self.shown = self.outputs.argmax(axis=1)
+
+    def n_measured(self) -> int:
+        """Return over how many rows to average; fewer of wide layers of dense codes."""
+        per_row = self.features[0].nnz / len(self.X) * self.X.shape[1]
+        affordable = int(_MOST_FLOWS / max(per_row, 1))
+        return min(MOST_MEASURED, max(_LEAST_MEASURED, affordable))
 
     def outputs_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the output that some rows are shown by."""

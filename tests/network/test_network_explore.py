@@ -223,6 +223,12 @@ def test_only_a_sample_of_many_rows_is_measured(tmp_path):
     close(found["layers"][1]["statistics"]["density"].max(), 1)
 
 
+def test_fewer_rows_are_measured_where_each_takes_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("skfeat.network._explore._MOST_FLOWS", 1)
+    found = written(make_network().explore(X, path=tmp_path / "a.html"))
+    assert "over 50 of them, drawn at random" in found["notes"][0]
+
+
 def test_the_same_call_writes_the_same_page(tmp_path):
     network = make_network()
     pages = [network.explore(X, path=tmp_path / f"{i}.html") for i in (0, 1)]
