@@ -44,6 +44,7 @@ from skfeat.utils._progress import own_progress
 from skfeat.utils._rows import rows_at
 from skfeat.utils._sklearn import (
     Interval,
+    RealNotInt,
     StrOptions,
     _align_api_if_sparse,
     _get_output_config,
@@ -320,7 +321,10 @@ class SparseAutoencoder(
     _parameter_constraints: dict = {  # noqa: RUF012
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "activation": [StrOptions(set(_ACTIVATIONS))],
-        "k": [Interval(Real, 0, None, closed="neither")],
+        "k": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, None, closed="neither"),
+        ],
         "k_start": [Interval(Integral, 1, None, closed="left"), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "l0": [Interval(Real, 0, None, closed="neither"), None],
