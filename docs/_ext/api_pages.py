@@ -189,6 +189,12 @@ SECTIONS = [
         ],
     ),
     (
+        "Sharing",
+        "skfeat.sharing",
+        "Fitted estimators as folders of safe files, with a model card.",
+        ["save_pretrained", "from_pretrained", "push_to_hub", "model_card"],
+    ),
+    (
         "Starting values",
         "skfeat.initialization",
         "Where a connector can start.",
