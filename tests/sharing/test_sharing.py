@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import yaml
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
@@ -241,6 +240,7 @@ def test_a_derived_class_would_come_back_as_another(rows, tmp_path):
 
 
 def header(card):
+    yaml = pytest.importorskip("yaml")
     _, text, _ = card.split("---\n", 2)
     return yaml.safe_load(text)
 
