@@ -81,7 +81,7 @@ def check_dist(folder: Path) -> None:
         bare = Path(name)
         venv.create(bare / "venv", with_pip=True)
         python = bare / "venv" / "bin" / "python"
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        pip = [python, "-m", "pip", "--disable-pip-version-check"]
         (bare / "example.py").write_text(example(), encoding="utf-8")
         for number, path in enumerate(distributions):
             start = time.perf_counter()
@@ -91,6 +91,8 @@ def check_dist(folder: Path) -> None:
             run([*pip, "check"], bare)
             found = run([*pip, "list", "--format", "freeze"], bare)
             names = {line.partition("==")[0].lower() for line in found.splitlines()}
+            if "scikit-learn" not in names:
+                raise SystemExit(f"The environment cannot be read:\n{found}")
             if present := _EXTRAS & names:
                 raise SystemExit(f"{path.name} brings {sorted(present)[0]}.")
             printed = run([python, "-I", "example.py"], bare)

@@ -72,6 +72,7 @@ _CONNECTOR: dict[str, Callable] = _SHARED | {
     "dual_gap_": float,
     "n_nonzero_coefs_": int,
     "output_names_": _texts,
+    "pruning_epochs_": lambda values: tuple(_floats(values)),
     "_y_is_1d": _flag,
     "_input_names": _names,
     "_output_names": _names,
