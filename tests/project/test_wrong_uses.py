@@ -249,9 +249,13 @@ USES = [
     # Parameters
     ("a parameter misspelt", lambda m: sae(n_component=3), r"'n_component'"),
     ("n_components=True", lambda m: sae(n_components=True).fit(X), r"Got True instead"),
-    ("k=True", lambda m: sae(k=True).fit(X), r"'k' parameter .* an int in .* Got True"),
+    (
+        "k=True",
+        lambda m: sae(k=True).fit(X),
+        r"'k' parameter .* a float in .* Got True",
+    ),
     ("random_state=True", lambda m: sae(random_state=True).fit(X), r"Got True instead"),
-    ("k=0", lambda m: sae(k=0).fit(X), r"'k' parameter .* range \[1, inf\). Got 0"),
+    ("k=0", lambda m: sae(k=0).fit(X), r"'k' parameter .* range \(0.0, inf\). Got 0"),
     (
         "n_components=10**12",
         lambda m: sae(n_components=10**12).fit(X),
