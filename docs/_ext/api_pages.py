@@ -191,8 +191,15 @@ SECTIONS = [
     (
         "Sharing",
         "skfeat.sharing",
-        "Fitted estimators as folders of safe files, with a model card.",
-        ["save_pretrained", "from_pretrained", "push_to_hub", "model_card"],
+        "Fitted estimators as folders of safe files; files for sites of features.",
+        [
+            "save_pretrained",
+            "from_pretrained",
+            "push_to_hub",
+            "model_card",
+            "attribution_graph",
+            "feature_dashboards",
+        ],
     ),
     (
         "Starting values",

@@ -11,10 +11,10 @@ import numpy as np
 from skfeat import _version
 from skfeat.sharing._facts import Facts, facts_of
 from skfeat.sharing._kinds import to_share
+from skfeat.sharing._site import SITE
 from skfeat.utils._checks import type_error, value_error
 from skfeat.utils._shown import Column, Shown, one_line
 
-SITE = "https://skfeat.readthedocs.io/en/latest/"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 HERE = "path/of/this/folder"
 
