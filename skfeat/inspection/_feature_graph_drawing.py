@@ -69,8 +69,8 @@ def node_labels(
     """Return what stands in each box: a name, and a value if there are values."""
     if values is None:
         return [[(name, "") for name in column] for column in names]
-    largest = float(np.abs(np.concatenate(values)).max(initial=0))
-    # As many decimals for all as give the largest three digits.
+    largest = float(np.abs(np.concatenate(values[:-1])).max(initial=0))
+    # As many decimals for all as give the largest before the last column three digits.
     decimals = 2 - int(np.floor(np.log10(largest))) if largest else 0
     form = f"{{:{'+' if signed else ''}.{max(0, decimals)}f}}"
     return [

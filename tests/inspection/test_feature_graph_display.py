@@ -392,8 +392,8 @@ def test_boxes_have_values_beside_whole_names():
         node_names=names,
     ).plot()
     texts = [text.get_text() for text in display.texts_]
-    # All have the decimals that give the largest three digits.
-    assert texts == [f"{names[0][0]}  +7.5", "b  -0.0", "c  +12.4"]
+    # All have the decimals that give the largest before the output three digits.
+    assert texts == [f"{names[0][0]}  +7.46", "b  -0.01", "c  +12.40"]
     assert_readable(display)
     plt.close(display.figure_)
 
@@ -402,7 +402,7 @@ def test_mean_values_have_no_sign():
     display = FeatureGraphDisplay(
         edges=[[[3.0]]], node_values=[[0.5], [2.0]], signed=False
     ).plot()
-    assert [text.get_text() for text in display.texts_] == ["0_0  0.50", "1_0  2.00"]
+    assert [text.get_text() for text in display.texts_] == ["0_0  0.500", "1_0  2.000"]
     plt.close(display.figure_)
 
 
