@@ -76,7 +76,7 @@ def draw_table_row(
     lengths = np.clip(columns.deviations(row)[shown], -3, 3)
     places = np.arange(len(shown))
     colors = [ORANGE if length < 0 else BLUE for length in lengths]
-    options = {"color": colors, "height": 0.8, "alpha": 0.55}
+    options = {"color": colors, "height": 0.8, "alpha": 0.45}
     ax.barh(places, lengths, **style(options, bar_kw))
     ax.set(xlim=(-3.2, 3.2), ylim=(len(shown) - 0.4, -0.6))
     ax.axvline(0, color="0.6", linewidth=0.6)
@@ -93,4 +93,4 @@ def draw_table_row(
 def panel_size(n_columns: int, names: list[str]) -> tuple[float, float, float]:
     """Return the inches of a panel's width and height, and of its names."""
     longest = max(map(len, names), default=0)
-    return 0.95, 0.35 + 0.135 * n_columns, 0.6 * _FONT * longest / 72
+    return 1.1, 0.35 + 0.145 * n_columns, 0.6 * _FONT * longest / 72
