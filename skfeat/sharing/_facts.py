@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from skfeat.chain._slopes import PIECEWISE_LINEAR
+from skfeat.chain._steps import walk
 from skfeat.sharing._state import ARRAYS, plain_params
 
 _TAGS = ("skfeat", "interpretability")
@@ -81,7 +83,7 @@ def _autoencoder(sae: Any) -> Facts:
     rows += [(label, getattr(sae, key)) for label, key in measured if hasattr(sae, key)]
     note = (
         "L0 and R2 were measured after the fit on rows that it was fitted to, at most "
-        "4,096 of them: on other rows R2 is lower."
+        "4,096 of them: on other rows R2 is lower as a rule."
         if hasattr(sae, "explained_variance_")
         else ""
     )
@@ -181,13 +183,16 @@ def _network(network: Any) -> Facts:
     use = [f"y = network.predict(X)  # X has {network.n_features_in_} columns"]
     if classes is not None:
         use.append("probabilities = network.predict_proba(X)")
+    if all(step.kind in PIECEWISE_LINEAR for step in walk(network.back.steps)):
+        use.append("print(network.explain(X[:1]))")
     return Facts(
         f"Sparse network of {' + '.join(sizes)} features",
-        "A `SparseFeatureNetwork`: a trained neural network rewritten as few weights "
-        "between interpretable features. It predicts with numpy and scipy alone.",
+        "A `SparseFeatureNetwork`: a trained neural network rewritten as layers of "
+        "features with few weights between them. It predicts with numpy and scipy "
+        "alone.",
         [(name, value) for name, value in rows if value is not None],
         "network",
-        [*use, "print(network.explain(X[0]))"],
+        use,
         limits=(
             "It stands in for the network that it was made of, and need not agree with "
             f"it on every row. {_GUESS}"

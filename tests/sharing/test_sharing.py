@@ -279,6 +279,30 @@ def test_programs_of_cards_run(unwrapper, pair, rows, tmp_path, monkeypatch):
         exec(program, {"X": X})
 
 
+def test_a_curved_network_is_not_explained_on_its_card(rows):
+    mlp = MLPClassifier(
+        (6, 6, 6),
+        activation="tanh",
+        solver="lbfgs",
+        max_iter=50,
+        tol=0.1,
+        random_state=0,
+    ).fit(rows, rows[:, 0] > 0)
+    part = SparseAutoencoder(8, k=3, max_iter=5, random_state=0)
+    curved = FeatureUnwrapper(
+        mlp,
+        autoencoder=part,
+        layers=["hidden_0", "hidden_1"],
+        max_iter=3,
+        random_state=0,
+    ).fit(rows)
+    card = model_card(curved)
+    assert "predict_proba" in card
+    assert "explain" not in card
+    with pytest.raises(ValueError, match=r"curved|tanh"):
+        curved.network().explain(rows[0])
+
+
 def test_measures_on_a_card(unwrapper, rows):
     report = unwrapper.report(rows)
     card = model_card(unwrapper, measures=report)
