@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
 
 # Handed on to pytest, as in: make fast ARGS="-k connector"
 ARGS ?=
@@ -14,7 +15,7 @@ TEST_ENV := SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast test-oldest lint docs clean
+.PHONY: help demo test fast test-oldest test-newest lint docs dist check-dist check-tag clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -33,6 +34,10 @@ test-oldest: $(OLDEST)/.installed ## run the fast tests on the oldest versions p
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_CACHE_DIR=$(abspath $(OLDEST))/numba \
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests $(ARGS)
 
+# Torch's version stands, whose builds differ; of all else the newest is taken.
+test-newest: $(NEWEST)/.installed ## run the fast tests on the newest versions there are
+	$(TEST_ENV) $(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
 lint: $(STAMP) ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,8 +49,19 @@ docs: $(STAMP) ## build the site in build/site and check its links
 	--keep-going -q -d build/doctrees docs build/site $(ARGS)
 	$(BIN)/python docs/check_links.py build/site
 
+dist: $(STAMP) ## build the wheel and the sdist in dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+
+check-dist: dist ## install them in a bare environment and run the README's example
+	$(BIN)/python scripts/release.py check-dist dist
+
+TAG ?=
+check-tag: ## check that TAG, as v0.1.0, is the version that is to be released
+	$(PYTHON) scripts/release.py check-tag "$(TAG)"
+
 clean: ## remove .venv, the site, the figures of the demo and all caches
-	rm -rf $(VENV) $(OLDEST) build dist demo_figures language_model_figures
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist demo_figures language_model_figures
 	rm -rf docs/api docs/gallery docs/records
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find skfeat tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
@@ -61,6 +77,13 @@ $(STAMP): pyproject.toml constraints-dev.txt skfeat/_version.py
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt skfeat/_version.py
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet -e ".[fast,plot,graph,interop]" \
-	pytest pytest-xdist hypothesis numpydoc pandas cloudpickle pillow psutil \
+	pytest pytest-xdist hypothesis numpydoc pandas cloudpickle pillow psutil pyyaml \
 	-c constraints-oldest.txt
+	@touch $@
+
+$(NEWEST)/.installed: pyproject.toml constraints-dev.txt skfeat/_version.py
+	$(PYTHON) -m venv $(NEWEST)
+	grep '^torch==' constraints-dev.txt > $(NEWEST)/torch.txt
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade -e ".[dev]" \
+	-c $(NEWEST)/torch.txt
 	@touch $@

@@ -189,6 +189,19 @@ SECTIONS = [
         ],
     ),
     (
+        "Sharing",
+        "skfeat.sharing",
+        "Fitted estimators as folders of safe files; files for sites of features.",
+        [
+            "save_pretrained",
+            "from_pretrained",
+            "push_to_hub",
+            "model_card",
+            "attribution_graph",
+            "feature_dashboards",
+        ],
+    ),
+    (
         "Starting values",
         "skfeat.initialization",
         "Where a connector can start.",

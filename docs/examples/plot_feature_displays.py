@@ -3,7 +3,8 @@ Displays of features
 ====================
 
 Five ways to look at the features of one layer. Each is a Display as in scikit-learn:
-``from_estimator`` computes and draws, ``plot`` draws again in another style.
+``from_estimator`` computes and draws, ``plot`` draws again in another style. Given a
+fitted ``FeatureUnwrapper``, they draw the features of its last layer, or of ``layer``.
 """
 
 import numpy as np

@@ -11,7 +11,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.neural_network import MLPRegressor
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
-from skfeat.inspection import FeatureGraphDisplay
+from skfeat.inspection import FeatureGraphDisplay, TopExamplesDisplay
 
 X, y = load_diabetes(return_X_y=True, as_frame=True)
 X = X / X.std()
@@ -68,4 +68,11 @@ ax.set(
 # The same patient as a graph: the edges that carried most.
 figure, ax = plt.subplots(figsize=(10, 5.5), layout="constrained")
 FeatureGraphDisplay.from_estimator(unwrapper, row, inputs=True, n_edges=22, ax=ax)
+
+# %%
+# What excites features of the last layer most: for each of four patients the
+# measurements, on bars of their distance from the mean.
+TopExamplesDisplay.from_estimator(
+    unwrapper, X_test, layer="hidden_1", n_features=3, n_examples=4
+)
 plt.show()

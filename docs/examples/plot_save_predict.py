@@ -18,6 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.network import SparseFeatureNetwork
+from skfeat.sharing import from_pretrained, save_pretrained
 
 data = load_iris(as_frame=True)
 X, y = data.data, data.target_names[data.target]
@@ -63,6 +64,15 @@ done = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True, check=True
 )
 print(done.stdout)
+
+# %%
+# For others: a folder with the same arrays and a model card, which says what it is, how
+# large and how to load it. ``push_to_hub`` writes it to the Hugging Face Hub.
+shared = Path(folder.name) / "shared"
+save_pretrained(network, shared, license="cc0-1.0", measures=unwrapper.report(X, y))
+print(sorted(path.name for path in shared.iterdir()))
+print((shared / "README.md").read_text()[:600])
+print(from_pretrained(shared))
 
 # %%
 # The saved network decides as the model does: its regions over the two measurements of

@@ -157,6 +157,10 @@ class FeatureConnector(BaseConnector):
     loss_curve_ : list of float
         Mean objective of each epoch; empty for the deterministic solvers.
 
+    pruning_epochs_ : tuple of two floats
+        Between which epochs weights were pruned, until the budget was met; only of a
+        budget with the "minibatch" solver.
+
     n_features_in_ : int
         Number of inputs.
 
@@ -490,6 +494,9 @@ class FeatureConnector(BaseConnector):
         self.n_iter_ = int(fit.n_iter)
         self.dual_gap_ = float(fit.stopping_value)
         self.loss_curve_ = fit.loss_curve
+        vars(self).pop("pruning_epochs_", None)
+        if fit.pruning_epochs is not None:
+            self.pruning_epochs_ = fit.pruning_epochs
         self._state = fit.state
         self._interrupted = fit.interrupted
         for name, value in weight_attributes(fit.coef, fit.intercept, dtype).items():

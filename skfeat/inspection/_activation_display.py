@@ -12,6 +12,7 @@ from skfeat.inspection._activation_drawing import (
 )
 from skfeat.inspection._axes import add_color_bar, single_axes
 from skfeat.inspection._inputs import check_codes, check_methods
+from skfeat.inspection._layers import codes_of
 from skfeat.utils._checks import check_int, check_level, check_option, value_error
 from skfeat.utils._sklearn import check_matplotlib_support
 
@@ -146,6 +147,7 @@ class ActivationDisplay:
         transformer,
         X,
         *,
+        layer=None,
         threshold=None,
         name=None,
         ax=None,
@@ -163,11 +165,16 @@ class ActivationDisplay:
         Parameters
         ----------
         transformer : estimator
-            Fitted, with `transform`.
+            Fitted, with `transform`; of a `FeatureUnwrapper`, the features of one
+            layer as the network computes them.
         X : {array-like, sparse matrix} of shape (n_samples, n_inputs)
             The inputs.
-        threshold, name
+        layer : int or str, default=None
+            Which layer of an unwrapper, by its number or name; None: the last.
+        threshold
             As in :class:`ActivationDisplay`.
+        name : str, default=None
+            Begins the title; None: the name of the layer of an unwrapper.
         ax, kind, max_features, cmap, vmax, colorbar, bar_kw, im_kw, line_kw
             As in :meth:`plot`.
 
@@ -186,10 +193,11 @@ class ActivationDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_methods("transformer", transformer, "transform")
+        codes, title, _ = codes_of(transformer, X, layer)
         return cls.from_activations(
-            transformer.transform(X),
+            codes,
             threshold=threshold,
-            name=name,
+            name=title if name is None else name,
             ax=ax,
             kind=kind,
             max_features=max_features,

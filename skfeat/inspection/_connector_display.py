@@ -12,6 +12,7 @@ from skfeat.inspection._inputs import (
     fitted_step,
     nonzero_values,
 )
+from skfeat.inspection._layers import connector_of
 from skfeat.inspection._style import color_limit
 from skfeat.inspection._weights import KINDS, draw_weights
 from skfeat.utils._checks import check_level, check_matrix, check_option
@@ -35,6 +36,8 @@ class ConnectorDisplay:
         Names of the outputs; the axis shows them if there are at most 40.
     threshold : float, default=None
         The title counts the weights above this magnitude; None: the nonzero weights.
+    name : str, default=None
+        Begins the title, such as with the names of the layers.
 
     Attributes
     ----------
@@ -56,11 +59,20 @@ class ConnectorDisplay:
     '2 of 9 weights with |w| > 0.1'
     """
 
-    def __init__(self, *, weights, input_names=None, output_names=None, threshold=None):
+    def __init__(
+        self,
+        *,
+        weights,
+        input_names=None,
+        output_names=None,
+        threshold=None,
+        name=None,
+    ):
         self.weights = weights
         self.input_names = input_names
         self.output_names = output_names
         self.threshold = threshold
+        self.name = name
 
     def plot(
         self,
@@ -119,7 +131,8 @@ class ConnectorDisplay:
             ax.set_xticks(range(n_in), inputs, **tilt)
         if outputs and n_out <= MAX_TICK_NAMES:
             ax.set_yticks(range(n_out), outputs)
-        ax.set_title(count_text(weights, threshold, thing="weights", symbol="w"))
+        title = count_text(weights, threshold, thing="weights", symbol="w")
+        ax.set_title(f"{self.name}: {title}" if self.name else title)
         return self
 
     @classmethod
@@ -127,6 +140,7 @@ class ConnectorDisplay:
         cls,
         connector,
         *,
+        layer=None,
         input_names=None,
         output_names=None,
         threshold=None,
@@ -143,7 +157,10 @@ class ConnectorDisplay:
         ----------
         connector : estimator
             Fitted, with `coef_` of shape (n_outputs, n_inputs) or (n_inputs,), or a
-            pipeline that ends in one.
+            pipeline that ends in one; of a `FeatureUnwrapper`, the connector that
+            computes one layer.
+        layer : int or str, default=None
+            Which layer of an unwrapper, by its number or name; None: the last.
         input_names, output_names : sequence of str, default=None
             None: what the connector calls them in its formulas, or the columns that
             another linear model was fitted to.
@@ -166,21 +183,20 @@ class ConnectorDisplay:
         >>> connector = Lasso(alpha=0.01).fit(X, X[:, :2])
         >>> display = ConnectorDisplay.from_estimator(connector)
         """
+        connector, name = connector_of(connector, layer)
         step = fitted_step("connector", connector, "coef_")
         coef, (inputs, outputs) = step.coef_, connector_labels(step)
         input_names = inputs if input_names is None else input_names
         output_names = outputs if output_names is None else output_names
-        return cls.from_matrix(
-            coef.reshape(1, -1) if coef.ndim == 1 else coef,
+        display = cls(
+            weights=coef.reshape(1, -1) if coef.ndim == 1 else coef,
             input_names=input_names,
             output_names=output_names,
             threshold=threshold,
-            ax=ax,
-            kind=kind,
-            cmap=cmap,
-            vmax=vmax,
-            colorbar=colorbar,
-            im_kw=im_kw,
+            name=name,
+        )
+        return display.plot(
+            ax=ax, kind=kind, cmap=cmap, vmax=vmax, colorbar=colorbar, im_kw=im_kw
         )
 
     @classmethod

@@ -88,7 +88,8 @@ def graph_data(
         X = X if sparse.issparse(X) or np.ndim(X) != 1 else np.reshape(X, (1, -1))
         if np.shape(X)[:1] == (1,):
             parts = network.attribute(X, output, inputs=inputs)
-            data = _flows_of_one(parts, output_labels)
+            kind = "logit of class " if hasattr(network, "classes_") else ""
+            data = _flows_of_one(parts, output_labels, kind)
             shown = int(parts.output[0])
             if model is not None:
                 own = model(X)[0]
@@ -135,7 +136,8 @@ def explained_data(explanation: Any) -> dict[str, Any]:
             f"{type(explanation).__name__} instead."
         )
     parts = explanation.attribution
-    data = _flows_of_one(parts, parts.output_names)
+    kind = "" if explanation.prediction is None else "logit of class "
+    data = _flows_of_one(parts, parts.output_names, kind)
     if explanation.model_value is not None:
         data["heading"] += f"\nthe model itself: {explanation.model_value:.2f}"
     inputs = None if parts.inputs is None else parts.input_names
@@ -146,8 +148,13 @@ def explained_data(explanation: Any) -> dict[str, Any]:
     }
 
 
-def _flows_of_one(parts: Attribution, output_names: list[str]) -> dict[str, Any]:
-    """Return the edges, values and texts of the graph of one attributed row."""
+def _flows_of_one(
+    parts: Attribution, output_names: list[str], kind: str
+) -> dict[str, Any]:
+    """Return the edges, values and texts of the graph of one attributed row.
+
+    `kind` says what the output of a name is, as "logit of class ".
+    """
     edges = [parts.flow(0, i) for i in range(len(parts.coefs))]
     values = [column[0] for column in parts.features]
     edges.append(sparse.csr_array(parts.features[-1]))
@@ -162,9 +169,9 @@ def _flows_of_one(parts: Attribution, output_names: list[str]) -> dict[str, Any]
     return {
         "edges": edges,
         "node_values": [*values, parts.value],
-        "heading": f"{name}: {value:.2f} = {first:.2f} from {source} "
+        "heading": f"{kind}{name}: {value:.2f} = {first:.2f} from {source} "
         f"{'-' if value < first else '+'} {abs(value - first):.2f} from constants",
-        "value_name": f"contribution to {name}",
+        "value_name": f"contribution to {'the ' if kind else ''}{kind}{name}",
     }
 
 

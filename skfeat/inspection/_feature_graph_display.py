@@ -18,8 +18,10 @@ from skfeat.inspection._feature_graph_drawing import (
     draw_boxes,
     draw_edges,
     figure_size,
+    node_labels,
 )
 from skfeat.inspection._inputs import fitted_step
+from skfeat.inspection._style import extend_of
 from skfeat.utils._checks import check_int, check_level
 from skfeat.utils._sklearn import check_matplotlib_support
 
@@ -38,8 +40,8 @@ class FeatureGraphDisplay:
     edges : list of {array-like, sparse matrix} of shape (n_i+1, n_i)
         Edges from the nodes of each column to those of the next.
     node_values : list of array-like of shape (n_i,), default=None
-        Values that set the colour and height of the boxes; None: all boxes are grey
-        and equally high.
+        Values that stand beside the names and set the colour and height of the boxes;
+        None: all boxes are grey and equally high.
     node_names : list of lists of str, default=None
         One list for each column; None: "0_0", "0_1" and so on.
     layer_names : list of str, default=None
@@ -127,7 +129,8 @@ class FeatureGraphDisplay:
         cmap : str or matplotlib Colormap, default=None
             Colours; None: "RdBu_r" for values with a sign, else "Blues".
         vmax : float, default=None
-            Value of the strongest colour; None: the largest magnitude shown.
+            Value of the strongest colour; None: the largest magnitude shown before the
+            last column, whose values are sums of those.
         colorbar : bool, default=True
             Whether to draw the colour bar.
         font_size : float, default=8
@@ -154,27 +157,35 @@ class FeatureGraphDisplay:
         columns = layout.ordered_columns(columns, gaps)
         self.columns_, self.coverage_ = columns, [gap.share for gap in gaps]
 
-        ax = single_axes(caller, ax, figure_size(columns, font_size))
+        shown = [[names[i][j] for j in column] for i, column in enumerate(columns)]
+        if values is not None:
+            values = [own[column] for own, column in zip(values, columns, strict=True)]
+        labels = node_labels(shown, values, signed=self.signed)
+        ax = single_axes(caller, ax, figure_size(labels, font_size))
         self.ax_, self.figure_, self.colorbar_ = ax, ax.figure, None
         colors = Colors(
             cmap or ("RdBu_r" if self.signed else "Blues"),
-            vmax or _largest_shown(gaps, columns, values),
+            vmax or _largest_shown(gaps, values),
             self.signed,
         )
         hide_frame(ax)
         ax.set_title(self.heading, fontsize="medium")
         ax.set_xlabel(_coverage_text(gaps, edges), fontsize="small", color="0.3")
         if colorbar:
+            beyond = np.concatenate([gap.value for gap in gaps] + (values or []))
+            extend = extend_of(beyond, -colors.limit, colors.limit)
             self.colorbar_ = ax.figure.colorbar(
-                colors.mappable, ax=ax, label=self.value_name, shrink=0.6, aspect=30
+                colors.mappable,
+                ax=ax,
+                label=self.value_name,
+                shrink=0.6,
+                aspect=30,
+                extend=extend,
             )
-        shown = [[names[i][j] for j in column] for i, column in enumerate(columns)]
         if titles:
             sizes = zip(titles, columns, names, strict=True)
             titles = [f"{title}\n{len(c):,} of {len(n):,}" for title, c, n in sizes]
-        if values is not None:
-            values = [own[column] for own, column in zip(values, columns, strict=True)]
-        boxes = draw_boxes(ax, shown, values, titles, colors, font_size)
+        boxes = draw_boxes(ax, labels, values, titles, colors, font_size)
         self.nodes_, self.texts_ = boxes.nodes, boxes.texts
         self.edges_ = draw_edges(ax, gaps, columns, boxes, colors, edge_kw)
         return self
@@ -379,15 +390,9 @@ class FeatureGraphDisplay:
         )
 
 
-def _largest_shown(
-    gaps: list[layout.Edges],
-    columns: list[np.ndarray],
-    values: list[np.ndarray] | None,
-) -> float:
-    """Return the largest magnitude that is shown, 1 if there is none."""
-    shown = [gap.value for gap in gaps]
-    if values is not None:
-        shown += [own[column] for own, column in zip(values, columns, strict=True)]
+def _largest_shown(gaps: list[layout.Edges], values: list[np.ndarray] | None) -> float:
+    """Return the largest magnitude shown before the last column, 1 if there is none."""
+    shown = [gap.value for gap in gaps] + (values or [])[:-1]
     return float(np.abs(np.concatenate(shown)).max(initial=0)) or 1.0
 
 

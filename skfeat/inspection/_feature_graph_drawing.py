@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,9 +13,12 @@ from skfeat.inspection._drawn_text import (
     readable_on,
     shortened,
     size_in_points,
+    text_width,
 )
 from skfeat.inspection._style import style
 
+# How much wider text may be in a file of another resolution than the screen's.
+_HINTING = 1.04
 _WIDEST_EDGE, _THINNEST_EDGE = 5.0, 0.5
 _GREY = np.array([0.92, 0.92, 0.92, 1.0])
 
@@ -57,16 +60,42 @@ class Boxes:
     texts: list[Any]
 
 
-def figure_size(columns: list[np.ndarray], font: float) -> tuple[float, float]:
+Label: TypeAlias = tuple[str, str]
+
+
+def node_labels(
+    names: list[list[str]], values: list[np.ndarray] | None, *, signed: bool
+) -> list[list[Label]]:
+    """Return what stands in each box: a name, and a value if there are values."""
+    if values is None:
+        return [[(name, "") for name in column] for column in names]
+    largest = float(np.abs(np.concatenate(values[:-1])).max(initial=0))
+    # As many decimals for all as give the largest before the last column three digits.
+    decimals = 2 - int(np.floor(np.log10(largest))) if largest else 0
+    form = f"{{:{'+' if signed else ''}.{max(0, decimals)}f}}"
+    return [
+        [(name, f"  {form.format(value)}") for name, value in zip(*both, strict=True)]
+        for both in zip(names, values, strict=True)
+    ]
+
+
+def figure_size(labels: list[list[Label]], font: float) -> tuple[float, float]:
     """Return inches at which every column of boxes fits, within limits."""
-    longest = max(map(len, columns))
+    longest = max(map(len, labels))
     height = 1.5 + 1.7 * layout.LABELLED_BOX * font * longest / 72
-    return 2.3 * len(columns) + 1.2, float(np.clip(height, 3.2, 13))
+    widths = [
+        max((len(name) + len(value) for name, value in column), default=0)
+        for column in labels
+    ]
+    # Letters are about 0.6 of the font's size wide.
+    text = 0.6 * font * sum(widths) / 72
+    width = 1.6 * len(labels) + 1.2 + text
+    return float(np.clip(width, 4, 16)), float(np.clip(height, 3.2, 13))
 
 
 def draw_boxes(
     ax: Any,
-    names: list[list[str]],
+    labels: list[list[Label]],
     values: list[np.ndarray] | None,
     titles: list[str] | None,
     colors: Colors,
@@ -78,8 +107,8 @@ def draw_boxes(
     ----------
     ax : matplotlib Axes
         Their title, labels and colour bar must be drawn already.
-    names : list of list of str
-        Names of the nodes shown, from the top.
+    labels : list of list of tuple
+        Names and values of the nodes shown, from the top.
     values : list of ndarray or None
     titles : list of str or None
         Titles of two lines.
@@ -94,13 +123,13 @@ def draw_boxes(
     ax.set(xlim=(0, width), ylim=(0, height))
     title_height = 3.4 * font_size if titles else 0
     column_height = 0.98 * (height - title_height)
-    font = layout.font_size(names, column_height, font_size)
+    font = layout.font_size(labels, column_height, font_size)
     title_font = min(font_size, 9)
-    names, widths = _shorten_columns(ax, names, font, width)
+    names, widths = _shorten_columns(ax, labels, font, width)
     short_titles: list[list[str]] = []
     if titles:
         short_titles, title_widths = _shorten_columns(
-            ax, [[title] for title in titles], title_font, width
+            ax, [[(title, "")] for title in titles], title_font, width
         )
         widths = np.maximum(widths, title_widths)
     distance = (width - widths.sum()) / max(1, len(names) - 1)
@@ -171,16 +200,48 @@ def draw_edges(
 
 
 def _shorten_columns(
-    ax: Any, names: list[list[str]], font: float, width: float
+    ax: Any, labels: list[list[Label]], font: float, width: float
 ) -> tuple[list[list[str]], np.ndarray]:
-    """Shorten names to fit into their columns, and return the columns' widths too."""
-    widest, pad = 0.62 * width / len(names), 0.9 * font
+    """Shorten names until the columns fit, the widest first; return widths too.
+
+    Values are never cut.
+    """
+    pad = 0.9 * font
+
+    def measured(text: str) -> float:
+        return _HINTING * text_width(ax, text, font)
+
+    wanted = np.array(
+        [
+            max((measured(name + value) for name, value in column), default=0) + pad
+            for column in labels
+        ]
+    )
+    widest = _capped(wanted, 0.62 * width)
     short_names, widths = [], []
-    for column in names:
-        texts = [shortened(ax, name, font, widest - pad) for name in column]
+    for column, room in zip(labels, widest, strict=True):
+        texts = []
+        for name, value in column:
+            # Beside a letter, as a text's extent has no spaces at its ends.
+            own = measured(f"x{value}") - measured("x") if value else 0.0
+            # Rounding must not cut a name that has all the room it wants.
+            left = (room - pad - own) / _HINTING
+            text, size = shortened(ax, name, font, left + 0.5)
+            texts.append((text + value, _HINTING * size + own))
         short_names.append([text for text, _ in texts])
         widths.append(max((size for _, size in texts), default=0) + pad)
     return short_names, np.array(widths)
+
+
+def _capped(wanted: np.ndarray, total: float) -> np.ndarray:
+    """Lower the largest of some widths to one level, at which they sum to `total`."""
+    order = np.sort(wanted)
+    left = total
+    for i, size in enumerate(order):
+        if size * (len(order) - i) > left:
+            return np.minimum(wanted, left / (len(order) - i))
+        left -= size
+    return wanted
 
 
 def _patches(

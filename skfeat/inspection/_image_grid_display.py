@@ -13,6 +13,7 @@ from skfeat.inspection._inputs import (
     check_labels,
     fitted_step,
 )
+from skfeat.inspection._layers import autoencoder_of
 from skfeat.inspection._style import color_limit, style
 from skfeat.utils._checks import check_int, check_level, check_matrix, value_error
 
@@ -135,6 +136,7 @@ class ImageGridDisplay:
         cls,
         autoencoder,
         *,
+        layer=None,
         image_shape,
         features=None,
         projection=None,
@@ -153,7 +155,9 @@ class ImageGridDisplay:
         ----------
         autoencoder : estimator
             Fitted, with `components_` of shape (n_features, n_neurons), or a pipeline
-            that ends in one.
+            that ends in one; of a `FeatureUnwrapper`, the autoencoder of one layer.
+        layer : int or str, default=None
+            Which layer of an unwrapper, by its number or name; None: the last.
         image_shape : tuple of int (height, width)
             Shape of a row seen as an image.
         features : int or sequence of int, default=None
@@ -162,7 +166,7 @@ class ImageGridDisplay:
             Maps neurons to pixels, such as the first weight matrix of the network;
             None: neurons are pixels.
         titles : sequence of str, default=None
-            Titles; None: the numbers of the features.
+            Titles; None: the numbers of the features, or their names in an unwrapper.
         ax, n_cols, symmetric, cmap, vmax, colorbar, im_kw
             As in :meth:`plot`.
 
@@ -181,8 +185,10 @@ class ImageGridDisplay:
         >>> display.titles
         ['0', '1', '2']
         """
+        owner = fitted_step("autoencoder", autoencoder)
+        coder, name = autoencoder_of(owner, layer)
         components = np.asarray(
-            fitted_step("autoencoder", autoencoder, "components_").components_
+            fitted_step("autoencoder", coder, "components_").components_
         )
         n_features = len(components)
         features = range(min(24, n_features)) if features is None else features
@@ -194,6 +200,8 @@ class ImageGridDisplay:
                 allowed = f"of shape ({rows.shape[1]}, n_pixels) or None"
                 raise value_error("projection", allowed, matrix)
             rows = rows @ matrix
+        if titles is None and name is not None:
+            titles = [coder.get_feature_names_out()[j] for j in chosen]
         return cls.from_rows(
             rows,
             image_shape=image_shape,

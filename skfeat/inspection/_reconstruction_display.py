@@ -14,6 +14,7 @@ from skfeat.inspection._axes import (
     single_axes,
 )
 from skfeat.inspection._inputs import check_methods, check_row
+from skfeat.inspection._layers import autoencoder_of
 from skfeat.inspection._style import BLUE, ORANGE, style
 from skfeat.metrics._reconstruction import r2_of_sums
 from skfeat.utils._checks import check_level, value_error
@@ -34,6 +35,8 @@ class ReconstructionDisplay:
         Their reconstruction by the autoencoder.
     threshold : float, default=None
         The title counts the neurons above this magnitude; None: no count.
+    name : str, default=None
+        Begins the title, such as with the name of the layer.
 
     Attributes
     ----------
@@ -56,10 +59,11 @@ class ReconstructionDisplay:
     'R² = 0.964, relative error = 0.139, 1 of 3 above 0.3'
     """
 
-    def __init__(self, *, original, reconstruction, threshold=None):
+    def __init__(self, *, original, reconstruction, threshold=None, name=None):
         self.original = original
         self.reconstruction = reconstruction
         self.threshold = threshold
+        self.name = name
 
     def plot(self, *, ax=None, original_kw=None, reconstruction_kw=None) -> Self:
         """Draw bars for the original and dots for the reconstruction.
@@ -99,7 +103,8 @@ class ReconstructionDisplay:
         (self.reconstruction_,) = ax.plot(rebuilt, **style(defaults, reconstruction_kw))
         draw_threshold(ax, original, threshold)
         ax.set(xlabel="neuron", ylabel="activation")
-        ax.set_title(_quality_text(original, rebuilt, threshold))
+        title = _quality_text(original, rebuilt, threshold)
+        ax.set_title(f"{self.name}: {title}" if self.name else title)
         legend_above(ax, 2)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -110,6 +115,7 @@ class ReconstructionDisplay:
         autoencoder,
         x,
         *,
+        layer=None,
         threshold=None,
         ax=None,
         original_kw=None,
@@ -120,9 +126,12 @@ class ReconstructionDisplay:
         Parameters
         ----------
         autoencoder : estimator
-            Fitted, with `transform` and `inverse_transform`.
+            Fitted, with `transform` and `inverse_transform`; or a `FeatureUnwrapper`,
+            whose model gives the activations of one layer.
         x : array-like of shape (n_neurons,) or (1, n_neurons)
-            The input.
+            The input; of an unwrapper, a row of the data.
+        layer : int or str, default=None
+            Which layer of an unwrapper, by its number or name; None: the last.
         threshold
             As in :class:`ReconstructionDisplay`.
         ax, original_kw, reconstruction_kw
@@ -143,17 +152,23 @@ class ReconstructionDisplay:
         >>> display = ReconstructionDisplay.from_estimator(pca, X[0])
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        owner = autoencoder
+        autoencoder, name = autoencoder_of(owner, layer)
         check_methods("autoencoder", autoencoder, "transform", "inverse_transform")
-        original = check_row("x", x)
         # A 2-D x is passed as it is, as the estimator may check a data frame's names.
+        if name is not None:
+            X = x if np.ndim(x) == 2 else np.reshape(x, (1, -1))
+            x = owner._activations(X, layer)
+        original = check_row("x", x)
         X = x if np.ndim(x) == 2 else original.reshape(1, -1)
-        return cls.from_arrays(
-            original,
-            autoencoder.inverse_transform(autoencoder.transform(X)),
+        display = cls(
+            original=original,
+            reconstruction=autoencoder.inverse_transform(autoencoder.transform(X)),
             threshold=threshold,
-            ax=ax,
-            original_kw=original_kw,
-            reconstruction_kw=reconstruction_kw,
+            name=name,
+        )
+        return display.plot(
+            ax=ax, original_kw=original_kw, reconstruction_kw=reconstruction_kw
         )
 
     @classmethod

@@ -16,9 +16,17 @@ from skfeat.inspection._inputs import (
     feature_labels,
     take_rows,
 )
+from skfeat.inspection._layers import codes_of
 from skfeat.inspection._ranking import rank_examples
 from skfeat.inspection._style import BLUE, style
+from skfeat.inspection._table_rows import (
+    MOST_COLUMNS,
+    Columns,
+    draw_table_row,
+    panel_size,
+)
 from skfeat.utils._checks import check_matrix, value_error
+from skfeat.utils._names import column_names, string_names
 from skfeat.utils._sklearn import check_matplotlib_support
 
 
@@ -40,6 +48,13 @@ class TopExamplesDisplay:
         Shape of a row as an image; None: rows are drawn as lines.
     feature_names : sequence of str of length n_features, default=None
         Names at the left of each row of panels.
+    value_names : sequence of str of length n_values, default=None
+        Names of the columns of `examples`, if it is a table. Rows are then drawn as
+        bars of their distance from the column's mean, in standard deviations and cut
+        at three, with the values on them; of a wide table the eight columns in which a
+        feature's examples differ most from all rows.
+    name : str, default=None
+        Title, such as the name of the layer.
 
     Attributes
     ----------
@@ -62,15 +77,25 @@ class TopExamplesDisplay:
     """
 
     def __init__(
-        self, *, indices, values, examples, image_shape=None, feature_names=None
+        self,
+        *,
+        indices,
+        values,
+        examples,
+        image_shape=None,
+        feature_names=None,
+        value_names=None,
+        name=None,
     ):
         self.indices = indices
         self.values = values
         self.examples = examples
         self.image_shape = image_shape
         self.feature_names = feature_names
+        self.value_names = value_names
+        self.name = name
 
-    def plot(self, *, ax=None, im_kw=None, line_kw=None) -> Self:
+    def plot(self, *, ax=None, im_kw=None, line_kw=None, bar_kw=None) -> Self:
         """Draw a row of panels for each feature, with the activation under each panel.
 
         Parameters
@@ -81,7 +106,9 @@ class TopExamplesDisplay:
         im_kw : dict, default=None
             Options of `Axes.imshow`; all images share their grey levels.
         line_kw : dict, default=None
-            Options of `Axes.plot`, for rows that are not images.
+            Options of `Axes.plot`, for rows that are neither images nor of a table.
+        bar_kw : dict, default=None
+            Options of `Axes.barh`, for rows of a table.
 
         Returns
         -------
@@ -102,7 +129,14 @@ class TopExamplesDisplay:
         if shape is not None:
             shape = check_image_shape(shape, shown.shape[1])
 
+        columns = None
         size = (1.2 + 0.85 * n_examples, 1.05 * n_features + 0.1)
+        columns_named = check_labels("value_names", self.value_names, shown.shape[1])
+        if columns_named and shape is None:
+            columns = Columns(self.examples, columns_named)
+            n_shown = min(MOST_COLUMNS, len(columns_named))
+            wide, high, beside = panel_size(n_shown, columns_named)
+            size = (1.2 + beside + wide * n_examples, high * n_features + 0.1)
         axes, self.bounding_ax_ = panel_axes(
             f"{type(self).__name__}.plot", ax, n_features, n_examples, figsize=size
         )
@@ -113,7 +147,13 @@ class TopExamplesDisplay:
             hide_frame(axes[i, j])
             if values[i, j] <= 0:
                 continue
-            if shape is None:
+            if columns is not None:
+                chosen = columns.strongest(shown[i][values[i] > 0])
+                first = j == np.argmax(values[i] > 0)
+                draw_table_row(
+                    axes[i, j], columns, shown[i, j], chosen, named=first, bar_kw=bar_kw
+                )
+            elif shape is None:
                 line = style({"color": BLUE, "linewidth": 0.8}, line_kw)
                 axes[i, j].plot(shown[i, j], **line)
                 axes[i, j].set_ylim(shown.min() - margin, shown.max() + margin)
@@ -122,6 +162,8 @@ class TopExamplesDisplay:
                 image = style({"cmap": "gray", **limits}, im_kw)
                 axes[i, j].imshow(shown[i, j].reshape(shape), **image)
             axes[i, j].set_xlabel(f"{values[i, j]:.3g}", fontsize="small", labelpad=2)
+        if self.name:
+            axes[0, 0].set_title(self.name, loc="left", fontsize="medium")
         for i, row in enumerate(axes):
             label = names[i] if names else f"feature {i}"
             row[0].set_ylabel(label, rotation=0, ha="right", va="center")
@@ -138,24 +180,30 @@ class TopExamplesDisplay:
         transformer,
         X,
         *,
+        layer=None,
         features=None,
         n_features=6,
         n_examples=8,
         examples=None,
         image_shape=None,
         feature_names=None,
+        value_names=None,
         ax=None,
         im_kw=None,
         line_kw=None,
+        bar_kw=None,
     ) -> Self:
         """Draw the rows of `X` that activate the features of a transformer most.
 
         Parameters
         ----------
         transformer : estimator
-            Fitted, with `transform`.
+            Fitted, with `transform`; of a `FeatureUnwrapper`, the features of one
+            layer as the network computes them.
         X : {array-like, sparse matrix} of shape (n_samples, n_inputs)
             The inputs.
+        layer : int or str, default=None
+            Which layer of an unwrapper, by its number or name; None: the last.
         features, n_features, n_examples
             As in :meth:`from_activations`.
         examples : {array-like, sparse matrix} of shape (n_samples, n_values), \
@@ -166,7 +214,10 @@ class TopExamplesDisplay:
         feature_names : sequence of str, default=None
             Names of the features shown; None: what `get_feature_names_out` of the
             transformer calls them.
-        ax, im_kw, line_kw
+        value_names : sequence of str, default=None
+            Names of the columns of the rows shown; None: those of a data frame, or the
+            columns that the transformer was fitted to.
+        ax, im_kw, line_kw, bar_kw
             As in :meth:`plot`.
 
         Returns
@@ -188,15 +239,18 @@ class TopExamplesDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_methods("transformer", transformer, "transform")
+        codes, name, names = codes_of(transformer, X, layer)
+        if examples is None:
+            examples = X
+            if value_names is None and column_names(X) is None:
+                value_names = getattr(transformer, "feature_names_in_", None)
         display = cls._of_ranked(
-            transformer.transform(X),
-            X if examples is None else examples,
-            (features, n_features, n_examples),
-            feature_names,
-            transformer,
+            codes, examples, (features, n_features, n_examples), feature_names, names
         )
-        display.image_shape = image_shape
-        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw)
+        display.image_shape, display.name = image_shape, name
+        if value_names is not None:
+            display.value_names = value_names
+        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw, bar_kw=bar_kw)
 
     @classmethod
     def from_activations(
@@ -209,9 +263,11 @@ class TopExamplesDisplay:
         n_examples=8,
         image_shape=None,
         feature_names=None,
+        value_names=None,
         ax=None,
         im_kw=None,
         line_kw=None,
+        bar_kw=None,
     ) -> Self:
         """Draw the examples of the highest activations.
 
@@ -232,7 +288,9 @@ class TopExamplesDisplay:
         feature_names : sequence of str, default=None
             Names of the features shown; None: those of the columns, if `activations`
             is a data frame, else "feature 3" and so on.
-        ax, im_kw, line_kw
+        value_names : sequence of str, default=None
+            Names of the columns of `examples`; None: those of a data frame.
+        ax, im_kw, line_kw, bar_kw
             As in :meth:`plot`.
 
         Returns
@@ -256,11 +314,13 @@ class TopExamplesDisplay:
             activations, examples, (features, n_features, n_examples), feature_names
         )
         display.image_shape = image_shape
-        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw)
+        if value_names is not None:
+            display.value_names = value_names
+        return display.plot(ax=ax, im_kw=im_kw, line_kw=line_kw, bar_kw=bar_kw)
 
     @classmethod
     def _of_ranked(
-        cls, activations, examples, choice, feature_names, transformer=None
+        cls, activations, examples, choice, feature_names, names=None
     ) -> Self:
         """Make the display of features and examples that `rank_examples` chooses."""
         codes = check_codes("activations", activations)
@@ -269,11 +329,13 @@ class TopExamplesDisplay:
             raise value_error("examples", allowed, examples)
         features, indices, values = rank_examples(codes, *choice)
         if feature_names is None:
-            names = feature_labels(transformer, activations, codes.shape[1])
+            if names is None:
+                names = feature_labels(None, activations, codes.shape[1])
             feature_names = [names[j] for j in features.tolist()]
         return cls(
             indices=indices,
             values=values,
             examples=examples,
             feature_names=feature_names,
+            value_names=string_names(examples),
         )

@@ -24,11 +24,15 @@ class TrainingCurveDisplay:
         Curves with one loss for each epoch; lengths may differ.
     names : sequence of str, default=None
         One name for each curve, for the legend.
+    pruned : sequence of (first, last) or None, default=None
+        Between which epochs of each curve weights were pruned; None: of none.
 
     Attributes
     ----------
     line_ : list of matplotlib Line2D
         The curves.
+    spans_ : list of matplotlib Patch
+        The shaded epochs in which weights were pruned.
     ax_ : matplotlib Axes
         The axes drawn on.
     figure_ : matplotlib Figure
@@ -42,9 +46,10 @@ class TrainingCurveDisplay:
     2
     """
 
-    def __init__(self, *, loss_curves, names=None):
+    def __init__(self, *, loss_curves, names=None, pruned=None):
         self.loss_curves = loss_curves
         self.names = names
+        self.pruned = pruned
 
     def plot(self, *, ax=None, yscale="linear", curve_kwargs=None) -> Self:
         """Draw the curves.
@@ -76,14 +81,22 @@ class TrainingCurveDisplay:
             allowed = f"a dict or a list of {len(curves)} dicts"
             raise value_error("curve_kwargs", allowed, curve_kwargs)
 
+        pruned = _check_spans(self.pruned, len(curves))
+
         ax = single_axes(f"{type(self).__name__}.plot", ax)
         self.line_ = []
+        self.spans_: list[Any] = []
         for i, (curve, curve_kw) in enumerate(zip(curves, styles, strict=True)):
             defaults = {"label": names[i] if names else None, "linewidth": 1.8}
             if curve.size == 1:  # a line through one point is invisible
                 defaults["marker"] = "o"
             epochs = np.arange(1, curve.size + 1)
             self.line_ += ax.plot(epochs, curve, **style(defaults, curve_kw))
+            span = pruned[i]
+            if span is not None:
+                shade = {"color": self.line_[-1].get_color(), "alpha": 0.12}
+                label = "pruning" if names and not self.spans_ else None
+                self.spans_.append(ax.axvspan(*span, linewidth=0, label=label, **shade))
         ax.set(xlabel="epoch", ylabel="training loss", yscale=yscale)
         integer_ticks(ax.xaxis)
         if names:
@@ -96,6 +109,8 @@ class TrainingCurveDisplay:
         cls, estimator, *, name=None, ax=None, yscale="linear", curve_kwargs=None
     ) -> Self:
         """Draw the `loss_curve_` of a fitted estimator.
+
+        Epochs in which it pruned weights, its `pruning_epochs_`, are shaded.
 
         Parameters
         ----------
@@ -166,13 +181,12 @@ class TrainingCurveDisplay:
             names = [type(step).__name__ for step in steps]
             if len(set(names)) < len(names):
                 names = [f"{name} {i}" for i, name in enumerate(names)]
-        return cls.from_curves(
-            [step.loss_curve_ for step in steps],
+        display = cls(
+            loss_curves=[step.loss_curve_ for step in steps],
             names=names,
-            ax=ax,
-            yscale=yscale,
-            curve_kwargs=curve_kwargs,
+            pruned=[getattr(step, "pruning_epochs_", None) for step in steps],
         )
+        return display.plot(ax=ax, yscale=yscale, curve_kwargs=curve_kwargs)
 
     @classmethod
     def from_curves(
@@ -199,6 +213,27 @@ class TrainingCurveDisplay:
         """
         display = cls(loss_curves=loss_curves, names=names)
         return display.plot(ax=ax, yscale=yscale, curve_kwargs=curve_kwargs)
+
+
+def _check_spans(spans: Any, n: int) -> list[tuple[float, float] | None]:
+    """Return the first and last pruned epoch of each curve, or None."""
+    if spans is None:
+        return [None] * n
+    allowed = f"None or {n} pairs (first, last), or None for a curve"
+    given = check_sequence("pruned", "pairs", spans)
+    try:
+        pairs = [None if span is None else tuple(map(float, span)) for span in given]
+    except (TypeError, ValueError):  # no pairs of numbers
+        raise value_error("pruned", allowed, spans) from None
+    checked: list[tuple[float, float] | None] = []
+    for pair in pairs:
+        if pair is None:
+            checked.append(None)
+        elif len(pair) == 2 and 0 <= pair[0] <= pair[1] < np.inf:
+            checked.append((pair[0], pair[1]))
+    if len(checked) != n or len(given) != n:
+        raise value_error("pruned", allowed, spans)
+    return checked
 
 
 def _check_curve(curve: Any, yscale: str) -> np.ndarray:

@@ -38,6 +38,11 @@ def updates_between(planned: int) -> int:
     return max(1, min(_PRUNE_EVERY, planned // _LEAST_STEPS))
 
 
+def pruned_epochs(planned: int) -> tuple[float, float]:
+    """Return between which epochs of a planned run weights are pruned."""
+    return _PRUNED_FROM * planned, PRUNED_AT * planned
+
+
 def left_at(progress: float, first, budget) -> np.ndarray:
     """Return how many weights are left at a share `progress` of the run.
 

@@ -21,6 +21,14 @@ class LayerFeatures:
     layer_names_: list[str]
     _network: Any
     _validate: Any
+    _chain: Any
+
+    def _activations(self, X, layer=None) -> np.ndarray:
+        """Compute what the model itself has in one unwrapped layer; None: the last."""
+        at = layer_index(self.layer_names_, -1 if layer is None else layer)
+        hidden = {layer.name: layer for layer in self._chain.hidden}
+        stop = hidden[self.layer_names_[at]].stop
+        return self._chain.forward(self._validate(X), 0, stop)
 
     def transform(self, X, layer=-1) -> Any:
         """Compute the features of one layer as the network computes them.

@@ -72,6 +72,7 @@ _FITTED = (
     "heads_",
     "n_iter_",
     "loss_curve_",
+    "pruning_epochs_",
     "n_features_in_",
     "feature_names_in_",
     "input_names_",
@@ -251,6 +252,10 @@ class FeatureUnwrapper(
 
     loss_curve_ : list of float
         Mean loss of each of these epochs.
+
+    pruning_epochs_ : tuple of two floats
+        Between which of them weights were pruned, until the budgets were met; only
+        with ``joint=True`` and a budget.
 
     n_features_in_ : int
         Number of inputs of the model: of a Pipeline, of its first step.

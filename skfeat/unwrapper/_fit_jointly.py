@@ -8,6 +8,7 @@ from skfeat._base import CallbackEpochs
 from skfeat._fitting import fit_part
 from skfeat.autoencoder._joint import coder_of, with_coder
 from skfeat.connector._joint import connection_of, with_weights
+from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.solvers.joint._train import train_jointly
 from skfeat.unwrapper._parts import dense_codes
@@ -77,6 +78,8 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
     job.autoencoders = job.autoencoders._replace(estimators=coders)
     job.connectors = job.connectors._replace(estimators=linked)
     job.losses = history.losses
+    if any(budget is not None for budget in job.budgets):
+        job.pruning_epochs = pruned_epochs(settings.n_epochs)
 
 
 def _shapes(job: Unwrapping, rows: Rows) -> list[tuple[int, int]]:

@@ -90,6 +90,7 @@ class Unwrapping:
         self.data: dict[str, Any] = {}
         self.means: list[np.ndarray] = []
         self.losses: list[float] = []
+        self.pruning_epochs: tuple[float, float] | None = None
         self.undistilled: list[SparseAutoencoder] | None = None
 
     @property
@@ -116,7 +117,10 @@ class Unwrapping:
     def fitted(self) -> dict:
         """Return the attributes of the fitted unwrapper."""
         parts = self.autoencoders.estimators, self.connectors.estimators
-        return self.fitted_with(*parts, self.losses)
+        attributes = self.fitted_with(*parts, self.losses)
+        if self.pruning_epochs is not None:
+            attributes["pruning_epochs_"] = self.pruning_epochs
+        return attributes
 
     def fitted_with(self, autoencoders, connectors, losses) -> dict:
         """Return the attributes of an unwrapper that has these parts."""

@@ -378,10 +378,42 @@ def test_one_logit_is_that_of_the_second_class():
     one = network(back=[affine(RNG, 5, 1)], classes=[3, 8])
     display = FeatureGraphDisplay.from_estimator(Unwrapper(one).fit(X), X[0])
     assert display.node_names[-1] == ["8"]
-    assert display.value_name == "contribution to 8"
+    assert display.value_name == "contribution to the logit of class 8"
     value = f"{one.predict_raw(X[:1])[0, 0]:.2f}"
-    assert display.heading.startswith(f"8: {value} = ")
+    assert display.heading.startswith(f"logit of class 8: {value} = ")
     assert display.heading.endswith(f"\nthe model itself: {value}")
+
+
+def test_boxes_have_values_beside_whole_names():
+    names = [["a name of thirty letters it is", "b"], ["c"]]
+    display = FeatureGraphDisplay(
+        edges=[[[3.0, -1.0]]],
+        node_values=[[7.456, -0.0123], [12.4]],
+        node_names=names,
+    ).plot()
+    texts = [text.get_text() for text in display.texts_]
+    # All have the decimals that give the largest before the output three digits.
+    assert texts == [f"{names[0][0]}  +7.46", "b  -0.01", "c  +12.40"]
+    assert_readable(display)
+    plt.close(display.figure_)
+
+
+def test_mean_values_have_no_sign():
+    display = FeatureGraphDisplay(
+        edges=[[[3.0]]], node_values=[[0.5], [2.0]], signed=False
+    ).plot()
+    assert [text.get_text() for text in display.texts_] == ["0_0  0.500", "1_0  2.000"]
+    plt.close(display.figure_)
+
+
+def test_colours_are_those_of_inner_nodes():
+    """The output, a sum of all, does not bleach what it is a sum of."""
+    display = FeatureGraphDisplay(
+        edges=[[[2.0, 1.0]]], node_values=[[2.0, 1.0], [50.0]]
+    ).plot()
+    assert display.colorbar_.vmax == 2.0
+    assert display.colorbar_.extend == "max"
+    plt.close(display.figure_)
 
 
 def test_given_axes_open_no_figure_and_plotting_twice_works():

@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import warnings
 
 import matplotlib
 import numpy as np
@@ -15,10 +16,12 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Lasso
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skfeat.inspection
+from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.inspection import (
     ActivationDisplay,
     ConnectorDisplay,
@@ -547,3 +550,147 @@ def test_docstring_examples(name):
 def test_everything_public_is_exported():
     public = {name for name in vars(skfeat.inspection) if name[0] != "_"}
     assert set(skfeat.inspection.__all__) == public
+
+
+# ------------------------------------------------------------- layers of unwrappers
+
+
+@pytest.fixture(scope="module")
+def unwrapper():
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(RNG.normal(size=(80, 4)), columns=["a", "b", "c", "d"])
+    y = (X["a"] > 0).astype(int)
+    mlp = MLPClassifier((6, 5), solver="lbfgs", max_iter=20, tol=0.5, random_state=0)
+    part = SparseAutoencoder(8, k=3, max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = FeatureUnwrapper(
+            mlp.fit(X, y),
+            autoencoder=part,
+            n_nonzero_coefs=20,
+            max_iter=10,
+            random_state=0,
+        ).fit(X)
+    return fitted, X
+
+
+def test_connector_of_a_layer(unwrapper):
+    display = ConnectorDisplay.from_estimator(unwrapper[0])
+    assert display.ax_.get_title().startswith("hidden_0 to hidden_1: ")
+    assert display.input_names[0] == "F1_0"
+    with pytest.raises(ValueError, match="layer must be another than the first"):
+        ConnectorDisplay.from_estimator(unwrapper[0], layer="hidden_0")
+
+
+@pytest.mark.parametrize(("layer", "name"), [(0, "hidden_0"), (None, "hidden_1")])
+def test_activations_of_a_layer(unwrapper, layer, name):
+    fitted, X = unwrapper
+    display = ActivationDisplay.from_estimator(fitted, X, layer=layer)
+    assert display.ax_.get_title().startswith(f"{name}: ")
+    codes = fitted.transform(X, layer=-1 if layer is None else layer)
+    np.testing.assert_array_equal(display.activations, codes)
+
+
+@pytest.mark.parametrize("layer", ["hidden_0", -1])
+def test_reconstruction_of_a_layer(unwrapper, layer):
+    fitted, X = unwrapper
+    display = ReconstructionDisplay.from_estimator(fitted, X.iloc[:1], layer=layer)
+    at = 0 if layer == "hidden_0" else 1
+    assert display.ax_.get_title().startswith(f"hidden_{at}: R")
+    mlp, values = fitted.model, X.iloc[:1].to_numpy()
+    for coef, bias in list(zip(mlp.coefs_, mlp.intercepts_, strict=True))[: at + 1]:
+        values = np.maximum(values @ coef + bias, 0)
+    np.testing.assert_allclose(display.original, values[0], rtol=1e-5, atol=1e-6)
+    coder = fitted.autoencoders_[at]
+    rebuilt = coder.inverse_transform(coder.transform(values))
+    np.testing.assert_allclose(display.reconstruction, rebuilt, rtol=1e-4, atol=1e-5)
+
+
+def test_dictionary_of_a_layer(unwrapper):
+    display = ImageGridDisplay.from_estimator(
+        unwrapper[0], layer=0, image_shape=(2, 3), features=[2, 5]
+    )
+    assert display.titles == ["F1_2", "F1_5"]
+    rows = unwrapper[0].autoencoders_[0].components_[[2, 5]]
+    np.testing.assert_array_equal(display.images, rows.reshape(2, 2, 3))
+
+
+def test_top_examples_of_a_layer_are_a_small_table(unwrapper):
+    fitted, X = unwrapper
+    display = TopExamplesDisplay.from_estimator(
+        fitted, X, layer=0, n_features=2, n_examples=3
+    )
+    assert display.axes_[0, 0].get_title(loc="left") == "hidden_0"
+    first = display.axes_[0, 0]
+    assert [label.get_text() for label in first.get_yticklabels()] == list("abcd")
+    assert first.get_ylabel().startswith("F1_")
+    row = X.iloc[display.indices[0][0]]
+    assert [text.get_text() for text in first.texts] == [f"{v:.3g}" for v in row]
+    lengths = [bar.get_width() for bar in first.patches]
+    wanted = np.clip((row - X.mean()) / X.std(ddof=0), -3, 3)
+    np.testing.assert_allclose(lengths, wanted)
+
+
+def test_of_a_wide_table_the_columns_that_stand_out_are_shown():
+    rows = RNG.normal(size=(50, 30))
+    rows[:5, 17] += 40
+    names = [f"c{j}" for j in range(30)]
+    display = TopExamplesDisplay.from_activations(
+        (np.arange(50) < 5)[:, None] * 1.0, rows, value_names=names, n_examples=5
+    )
+    shown = [label.get_text() for label in display.axes_[0, 0].get_yticklabels()]
+    assert len(shown) == 8
+    assert "c17" in shown
+    assert shown == sorted(shown, key=names.index)
+
+
+def test_no_column_names_no_table():
+    display = TopExamplesDisplay.from_activations(CODES, PIXELS, n_features=1)
+    assert not display.axes_[0, 0].patches
+    with pytest.raises(ValueError, match="value_names must be a sequence of 16 names"):
+        TopExamplesDisplay.from_activations(CODES, PIXELS, value_names=["a"])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda e, **k: ConnectorDisplay.from_estimator(e, **k),
+        lambda e, **k: ActivationDisplay.from_estimator(e, PIXELS[:, :4], **k),
+        lambda e, **k: ReconstructionDisplay.from_estimator(e, PIXELS[0, :4], **k),
+        lambda e, **k: ImageGridDisplay.from_estimator(e, image_shape=(2, 3), **k),
+        lambda e, **k: TopExamplesDisplay.from_estimator(e, PIXELS[:, :4], **k),
+    ],
+)
+def test_layers_that_are_not_there(draw, unwrapper):
+    with pytest.raises(ValueError, match="layer must be an int from -2 to 1 or one"):
+        draw(unwrapper[0], layer=2)
+    with pytest.raises(ValueError, match="layer must be None, as the estimator"):
+        draw(PCA(4).fit(PIXELS[:, :4]), layer=0)
+
+
+# ------------------------------------------------------------------ pruning phases
+
+
+def test_pruned_epochs_are_shaded(unwrapper):
+    display = TrainingCurveDisplay.from_estimator(unwrapper[0])
+    (span,) = display.spans_
+    assert unwrapper[0].pruning_epochs_ == pytest.approx((1.0, 7.0))
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((1, 7))
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == ["FeatureUnwrapper", "pruning"]
+
+
+def test_a_connector_says_when_it_pruned():
+    X = np.maximum(RNG.normal(size=(200, 6)), 0)
+    options = {"solver": "minibatch", "max_iter": 20, "random_state": 0}
+    pruned = FeatureConnector(n_nonzero_coefs=3, **options).fit(X, X[:, :2])
+    assert pruned.pruning_epochs_ == pytest.approx((2.0, 14.0))
+    pruned.set_params(n_nonzero_coefs=None, alpha=0.0).fit(X, X[:, :2])
+    assert not hasattr(pruned, "pruning_epochs_")
+    assert TrainingCurveDisplay.from_estimator(pruned).spans_ == []
+
+
+@pytest.mark.parametrize("spans", [[(1, 2), None], [(3, 1)], [(0, 1, 2)], ["a"], [5]])
+def test_spans_that_are_none(spans):
+    with pytest.raises(ValueError, match="pruned must be None or 1 pairs"):
+        TrainingCurveDisplay(loss_curves=[[2.0, 1.0]], pruned=spans).plot()

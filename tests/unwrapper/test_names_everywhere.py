@@ -157,7 +157,8 @@ def test_an_unwrapped_model(model, X, ends, tmp_path):
     assert display.node_names == [inputs, *layers, outputs]
     one = FeatureGraphDisplay.from_estimator(est, X[:1], inputs=True, output=0)
     assert one.node_names == [inputs, *layers, outputs[:1]]
-    assert one.heading.startswith(f"{outputs[0]}: ")
+    kind = "logit of class " if hasattr(est, "classes_") else ""
+    assert one.heading.startswith(f"{kind}{outputs[0]}: ")
 
 
 def test_the_model_itself_beside_the_network():
@@ -182,7 +183,7 @@ def test_the_model_itself_beside_the_network():
         )
         network, model = display.heading.split("\n")
         name = est.classes_[shown]
-        assert network.startswith(f"{name}: {raw[row, shown]:.2f} = ")
+        assert network.startswith(f"logit of class {name}: {raw[row, shown]:.2f} = ")
         assert model.startswith(f"the model itself: {values[row, shown]:.2f}")
         best = values[row].argmax()
         told = f", less than the {values[row, best]:.2f} of {est.classes_[best]}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from skfeat.losses import rectified
 from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
+from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
 from skfeat.solvers.connector._path import Solution, entry_alpha
 from skfeat.solvers.connector._rectified_minibatch import (
@@ -91,6 +92,7 @@ def fit_minibatch(
         loss_curve=losses,
         state=state,
         interrupted=history.interrupted,
+        pruning_epochs=None if options.budget is None else pruned_epochs(max_iter),
     )
 
 

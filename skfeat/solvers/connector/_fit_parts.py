@@ -76,3 +76,4 @@ class Fit:
     loss_curve: list[float] = field(default_factory=list)
     state: dict | GramStatistics | None = None
     interrupted: bool = False
+    pruning_epochs: tuple[float, float] | None = None

@@ -1,0 +1,3 @@
+"""Where the documentation is."""
+
+SITE = "https://skfeat.readthedocs.io/en/latest/"
