@@ -152,6 +152,12 @@ SECTIONS = [
         ["iter_rows", "store_rows"],
     ),
     (
+        "Maps",
+        "skfeat.maps",
+        "Patches of maps, such as those of convolutions, as rows.",
+        ["Patches"],
+    ),
+    (
         "Language models",
         "skfeat.language",
         "Features and sparse connections across an MLP of a language model.",

@@ -68,7 +68,7 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
     elif isinstance(model, MLPClassifier | MLPRegressor):
         chain = Chain.from_steps(_mlp_steps(model))
     else:
-        with frozen_model(_module_of(model)) as module, torch.no_grad():
+        with frozen_model(module_of(model)) as module, torch.no_grad():
             chain = module_chain(module, n_features)
     if not chain.hidden:
         raise ValueError(
@@ -102,7 +102,7 @@ def frozen_model(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Run a module in eval mode and leave no trace of that, whatever it makes."""
     with (
         frozen_model(module),
@@ -145,8 +145,8 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
         return _mlp_outputs(model, X)
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
         return read_chain(model).forward(X)
-    module = _module_of(model)
-    with _evaluating(module), torch.no_grad():
+    module = module_of(model)
+    with evaluating(module), torch.no_grad():
         weights = (p for p in module.parameters() if p.is_floating_point())
         like = next(weights, torch.empty(0))
         outputs = []
@@ -154,12 +154,12 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
             # A copy: torch warns about read-only arrays and a model may write on it.
             rows = np.array(X[start : start + batch_size], order="C")
             output = module(torch.from_numpy(rows).to(like.device, like.dtype))
-            parts = [_as_rows(part, len(rows)) for part in _parts(output)]
+            parts = [as_rows(part, len(rows)) for part in parts_of(output)]
             outputs.append(np.concatenate(parts, axis=1))
     return np.concatenate(outputs)
 
 
-def _parts(output: Any) -> Iterator[Any]:
+def parts_of(output: Any) -> Iterator[Any]:
     """Yield the tensors that a module returns, in the order of its chain's heads."""
     if isinstance(output, dict):
         output = list(output.values())
@@ -168,10 +168,10 @@ def _parts(output: Any) -> Iterator[Any]:
         return
     for part in output:
         if part is not None:
-            yield from _parts(part)
+            yield from parts_of(part)
 
 
-def _as_rows(output: Any, n_rows: int) -> np.ndarray:
+def as_rows(output: Any, n_rows: int) -> np.ndarray:
     if not isinstance(output, torch.Tensor) or not output.is_floating_point():
         raise TypeError(
             "the model must return 2-D tensors of real numbers, it returned a "
@@ -206,7 +206,13 @@ def check_chain(chain: Chain, model: Any, X: np.ndarray) -> None:
     output: 1e-6 of a float64 model, 1e-3 of a float32 and 2e-2 of a half one.
     """
     X = X[:256]
-    expected, found = model_outputs(model, X), chain.forward(X)
+    check_outputs(chain, model, model_outputs(model, X), chain.forward(X))
+
+
+def check_outputs(
+    chain: Chain, model: Any, expected: np.ndarray, found: np.ndarray
+) -> None:
+    """Raise ValueError unless what a chain has found is what its model computes."""
     if not np.isfinite(found).all():
         raise ValueError(
             "the model's outputs on X are not finite; X may be too large for it."
@@ -233,12 +239,12 @@ def _tolerance(chain: Chain, model: Any) -> float:
     return 1e-6 if chain.dtype == np.float64 else 1e-3
 
 
-def infer_task(model: Any) -> str | None:
+def infer_task(model: Any, chain: Chain | None = None) -> str | None:
     """Tell "classification" from "regression", or return None; never raises.
 
     The tags of scikit-learn and skorch models decide. Any other model
     classifies if it ends in a softmax or sigmoid, or has a single head with more than
-    one output.
+    one output; what it ends in is that of its chain, where it is given.
     """
     try:
         model = without_wrappers(model).network
@@ -247,7 +253,7 @@ def infer_task(model: Any) -> str | None:
                 return "classification"
             if is_regressor(model):
                 return "regression"
-        kinds, n_outputs, n_heads = _output(model)
+        kinds, n_outputs, n_heads = _output(model) if chain is None else _ends(chain)
     except Exception:  # whatever is wrong with the model, reading it will say
         return None
     probabilities = {"softmax", "log_softmax", "sigmoid"} & set(kinds)
@@ -258,12 +264,15 @@ def infer_task(model: Any) -> str | None:
 def _output(model: Any) -> tuple[set[str], int, int]:
     """Kinds of step after the last weights, the number of outputs, and of heads."""
     if hasattr(model, "__skfeat_chain__"):
-        chain = read_chain(model)
-        kinds, _ = _end(chain.steps)
-        return kinds, chain.n_outputs, len(chain.heads)
-    with frozen_model(_module_of(model)) as module, torch.no_grad():
+        return _ends(read_chain(model))
+    with frozen_model(module_of(model)) as module, torch.no_grad():
         ops, head_names, _ = read_operations(module)
         return *_end(ops), len(head_names)
+
+
+def _ends(chain: Chain) -> tuple[set[str], int, int]:
+    kinds, _ = _end(chain.steps)
+    return kinds, chain.n_outputs, len(chain.heads)
 
 
 def _end(operations: Sequence[Step | Op]) -> tuple[set[str], int]:
@@ -293,7 +302,7 @@ def model_classes(model: Any) -> np.ndarray | None:
     return getattr(without_wrappers(model).network, "classes_", None)
 
 
-def _module_of(model: Any) -> nn.Module:
+def module_of(model: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         module = getattr(model, "module_", None)
         if module is None and hasattr(model, "module") and hasattr(model, "initialize"):

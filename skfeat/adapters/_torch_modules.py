@@ -53,15 +53,21 @@ def read_operations(root: nn.Module) -> Operations:
     return Operations([module_op(leaf, paths[leaf]) for leaf in found], [], [])
 
 
-def module_chain(root: nn.Module, n_features: int | None = None) -> Chain:
+def module_chain(
+    root: nn.Module,
+    n_features: int | None = None,
+    operations: Operations | None = None,
+) -> Chain:
     """Return the chain of a module; `n_features` counts where its layers leave it open.
+
+    `operations` are those of a part of the module, where the rest is not read.
 
     Raises
     ------
     TypeError, ValueError
         As ``skfeat.adapters.read_chain``.
     """
-    ops, head_names, random = read_operations(root)
+    ops, head_names, random = operations or read_operations(root)
     if random:
         warn(
             f"the {' and the '.join(random)} that {type(root).__name__} makes in its "

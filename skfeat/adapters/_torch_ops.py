@@ -13,7 +13,8 @@ SUPPORTED = (
     "supported: chains and residual blocks of Linear, ReLU and the other elementwise "
     "activations, GLU, Softmax and LogSoftmax (over the last dimension), BatchNorm1d, "
     "LayerNorm, RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may "
-    "be added, multiplied, concatenated, sliced and returned as several outputs"
+    "be added, multiplied, concatenated, sliced and returned as several outputs; "
+    "start='the name of a module' unwraps the part after anything else"
 )
 
 

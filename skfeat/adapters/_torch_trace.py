@@ -1,11 +1,13 @@
 """Follow a custom forward by torch.fx without leaving a mark on the user's model."""
 
 import threading
+from functools import wraps
 from typing import NamedTuple
 
 import torch
 import torch.fx
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from skfeat.adapters._torch_ops import SUPPORTED, known, leaves, refusal, unwrapped
 from skfeat.adapters._torch_restore import (
@@ -26,6 +28,15 @@ class Traced(NamedTuple):
     """The modules that it calls, by the targets of the graph's nodes."""
     random: list[str]
     """Classes of modules that are random though the model is in eval mode."""
+
+
+class Part(NamedTuple):
+    """What follows a module of a model."""
+
+    module: nn.Module
+    name: str
+    arguments: tuple[tuple, dict]
+    """Those of the model, for a few samples."""
 
 
 class _Rows(torch.fx.Proxy):
@@ -110,6 +121,93 @@ class _Tracer(torch.fx.Tracer):
         return super().create_arg(a)
 
 
+class _PartTracer(_Tracer):
+    """Records what follows a module; all before it runs on the numbers of a batch."""
+
+    def __init__(self, unregistered: Unregistered, part: Part) -> None:
+        super().__init__(unregistered)
+        self.part = part
+        self.n_calls = 0
+
+    def create_args_for_root(self, root_fn, is_module, concrete_args=None):
+        args, kwargs = self.part.arguments
+
+        @wraps(root_fn)
+        def run(*values):
+            return root_fn(*values, **kwargs)
+
+        return run, [self.root, *args]
+
+    def call_module(self, m, forward, args, kwargs):
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        if unwrapped(m) is self.part.module:
+            self.n_calls += 1
+            args, kwargs = self._followed(args, kwargs)
+        values = pytree.tree_leaves((args, kwargs))
+        if not any(isinstance(value, torch.fx.Proxy) for value in values):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def _followed(self, args, kwargs):
+        """Put a value to be followed in place of the first tensor."""
+        leaves_, form = pytree.tree_flatten((args, kwargs))
+        tensors = [isinstance(value, torch.Tensor) for value in leaves_]
+        if sum(tensors) != 1:
+            raise TypeError(
+                f"start={self.part.name!r} must be fed one tensor; it is fed "
+                f"{sum(tensors)}."
+            )
+        leaves_[tensors.index(True)] = self.create_proxy("placeholder", "x", (), {})
+        return pytree.tree_unflatten(leaves_, form)
+
+
+def trace_from(
+    root: nn.Module, module: nn.Module, name: str, examples: list[tuple[tuple, dict]]
+) -> Traced:
+    """Follow a forward from one of its modules on.
+
+    Parameters
+    ----------
+    root, module : torch.nn.Module
+        The model, and the module of it from which on it is followed.
+    name : str
+        That of the module, for messages.
+    examples : list of (tuple, dict)
+        Arguments of the model, of other samples and another number of them each.
+
+    Raises
+    ------
+    TypeError
+        If what follows cannot be followed, or reads anything else that depends on the
+        input.
+    """
+    if "forward" in vars(root):
+        raise refusal(f"a {type(root).__name__} whose forward was replaced")
+    tracers = [_follow(root, Part(module, name, one)) for one in examples]
+    first = list(tracers[0].tensors.values())
+    for other in tracers[1:]:
+        again = list(other.tensors.values())
+        if len(first) != len(again) or not all(map(_are_equal, first, again)):
+            raise TypeError(
+                f"what follows start={name!r} also reads what the model computes "
+                "before it; name a module through which all that follows depends on "
+                "the input."
+            )
+    tracer = tracers[0]
+    modules = {path: one for one, path in tracer.unregistered.paths.items()}
+    return Traced(
+        tracer.graph,
+        tracer.tensors,
+        dict(root.named_modules()) | modules,
+        tracer.unregistered.random(tracer.graph),
+    )
+
+
+def _are_equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return tensor.shape == other.shape and bool(torch.equal(tensor, other))
+
+
 def trace(root: nn.Module) -> Traced:
     """Follow a forward, and raise TypeError where that cannot be done."""
     if "forward" in vars(root):
@@ -140,9 +238,11 @@ def calls_what_eval_passes_by(root: nn.Module) -> bool:
         return False
 
 
-def _follow(root: nn.Module) -> _Tracer:
+def _follow(root: nn.Module, part: Part | None = None) -> _Tracer:
     with kept_random_state(), Unregistered(root) as unregistered:
         tracer = _Tracer(unregistered)
+        if part is not None:
+            tracer = _PartTracer(unregistered, part)
         try:
             with kept_attributes(root), kept_tensors(root):
                 tracer.trace(root)

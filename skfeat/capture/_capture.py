@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from torch import nn
 
 from skfeat.capture._folder_state import load_columns
+from skfeat.capture._maps import to_maps
 from skfeat.capture._options import check_batches
 from skfeat.capture._reader import ActivationReader, fingerprint
 from skfeat.capture._store import FolderStore, MemoryStore, digest_of
@@ -63,13 +65,17 @@ class Capture:
         The sequence of each row, counted over all batches from zero. For a model that
         takes rows instead of sequences, each row is a sequence of its own.
     position : ndarray of int32, shape (n_rows,)
-        The position of each row in its sequence.
+        The position of each row in its sequence; of a map, counted over its positions
+        row by row, as ``np.unravel_index(position, map_shape)`` takes it.
     token_ids : ndarray of int32, shape (n_rows,), or None
         The token of each row; None if the batches held no tokens.
     folder : Path or None
         The folder of the files; None for a capture in memory.
     complete : bool
         Whether all batches were captured; False after an interruption.
+    map_shape : tuple of int or None
+        Sizes of a map without its channels, such as (height, width); None if modules
+        gave no maps.
 
     Examples
     --------
@@ -86,6 +92,7 @@ class Capture:
     token_ids: np.ndarray | None = None
     folder: Path | None = None
     complete: bool = True
+    map_shape: tuple[int, ...] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -118,6 +125,64 @@ class Capture:
         columns, state = load_columns(path)
         return cls(**columns, folder=path, complete=state["complete"])
 
+    def to_maps(self, values: Any, fill: float = np.nan) -> np.ndarray:
+        """Put rows back to the places of the maps that they were captured from.
+
+        Parameters
+        ----------
+        values : str or array-like of shape (n_rows, m)
+            The name of a module, or anything with a row for each captured row, such as
+            the features that an autoencoder makes of them.
+        fill : float, default=nan
+            What stands at positions that were not captured.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, m, ...)
+            Maps with their channels first, of the sizes `map_shape`.
+
+        Raises
+        ------
+        ValueError
+            If the capture is not one of maps, or `values` has another number of rows.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skfeat.capture import capture
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+        >>> images = torch.rand(10, 1, 8, 8)
+        >>> rows = capture(model, [images], "1")
+        >>> rows.activations["1"].shape, rows.map_shape
+        ((360, 4), (6, 6))
+        >>> rows.to_maps("1").shape
+        (10, 4, 6, 6)
+        """
+        if self.map_shape is None:
+            raise ValueError(
+                "to_maps needs a capture of maps; this one has rows without places "
+                "(see the layout of capture)."
+            )
+        if isinstance(values, str):
+            values = self._rows_of(values)
+        array = values.toarray() if sparse.issparse(values) else np.asarray(values)
+        if array.ndim != 2 or len(array) != self.n_rows:
+            raise ValueError(
+                f"values must have the shape ({self.n_rows}, m), a row for each "
+                f"captured one. Got {array.shape} instead."
+            )
+        n_samples = int(self.sequence.max(initial=-1)) + 1
+        shape = (n_samples, *self.map_shape)
+        return to_maps(array, self.sequence, self.position, shape, fill)
+
+    def _rows_of(self, name: str) -> np.ndarray:
+        if name not in self.activations:
+            raise ValueError(
+                f"values must be one of {list(self.activations)} or an array. Got "
+                f"{name!r} instead."
+            )
+        return self.activations[name]
+
     def __repr__(self) -> str:
         modules = ", ".join(
             f"{name!r} ({rows.shape[1]})" for name, rows in self.activations.items()
@@ -137,6 +202,9 @@ def capture(
     dtype: Any = "float32",
     keep_padding: bool = False,
     special_tokens: Any = "auto",
+    layout: str = "auto",
+    n_positions: int | None = None,
+    random_state: int = 0,
     callback: Callable[[Progress], Any] | None = None,
     verbose: int = 0,
 ) -> Capture:
@@ -162,7 +230,8 @@ def capture(
         Names of modules as in ``model.named_modules()``, for example
         ``gpt_neox.layers.1.mlp``; the empty name is the model itself. Each must run
         exactly once a batch, on a tensor of shape (n, d) or (n_sequences, length, d),
-        or with the positions first (``batch_first=False``), listed or packed. Where
+        or with the positions first (``batch_first=False``), listed or packed, or on
+        maps of channels over positions, whose positions become rows (`layout`). Where
         the shape does not tell the order, as in a batch of as many sequences as
         positions, two or three more runs of the first batch, with some of its tokens
         changed, show which rows belong to which sequence.
@@ -189,6 +258,16 @@ def capture(
         Tokens whose rows are left out. "auto" means the tokens that ``model.config``
         defines as beginning, end, padding, separator or class token; ``None`` leaves
         out no token.
+    layout : {"auto", "channels_first", "channels_last", "time_first"}, default="auto"
+        The axes of maps: (n, channels, ...) as torch's convolutions have them, (n, ...,
+        channels) or (time, n, channels). "auto" takes tensors of four dimensions or
+        more for (n, channels, ...), and those of three for sequences of rows (n,
+        length, d): the series (n, channels, time) of a Conv1d need "channels_first".
+    n_positions : int, default=None
+        How many positions of each sample or sequence to keep, drawn without
+        replacement; ``None`` keeps all.
+    random_state : int, default=0
+        Seeds that draw, for each batch anew.
     callback : callable, default=None
         Called with a `Progress` after each batch. An exception that it raises ends the
         capture.
@@ -244,6 +323,9 @@ def capture(
         dtype=dtype,
         keep_padding=keep_padding,
         special_tokens=special_tokens,
+        layout=layout,
+        n_positions=n_positions,
+        random_state=random_state,
     )
     check_batches(batches)
     if callback is not None and not callable(callback):

@@ -33,6 +33,7 @@ def first_state(settings: dict[str, Any]) -> dict[str, Any]:
         "n_rows": 0,
         "n_sequences": 0,
         "digest": "",
+        "map_shape": None,
         "complete": False,
     }
 
@@ -67,7 +68,9 @@ def load_columns(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     activations = {
         name: arrays.pop(f"activations.{i}") for i, name in enumerate(modules)
     }
-    return {**arrays, "activations": activations}, state
+    shape = state["map_shape"]
+    shape = None if shape is None else tuple(shape)
+    return {**arrays, "activations": activations, "map_shape": shape}, state
 
 
 def file_name(column: str) -> str:
@@ -117,6 +120,9 @@ def _check_state(state: dict[str, Any]) -> None:
             raise ValueError(f"{key} is {state[key]!r}")
     if type(state["complete"]) is not bool or type(state["digest"]) is not str:
         raise ValueError("complete or digest has another type")
+    shape = state.setdefault("map_shape", None)
+    if shape is not None and not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError(f"map_shape is {shape!r}")
     modules = state["settings"]["modules"]
     if not all(isinstance(name, str) for name in modules):
         raise ValueError("the name of a module is not a string")

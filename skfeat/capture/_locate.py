@@ -37,10 +37,15 @@ _SEQUENTIAL = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
 
 class Seen(NamedTuple):
-    """What a hook saw: a tensor, and the PackedSequence that holds it or None."""
+    """What a hook saw: a tensor, and the PackedSequence that holds it or None.
+
+    Of maps, the tensor has the shape (n_samples, n_positions, n_channels), and
+    `map_shape` the sizes of a map.
+    """
 
     tensor: torch.Tensor
     packed: PackedSequence | None
+    map_shape: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

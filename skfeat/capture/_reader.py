@@ -13,6 +13,13 @@ from torch import nn
 from skfeat.adapters._torch_ops import unwrapped
 from skfeat.capture._hooks import find_tensor, run_hooked
 from skfeat.capture._locate import Located, Locator, Seen
+from skfeat.capture._maps import (
+    check_drawn,
+    check_layout,
+    drawn_positions,
+    located_maps,
+    rows_of_maps,
+)
 from skfeat.capture._options import (
     DTYPES,
     check_dtype,
@@ -48,6 +55,8 @@ class CapturedBatch(NamedTuple):
         Sequences are counted within the batch.
     n_sequences : int
         Number of sequences in the batch, including those without a kept row.
+    map_shape : tuple of int or None
+        Sizes of a map, without its channels; None for rows of anything else.
     """
 
     activations: dict[str, np.ndarray]
@@ -55,6 +64,7 @@ class CapturedBatch(NamedTuple):
     sequence: np.ndarray
     position: np.ndarray
     n_sequences: int
+    map_shape: tuple[int, ...] | None = None
 
 
 class ActivationReader:
@@ -70,6 +80,9 @@ class ActivationReader:
         dtype: Any,
         keep_padding: bool,
         special_tokens: Any,
+        layout: str = "auto",
+        n_positions: int | None = None,
+        random_state: int = 0,
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(
@@ -88,6 +101,8 @@ class ActivationReader:
         self.dtype = check_dtype(dtype)
         self.keep_padding = check_flag("keep_padding", keep_padding)
         self.special_tokens = check_special_tokens(self.model, special_tokens)
+        self.layout = check_layout(layout)
+        self.n_positions, self.seed = check_drawn(n_positions, random_state)
         self._check_states()
         self._locator = Locator(self.model)
         # Tokens that the user lists can be left out only where batches have tokens.
@@ -114,6 +129,9 @@ class ActivationReader:
             "dtype": self.dtype,
             "keep_padding": self.keep_padding,
             "special_tokens": self.special_tokens,
+            "layout": self.layout,
+            "n_positions": self.n_positions,
+            "random_state": self.seed,
         }
 
     def tolerance(self) -> float:
@@ -146,6 +164,7 @@ class ActivationReader:
             sequence=sequence.astype(np.int64),
             position=position.astype(np.int32),
             n_sequences=located.shape[0],
+            map_shape=next(iter(seen.values())).map_shape,
         )
 
     def prepare(self, batch: Any, number: int) -> tuple[tuple, dict, Tokens]:
@@ -162,6 +181,8 @@ class ActivationReader:
 
     def locate(self, seen: dict[str, Seen], tokens: Tokens, batch: Any) -> Located:
         """Return the sequence and position of each row that hooks saw for a batch."""
+        if any(one.map_shape is not None for one in seen.values()):
+            return located_maps(seen, tokens)
 
         def rerun(edit: Edit) -> dict[str, Seen]:
             found, hooks = self._hooks()
@@ -184,6 +205,8 @@ class ActivationReader:
                 )
         if located.ids is not None:
             keep &= ~np.isin(located.ids, self.special_tokens)
+        if self.n_positions is not None and keep.ndim == 2:
+            keep = drawn_positions(keep, self.n_positions, self.seed, number)
         return keep
 
     def kept_tokens(self, stream: Stream) -> np.ndarray:
@@ -238,7 +261,12 @@ class ActivationReader:
         """Run the model and return what the hook of each module saw."""
         found, hooks = self._hooks()
         self.run(hooks, args, kwargs, tokens)
-        return {name: self.only(name, one) for name, one in found.items()}
+        seen = {name: self.only(name, one) for name, one in found.items()}
+        has_tokens = tokens.ids is not None
+        return {
+            name: rows_of_maps(f"{self.what} of {name!r}", one, self.layout, has_tokens)
+            for name, one in seen.items()
+        }
 
     def _hooks(self) -> tuple[dict[str, list], list[tuple[str, str, Callable]]]:
         """Return lists by module, and the hooks that fill them."""

@@ -27,6 +27,7 @@ from skfeat.capture._folder_state import (
     n_bytes_of_file,
     read_state,
 )
+from skfeat.capture._maps import joined_shape
 from skfeat.capture._reader import CapturedBatch
 from skfeat.utils._files import npy_header, replacing
 
@@ -41,12 +42,15 @@ class MemoryStore:
         self.modules = modules
         self.batches: list[CapturedBatch] = []
         self.n_batches = self.n_rows = self.n_sequences = 0
+        self.map_shape: tuple[int, ...] | None = None
 
     def append(self, batch: CapturedBatch) -> None:
         """Add the rows of the next batch."""
         if self.batches:
             first = _columns_of(self.batches[0])
             _check_like_first(_columns_of(batch), first, self.n_batches)
+        shape = joined_shape(self.map_shape, batch.map_shape, self.n_batches)
+        self.map_shape = shape
         sequence = batch.sequence + self.n_sequences
         self.batches.append(batch._replace(sequence=sequence))
         self.n_batches += 1
@@ -65,7 +69,7 @@ class MemoryStore:
             name: np.concatenate([batch.activations.pop(name) for batch in batches])
             for name in self.modules
         }
-        return columns
+        return {**columns, "map_shape": self.map_shape}
 
 
 class FolderStore:
@@ -143,6 +147,9 @@ class FolderStore:
             }
             self._open()
         _check_like_first(columns, self.state["columns"], self.n_batches)
+        before = self.state["map_shape"]
+        before = None if before is None else tuple(before)
+        shape = joined_shape(before, batch.map_shape, self.n_batches)
         columns["sequence"] = columns["sequence"] + self.n_sequences
         for name, array in columns.items():
             self.files[name].write(np.ascontiguousarray(array).view(np.uint8).data)
@@ -153,6 +160,7 @@ class FolderStore:
             "n_rows": self.n_rows + len(batch.sequence),
             "n_sequences": self.n_sequences + batch.n_sequences,
             "digest": digest,
+            "map_shape": None if shape is None else list(shape),
             "complete": False,
         }
         if time.monotonic() - self.last >= _SECONDS_BETWEEN_CHECKPOINTS:

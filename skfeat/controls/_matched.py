@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.adapters import logits_end
+from skfeat.chain import Chain
 from skfeat.chain._steps import walk
 from skfeat.controls._features import connectors_of, shuffled_control, untrained_control
 from skfeat.controls._neurons import Budgets, fit_neurons
@@ -72,7 +73,7 @@ def fit_controls(
     shuffled = shuffled_control(unwrapper, X, random_state=random_state)
     budgets = matched_budgets(unwrapper)
     task = "classification" if hasattr(unwrapper, "classes_") else "regression"
-    target = read_target(unwrapper.model, X, task)
+    target = read_target(*_model_of(unwrapper, X), task)
     pruned, scratch = (
         fit_neurons(
             target,
@@ -91,6 +92,26 @@ def fit_controls(
         "untrained": untrained_control(unwrapper, X, random_state=random_state),
         "shuffled": shuffled,
     }
+
+
+def _model_of(unwrapper: Any, X: Any) -> tuple[Any, Any]:
+    """Return what a control stands for, and the rows that it is fitted on."""
+    if unwrapper.start is None:
+        return unwrapper.model, X
+    classes = getattr(unwrapper, "classes_", None)
+    return _Part(unwrapper._chain, classes), unwrapper.network_inputs(X)
+
+
+class _Part:
+    """The part of a model that an unwrapper has read."""
+
+    def __init__(self, chain: Chain, classes: Any):
+        self.chain = chain
+        if classes is not None:
+            self.classes_ = classes
+
+    def __skfeat_chain__(self, n_features: int | None = None) -> Chain:
+        return self.chain
 
 
 def matched_budgets(unwrapper: Any) -> Budgets:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from skfeat.network import Explanation
-from skfeat.network._explanation import one_row
 
 
 class ExplainedRows:
@@ -14,6 +13,7 @@ class ExplainedRows:
 
     network: Any
     network_inputs: Any
+    _single: Any
     _decide: Any
     _model_values: Any
 
@@ -23,7 +23,8 @@ class ExplainedRows:
         Parameters
         ----------
         x : array-like of shape (n_features,) or (1, n_features)
-            The row, an input of the model.
+            The row, an input of the model; with `start` one sample, as an image
+            (channels, height, width).
         output : int or str, default=None
             Which output: a column of the raw outputs, the logits of a classifier, or
             its name. ``None``: the class that the network predicts, or the only output;
@@ -43,7 +44,7 @@ class ExplainedRows:
             between its last features and the outputs.
         """
         network = self.network()
-        rows = self.network_inputs(one_row(x))
+        rows = self.network_inputs(self._single(x))
         explanation = network.explain(rows, output)
         own = self._model_values(rows)
         prediction = None

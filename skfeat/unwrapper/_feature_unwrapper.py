@@ -49,6 +49,7 @@ from skfeat.unwrapper._parts import (
     to_logits,
 )
 from skfeat.unwrapper._report import Report, make_report
+from skfeat.unwrapper._start import StartsLater, ends_in_classes
 from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._frozen import remember_fits
@@ -77,6 +78,8 @@ _FITTED = (
     "feature_names_in_",
     "input_names_",
     "_steps",
+    "_start",
+    "_n_axes",
     "_rule",
     "_chain",
     "_means",
@@ -86,7 +89,12 @@ _FITTED = (
 
 
 class FeatureUnwrapper(
-    ExplainedRows, Explored, LayerFeatures, TransformerMixin, SkfeatEstimator
+    ExplainedRows,
+    Explored,
+    LayerFeatures,
+    StartsLater,
+    TransformerMixin,
+    SkfeatEstimator,
 ):
     """Turn a fitted network into a sparse network of interpretable features.
 
@@ -117,7 +125,9 @@ class FeatureUnwrapper(
         (skorch's NeuralNetBinaryClassifier, scikit-learn's FixedThresholdClassifier and
         TunedThresholdClassifierCV) decides by it here too.
         An object with a method ``__skfeat_chain__(n_features)`` that returns a
-        `skfeat.chain.Chain` works too.
+        `skfeat.chain.Chain` works too. Of any other torch model, such as a
+        convolutional one or a transformer, the part after a module can be unwrapped:
+        see `start`.
 
     autoencoder : SparseAutoencoder, FrozenEstimator, list of these or None, \
             default=None
@@ -186,6 +196,15 @@ class FeatureUnwrapper(
         Whether what follows the first layer moves its encoder, with ``joint=True``.
         That encoder is dense, and its weights are in no budget: it takes over
         computation. ``False`` leaves it to the reconstruction of its layer alone.
+
+    start : str or None, default=None
+        Name of the module of a torch model, or of a skorch net's, with which what is
+        unwrapped begins, such as the first linear module of a classifier's head. What
+        is before it may be anything: it runs as it is, on the model's device, and is
+        never trained. X is then what the model takes: rows, images (n, channels,
+        height, width), tokens (n, length) or a dict of its named arguments. The module
+        must be fed rows, and all that follows must depend on X through these: they are
+        the inputs of the network. ``None`` unwraps the whole model.
 
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" reads it from the model: from the tags of scikit-learn and skorch; a
@@ -300,6 +319,7 @@ class FeatureUnwrapper(
     _network: SparseFeatureNetwork
     _chain: Chain
     _steps: Steps
+    _start: str | None
     _rule: DecisionRule | None
 
     _parameter_constraints: dict = {  # noqa: RUF012
@@ -321,6 +341,7 @@ class FeatureUnwrapper(
         "joint": ["boolean"],
         "faithfulness": [Interval(Real, 0, None, closed="left")],
         "train_encoder": ["boolean"],
+        "start": [str, None],
         "task": [StrOptions({"auto", "classification", "regression"})],
         "n_jobs": N_JOBS,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -349,6 +370,7 @@ class FeatureUnwrapper(
         joint=True,
         faithfulness=0.1,
         train_encoder=True,
+        start=None,
         task="auto",
         n_jobs=None,
         batch_size=512,
@@ -370,6 +392,7 @@ class FeatureUnwrapper(
         self.joint = joint
         self.faithfulness = faithfulness
         self.train_encoder = train_encoder
+        self.start = start
         self.task = task
         self.n_jobs = n_jobs
         self.batch_size = batch_size
@@ -439,6 +462,11 @@ class FeatureUnwrapper(
     def _checked(self, X, y):
         """Return the rows and the fit to be run on them, or say what is wrong."""
         network, self._steps, self._rule = without_wrappers(self.model)
+        self._start = self.start
+        if self._start is not None:
+            X, chain = self._read_part(X, y)
+            X = X.astype(chain.dtype, copy=False)
+            return X, self._prepared(network, chain, y)
         if not self._starts_later:  # else the steps check X
             check_model_columns((self.model, network), column_names(X))
         X = self._rows(X, reset=True)
@@ -446,13 +474,20 @@ class FeatureUnwrapper(
         chain = read_chain(network, X.shape[1])
         X = X.astype(chain.dtype, copy=False)
         check_chain(chain, network, X)
+        return X, self._prepared(network, chain, y)
+
+    def _prepared(self, network, chain, y):
+        """Return the fit to be run, or say what is wrong."""
         classes = None
-        if self._classifies():
+        task = self.task
+        if task == "auto":
+            task = infer_task(self.model, None if self._start is None else chain)
+        if task == "classification":
             check_rule(network, chain.steps[-1].kind == "sigmoid")
             classes = class_labels(y, chain, model_classes(self.model))
         else:
             check_values(y, chain)
-        return X, prepare(self, chain, classes)
+        return prepare(self, chain, classes)
 
     def predict(self, X) -> np.ndarray:
         """Predict with the network of features.
@@ -582,10 +617,10 @@ class FeatureUnwrapper(
         """Return the fitted network, which needs only numpy and scipy to predict.
 
         The network of a Pipeline starts where the model's own does, after the steps
-        before it: give it, its file and its ONNX graph the rows of
-        :meth:`network_inputs`. What its ONNX graph gives are logits, to which the
-        model's decision threshold, if it has one, is still to be applied; its own
-        `predict` has applied it.
+        before it, and that of a part of a model where the part does: give it, its file
+        and its ONNX graph the rows of :meth:`network_inputs`. What its ONNX graph gives
+        are logits, to which the model's decision threshold, if it has one, is still to
+        be applied; its own `predict` has applied it.
 
         Returns
         -------
@@ -595,7 +630,7 @@ class FeatureUnwrapper(
         return self._network
 
     def network_inputs(self, X) -> np.ndarray:
-        """Make the rows that the network takes: X after the steps of a Pipeline.
+        """Make the rows that the network takes: X after all that is before it.
 
         Parameters
         ----------
@@ -605,8 +640,9 @@ class FeatureUnwrapper(
         Returns
         -------
         ndarray of shape (n, n_inputs)
-            X itself, in the network's dtype, if the model is no Pipeline; its columns
-            are those of `input_names_`.
+            X itself, in the network's dtype, if the model is no Pipeline and is
+            unwrapped whole. Else what the steps of the Pipeline make of it, with the
+            columns of `input_names_`, or what the module `start` is fed.
         """
         return self._validate(X)
 
@@ -711,7 +747,10 @@ class FeatureUnwrapper(
         # Also asked before fit has validated the parameters: they may be anything.
         if isinstance(self.task, str) and self.task != "auto":
             return self.task == "classification"
-        return infer_task(self.model) == "classification"
+        task = infer_task(self.model)
+        if task is None and self.start is not None:
+            return ends_in_classes(self.model)
+        return task == "classification"
 
     def _validate(self, X):
         """Return rows as the network takes them."""
@@ -719,7 +758,9 @@ class FeatureUnwrapper(
         return self._rows(X, reset=False).astype(self._chain.dtype, copy=False)
 
     def _rows(self, X, reset) -> np.ndarray:
-        """Check X, and apply the steps of a Pipeline before the network."""
+        """Check X, and apply what is before the network."""
+        if self._start is not None:
+            return self._run_model(X).rows
         dtype = [np.float64, np.float32]
         if not self._starts_later:
             X = validate_data(self, as_numpy(X), dtype=dtype, reset=reset)
@@ -741,7 +782,11 @@ class FeatureUnwrapper(
 
     def _model_outputs(self, X):
         """Run the model itself, and return its logits or values."""
-        outputs = model_outputs(self.model, self._validate(X))
+        if self._start is None:
+            outputs = model_outputs(self.model, self._validate(X))
+        else:
+            check_is_fitted(self)
+            outputs = self._run_model(X).outputs
         return to_logits(outputs, self._chain) if self._classifies() else outputs
 
     def _model_values(self, X):

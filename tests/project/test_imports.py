@@ -22,7 +22,7 @@ FLOORS = [
     "_version",
     "utils",
     "activations losses penalties chain initialization",
-    "kernels metrics rows adapters datasets testing callbacks explorer",
+    "kernels metrics rows maps adapters datasets testing callbacks explorer",
     "network solvers capture",
     "inspection _base _fitting",
     "autoencoder connector",
