@@ -159,7 +159,7 @@ def test_only_a_tag_publishes():
     assert release[True] == {"push": {"tags": ["v*"]}}
     publish = release["jobs"]["publish"]
     assert publish["needs"] == "build"
-    assert publish["environment"]["name"] == "pypi"
+    assert publish["environment"] == "release"
     last = publish["steps"][-1]
     assert last["uses"].startswith("pypa/gh-action-pypi-publish@")
     assert last["with"] == {"attestations": True}, "trusted publishing has no password"
