@@ -174,6 +174,7 @@ SECTIONS = [
             "Connection",
             "Connections",
             "connection_page",
+            "explore_pairs",
             "ConnectionPage",
             "feature_tokens",
             "activating_contexts",

@@ -13,6 +13,7 @@ from skfeat.language._connections import find_connections, read_connection
 from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._mlp_connector import MLPConnector
+from skfeat.language._pair_explore import explore_pairs
 from skfeat.language._pair_report import PairReport
 from skfeat.language._replacement import replacement_loss
 from skfeat.language._replacement_table import ReplacementLoss
@@ -30,6 +31,7 @@ __all__ = [
     "ablation_effect",
     "activating_contexts",
     "connection_page",
+    "explore_pairs",
     "feature_tokens",
     "find_connections",
     "read_connection",

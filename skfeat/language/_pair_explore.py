@@ -1,8 +1,9 @@
-"""The explorer's page of a layer pair."""
+"""The explorer's page of layer pairs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class ExploredPair:
         -----
         Edges show weight times activation. The effect of leaving a feature out is that
         on the rows which the pair predicts, not on the whole model: see
-        :func:`skfeat.language.ablation_effect` for the latter.
+        :func:`skfeat.language.ablation_effect` for the latter. Several pairs, such as
+        those of all layers, share a page by :func:`skfeat.language.explore_pairs`.
         """
         check_is_fitted(self)
         file = page_path(path)
@@ -96,18 +98,123 @@ class ExploredPair:
         n_rows = check_int("n_rows", n_rows)
         n_examples = check_int("n_examples", n_examples, 1)
         random = check_random_state(random_state)
-        page = _PairPage(self, X, y, random)
-        if capture is not None:
-            check_capture(capture)
-            check_vector("capture.token_ids", capture.token_ids, len(X))
-            page.add_passages(capture, decode, n_examples)
-        return write_page(page.describe(n_rows), file)
+        page = _Page([_Across(self, X, y, random, "")], random)
+        page.title = f"Features across an MLP, {type(self).__name__}"
+        return page.write(file, capture, decode, n_rows, n_examples)
 
 
-class _PairPage:
-    """The features of a pair on some rows."""
+def explore_pairs(
+    pairs: Mapping[str, Any],
+    rows: Mapping[str, tuple[Any, Any]],
+    path: str | os.PathLike[str] = "explorer.html",
+    *,
+    capture: Capture | None = None,
+    decode: Any = None,
+    n_rows: int = 24,
+    n_examples: int = 5,
+    random_state: Any = 0,
+) -> Path:
+    """Write one HTML file to look around in the features of several layer pairs.
 
-    def __init__(self, pair: Any, X: Any, y: Any, random: np.random.RandomState):
+    Their columns stand side by side, in the order of `pairs`: a whole language model,
+    where there is one for each MLP. The rest is as in :meth:`LayerPair.explore`.
+
+    Parameters
+    ----------
+    pairs : dict of str to LayerPair
+        Fitted pairs by what the page calls them, such as "MLP 0".
+    rows : dict of str to tuple of array-like (n, d) and (n, d_out)
+        What each pair is shown on: rows of the residual stream and of the MLP's output,
+        of the same tokens for all.
+    path : str or path-like, default="explorer.html"
+        The file, overwritten if it exists.
+    capture : skfeat.capture.Capture, default=None
+        The capture of these rows, with tokens. ``None``: no passages are shown.
+    decode : tokenizer, callable or sequence of str, default=None
+        With `capture`, as in :func:`skfeat.language.connection_page`.
+    n_rows : int, default=24
+        Tokens drawn at random that have a graph of their own.
+    n_examples : int, default=5
+        Passages by which each feature is shown: so many of the strongest, and one from
+        each of so many levels of its activation.
+    random_state : int, RandomState instance or None, default=0
+        Determines the passages and the tokens that are drawn.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    TypeError
+        If something else than a LayerPair is among the pairs.
+    ValueError
+        If there are no pairs, rows are missing or of different lengths, or a parameter
+        is not valid.
+    NotFittedError
+        If a pair is not fitted.
+
+    Notes
+    -----
+    Each pair is fed with the model's own activations, and edges lead across one MLP:
+    what attention does between two of them is not shown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skfeat import SparseAutoencoder
+    >>> from skfeat.language import LayerPair, explore_pairs
+    >>> X = np.random.default_rng(0).normal(size=(300, 8))
+    >>> rows = {"MLP 0": (X, np.maximum(X, 0)), "MLP 1": (X, np.maximum(-X, 0))}
+    >>> part = SparseAutoencoder(8, k=2, max_iter=40)
+    >>> pairs = {
+    ...     name: LayerPair(part, part, n_nonzero_coefs=2, min_events=10).fit(*both)
+    ...     for name, both in rows.items()
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     explore_pairs(pairs, rows, f"{folder}/model.html").name
+    'model.html'
+    """
+    if not pairs or set(pairs) != set(rows):
+        raise ValueError(
+            f"rows must have the names of pairs, at least one. Got {list(rows)} for "
+            f"pairs {list(pairs)}."
+        )
+    file = page_path(path)
+    n_rows = check_int("n_rows", n_rows)
+    n_examples = check_int("n_examples", n_examples, 1)
+    random = check_random_state(random_state)
+    checked: dict[str, tuple[Any, Any]] = {}
+    for name, pair in pairs.items():
+        if not isinstance(pair, ExploredPair):
+            raise TypeError(
+                f"pairs must hold LayerPairs. Got a {type(pair).__name__} for {name!r}."
+            )
+        check_is_fitted(pair)
+        X, y = rows[name]
+        X = pair._check_inputs(X, reset=False)
+        y = pair._check_outputs(y, reset=False)
+        check_consistent_length(X, y, *(own for own, _ in checked.values()))
+        checked[name] = X, y
+    page = _Page(
+        [
+            _Across(pair, *checked[name], random, f"{name}, ")
+            for name, pair in pairs.items()
+        ],
+        random,
+    )
+    page.title = f"Features across {len(pairs)} MLPs"
+    return page.write(file, capture, decode, n_rows, n_examples)
+
+
+class _Across:
+    """The features on both sides of one pair, on some rows, as columns of a graph."""
+
+    def __init__(
+        self, pair: Any, X: Any, y: Any, random: np.random.RandomState, name: str
+    ):
         self.pair, self.random = pair, random
         self.codes = [
             sparse.csc_array(pair.input_features(X)),
@@ -125,13 +232,16 @@ class _PairPage:
         flows = abs(self.coef) @ sparse.diags_array(_mean_size(self.codes[0]))
         self.gap = Gap.of(flows, self.coef)
         self.layers = [
-            Layer("input features", "features", names[0], flows.sum(axis=0), found[0]),
-            Layer("output features", "features", names[1], flows.sum(axis=1), found[1]),
+            Layer(
+                f"{name}{side} features", "features", own, flows.sum(axis=axis), numbers
+            )
+            for axis, (side, own, numbers) in enumerate(
+                zip(("input", "output"), names, found, strict=True)
+            )
         ]
         self.layers[1].formulas = formulas_of(self.coef, *names)
         self._add_logic(len(X))
         self._add_effects(y)
-        self.passages: PassageStore | None = None
 
     def _add_logic(self, n_rows: int) -> None:
         rows = np.sort(self.random.permutation(n_rows)[:_MOST_READ])
@@ -157,18 +267,55 @@ class _PairPage:
             sizes = _mean_size(sparse.csc_array(codes))
             self.layers[0].effect = sizes * lengths / spread
 
-    def add_passages(self, capture: Capture, decode: Any, n_examples: int) -> None:
+    def choose_passages(
+        self, passages: PassageStore, capture: Capture, decode: Any, n_examples: int
+    ) -> None:
         """Choose the passages of each feature, and label it by its tokens."""
-        self.passages = PassageStore(capture, decode)
         for layer, codes in zip(self.layers, self.codes, strict=True):
             layer.labels = feature_tokens(codes, capture.token_ids, decode).labels
             assert isinstance(layer.statistics, Statistics)
-            self.passages.choose(codes, layer.statistics, n_examples, self.random)
+            passages.choose(codes, layer.statistics, n_examples, self.random)
 
-    def describe(self, n_rows: int) -> Explorer:
-        """Return what the page shows, with a graph for each of `n_rows` tokens."""
-        n = self.codes[0].shape[0]
-        fires = np.diff(sparse.csr_array(self.codes[0]).indptr) > 0
+    def values(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return what features measure on rows, and what is computed, a side each."""
+        before, after = (
+            sparse.csr_array(codes)[rows].toarray() for codes in self.codes
+        )
+        predicted = predict_codes(self.pair.connector_, sparse.csr_array(before))
+        return [(before, before), (after, predicted)]
+
+
+class _Page:
+    """A page of the features of pairs, one after the other, on the same tokens."""
+
+    title: str
+
+    def __init__(self, pairs: list[_Across], random: np.random.RandomState):
+        self.pairs, self.random = pairs, random
+        self.passages: PassageStore | None = None
+
+    def write(
+        self,
+        file: Path,
+        capture: Capture | None,
+        decode: Any,
+        n_rows: int,
+        n_examples: int,
+    ) -> Path:
+        """Write the page, with passages where there is a capture."""
+        if capture is not None:
+            check_capture(capture)
+            n = self.pairs[0].codes[0].shape[0]
+            check_vector("capture.token_ids", capture.token_ids, n)
+            self.passages = PassageStore(capture, decode)
+            for pair in self.pairs:
+                pair.choose_passages(self.passages, capture, decode, n_examples)
+        return write_page(self._describe(n_rows), file)
+
+    def _describe(self, n_rows: int) -> Explorer:
+        codes = self.pairs[0].codes[0]
+        n = codes.shape[0]
+        fires = np.diff(sparse.csr_array(codes).indptr) > 0
         shown = np.sort(self.random.permutation(np.flatnonzero(fires))[:n_rows])
         rows = self._shown_rows(shown)
         if self.passages is None:
@@ -176,10 +323,15 @@ class _PairPage:
             examples |= {"labels": None, "classes": []}
         else:
             examples = self.passages.describe()
+        layers = [layer for pair in self.pairs for layer in pair.layers]
+        gaps = [self.pairs[0].gap]
+        for pair in self.pairs[1:]:
+            # What lies between two pairs, such as attention, is not on the page.
+            gaps += [_no_edges(len(pair.layers[0].names)), pair.gap]
         return Explorer(
-            title=f"Features across an MLP, {type(self.pair).__name__}",
-            layers=self.layers,
-            gaps=[self.gap],
+            title=self.title,
+            layers=layers,
+            gaps=gaps,
             rows=rows,
             examples=examples,
             flow="product",
@@ -197,27 +349,33 @@ class _PairPage:
     def _shown_rows(self, shown: np.ndarray) -> list[ShownRow]:
         if not len(shown):
             return []
-        before, after = (
-            sparse.csr_array(codes)[shown].toarray() for codes in self.codes
-        )
-        predicted = predict_codes(self.pair.connector_, sparse.csr_array(before))
+        values = [both for pair in self.pairs for both in pair.values(shown)]
+        active = [np.count_nonzero(own, axis=1) for own, _ in values]
         found = []
         for i, row in enumerate(shown.tolist()):
             facts = [
-                ("input features active", str(np.count_nonzero(before[i]))),
-                ("output features active", str(np.count_nonzero(after[i]))),
+                (f"{layer.title} active", str(n[i]))
+                for pair, of_pair in zip(
+                    self.pairs, zip(active[::2], active[1::2], strict=True), strict=True
+                )
+                for layer, n in zip(pair.layers, of_pair, strict=True)
             ]
             example = i
             if self.passages is not None:
                 example, token = self.passages.around(row)
                 facts.insert(0, ("token", token))
-            values = [(before[i], before[i]), (after[i], predicted[i])]
             columns = []
             for own, parts in values:
-                nodes = np.flatnonzero((own != 0) | (parts != 0))
-                columns.append((nodes, own[nodes], parts[nodes]))
-            found.append(ShownRow(example, values=columns, edges=[None], facts=facts))
+                nodes = np.flatnonzero((own[i] != 0) | (parts[i] != 0))
+                columns.append((nodes, own[i][nodes], parts[i][nodes]))
+            edges: list[Any] = [None] * (len(values) - 1)
+            found.append(ShownRow(example, values=columns, edges=edges, facts=facts))
         return found
+
+
+def _no_edges(n: int) -> Gap:
+    none = np.empty(0)
+    return Gap(np.zeros(n + 1, np.int64), none.astype(np.int64), none, none, 0)
 
 
 def _mean_size(codes: sparse.csc_array) -> np.ndarray:

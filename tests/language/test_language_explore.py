@@ -8,7 +8,12 @@ from scipy import sparse
 
 from skfeat import SparseAutoencoder
 from skfeat.capture import Capture
-from skfeat.language import LayerPair, activating_contexts, feature_tokens
+from skfeat.language import (
+    LayerPair,
+    activating_contexts,
+    explore_pairs,
+    feature_tokens,
+)
 from skfeat.language import find_connections as find
 from tests.network.test_network_explore import close, dense, written
 
@@ -195,3 +200,64 @@ def test_bad_input(pair, rows, tmp_path):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         pair.explore(X, Y[:9], path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def pairs(pair, rows):
+    X, Y, _ = rows
+    parts = [SparseAutoencoder(12, k=2, max_iter=5, random_state=1) for _ in "ab"]
+    other = LayerPair(*parts, n_nonzero_coefs=2, min_events=10, random_state=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other.fit(Y, X)
+    return {"MLP 0": pair, "MLP 1": other}, {"MLP 0": (X, Y), "MLP 1": (Y, X)}
+
+
+def test_pairs_stand_side_by_side(pairs, rows, found, tmp_path):
+    fitted, both = pairs
+    X, Y, held = rows
+    options = {"capture": held, "decode": WORDS, "n_rows": 6, "n_examples": 3}
+    page = written(explore_pairs(fitted, both, tmp_path / "model.html", **options))
+    assert page["title"] == "Features across 2 MLPs"
+    assert [layer["title"] for layer in page["layers"]] == [
+        f"MLP {i}, {side} features" for i in (0, 1) for side in ("input", "output")
+    ]
+    # The first pair is as on a page of its own, where nothing is drawn at random.
+    for layer, alone in zip(page["layers"], found["layers"], strict=False):
+        assert layer["names"] == alone["names"]
+        assert layer["labels"] == alone["labels"]
+        close(layer["strength"], alone["strength"])
+        assert layer["formulas"] == alone["formulas"]
+    first, between, last = page["gaps"]
+    coefs = [pair.connector_.coef_ for pair in fitted.values()]
+    close(dense(first, "weights", coefs[0].shape), coefs[0].toarray())
+    close(dense(last, "weights", coefs[1].shape), coefs[1].toarray())
+    assert between["n_edges"] == len(between["indices"]) == 0
+    assert len(between["indptr"]) == len(page["layers"][2]["names"]) + 1
+    for row in page["rows"]:
+        assert len(row["values"]) == 4
+        assert row["edges"] == [None] * 3
+    nodes, values, predicted = page["rows"][0]["values"][3]
+    at = page["examples"]["sequence"], page["examples"]["position"]
+    example = page["rows"][0]["example"]
+    place = [part[example] for part in at]
+    (row,) = np.flatnonzero((held.sequence == place[0]) & (held.position == place[1]))
+    other = fitted["MLP 1"]
+    close(values, other.output_features(X[[row]]).toarray()[0][nodes])
+    codes = other.input_features(Y[[row]])
+    close(predicted, other.connector_.predict(codes)[0][nodes])
+
+
+def test_pairs_that_do_not_go_together(pairs, tmp_path):
+    fitted, both = pairs
+    path = tmp_path / "no.html"
+    with pytest.raises(ValueError, match=r"the names of pairs, at least one. Got"):
+        explore_pairs({}, {}, path)
+    with pytest.raises(ValueError, match=r"the names of pairs"):
+        explore_pairs(fitted, {"MLP 0": both["MLP 0"]}, path)
+    with pytest.raises(TypeError, match=r"must hold LayerPairs. Got a SparseAuto"):
+        explore_pairs({"MLP 0": SparseAutoencoder()}, {"MLP 0": both["MLP 0"]}, path)
+    short = {**both, "MLP 1": tuple(part[:50] for part in both["MLP 1"])}
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples"):
+        explore_pairs(fitted, short, path)
+    assert not path.exists()
