@@ -199,10 +199,7 @@ def explore_pairs(
         check_consistent_length(X, y, *(own for own, _ in checked.values()))
         checked[name] = X, y
     page = _Page(
-        [
-            _Across(pair, *checked[name], random, f"{name}, ")
-            for name, pair in pairs.items()
-        ],
+        [_Across(pair, *checked[name], random, name) for name, pair in pairs.items()],
         random,
     )
     page.title = f"Features across {len(pairs)} MLPs"
@@ -233,7 +230,11 @@ class _Across:
         self.gap = Gap.of(flows, self.coef)
         self.layers = [
             Layer(
-                f"{name}{side} features", "features", own, flows.sum(axis=axis), numbers
+                f"{name}, {side}s" if name else f"{side} features",
+                "features",
+                own,
+                flows.sum(axis=axis),
+                numbers,
             )
             for axis, (side, own, numbers) in enumerate(
                 zip(("input", "output"), names, found, strict=True)

@@ -223,7 +223,8 @@ class Patches:
 
         Returns
         -------
-        ndarray of shape (n_out, m, *kernel_size)
+        kernels : ndarray
+            Of shape (n_out, m) and the sizes of the kernel.
 
         Raises
         ------

@@ -220,7 +220,7 @@ def test_pairs_stand_side_by_side(pairs, rows, found, tmp_path):
     page = written(explore_pairs(fitted, both, tmp_path / "model.html", **options))
     assert page["title"] == "Features across 2 MLPs"
     assert [layer["title"] for layer in page["layers"]] == [
-        f"MLP {i}, {side} features" for i in (0, 1) for side in ("input", "output")
+        f"MLP {i}, {side}s" for i in (0, 1) for side in ("input", "output")
     ]
     # The first pair is as on a page of its own, where nothing is drawn at random.
     for layer, alone in zip(page["layers"], found["layers"], strict=False):

@@ -1,8 +1,8 @@
 // A graph as SVG: boxes that are links, in columns, and curves between them.
 
-const BOX = { width: 112, pictured: 144, labelled: 190, top: 24, apart: 5 };
+const BOX = { width: 112, pictured: 144, labelled: 190, least: 70, top: 24, apart: 5 };
 
-function graphElement(graph, width) {
+function graphElement(graph, available) {
   const { columns, gaps, nodes } = graph;
   const boxHeight = data.examples.kind === "image" ? 28 : 20;
   const step = boxHeight + BOX.apart;
@@ -13,7 +13,10 @@ function graphElement(graph, width) {
     data.layers[at].labels || column.some((node) => isLong(node, at)));
   const plain = data.examples.kind === "image" ? BOX.pictured : BOX.width;
   const widest = long ? BOX.labelled : plain;
-  const boxWidth = Math.max(70, Math.min(widest, width / columns.length - 30));
+  // Two numbers beside a name need room: many columns scroll sideways.
+  const least = nodes && data.flow === "product" ? BOX.labelled - 30 : BOX.least;
+  const width = Math.max(available, columns.length * (least + 30));
+  const boxWidth = Math.max(least, Math.min(widest, width / columns.length - 30));
   const stride = columns.length > 1 ? (width - boxWidth - 4) / (columns.length - 1) : 0;
   const x = (at) => 2 + at * stride;
   // A column of fewer boxes is spread over the height.
@@ -45,7 +48,7 @@ function graphElement(graph, width) {
       ? Math.max(...column.map((node) => Math.abs(nodes[at].get(node).part)), 0)
       : layer.largest;
     root.append(draw("text", { x: x(at), y: 13, class: "title" },
-      clipped(layer.title, Math.max(8, Math.floor((stride || width) / 7)))));
+      clipped(layer.title, Math.max(8, Math.floor((at + 1 < columns.length ? stride : boxWidth) / 7)))));
     return column.map((node) => {
       const part = nodes ? nodes[at].get(node).part : layer.strength[node];
       const box = nodeBox(at, node, part, most, nodes ? nodes[at].get(node) : null,

@@ -87,6 +87,8 @@ function drawList() {
   const { box, items } = list;
   const first = Math.max(0, Math.floor(box.scrollTop / ITEM) - 5);
   const last = Math.min(items.length, first + Math.ceil(box.clientHeight / ITEM) + 10);
+  // Names of pairs recur; those of a network say the layer.
+  const twice = data.flow === "product" && data.layers.length > 2;
   const rows = [el("div", { style: `height:${items.length * ITEM}px`, "aria-hidden": "true" })];
   for (let i = first; i < last; i++) {
     const { layer, node } = items[i];
@@ -95,7 +97,7 @@ function drawList() {
       "aria-selected": String(i === list.current), "aria-setsize": items.length, "aria-posinset": i + 1,
       style: `top:${i * ITEM}px`, onclick: () => { list.current = i; openCurrent(); } },
       el("span", {}, clipped(nameOf(layer, node), 22)),
-      el("span", { class: "label" }, labelOf(layer, node)),
+      el("span", { class: "label" }, twice ? `${data.layers[layer].title} ${labelOf(layer, node)}` : labelOf(layer, node)),
       el("span", { class: "size" }, el("i", { style: `width:${100 * share}%` }))));
   }
   box.replaceChildren(...rows);

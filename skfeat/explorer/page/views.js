@@ -16,13 +16,13 @@ function graphTools(withBy, redraw) {
 }
 
 function coverage(graph) {
-  const parts = graph.gaps.map(({ shown, of }) => `${shown.length.toLocaleString("en")} of ${of.toLocaleString("en")}`);
+  const parts = graph.gaps.filter(({ of }) => of).map(({ shown, of }) => `${shown.length.toLocaleString("en")} of ${of.toLocaleString("en")}`);
   return `Edges shown: ${parts.join(", ")}.`;
 }
 
 // A graph that is drawn anew when its tools, the filters or the width change.
 function graphPart(make, withBy) {
-  const holder = el("div", {});
+  const holder = el("div", { class: "scroll" });
   const note = el("p", { class: "faint" });
   let width = 0;
   const redraw = () => {
