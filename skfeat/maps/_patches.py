@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from skfeat.utils._checks import check_int, is_int
+from skfeat.utils._checks import check_int
 
 
 class Patches:
@@ -79,8 +79,8 @@ class Patches:
         padding: int | Sequence[int] = 0,
         dilation: int | Sequence[int] = 1,
     ):
-        is_series = is_int(map_shape)
-        n_axes = 1 if is_series else len(map_shape)  # type: ignore[arg-type]
+        has_axes = isinstance(map_shape, list | tuple | np.ndarray)
+        n_axes = len(map_shape) if has_axes else 1  # type: ignore[arg-type]
         self.map_shape = _sizes("map_shape", map_shape, n_axes, 1)
         self.kernel_size = _sizes("kernel_size", kernel_size, n_axes, 1)
         self.stride = _sizes("stride", stride, n_axes, 1)
@@ -283,7 +283,9 @@ class Patches:
 
 def _sizes(name: str, value: Any, n_axes: int, least: int) -> tuple[int, ...]:
     """Return a size for each axis."""
-    sizes = [value] * n_axes if is_int(value) else list(value)
+    sizes = [value] * n_axes
+    if isinstance(value, list | tuple | np.ndarray):
+        sizes = list(value)
     if len(sizes) != n_axes or n_axes == 0:
         raise ValueError(
             f"{name} must be an int or have one for each axis of map_shape. Got "

@@ -277,7 +277,8 @@ class FeatureUnwrapper(
         with ``joint=True`` and a budget.
 
     n_features_in_ : int
-        Number of inputs of the model: of a Pipeline, of its first step.
+        Number of inputs of the model: of a Pipeline, of its first step; of images their
+        channels. There is none of a dict.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the inputs, when X has string column names.

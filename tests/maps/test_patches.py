@@ -201,6 +201,10 @@ def test_names_follow_the_dilation():
     [
         (lambda: Patches((4, 4), 5), r"kernel_size=\(5, 5\) .* must fit into map_sh"),
         (lambda: Patches((4, 4), (3, 3, 3)), "kernel_size must be an int or have one"),
+        (lambda: Patches(4.5, 3), "map_shape must be an int of at least 1. Got 4.5"),
+        (lambda: Patches((4, None), 3), "map_shape must be an int of at least 1. Got"),
+        (lambda: Patches((), 3), r"map_shape must be an int or have one .* Got \(\)"),
+        (lambda: Patches(4, "3"), "kernel_size must be an int of at least 1. Got '3'"),
         (lambda: Patches((4, 4), 3, stride=0), "stride must be an int of at least 1"),
         (lambda: Patches((4, 4), 3, padding=-1), "padding must be an int of at least"),
         (lambda: Patches(4, 2).rows(np.ones((6, 2))), r"codes must have 4 rows for ea"),

@@ -295,3 +295,46 @@ def test_start_needs_a_torch_model():
 def test_inputs_of_another_width_are_refused(fitted):
     with pytest.raises(ValueError, match="has 2 features, but FeatureUnwrapper is ex"):
         fitted.predict(np.ones((3, 2, 8, 8), np.float32))
+
+
+class Recurrent(nn.Module):
+    """An LSTM, and an MLP of its last state."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.LSTM(4, 6, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, x):
+        return self.head(self.cell(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        (Recurrent(), np.ones((5, 4))),
+        (nn.Sequential(nn.ConvTranspose1d(4, 2, 3), nn.ReLU(), nn.Linear(2, 2)), None),
+        (ConvNet(), np.ones((5, 64))),
+        (Seq(), np.ones((5, 4))),
+    ],
+)
+def test_what_cannot_be_unwrapped_whole_says_what_to_do(model, rows):
+    rows = np.ones((5, 4)) if rows is None else rows
+    with pytest.raises(TypeError, match="start='the name of a module' unwraps the par"):
+        FeatureUnwrapper(model).fit(rows)
+
+
+def test_head_after_recurrence():
+    series = np.random.default_rng(0).normal(size=(100, 7, 4))
+    model = Recurrent()
+    fitted = unwrapper(model, "head", **ALONE).fit(series)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(series).float()).numpy()
+    own = fitted._model_values(fitted.network_inputs(series))
+    np.testing.assert_allclose(own, logits, atol=1e-5)
+    graph = fitted.network().to_torch()
+    inputs = torch.from_numpy(fitted.network_inputs(series))
+    with torch.no_grad():
+        found = graph(inputs).numpy().argmax(axis=1)
+    np.testing.assert_array_equal(found, fitted.predict(series))
