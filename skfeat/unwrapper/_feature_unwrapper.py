@@ -320,7 +320,7 @@ class FeatureUnwrapper(
     _network: SparseFeatureNetwork
     _chain: Chain
     _steps: Steps
-    _start: str | None
+    _start: str | None = None
     _rule: DecisionRule | None
 
     _parameter_constraints: dict = {  # noqa: RUF012
@@ -735,8 +735,8 @@ class FeatureUnwrapper(
 
     @property
     def _starts_later(self) -> bool:
-        """Whether steps of a Pipeline come before the network."""
-        return bool(self._steps.steps)
+        """Whether anything comes before the network."""
+        return bool(self._steps.steps) or self._start is not None
 
     @property
     def _n_features_out(self):

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.inspection import FeatureGraphDisplay
 from skfeat.network import SparseFeatureNetwork
 
 pytestmark = [
@@ -129,6 +130,19 @@ def test_explanation_of_an_image(trained, fitted):
         fitted.explain(IMAGES[:2])
 
 
+def test_pictures_of_the_part(fitted, tmp_path):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    display = FeatureGraphDisplay.from_estimator(fitted, IMAGES[3:4])
+    assert display.layer_names == ["fc1", "fc2", "output"]
+    again = FeatureGraphDisplay.from_network(
+        fitted.network(), fitted.network_inputs(IMAGES[3:4])
+    )
+    assert display.layer_names == again.layer_names
+    plt.close("all")
+    page = fitted.explore(IMAGES, Y, tmp_path / "page.html", n_rows=2)
+    assert "<title>Features of ConvNet" in page.read_text(encoding="utf-8")
+
+
 def test_the_model_is_left_as_it_was(trained):
     before = copy.deepcopy(trained.state_dict())
     trained.train()
@@ -149,7 +163,7 @@ def test_pickle_clone_and_file(fitted, tmp_path):
     np.testing.assert_array_equal(again.predict(IMAGES), fitted.predict(IMAGES))
     refitted = clone(fitted)
     assert refitted.start == "fc1"
-    assert not hasattr(refitted, "_start")
+    assert "_start" not in vars(refitted)
     fitted.network().save(tmp_path / "net")
     network = SparseFeatureNetwork.load(tmp_path / "net")
     rows = fitted.network_inputs(IMAGES)
