@@ -246,6 +246,7 @@ TABLE: dict[str, dict[str, Matters]] = {
             joint=Is((True,)),
             encodes=Fact("connect_input=False"),
         ),
+        "start": _ALWAYS,
         "task": _ALWAYS,
         "n_jobs": _HABIT,
         "batch_size": _when(distills=_DISTILLS),
