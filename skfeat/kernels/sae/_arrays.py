@@ -17,7 +17,7 @@ class Weights(NamedTuple):
     Attributes
     ----------
     bias : ndarray of shape (d,)
-        Subtracted from rows before encoding.
+        Subtracted from rows before encoding; zero for a transcoder.
     encoder : ndarray of shape (m, d)
         The decoder itself where they are tied.
     encoder_bias : ndarray of shape (m,)
@@ -78,11 +78,14 @@ class Encoding(NamedTuple):
         Written: rows less the bias.
     pre : ndarray of shape (n, m)
         Written: products with the encoder, the encoder's bias not added.
+    target : ndarray of shape (n, d_out)
+        What codes are to decode: the centred rows, but for a transcoder.
     """
 
     rows: np.ndarray
     centred: np.ndarray
     pre: np.ndarray
+    target: np.ndarray
 
 
 class ErrorScale(NamedTuple):

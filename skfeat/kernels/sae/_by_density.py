@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from skfeat.kernels._limits import LIMITS
-from skfeat.kernels.sae._arrays import Rows
-from skfeat.kernels.sae._kernel import Kernel
+from skfeat.kernels.sae._kernel import Batch, Kernel
 from skfeat.kernels.sae._result import BatchResult
 from skfeat.kernels.sae._sparse import SparseKernel
 
@@ -37,7 +36,7 @@ class ByDensityKernel:
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,

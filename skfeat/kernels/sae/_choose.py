@@ -23,9 +23,9 @@ def runs_compiled(device: torch.device) -> bool:
     return device.type == "cpu" and has_numba()
 
 
-def is_narrow(decoder: torch.Tensor) -> bool:
-    """Tell whether a cache holds the gradients of a decoder (m, d) and its encoder."""
-    return 2 * decoder.nbytes <= LIMITS.narrow_bytes
+def is_narrow(decoder: torch.Tensor, encoder: torch.Tensor) -> bool:
+    """Tell whether a cache holds the gradients of a decoder and its encoder."""
+    return decoder.nbytes + encoder.nbytes <= LIMITS.narrow_bytes
 
 
 def approximate_in(precision: str, n_columns: int = 1) -> Approximate | None:
@@ -64,12 +64,13 @@ def make_kernel(
     """
     activation, shards = settings.activation, settings.shards
     decoder = params["decoder"]
+    encoder = params.get("encoder", decoder)
     by_batch = activation.selects == "by batch"
     # Selection across processes needs dense pre-activations.
     chosen_together = shards.by == "features" or (shards.by == "rows" and by_batch)
     if chosen_together or not runs_compiled(decoder.device):
         return DenseKernel(params, settings)
-    narrow = is_narrow(decoder)
+    narrow = is_narrow(decoder, encoder)
     if narrow:
         # Products of narrow layers take less time than rounding their factors.
         own = str(decoder.dtype).removeprefix("torch.")
@@ -85,20 +86,22 @@ def make_kernel(
     from skfeat.kernels.sae._relu_bfloat16 import BFloat16ReLUKernel
     from skfeat.kernels.sae._sparse import SparseKernel
 
-    parameters, buffers = Parameters(params), Buffers()
-    if activation.selects == "by row" and narrow and settings.n_prefixes == 1:
+    plain = not settings.transcodes
+    parameters, buffers = Parameters(params, transcodes=not plain), Buffers()
+    tiles = plain and narrow and settings.n_prefixes == 1
+    if activation.selects == "by row" and tiles:
         return NarrowTopKKernel(parameters, int(activation.k), team, shards)
     sparse = SparseKernel(
         parameters,
         settings,
         team,
         buffers,
-        approximate_in(settings.precision, decoder.shape[1]),
+        approximate_in(settings.precision, encoder.shape[1]),
     )
     if activation.selects != "above":
         return sparse
     dense: Kernel
-    if activation.name != "relu":
+    if activation.name != "relu" or settings.transcodes:
         dense = DenseKernel(params, settings)
     elif settings.precision == "bfloat16":
         dense = BFloat16ReLUKernel(parameters, team, buffers)

@@ -11,8 +11,13 @@ from itertools import pairwise
 
 import torch
 
-from skfeat.kernels.sae._arrays import Rows
-from skfeat.kernels.sae._kernel import AUX_WEIGHT, KernelSettings, n_auxiliary
+from skfeat.kernels.sae._kernel import (
+    AUX_WEIGHT,
+    Batch,
+    KernelSettings,
+    Pairs,
+    n_auxiliary,
+)
 from skfeat.kernels.sae._result import BatchResult
 
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -56,33 +61,33 @@ class DenseKernel:
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,
     ) -> BatchResult:
         """Write the gradients of one batch; see `Kernel.gradients`."""
-        assert isinstance(x, torch.Tensor)
-        params, activation, n_features = self.params, self.activation, x.shape[1]
+        params, activation = self.params, self.activation
         decoder, bias = params["decoder"], params["bias"]
         tied = "encoder" not in params
         encoder = decoder if tied else params["encoder"]
         at = params.__getitem__
 
-        centred = x - bias
-        u = self.product(centred, encoder.T)
+        rows, target = self._centred(x)
+        n_features = target.shape[1]
+        u = self.product(rows, encoder.T)
         u += params["encoder_bias"]
         active = self._active(u)
         codes = activation.codes(u, at).mul(active)
         factor = (2 / n_features * weights)[:, None]
 
         grad_codes, grad_decoder = torch.empty_like(u), torch.empty_like(decoder)
-        errors = self._errors(codes, centred)
+        errors = self._errors(codes, target)
         # Row by row: a sum over all would depend on the number of threads.
         squares = sum((error * error).sum(1) for error in errors)
         loss = (squares @ factor[:, 0]) / (2 * len(errors))
         # A feature of group g is part of the reconstructions of prefixes g and later.
-        residual = torch.zeros_like(x)
+        residual = torch.zeros_like(target)
         for error, group in reversed(list(zip(errors, self._groups, strict=True))):
             residual = residual + error * (factor / len(errors))
             grad_codes[:, group] = self.product(residual, decoder[group].T)
@@ -97,16 +102,19 @@ class DenseKernel:
             loss = loss + penalty_weight * (weights @ penalties)
         if activation.two_decodes:
             gate = self.product(u * active, decoder)
-            gate = self.shards.sum_features(gate) - centred
+            gate = self.shards.sum_features(gate) - target
             loss = loss + (gate * gate).sum(1) @ factor[:, 0] / 2
             grad_u = grad_u + self.product(gate * factor, decoder.T)
         grad_u.mul_(active)
         if dead is not None:
             self._add_auxiliary(dead, u, errors[-1], weights, grad_u, grad_decoder)
 
-        grad_encoder = self.product(grad_u.T, centred)
+        grad_encoder = self.product(grad_u.T, rows)
         grad_encoder_bias = grad_u.sum(0)
-        grad_bias -= self.shards.sum_features(grad_encoder_bias @ encoder)
+        if not isinstance(x, Pairs):
+            grad_bias -= self.shards.sum_features(grad_encoder_bias @ encoder)
+        if "skip" in params:
+            params["skip"].grad = self.product(residual.T, rows)
         if tied:
             grad_decoder += grad_encoder
         else:
@@ -123,14 +131,25 @@ class DenseKernel:
             lowest = codes.masked_fill(~on, float("inf")).min()
         return BatchResult(loss, on.any(0), on.sum(), lowest)
 
+    def _centred(self, x):
+        """Return the rows to encode, and what codes are to decode."""
+        bias, skip = self.params["bias"], self.params.get("skip")
+        if not isinstance(x, Pairs):
+            centred = x - bias
+            return centred, centred
+        target = x.targets - bias
+        if skip is not None:
+            target -= self.product(x.rows, skip.T)
+        return x.rows, target
+
     def _active(self, u):
         if self.activation.selects == "above":
             return u > self.activation.bound(self.params)
         return self.shards.active(u, self.activation)
 
-    def _errors(self, codes, centred):
+    def _errors(self, codes, target):
         """Return the error of each prefix's reconstruction."""
-        errors, error = [], -centred
+        errors, error = [], -target
         for group in self._groups:
             part = self.product(codes[:, group], self.params["decoder"][group])
             error = error + self.shards.sum_features(part)

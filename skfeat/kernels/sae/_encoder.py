@@ -27,6 +27,8 @@ class Encoded(NamedTuple):
     ----------
     centred : ndarray of shape (n, d)
         Rows without the bias.
+    target : ndarray of shape (n, d_out)
+        What codes are to decode.
     codes : ActiveCodes or None
         None if they are too many for loops to pay.
     dead : ActiveCodes or None
@@ -34,6 +36,7 @@ class Encoded(NamedTuple):
     """
 
     centred: np.ndarray
+    target: np.ndarray
     codes: ActiveCodes | None
     dead: ActiveCodes | None
 
@@ -81,6 +84,7 @@ class Encoder:
         rows: np.ndarray,
         dead: np.ndarray,
         decoding: tuple[ErrorScale, Decoded] | None,
+        target: np.ndarray | None = None,
     ) -> Encoded:
         """Encode rows (n, d).
 
@@ -91,9 +95,12 @@ class Encoder:
             Features to revive.
         decoding : tuple or None
             What decoding needs and writes, where `decodes`.
+        target : ndarray of shape (n, d_out), optional
+            What codes are to decode; None: the centred rows.
         """
         (n, d), m = rows.shape, self._parameters.n_components
         centred = self._buffers.matrix("centred", n, d, rows.dtype)
+        target = centred if target is None else target
         codes, revived, tile = None, None, PRODUCT_ROWS
         if self.k:
             codes = self.finder.places_for_topk(n, self.k, rows.dtype, "active")
@@ -102,7 +109,7 @@ class Encoder:
         steps: list[Step]
         if self._approximate is None:
             pre = self._buffers.matrix("pre", n, m, rows.dtype)
-            batch = Encoding(rows, centred, pre)
+            batch = Encoding(rows, centred, pre, target)
             steps = [self._exact_step(batch, codes, decoding)]
         else:
             np.subtract(rows, self._weights.bias, out=centred)
@@ -128,7 +135,7 @@ class Encoder:
             refine(codes)
         if revived is not None and refine is not None:
             self._compute_again(centred, revived, dead)
-        return Encoded(centred, codes, revived)
+        return Encoded(centred, target, codes, revived)
 
     def _exact_step(self, batch: Encoding, codes, decoding) -> Step:
         """Return the step that writes pre-activations, and codes where it can."""

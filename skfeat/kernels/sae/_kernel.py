@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -16,6 +16,26 @@ from skfeat.kernels.sae._shards import Shards
 # Weight of the auxiliary loss of Gao et al., "Scaling and evaluating sparse
 # autoencoders" (2024): dead features reconstruct what the live ones miss.
 AUX_WEIGHT = 1 / 32
+
+
+# Parameters that are not one row a feature.
+SHARED = ("bias", "skip")
+
+
+class Pairs(NamedTuple):
+    """The batch of a transcoder: rows to encode, and those that their codes decode.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n, d_in)
+    targets : Tensor of shape (n, d_out)
+    """
+
+    rows: torch.Tensor
+    targets: torch.Tensor
+
+
+Batch = torch.Tensor | Rows | Pairs
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,8 @@ class KernelSettings:
         What other processes do for the batch.
     first : int, default=0
         Number of this process's first feature.
+    transcodes : bool, default=False
+        Whether batches are `Pairs`.
     """
 
     activation: TrainingActivation
@@ -41,6 +63,7 @@ class KernelSettings:
     precision: str = "float32"
     shards: Shards = field(default_factory=Shards)
     first: int = 0
+    transcodes: bool = False
 
     @property
     def n_prefixes(self) -> int:
@@ -65,7 +88,7 @@ class Kernel(Protocol):
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,
@@ -74,7 +97,7 @@ class Kernel(Protocol):
 
         Parameters
         ----------
-        x : Tensor of shape (n, d), or Rows
+        x : Tensor of shape (n, d), Rows or Pairs
         weights : Tensor of shape (n,)
             Weight of each row divided by the weight of the whole batch.
         penalty_weight : float

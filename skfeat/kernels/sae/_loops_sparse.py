@@ -105,7 +105,7 @@ def code_topk(first, last, batch, weights, k, codes, scale, decoded):
     """Encode rows, keep the `k` largest codes of each and decode them."""
     encode(first, last, batch, weights)
     select_topk(first, last, batch.pre, weights.encoder_bias, k, codes)
-    decode(first, last, codes, weights.decoder, batch.centred, scale, decoded)
+    decode(first, last, codes, weights.decoder, batch.target, scale, decoded)
 
 
 @compile_loop
@@ -177,7 +177,7 @@ def accumulate(first, last, tile, backward, target, fresh, buffers, gradients):
     """
     rows, residual = backward.rows, backward.weighted_residual
     codes, group = backward.codes, backward.group
-    d, n_groups = rows.shape[1], residual.shape[1]
+    d_in, n_groups, d = rows.shape[1], residual.shape[1], residual.shape[2]
     flat, errors = rows.reshape(-1), residual.reshape(-1)
     decoders, encoders = gradients.decoder.reshape(-1), gradients.encoder.reshape(-1)
     grad_bias, n_active = gradients.encoder_bias, gradients.n_active
@@ -185,7 +185,7 @@ def accumulate(first, last, tile, backward, target, fresh, buffers, gradients):
     none = grad_bias.dtype.type(0)
     if fresh:
         decoders[first * d : last * d] = 0
-        encoders[first * d : last * d] = 0
+        encoders[first * d_in : last * d_in] = 0
         grad_bias[first:last] = 0
     for begin in range(0, codes.start.shape[0], tile):
         end = min(codes.start.shape[0], begin + tile)
@@ -204,7 +204,8 @@ def accumulate(first, last, tile, backward, target, fresh, buffers, gradients):
             n_active[f] += n
             at, stride, own = target[f] * d, n_groups * d, group[f] * d
             add_rows(decoders, at, d, values, row, here, there, errors, stride, own)
-            add_rows(encoders, at, d, of_feature, row, here, there, flat, d, 0)
+            at = target[f] * d_in
+            add_rows(encoders, at, d_in, of_feature, row, here, there, flat, d_in, 0)
 
 
 @compile_loop

@@ -16,7 +16,7 @@ from skfeat.kernels._memory import empty, zeros
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae import _loops_narrow as loops
 from skfeat.kernels.sae._arrays import Gradients, Rows
-from skfeat.kernels.sae._kernel import auxiliary_scale, n_auxiliary
+from skfeat.kernels.sae._kernel import Batch, Pairs, auxiliary_scale, n_auxiliary
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.sae._result import BatchResult
 from skfeat.kernels.sae._shards import Shards
@@ -45,12 +45,13 @@ class NarrowTopKKernel:
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,
     ) -> BatchResult:
         """Write the gradients of one batch; see `Kernel.gradients`."""
+        assert not isinstance(x, Pairs)
         parameters, k = self._parameters, self._k
         parameters.attach_gradients()
         rows = x if isinstance(x, Rows) else Rows.of(x.numpy())

@@ -16,6 +16,8 @@ class Parameters:
     ----------
     tensors : dict of str to Tensor
         On the CPU; see `skfeat.kernels.sae._reference.loss_reference`.
+    transcodes : bool, default=False
+        Whether they are a transcoder's, which encodes rows as they are.
 
     Attributes
     ----------
@@ -26,13 +28,15 @@ class Parameters:
     dtype : dtype
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor]):
-        self.tensors = tensors
+    def __init__(self, tensors: dict[str, torch.Tensor], *, transcodes: bool = False):
+        self.tensors, self._transcodes = tensors, transcodes
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         self.tied = "encoder" not in arrays
+        encoder = arrays.get("encoder", arrays["decoder"])
+        none = zeros(encoder.shape[1], encoder.dtype)
         self.weights = Weights(
-            bias=arrays["bias"],
-            encoder=arrays.get("encoder", arrays["decoder"]),
+            bias=none if transcodes else arrays["bias"],
+            encoder=encoder,
             encoder_bias=arrays["encoder_bias"],
             decoder=arrays["decoder"],
         )
@@ -61,8 +65,12 @@ class Parameters:
     def write_bias_gradient(self, weighted_residual: np.ndarray) -> None:
         """Write the gradient of the bias, from the sum of all rows' errors.
 
-        A bias is added after decoding and subtracted before encoding.
+        A bias is added after decoding and, by an autoencoder, subtracted before
+        encoding.
         """
         gradients = self.gradients
+        if self._transcodes:
+            gradients["bias"][:] = weighted_residual
+            return
         through_encoder = gradients["encoder_bias"] @ self.weights.encoder
         gradients["bias"][:] = weighted_residual - through_encoder

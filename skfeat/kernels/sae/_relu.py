@@ -13,7 +13,7 @@ import torch
 from skfeat.kernels._memory import Buffers
 from skfeat.kernels._threads import PRODUCT_ROWS, Team
 from skfeat.kernels.sae import _loops_relu as loops
-from skfeat.kernels.sae._arrays import Rows
+from skfeat.kernels.sae._kernel import Batch
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.sae._result import BatchResult
 
@@ -39,7 +39,7 @@ class DenseReLUKernel:
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,

@@ -13,8 +13,8 @@ import torch
 from skfeat.kernels._memory import Buffers
 from skfeat.kernels._threads import Team, one_thread
 from skfeat.kernels.sae import _loops_bfloat16 as loops
-from skfeat.kernels.sae._arrays import Rows
 from skfeat.kernels.sae._bfloat16 import BFLOAT16_ROWS, BFloat16Matrix
+from skfeat.kernels.sae._kernel import Batch
 from skfeat.kernels.sae._loops_relu import rectify
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.sae._result import BatchResult
@@ -34,7 +34,7 @@ class BFloat16ReLUKernel:
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from skfeat.kernels._memory import Buffers
-from skfeat.kernels._threads import Team
+from skfeat.kernels._threads import PRODUCT_ROWS, Team
 from skfeat.kernels.sae import _loops_sparse as loops
 from skfeat.kernels.sae._approximation import Approximate
 from skfeat.kernels.sae._arrays import (
@@ -21,11 +21,15 @@ from skfeat.kernels.sae._arrays import (
     Backward,
     Decoded,
     ErrorScale,
-    Rows,
     SortBuffers,
 )
 from skfeat.kernels.sae._encoder import Encoded, Encoder
-from skfeat.kernels.sae._kernel import KernelSettings, auxiliary_scale
+from skfeat.kernels.sae._kernel import (
+    Batch,
+    KernelSettings,
+    Pairs,
+    auxiliary_scale,
+)
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.sae._result import BatchResult
 
@@ -102,7 +106,7 @@ class SparseKernel:
 
     def gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float = 0.0,
         dead: torch.Tensor | None = None,
@@ -114,21 +118,24 @@ class SparseKernel:
 
     def try_gradients(
         self,
-        x: torch.Tensor | Rows,
+        x: Batch,
         weights: torch.Tensor,
         penalty_weight: float,
         dead: torch.Tensor | None,
     ) -> BatchResult | None:
         """Write the gradients of one batch, or return None if too much is active."""
+        target = None
+        if isinstance(x, Pairs):
+            target, x = self._targets(x), x.rows
         assert isinstance(x, torch.Tensor)
-        n, d = x.shape
+        n, d = len(x), self._parameters.weights.decoder.shape[1]
         factor = (2 / d * weights).numpy()
         revived = np.empty(0, np.int64) if dead is None else dead.numpy()
         scale = self._scale(factor)
         decoding = None
         if self._encoder.decodes:
             decoding = scale, self._decoded("code", n, d, n * self._encoder.k, scale)
-        encoded = self._encoder.encode(x.numpy(), revived, decoding)
+        encoded = self._encoder.encode(x.numpy(), revived, decoding, target)
         active = encoded.codes
         if active is None:
             return None
@@ -140,14 +147,14 @@ class SparseKernel:
         if decoding is not None:
             decoded = decoding[1]
         else:
-            decoded = self._decode("code", codes, decoder, encoded.centred, scale)
+            decoded = self._decode("code", codes, decoder, encoded.target, scale)
         loss = float(decoded.square @ factor) / 2
         step = self._differentiate(active, codes, decoded, weights, penalty_weight)
         loss += step.penalty
         grad_pre = step.grad_pre
         if self._activation.two_decodes:
             whole = ErrorScale(scale.sign, factor, np.zeros_like(self._group))
-            gate = self._decode("second", active, decoder, encoded.centred, whole)
+            gate = self._decode("second", active, decoder, encoded.target, whole)
             loss += float(gate.square @ factor) / 2
             grad_pre = grad_pre + gate.grad_codes
 
@@ -158,6 +165,7 @@ class SparseKernel:
             self._revive(revived, encoded, decoded, factor)
         ones = np.ones(n, dtype=residual.dtype)
         self._parameters.write_bias_gradient(ones @ residual[:, 0])
+        self._write_skip_gradient(encoded.centred, residual)
         for name, value in step.extra.items():
             self._parameters.gradients[name][:] = np.bincount(
                 active.indices, value.numpy(), minlength=len(self._features)
@@ -167,6 +175,44 @@ class SparseKernel:
             lowest = codes.values.min(initial=np.inf)
         fired = torch.from_numpy(n_active > 0)
         return BatchResult(loss, fired, int(n_active.sum()), float(lowest))
+
+    def _targets(self, pairs: Pairs) -> np.ndarray:
+        """Return what the codes of a transcoder are to decode."""
+        rows, targets = pairs.rows.numpy(), pairs.targets.numpy()
+        bias = self._parameters.tensors["bias"].numpy()
+        skip = self._parameters.tensors.get("skip")
+        (n, d), d_in = targets.shape, rows.shape[1]
+        out = self._buffers.matrix("target", n, d, targets.dtype)
+        skipped = 0.0 if skip is None else self._buffers.matrix("skip", n, d, out.dtype)
+
+        def subtract(first, last):
+            for start in range(first, last, PRODUCT_ROWS):
+                part = slice(start, min(last, start + PRODUCT_ROWS))
+                np.subtract(targets[part], bias, out=out[part])
+                if skip is not None:
+                    np.matmul(rows[part], skip.numpy().T, out=skipped[part])
+                    out[part] -= skipped[part]
+
+        work = 4 * n * d if skip is None else n * d * (4 + d_in // 16)
+        self._team.run(subtract, n, n_elements=work, multiple=PRODUCT_ROWS)
+        return out
+
+    def _write_skip_gradient(self, rows: np.ndarray, residual: np.ndarray) -> None:
+        """Write the gradient of a transcoder's skip, if it has one."""
+        gradient = self._parameters.gradients.get("skip")
+        if gradient is None:
+            return
+        # The skip is part of all prefixes' reconstructions.
+        errors = residual[:, 0]
+
+        def multiply(first, last):
+            for start in range(first, last, PRODUCT_ROWS):
+                part = slice(start, min(last, start + PRODUCT_ROWS))
+                np.matmul(errors[:, part].T, rows, out=gradient[part])
+
+        n, d = errors.shape
+        work = n * d * (1 + rows.shape[1] // 16)
+        self._team.run(multiply, d, n_elements=work, multiple=PRODUCT_ROWS)
 
     def _of_feature(self, codes: ActiveCodes):
         """Return the function that aligns a parameter with active codes."""
@@ -226,7 +272,8 @@ class SparseKernel:
 
     def _accumulate(self, backward: Backward, target, *, fresh: bool) -> np.ndarray:
         """Sum the gradients of these features; return how often each is active."""
-        (n, d), m = backward.rows.shape, len(target)
+        (n, d_in), m = backward.rows.shape, len(target)
+        d = backward.weighted_residual.shape[2]
         n_codes, dtype = len(backward.grad_pre), backward.grad_pre.dtype
         gradients = self._parameters.sums(np.zeros(m, dtype=np.int64))
         residual, rows = backward.weighted_residual, backward.rows
@@ -244,7 +291,7 @@ class SparseKernel:
                 first, last, tile, backward, target, fresh, by_feature, gradients
             ),
             m,
-            n_elements=2 * d * n_codes,
+            n_elements=(d + d_in) * n_codes,
             cumulative=self._work if fresh else None,
         )
         n_active = gradients.n_active

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skfeat.kernels._threads import Team
+from skfeat.kernels.sae._kernel import SHARED
 
 if TYPE_CHECKING:
     from skfeat.kernels.sae._loops_adam import Parameter
@@ -77,7 +78,7 @@ class Adam:
     def forget(self, features: torch.Tensor) -> None:
         """Drop the moments of some features, which begin anew."""
         for name, param in self._params.items():
-            if name != "bias" and param in self.optimizer.state:
+            if name not in SHARED and param in self.optimizer.state:
                 for moment in ("exp_avg", "exp_avg_sq"):
                     self.optimizer.state[param][moment][features] = 0
 

@@ -7,6 +7,7 @@ import math
 import torch
 
 from skfeat.kernels.sae._activations import TopK
+from skfeat.kernels.sae._kernel import Batch, Pairs
 from skfeat.kernels.sae._shards import Shards
 from skfeat.solvers.autoencoder._adam import Adam
 from skfeat.solvers.autoencoder._settings import NOTHING_LEFT, SAESettings
@@ -113,32 +114,44 @@ class DeadFeatures:
         self,
         params: dict[str, torch.Tensor],
         optimizer: Adam,
-        x: torch.Tensor,
+        x: Batch,
         dead: torch.Tensor,
         generator: torch.Generator,
     ) -> None:
         """Give dead features the directions of badly reconstructed rows of a batch.
 
         After Bricken et al., "Towards Monosemanticity" (2023): rows are drawn with a
-        probability that grows like the square of their squared error.
+        probability that grows like the square of their squared error. In a transcoder
+        the decoder gets the direction of the error.
         """
         activation = self._settings.activation
         encoder = params.get("encoder", params["decoder"])
-        centred = x - params["bias"]
+        if isinstance(x, Pairs):
+            centred, target = x.rows, x.targets - params["bias"]
+            if "skip" in params:
+                target = target - centred @ params["skip"].T
+        else:
+            assert isinstance(x, torch.Tensor)
+            centred = target = x - params["bias"]
         u = centred @ encoder.T + params["encoder_bias"]
         codes, _ = activation.reference(u, params)
-        errors = (centred - codes @ params["decoder"]).square().sum(1)
+        missing = target - codes @ params["decoder"]
+        errors = missing.square().sum(1)
         odds = (errors / errors.max().clamp_min(1e-30)).square().cpu() + 1e-12
         drawn = torch.multinomial(odds, len(dead), True, generator=generator)
-        rows = centred[drawn.to(x.device)]
-        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        params["decoder"][dead] = rows
+        drawn = drawn.to(errors.device)
+        rows = _unit(centred[drawn])
+        params["decoder"][dead] = rows if target is centred else _unit(missing[drawn])
         if "encoder" in params:
             share = _RESAMPLED_LENGTH if activation.penalised else 1.0
             params["encoder"][dead] = share * encoder.norm(dim=1).mean() * rows
         params["encoder_bias"][dead] = 0
-        first = activation.extra_params(len(encoder), x.shape[1])
+        first = activation.extra_params(len(encoder), target.shape[1])
         for name, value in first.items():
             params[name][dead] = value.to(params[name])[dead]
         optimizer.forget(dead)
         self.rows_since_fired[dead] = 0
+
+
+def _unit(rows: torch.Tensor) -> torch.Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)

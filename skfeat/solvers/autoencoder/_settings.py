@@ -38,6 +38,7 @@ class SAESettings:
     device: torch.device
     seed: int
     distribute: str = "rows"
+    skip: bool = False
     k_start: int | None = None
 
 

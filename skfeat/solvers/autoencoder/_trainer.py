@@ -10,15 +10,16 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict
+from typing import Self
 
 import numpy as np
 import torch
 
 from skfeat.activations import Activation
 from skfeat.kernels._threads import Team
-from skfeat.kernels.sae._arrays import Rows
 from skfeat.kernels.sae._choose import make_kernel, runs_compiled
-from skfeat.kernels.sae._kernel import KernelSettings
+from skfeat.kernels.sae._kernel import SHARED, KernelSettings, Pairs
+from skfeat.kernels.sae._kernel import Batch as KernelBatch
 from skfeat.kernels.sae._reference import loss_reference
 from skfeat.kernels.sae._shards import Shards
 from skfeat.solvers._loop import one_cycle
@@ -64,6 +65,8 @@ class SAETrainer:
     standardizer : Standardizer
     """
 
+    transcodes = False  # whether the rows decoded are others than those encoded
+
     def __init__(self, settings: SAESettings, standardizer: Standardizer):
         self.settings = settings
         self.standardizer = standardizer
@@ -77,13 +80,21 @@ class SAETrainer:
         # Of the last epoch; and whether all batches begun have ended.
         self.position: Position | None = None
         self.is_whole = True
-        n_features = len(standardizer.mean)
+        n_features = self.n_decoded
         self.penalty = PenaltyWeight(settings, n_features)
         self.threshold = RunningThreshold()
-        self._set_params(initial_weights(settings, n_features, self.generator))
+        self._set_params(self._initial_weights())
         n_mine = len(self.params["encoder_bias"])
         self.dead = DeadFeatures(settings, n_features, n_mine, self.shards)
         self._rows = BatchRows(self.dtype, settings.device, self.team)
+
+    @property
+    def n_decoded(self) -> int:
+        """Columns of the rows that codes decode."""
+        return len(self.standardizer.mean)
+
+    def _initial_weights(self) -> dict[str, torch.Tensor]:
+        return initial_weights(self.settings, self.n_decoded, self.generator)
 
     def _set_params(self, params: dict[str, torch.Tensor]) -> None:
         """Set the weights of this process's features from those of all."""
@@ -114,6 +125,7 @@ class SAETrainer:
             settings.precision,
             self.shards,
             self.features.start,
+            self.transcodes,
         )
         self.kernel = make_kernel(self.params, kernel, self.team)
 
@@ -132,11 +144,11 @@ class SAETrainer:
 
     def _mine(self, name: str, values):
         """Return the part of a parameter, or of its moments, that is kept here."""
-        return values if name == "bias" else values[self.features]
+        return values if name in SHARED else values[self.features]
 
     def _whole(self, name: str, values: torch.Tensor) -> torch.Tensor:
         """Return all features' values, of which `_mine` returned a part."""
-        if name == "bias":
+        if name in SHARED:
             return values
         return self.shards.all_features(values, self.settings.n_components)
 
@@ -210,12 +222,12 @@ class SAETrainer:
         """Return the mean loss of some rows, with the penalty as it is now."""
         total = 0.0
         for part in np.array_split(rows, -(-len(rows) // 1024)):
-            x = torch.from_numpy(self.standardizer.apply(rows_at(X, part)))
-            x = x.to(self.settings.device, self.dtype)
+            x, targets = self._held_out(X, part)
             weights = torch.from_numpy(sample_weight[part]).to(x)
             if self.shards.by == "features":
                 # The next batch overwrites these gradients.
-                result = self.kernel.gradients(x, weights, self.penalty.value)
+                rows = x if targets is None else Pairs(x, targets)
+                result = self.kernel.gradients(rows, weights, self.penalty.value)
                 total += float(result.loss)
                 continue
             total += float(
@@ -226,19 +238,30 @@ class SAETrainer:
                     self.settings.activation,
                     self.penalty.value,
                     self.settings.prefixes,
+                    targets,
                 )
             )
         return total / float(sample_weight[rows].sum())
 
+    def _held_out(self, X, part) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return some rows as they are trained on, and what codes of them decode."""
+        x = torch.from_numpy(self.standardizer.apply(rows_at(X, part)))
+        return x.to(self.settings.device, self.dtype), None
+
+    def _read(self, batch: Batch) -> KernelBatch:
+        """Gather the rows of a batch as they are trained on."""
+        return self._rows.gather(batch.source, batch.local, self.standardizer)
+
     def _step(self, batch: Batch, weights: np.ndarray, n_rows: int) -> float:
         settings = self.settings
         self._narrow()
-        local = self.shards.rows(batch.local)
-        x: torch.Tensor | Rows | None = None
+        ids, local = self.shards.rows(batch.ids), self.shards.rows(batch.local)
+        mine = Batch(ids, batch.source, local)
+        x: KernelBatch | None = None
         if self.kernel.takes_rows:
-            x = self._rows.in_place(batch.source, local, self.standardizer)
+            x = self._rows.in_place(mine.source, mine.local, self.standardizer)
         if x is None:
-            x = self._rows.gather(batch.source, local, self.standardizer)
+            x = self._read(mine)
         shares = torch.from_numpy(self.shards.rows(weights))
         shares = shares.to(settings.device, self.dtype)
         result = self.kernel.gradients(
@@ -267,7 +290,7 @@ class SAETrainer:
             self.dead.nudge(self.params["encoder_bias"], silent)
         elif self.dead.resamples(self.n_steps, self.n_steps_planned):
             # Rows of the whole batch, so that all processes draw the same.
-            x = self._rows.gather(batch.source, batch.local, self.standardizer)
+            x = self._read(batch)
             dead = silent.nonzero().squeeze(1)
             self.dead.resample(self.params, self.optimizer, x, dead, self.generator)
         return float(loss)
@@ -302,6 +325,10 @@ class SAETrainer:
             mine["threshold_"] = threshold
         weights = {key: self._whole(key, value) for key, value in mine.items()}
         weights["intercept_"] = self.params["bias"]
+        return self._fold(weights)
+
+    def _fold(self, weights: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """Return the weights that act on raw rows."""
         return fold_standardizer(weights, self.standardizer)
 
     def state(self) -> dict:
@@ -326,9 +353,9 @@ class SAETrainer:
         }
 
     @classmethod
-    def from_state(cls, settings: SAESettings, state: dict) -> SAETrainer:
+    def from_state(cls, settings: SAESettings, state: dict) -> Self:
         """Rebuild a trainer from `state`, on the device of `settings`."""
-        trainer = cls(settings, state["standardizer"])
+        trainer = cls._untrained(settings, state)
         trainer._set_params(
             {k: torch.tensor(v, device="cpu") for k, v in state["params"].items()}
         )
@@ -345,6 +372,10 @@ class SAETrainer:
         if settings.l0 is not None:
             trainer.penalty.value = state["penalty_weight"]
         return trainer
+
+    @classmethod
+    def _untrained(cls, settings: SAESettings, state: dict) -> Self:
+        return cls(settings, state["standardizer"])
 
     def progress(self) -> dict:
         """Return what a resumed run needs beside `state` to reproduce it to the bit."""
