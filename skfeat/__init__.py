@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from skfeat._version import __version__
 
 if TYPE_CHECKING:
-    from skfeat.autoencoder import SparseAutoencoder
+    from skfeat.autoencoder import SparseAutoencoder, Transcoder
     from skfeat.connector import FeatureConnector, FeatureConnectorCV
     from skfeat.unwrapper import FeatureUnwrapper
 
@@ -15,6 +15,7 @@ __all__ = [
     "FeatureConnectorCV",
     "FeatureUnwrapper",
     "SparseAutoencoder",
+    "Transcoder",
     "__version__",
 ]
 
@@ -25,6 +26,7 @@ _HOMES = {
     "FeatureConnectorCV": "skfeat.connector",
     "FeatureUnwrapper": "skfeat.unwrapper",
     "SparseAutoencoder": "skfeat.autoencoder",
+    "Transcoder": "skfeat.autoencoder",
 }
 
 

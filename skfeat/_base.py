@@ -1,4 +1,4 @@
-"""What the three estimators share."""
+"""What the estimators share."""
 
 from __future__ import annotations
 

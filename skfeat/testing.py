@@ -46,13 +46,15 @@ def expected_failed_checks(estimator) -> dict[str, str]:
 
 
 # By the name of the class, so that this module needs to import no estimator.
+_SHUFFLED = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "Minibatches of shuffled rows differ when rows are repeated rather than "
+        "weighted."
+    ),
+}
 _EXPECTED = {
-    "SparseAutoencoder": {
-        "check_sample_weight_equivalence_on_dense_data": (
-            "Minibatches of shuffled rows differ when rows are repeated rather than "
-            "weighted."
-        ),
-    },
+    "SparseAutoencoder": _SHUFFLED,
+    "Transcoder": _SHUFFLED,
     "FeatureUnwrapper": {
         "check_estimators_overwrite_params": (
             "The check compares joblib hashes, and a torch module hashes differently "

@@ -18,6 +18,7 @@ SECTIONS = [
         "What most users need; all of it imports from ``skfeat``.",
         [
             "SparseAutoencoder",
+            "Transcoder",
             "FeatureConnector",
             "FeatureConnectorCV",
             "FeatureUnwrapper",
@@ -269,7 +270,7 @@ SECTIONS = [
 # Their pages are named by the class alone: that is what the link of an estimator's
 # HTML representation is made of (skfeat/_base.py).
 ESTIMATORS = {
-    *("SparseAutoencoder", "FeatureConnector", "FeatureConnectorCV"),
+    *("SparseAutoencoder", "Transcoder", "FeatureConnector", "FeatureConnectorCV"),
     *("FeatureUnwrapper", "LayerPair", "MLPConnector"),
 }
 

@@ -1,5 +1,6 @@
-"""The sparse autoencoder: activations to sparse codes and back."""
+"""Sparse codes of activations: back to the activations, or on to others."""
 
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.autoencoder._transcoder import Transcoder
 
-__all__ = ["SparseAutoencoder"]
+__all__ = ["SparseAutoencoder", "Transcoder"]

@@ -15,6 +15,7 @@ from skfeat.solvers._loop import History
 from skfeat.solvers.autoencoder._settings import SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
+from skfeat.solvers.autoencoder._transcoder import TranscoderTrainer
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._checkpoint import (
     CheckpointFile,
@@ -30,13 +31,18 @@ _LEFT_OUT = {
 }
 
 
+# Parts of a trainer's state that are one.
+_STANDARDIZERS = ("standardizer", "target_standardizer")
+
+
 class Kept:
     """What a fit has learnt so far: from a checkpoint, and into it.
 
     Parameters
     ----------
     settings : SAESettings
-    n_features : int
+    untrained : callable
+        Makes a trainer of such rows from settings.
     file : CheckpointFile, optional
         None keeps nothing.
 
@@ -53,24 +59,23 @@ class Kept:
     """
 
     def __init__(
-        self, settings: SAESettings, n_features: int, file: CheckpointFile | None = None
+        self, settings: SAESettings, untrained, file: CheckpointFile | None = None
     ):
-        self.settings, self.file = settings, file
+        self.settings, self.file, self._untrained = settings, file, untrained
         self.trainer: SAETrainer | None = None
         self.history, self.best = History(), dict[str, Any]()
         self._written: tuple | None = None
         saved = file.load() if file is not None else None
         if file is not None and saved is not None:
             with file.reading():
-                self._restore(saved, n_features)
+                self._restore(saved)
 
-    def _restore(self, saved: dict, n_features: int) -> None:
+    def _restore(self, saved: dict) -> None:
         self.settings = replace(self.settings, seed=saved["seed"])
-        fresh = SAETrainer(
-            self.settings, Standardizer(np.zeros(n_features), 1.0)
-        ).state()
+        untrained = self._untrained(self.settings)
+        fresh, kind = untrained.state(), type(untrained)
         state = _checked(saved["state"], fresh)
-        trainer = SAETrainer.from_state(self.settings, state)
+        trainer = kind.from_state(self.settings, state)
         trainer.penalty.value = state["penalty_weight"]
         trainer.go_on(_checked_progress(saved["progress"], fresh))
         self.history = History(
@@ -78,7 +83,7 @@ class Kept:
         )
         if saved["best"] is not None:
             best = _checked(saved["best"], fresh)
-            weights = SAETrainer.from_state(self.settings, best).export()
+            weights = kind.from_state(self.settings, best).export()
             self.best = {"weights": weights, "state": best}
         self.trainer = trainer
         self._written = self._where
@@ -141,7 +146,9 @@ class Kept:
 
 
 @contextmanager
-def keep(sae, settings: SAESettings, X, sample_weight, *, warm: bool) -> Iterator[Kept]:
+def keep(
+    sae, settings: SAESettings, X, sample_weight, *, warm: bool, Y=None
+) -> Iterator[Kept]:
     """Open the checkpoint of a fit, if its estimator names one.
 
     Parameters
@@ -152,9 +159,19 @@ def keep(sae, settings: SAESettings, X, sample_weight, *, warm: bool) -> Iterato
     sample_weight : ndarray of shape (n,)
     warm : bool
         Whether the fit starts from the weights of the last one.
+    Y : ndarray of shape (n, d_out), optional
+        Targets of a transcoder.
     """
+
+    def untrained(settings):
+        own = Standardizer(np.zeros(X.shape[1]), 1.0)
+        if Y is None:
+            return SAETrainer(settings, own)
+        targets = Standardizer(np.zeros(Y.shape[1]), 1.0)
+        return TranscoderTrainer(settings, own, targets)
+
     if sae.checkpoint is None:
-        yield Kept(settings, X.shape[1])
+        yield Kept(settings, untrained)
         return
     if distributed.is_active():
         raise ValueError(
@@ -162,6 +179,12 @@ def keep(sae, settings: SAESettings, X, sample_weight, *, warm: bool) -> Iterato
             f"rank would write it. Set checkpoint=None."
         )
     fit = _settings_of(sae, X, sample_weight, warm)
+    if Y is not None:
+        fit |= {
+            "shape of y": list(Y.shape),
+            "dtype of y": Y.dtype.name,
+            "y": as_setting(digest_of_rows(Y)),
+        }
     if os.path.isdir(sae.checkpoint) and not isinstance(sae.random_state, Integral):
         # Fits of a folder are told apart by what they depend on.
         if sae.random_state is None:
@@ -172,7 +195,7 @@ def keep(sae, settings: SAESettings, X, sample_weight, *, warm: bool) -> Iterato
             )
         fit["random_state"] = settings.seed
     with CheckpointFile(sae.checkpoint, type(sae).__name__, fit) as file:
-        kept = Kept(settings, X.shape[1], file)
+        kept = Kept(settings, untrained, file)
         try:
             yield kept
         except OSError:
@@ -226,7 +249,7 @@ def _plain_state(state: dict) -> dict[str, Any]:
     return {
         **state,
         "moments": {str(i): slots for i, slots in state["moments"].items()},
-        "standardizer": asdict(state["standardizer"]),
+        **{name: asdict(state[name]) for name in _STANDARDIZERS if name in state},
     }
 
 
@@ -238,7 +261,11 @@ def _checked(saved: dict, fresh: dict) -> dict[str, Any]:
     state = {
         **saved,
         "moments": {int(i): slots for i, slots in saved["moments"].items()},
-        "standardizer": Standardizer(**saved["standardizer"]),
+        **{
+            name: Standardizer(**saved[name])
+            for name in _STANDARDIZERS
+            if name in saved
+        },
         "bound": tuple(map(float, saved["bound"])),
     }
     params = list(fresh["params"].values())
@@ -247,8 +274,9 @@ def _checked(saved: dict, fresh: dict) -> dict[str, Any]:
         for i in (range(len(params)) if state["moments"] else ())
     }
     expected = {**fresh, "moments": moments}
-    if state["standardizer"].mean.shape != fresh["standardizer"].mean.shape:
-        raise ValueError("its mean is not as long as the rows of X")
+    for name in _STANDARDIZERS:
+        if name in fresh and state[name].mean.shape != fresh[name].mean.shape:
+            raise ValueError("its mean is not as long as the rows of X")
     for name in ("params", "moments", "rows_since_fired", "generator"):
         if _shapes(state[name]) != _shapes(expected[name]):
             raise ValueError(f"its {name} are not those of such an autoencoder")

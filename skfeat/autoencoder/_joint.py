@@ -7,9 +7,10 @@ from copy import copy
 import numpy as np
 
 from skfeat.activations import JumpReLU
+from skfeat.autoencoder._coder import WEIGHTS
 from skfeat.autoencoder._quality import diagnose, n_dead_in
 from skfeat.autoencoder._setup import NoTrainingState
-from skfeat.autoencoder._sparse_autoencoder import WEIGHTS, SparseAutoencoder
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.solvers.joint._problem import Coder
 
 

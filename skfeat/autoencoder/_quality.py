@@ -69,20 +69,25 @@ def diagnose(
     sample_weight: np.ndarray,
     weights: dict[str, np.ndarray],
     activation: Activation,
+    Y: np.ndarray | None = None,
 ) -> dict:
-    """Measure the fitted codes on rows from all over the training data."""
+    """Measure the fitted codes on rows from all over the training data.
+
+    `Y` are the targets of a transcoder.
+    """
     weighty = np.flatnonzero(sample_weight)
     n_rows = min(len(weighty), _DIAGNOSED_ROWS)
     chosen = weighty[np.linspace(0, len(weighty) - 1, n_rows).astype(np.int64)]
     rows, row_weights = rows_at(X, chosen), sample_weight[chosen]
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
-    codes = _encoder(weights, activation).encode(rows)
+    targets = None if Y is None else rows_at(Y, chosen)
+    codes = _encoder(weights, activation, Y).encode(rows)
     density = np.average(codes != 0, axis=0, weights=row_weights)
     return {
         "feature_density_": density,
         "l0_": float(density.sum()),
-        "explained_variance_": r2(rows, row_weights, weights, activation),
+        "explained_variance_": r2(rows, row_weights, weights, activation, targets),
     }
 
 
@@ -90,7 +95,7 @@ def n_dead_in(
     X: np.ndarray, weights: dict[str, np.ndarray], activation: Activation
 ) -> int:
     """Count the features that fire for no row."""
-    encoder = _encoder(weights, activation)
+    encoder = _encoder(weights, activation, None)
     fires = np.zeros(len(weights["components_"]), dtype=bool)
     for _, rows in row_blocks(X):
         fires |= (encoder.encode(rows) > 0).any(axis=0)
@@ -102,23 +107,36 @@ def r2(
     sample_weight: np.ndarray,
     weights: dict[str, np.ndarray],
     activation: Activation,
+    Y: np.ndarray | None = None,
 ) -> float:
-    """Return the R2 of the reconstruction, as `skfeat.metrics.explained_variance`."""
-    encoder, read = _encoder(weights, activation), block_reader(X)
+    """Return the R2 of the reconstruction, as `skfeat.metrics.explained_variance`.
+
+    `Y` are the targets of a transcoder, which it reconstructs.
+    """
+    encoder, read = _encoder(weights, activation, Y), block_reader(X)
     components, bias = weights["components_"], weights["intercept_"]
+    skip = weights.get("skip_coef_")
 
     def reconstruct(block: slice) -> np.ndarray:
         rows = read(block).astype(np.float64, copy=False)
-        return encoder.encode(rows) @ components + bias
+        rebuilt = encoder.encode(rows) @ components + bias
+        if skip is not None:
+            rebuilt += rows @ skip.T
+        return rebuilt
 
     eps = float(np.finfo(components.dtype).eps)
     with np.errstate(over="ignore", invalid="ignore"):
-        unexplained = fvu_in_blocks(read, reconstruct, sample_weight, eps)
+        read_original = read if Y is None else block_reader(Y)
+        unexplained = fvu_in_blocks(read_original, reconstruct, sample_weight, eps)
     if not np.isfinite(unexplained):
         raise ValueError("The squared errors on X are non-finite; rescale X.")
     return 1.0 - unexplained
 
 
-def _encoder(weights: dict[str, np.ndarray], activation: Activation) -> EncoderWeights:
+def _encoder(
+    weights: dict[str, np.ndarray], activation: Activation, Y: np.ndarray | None
+) -> EncoderWeights:
     coef, intercept, bias = (weights[name] for name in ENCODER)
+    if Y is not None:
+        bias = np.zeros(coef.shape[1])
     return EncoderWeights(coef, intercept, bias, activation)

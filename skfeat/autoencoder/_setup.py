@@ -16,6 +16,7 @@ from skfeat.solvers.autoencoder._adaptive import WIDE_SHARE
 from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
+from skfeat.solvers.autoencoder._transcoder import TranscoderTrainer
 from skfeat.utils._distributed import agreed, is_active
 from skfeat.utils._ignored import ignored_params
 from skfeat.utils._torch import check_memory, draw_seed, n_batches, resolve_device
@@ -36,7 +37,7 @@ _THRESHOLD_CLIMB = 30
 def check_parameter_combinations(sae) -> None:
     """Raise ValueError for parameters that are valid alone but not together."""
     top_k = sae.activation in ("topk", "batch_topk")
-    if sae.tied and sae.activation == "gated":
+    if getattr(sae, "tied", False) and sae.activation == "gated":
         raise ValueError(
             "tied=True is not possible with activation='gated', whose encoder has "
             "magnitudes of its own; use tied=False or another activation."
@@ -140,10 +141,13 @@ def prefixes_of(sae, m) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys([*map(int, widths), m]))
 
 
-def settings_of(sae, n_features: int, *, planned: bool = True) -> SAESettings:
+def settings_of(
+    sae, n_features: int, *, planned: bool = True, n_decoded: int | None = None
+) -> SAESettings:
     """Return the settings of training on rows of `n_features` columns.
 
     `planned`: how long training takes is known, so that the learning rate decays.
+    `n_decoded`: columns of the rows that codes decode, where these are others.
     """
     m = int(sae._width(n_features))
     check_parameter_combinations(sae)
@@ -156,13 +160,13 @@ def settings_of(sae, n_features: int, *, planned: bool = True) -> SAESettings:
     return SAESettings(
         n_components=m,
         activation=make_training_activation(
-            sae.activation, min(_number(sae.k), m), n_features
+            sae.activation, min(_number(sae.k), m), n_decoded or n_features
         ),
         alpha=float(sae.alpha),
         l0=check_l0(sae, m),
         prefixes=prefixes_of(sae, m),
         dead_features=sae.dead_features,
-        tied=bool(sae.tied),
+        tied=bool(getattr(sae, "tied", False)),
         learning_rate=float(rate),
         batch_size=int(sae.batch_size),
         precision=sae.precision,
@@ -170,6 +174,7 @@ def settings_of(sae, n_features: int, *, planned: bool = True) -> SAESettings:
         seed=agreed(draw_seed(sae.random_state)),
         distribute=sae.distribute,
         k_start=None if sae.k_start is None else min(int(sae.k_start), m),
+        skip=bool(getattr(sae, "skip", False)),
     )
 
 
@@ -233,9 +238,13 @@ def split_rows(sae, sample_weight: np.ndarray, seed: int):
 
 
 def start_training(
-    sae, settings: SAESettings, X: np.ndarray, sample_weight: np.ndarray
+    sae,
+    settings: SAESettings,
+    X: np.ndarray,
+    sample_weight: np.ndarray,
+    Y: np.ndarray | None = None,
 ) -> SAETrainer:
-    """Return the trainer of a new fit."""
+    """Return the trainer of a new fit, of a transcoder if there are targets `Y`."""
     top_k = sae.activation in ("topk", "batch_topk")
     if top_k and sae.k > settings.n_components:
         default_k = signature(type(sae)).parameters["k"].default
@@ -245,7 +254,9 @@ def start_training(
                 f"and is clipped to it: every feature may be active at once.",
             )
     # The weights, and but where processes share them the two moments of Adam.
-    n_numbers = settings.n_components * X.shape[1] * (1 if settings.tied else 2)
+    width = (X if Y is None else Y).shape[1]
+    n_numbers = settings.n_components * (width + (not settings.tied) * X.shape[1])
+    n_numbers += settings.skip * width * X.shape[1]
     n_numbers *= 1 if settings.distribute == "features" else 3
     size = DTYPES[settings.precision].itemsize
     check_memory(
@@ -253,10 +264,15 @@ def start_training(
     )
     if not sae.center:
         warn_if_mean_dominates(X, sample_weight)
-    return SAETrainer(
-        settings,
-        Standardizer.from_rows(X, sample_weight, center=sae.center, rms=sae.scale),
-    )
+    how = {"center": sae.center, "rms": sae.scale}
+    own = Standardizer.from_rows(X, sample_weight, **how)
+    if Y is None:
+        return SAETrainer(settings, own)
+    targets = Standardizer.from_rows(Y, sample_weight, **how, name="y")
+    trainer = TranscoderTrainer(settings, own, targets)
+    trainer.targets = Y
+    trainer.start_from(X, sample_weight)
+    return trainer
 
 
 class NoTrainingState(dict):
@@ -266,23 +282,27 @@ class NoTrainingState(dict):
     ----------
     why : str
         What it is, for the message: "was read from a file ...".
+    kind : str
+        Name of its class.
     """
 
-    def __init__(self, why: str):
+    def __init__(self, why: str, kind: str = "SparseAutoencoder"):
         super().__init__()
-        self.why = why
+        self.why, self.kind = why, kind
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.why,)
+        return type(self), (self.why, self.kind)
 
     def __missing__(self, key: str):
         raise ValueError(
-            f"This SparseAutoencoder {self.why}, so training cannot go on; fit it "
+            f"This {self.kind} {self.why}, so training cannot go on; fit it "
             f"with warm_start=False, or a clone of it, from scratch."
         )
 
 
-def resume_training(sae, settings: SAESettings) -> SAETrainer:
+def resume_training(
+    sae, settings: SAESettings, Y: np.ndarray | None = None
+) -> SAETrainer:
     """Return the trainer of the fit before, to train on."""
     if settings.n_components != sae._n_features_out:
         raise ValueError(
@@ -302,4 +322,18 @@ def resume_training(sae, settings: SAESettings) -> SAETrainer:
             f"{sae._state['activation']!r} of the fit before; training can go on "
             f"only with the same activation."
         )
-    return SAETrainer.from_state(settings, sae._state)
+    if Y is None:
+        return SAETrainer.from_state(settings, sae._state)
+    if settings.skip != ("skip" in sae._state["params"]):
+        raise ValueError(
+            f"skip={settings.skip} differs from skip={not settings.skip} of the fit "
+            f"before; training can go on only with the same value."
+        )
+    if Y.shape[1] != len(sae._state["target_standardizer"].mean):
+        raise ValueError(
+            f"y has {Y.shape[1]} targets, but this Transcoder was fitted with "
+            f"{len(sae._state['target_standardizer'].mean)}."
+        )
+    trainer = TranscoderTrainer.from_state(settings, sae._state)
+    trainer.targets = Y
+    return trainer

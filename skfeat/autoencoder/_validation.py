@@ -55,7 +55,7 @@ def validated_codes(
     n_components = estimator.components_.shape[0]
     if codes.shape[1] != n_components:
         raise ValueError(
-            f"X has {codes.shape[1]} features, but this SparseAutoencoder has "
+            f"X has {codes.shape[1]} features, but this {type(estimator).__name__} has "
             f"{n_components} components: inverse_transform takes codes of shape "
             f"(n, {n_components})."
         )
@@ -77,3 +77,36 @@ def _validated(estimator, X, home: ArrayHome, *, reset, keep_dtype=True):
     X = validate_data(estimator, X, dtype=None, ensure_all_finite=False, reset=reset)
     assert_finite_rows(X, estimator)
     return X
+
+
+def targets_to_fit(estimator, y, n_rows: int) -> tuple[np.ndarray, bool]:
+    """Validate the targets of a fit; return them as a matrix, and whether y was 1-D.
+
+    A mapped table is used without a copy, as rows are.
+    """
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is "
+            f"None."
+        )
+    y = accept_tensor(y, "y")
+    if is_plain_table(y):
+        assert_finite_rows(y, estimator, "y")
+        Y = y
+    else:
+        home = ArrayHome.of(y)
+        Y = home.to_numpy(
+            check_array(
+                y,
+                ensure_2d=False,
+                dtype=home.dtypes,
+                input_name="y",
+                estimator=estimator,
+            )
+        )
+    if len(Y) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has "
+            f"{n_rows} rows and y {len(Y)}."
+        )
+    return Y.reshape(n_rows, -1), Y.ndim == 1

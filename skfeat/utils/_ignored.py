@@ -285,6 +285,11 @@ TABLE: dict[str, dict[str, Matters]] = {
     | {"random_state": _HABIT, "verbose": _HABIT},
 }
 
+# A transcoder is an autoencoder whose encoder is never its decoder.
+TABLE["Transcoder"] = {
+    name: row for name, row in TABLE["SparseAutoencoder"].items() if name != "tied"
+} | {"skip": _ALWAYS}
+
 
 def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
     """Return the parameters that were set and change nothing, and what each needs.

@@ -19,7 +19,12 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skfeat import FeatureConnector, FeatureConnectorCV, SparseAutoencoder
+from skfeat import (
+    FeatureConnector,
+    FeatureConnectorCV,
+    SparseAutoencoder,
+    Transcoder,
+)
 from skfeat.testing import expected_failed_checks
 
 # Few epochs: the checks ask whether an estimator behaves, not whether it learns.
@@ -27,6 +32,8 @@ TRANSFORMERS = [
     SparseAutoencoder(max_iter=20),
     SparseAutoencoder(max_iter=20, activation="relu"),
 ]
+# Epochs enough to explain more than half of what a regressor has to.
+TRANSCODERS = [Transcoder(max_iter=300), Transcoder(max_iter=300, skip=True)]
 REGRESSORS = [
     FeatureConnector(),
     FeatureConnector(link="identity"),
@@ -62,6 +69,17 @@ def test_check_estimator(estimator, check):
     check(estimator)
 
 
+# The checks set `alpha` wherever there is one, and fit noise.
+@pytest.mark.filterwarnings("ignore:Transcoder. alpha")
+@pytest.mark.filterwarnings("ignore:.*features are dead")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(
+    TRANSCODERS, expected_failed_checks=expected_failed_checks, xfail_strict=True
+)
+def test_check_transcoder(estimator, check):
+    check(estimator)
+
+
 @pytest.mark.parametrize("check", OF_EVERY_ESTIMATOR)
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 def test_check_never_yielded(estimator, check):
@@ -83,6 +101,7 @@ def test_expected_failures_are_few_and_justified(estimator):
     expected = expected_failed_checks(estimator)
     allowed = {
         "SparseAutoencoder": {"check_sample_weight_equivalence_on_dense_data"},
+        "Transcoder": {"check_sample_weight_equivalence_on_dense_data"},
         "FeatureConnector": set(),
     }
     assert set(expected) <= allowed.get(type(estimator).__name__, set())

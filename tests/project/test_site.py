@@ -20,6 +20,7 @@ from skfeat import (
     FeatureConnectorCV,
     FeatureUnwrapper,
     SparseAutoencoder,
+    Transcoder,
 )
 from skfeat.language import LayerPair, MLPConnector
 from tests.project.test_docstrings import OBJECTS
@@ -42,6 +43,7 @@ EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 RECORDS = sorted((ROOT / "benchmarks" / "records").glob("*.json"))
 ESTIMATORS = [
     SparseAutoencoder(),
+    Transcoder(),
     FeatureConnector(),
     FeatureConnectorCV(),
     FeatureUnwrapper(MLPClassifier()),

@@ -25,6 +25,7 @@ from skfeat import (
     FeatureConnectorCV,
     FeatureUnwrapper,
     SparseAutoencoder,
+    Transcoder,
     metrics,
 )
 from skfeat.activations import JumpReLU, TopK
@@ -665,6 +666,7 @@ def test_names_of_uses_differ():
 
 ESTIMATORS = [
     SparseAutoencoder(),
+    Transcoder(),
     FeatureConnector(),
     FeatureConnectorCV(),
     MLPConnector(),

@@ -107,7 +107,8 @@ def code_relu(first, last, tile, batch, weights, buffers):
     """
     decoder, codes = weights.decoder, buffers.codes
     residual, grad_pre = buffers.weighted_residual, buffers.grad_pre
-    encoding = Encoding(batch.rows, buffers.centred, codes)
+    centred = buffers.centred
+    encoding = Encoding(batch.rows, centred, codes, centred)
     for begin in range(first, last, tile):
         end = min(last, begin + tile)
         encode(begin, end, encoding, weights)

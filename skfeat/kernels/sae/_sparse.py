@@ -183,7 +183,7 @@ class SparseKernel:
         skip = self._parameters.tensors.get("skip")
         (n, d), d_in = targets.shape, rows.shape[1]
         out = self._buffers.matrix("target", n, d, targets.dtype)
-        skipped = 0.0 if skip is None else self._buffers.matrix("skip", n, d, out.dtype)
+        skipped = self._buffers.matrix("skip", 0 if skip is None else n, d, out.dtype)
 
         def subtract(first, last):
             for start in range(first, last, PRODUCT_ROWS):

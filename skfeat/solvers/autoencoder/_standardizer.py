@@ -23,7 +23,9 @@ class Standardizer:
     scale: float
 
     @classmethod
-    def from_rows(cls, X, sample_weight, *, center: bool, rms: bool) -> Standardizer:
+    def from_rows(
+        cls, X, sample_weight, *, center: bool, rms: bool, name: str = "X"
+    ) -> Standardizer:
         """Measure the weighted mean and root mean square deviation of rows (n, d)."""
         weights = sample_weight / sample_weight.sum()
         # Blocks of rows keep float64 copies small next to X.
@@ -44,7 +46,7 @@ class Standardizer:
             scale = unit * float(np.sqrt(total / X.shape[1])) or 1.0
         if not (np.isfinite(mean).all() and np.isfinite(scale)):
             raise ValueError(
-                "The mean or the mean square of X is non-finite; rescale X."
+                f"The mean or the mean square of {name} is non-finite; rescale {name}."
             )
         return cls(mean, scale)
 

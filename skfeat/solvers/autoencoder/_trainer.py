@@ -66,6 +66,7 @@ class SAETrainer:
     """
 
     transcodes = False  # whether the rows decoded are others than those encoded
+    targets: np.ndarray | None = None  # these other rows
 
     def __init__(self, settings: SAESettings, standardizer: Standardizer):
         self.settings = settings

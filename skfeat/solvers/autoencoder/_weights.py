@@ -51,13 +51,25 @@ def fold_standardizer(
     ValueError
         If training has left weights that are not finite.
     """
-    folded = {key: to_numpy(value, np.float64) for key, value in weights.items()}
-    if not all(np.isfinite(value).all() for value in folded.values()):
-        raise ValueError(
-            "SparseAutoencoder diverged: the weights are non-finite; lower "
-            "'learning_rate_init' (or 'alpha'), or rescale X."
-        )
+    folded = finite_arrays(weights, "SparseAutoencoder")
     for key in {"intercept_", "encoder_intercept_", "threshold_"} & set(folded):
         folded[key] *= standardizer.scale
     folded["intercept_"] += standardizer.mean
     return folded
+
+
+def finite_arrays(weights: dict[str, torch.Tensor], kind: str) -> dict[str, np.ndarray]:
+    """Return weights of an estimator of this kind as float64 arrays.
+
+    Raises
+    ------
+    ValueError
+        If training has left weights that are not finite.
+    """
+    arrays = {key: to_numpy(value, np.float64) for key, value in weights.items()}
+    if not all(np.isfinite(value).all() for value in arrays.values()):
+        raise ValueError(
+            f"{kind} diverged: the weights are non-finite; lower "
+            f"'learning_rate_init' (or 'alpha'), or rescale X."
+        )
+    return arrays
