@@ -189,6 +189,10 @@ SECTIONS = [
         [
             "read_saelens",
             "write_saelens",
+            "read_saelens_transcoder",
+            "write_saelens_transcoder",
+            "read_circuit_tracer",
+            "write_circuit_tracer",
             "read_dictionary_learning",
             "read_sparsify",
             "read_gemma_scope",

@@ -29,7 +29,11 @@ _LARGEST_INFLATION = 16
 
 @contextmanager
 def reading(
-    library: str, path: str | os.PathLike[str], name: str, **flags: bool
+    library: str,
+    path: str | os.PathLike[str],
+    name: str,
+    what: str = "an autoencoder",
+    **flags: bool,
 ) -> Iterator[Path]:
     """Turn any error of reading a file into one sentence that names the file.
 
@@ -40,6 +44,8 @@ def reading(
     path : str or path
     name : str
         The reader's parameter that holds the path.
+    what : str
+        What the file should hold.
     **flags : bool
         Other parameters of the reader, which must be bools.
 
@@ -55,7 +61,7 @@ def reading(
     checked = check_path(name, path)
     for flag, value in flags.items():
         check_flag(flag, value)
-    start = f"Cannot read an autoencoder of {library} from {str(checked)!r}:"
+    start = f"Cannot read {what} of {library} from {str(checked)!r}:"
     try:
         yield checked
     except FileNotFoundError as error:

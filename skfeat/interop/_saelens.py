@@ -23,9 +23,9 @@ from skfeat.utils._checks import check_path
 from skfeat.utils._files import import_safetensors
 from skfeat.utils._frozen import thawed
 
-_CONFIG = "cfg.json"
-_WEIGHTS = "sae_weights.safetensors"
-_SPARSITY = "sparsity.safetensors"
+CONFIG = "cfg.json"
+WEIGHTS = "sae_weights.safetensors"
+SPARSITY = "sparsity.safetensors"
 
 # SAELens adds this to a density before it takes the logarithm.
 _DENSITY_FLOOR = 1e-10
@@ -93,17 +93,17 @@ def read_saelens(
     with reading(
         "SAELens", folder, "folder", normalized=normalized, unit_norm=unit_norm
     ) as path:
-        config = _as_version_6(read_json(path / _CONFIG))
+        config = as_version_6(read_json(path / CONFIG))
         architecture = config["architecture"]
         if architecture not in list(_SHAPES):
             raise ValueError(
                 f"its architecture {architecture!r} is none of those that a "
                 f"SparseAutoencoder can express: {', '.join(_SHAPES)}"
             )
-        tensors = Tensors.read(path / _WEIGHTS)
+        tensors = Tensors.read(path / WEIGHTS)
         arrays = tensors.arrays(
             {**_SHAPES[architecture], "scaling_factor": "m"},
-            sizes={"d": _size(config, "d_in"), "m": _size(config, "d_sae")},
+            sizes={"d": read_size(config, "d_in"), "m": read_size(config, "d_sae")},
             optional=["scaling_factor"],
         )
         weights = Weights(
@@ -111,17 +111,17 @@ def read_saelens(
             decoder=arrays["W_dec"],
             encoder_bias=arrays["b_mag" if architecture == "gated" else "b_enc"],
             decoder_bias=arrays["b_dec"],
-            subtracts_bias=_flag(config, "apply_b_dec_to_input", True),
+            subtracts_bias=read_flag(config, "apply_b_dec_to_input", True),
             activation="relu" if architecture == "standard" else architecture,
             k=config.get("k") if architecture == "topk" else None,
             threshold=arrays.get("threshold"),
             input_scale=_input_scale(config, normalized, norm_scaling_factor),
-            density=_density(path / _SPARSITY, len(arrays["W_dec"])),
+            density=read_density(path / SPARSITY, len(arrays["W_dec"])),
             metadata=dict(config.get("metadata") or {}),
         )
         if architecture == "gated":
             weights.set_gates(arrays["b_gate"], arrays["r_mag"])
-        if _flag(config, "rescale_acts_by_decoder_norm", False):
+        if read_flag(config, "rescale_acts_by_decoder_norm", False):
             weights.rank_by_decoder_norm()
         if not np.all(arrays.get("scaling_factor", 1.0) == 1):
             if config.get("finetuning_scaling_factor") is not True:
@@ -182,12 +182,6 @@ def write_saelens(
             f"autoencoder must be a SparseAutoencoder. Got {autoencoder!r} instead."
         )
     check_is_fitted(autoencoder)
-    save_file = import_safetensors().numpy.save_file
-    if metadata is None:
-        metadata = getattr(autoencoder, "metadata_", {})
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata must be None or a dict. Got {metadata!r} instead.")
-    path = check_path("folder", folder)
     name, k = autoencoder._code
     components = as_numpy(autoencoder.components_)
     m, d = components.shape
@@ -203,16 +197,36 @@ def write_saelens(
         "architecture": "standard" if name == "relu" else name,
         "d_in": d,
         "d_sae": m,
-        "dtype": components.dtype.name,
-        "device": "cpu",
         "apply_b_dec_to_input": True,
+        **({"k": k, "rescale_acts_by_decoder_norm": False} if name == "topk" else {}),
+    }
+    write_folder(autoencoder, folder, tensors, config, metadata)
+
+
+def write_folder(
+    fitted: Any,
+    folder: str | os.PathLike[str],
+    tensors: dict[str, np.ndarray],
+    config: dict[str, Any],
+    metadata: Mapping[str, Any] | None,
+) -> None:
+    """Write the files of a folder, each at once, and what all configurations have."""
+    save_file = import_safetensors().numpy.save_file
+    if metadata is None:
+        metadata = getattr(fitted, "metadata_", {})
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be None or a dict. Got {metadata!r} instead.")
+    path = check_path("folder", folder)
+    config = {
+        **config,
+        "dtype": tensors["W_dec"].dtype.name,
+        "device": "cpu",
         "normalize_activations": "none",
         "reshape_activations": "none",
-        **({"k": k, "rescale_acts_by_decoder_norm": False} if name == "topk" else {}),
         "metadata": {
             **metadata,
             "sae_lens_version": _VERSION,
-            "training_architecture": autoencoder.activation,
+            "training_architecture": fitted.activation,
         },
     }
     try:
@@ -223,20 +237,20 @@ def write_saelens(
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"folder={str(path)!r} is a file; name a folder.")
     path.mkdir(parents=True, exist_ok=True)
-    files = {_WEIGHTS: tensors}
-    if hasattr(autoencoder, "feature_density_"):
-        density = as_numpy(autoencoder.feature_density_).astype(np.float64)
+    files = {WEIGHTS: tensors}
+    if hasattr(fitted, "feature_density_"):
+        density = as_numpy(fitted.feature_density_).astype(np.float64)
         logs = np.log10(density + _DENSITY_FLOOR).astype(np.float32)
-        files[_SPARSITY] = {"sparsity": logs}
+        files[SPARSITY] = {"sparsity": logs}
     else:
-        (path / _SPARSITY).unlink(missing_ok=True)
+        (path / SPARSITY).unlink(missing_ok=True)
     for file, arrays in files.items():
         contiguous = {key: np.ascontiguousarray(a) for key, a in arrays.items()}
-        _replace(path / file, partial(save_file, contiguous))
-    _replace(path / _CONFIG, lambda to: to.write_text(text + "\n", encoding="utf-8"))
+        replace(path / file, partial(save_file, contiguous))
+    replace(path / CONFIG, lambda to: to.write_text(text + "\n", encoding="utf-8"))
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file under a temporary name, and rename it once it is complete."""
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -246,7 +260,7 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
+def as_version_6(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of any version with the names of version 6."""
     metadata = config.get("metadata") or {}
     if not isinstance(metadata, dict):
@@ -258,7 +272,7 @@ def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"its sae_lens_version {version!r} is not a version")
         if int(major[1]) >= 6:
             if "architecture" not in config:
-                raise ValueError(f"{_CONFIG} has no 'architecture'")
+                raise ValueError(f"{CONFIG} has no 'architecture'")
             return config
     config = {"architecture": "standard", **config}
     activation = config.get("activation_fn") or config.get("activation_fn_str", "relu")
@@ -279,14 +293,14 @@ def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _size(config: dict[str, Any], key: str) -> int:
+def read_size(config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     if type(value) is not int or value < 1:
         raise ValueError(f"{key} must be a positive whole number, not {value!r}")
     return value
 
 
-def _flag(config: dict[str, Any], key: str, default: bool) -> bool:
+def read_flag(config: dict[str, Any], key: str, default: bool) -> bool:
     value = config.get(key, default)
     if not isinstance(value, bool):
         raise ValueError(f"{key} must be true or false, not {value!r}")
@@ -318,7 +332,7 @@ def _input_scale(
     return float(factor)
 
 
-def _density(path: Path, m: int) -> np.ndarray | None:
+def read_density(path: Path, m: int) -> np.ndarray | None:
     if not path.is_file():
         return None
     logs = Tensors.read(path).arrays({"sparsity": "m"}, sizes={"m": m})["sparsity"]
