@@ -10,8 +10,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LinearRegression
 
+from skfeat.autoencoder._coder import WEIGHTS, SparseCoder
 from skfeat.autoencoder._setup import NoTrainingState
-from skfeat.autoencoder._sparse_autoencoder import WEIGHTS, SparseAutoencoder
+from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
+from skfeat.autoencoder._transcoder import Transcoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.connector._feature_connector_cv import FeatureConnectorCV
@@ -67,6 +69,10 @@ _AUTOENCODER: dict[str, Callable] = _SHARED | {
     "metadata_": dict,
     "_feature_names": _names,
 }
+_TRANSCODER: dict[str, Callable] = _AUTOENCODER | {
+    "n_targets_": int,
+    "_y_is_1d": _flag,
+}
 _CONNECTOR: dict[str, Callable] = _SHARED | {
     "alpha_": float,
     "dual_gap_": float,
@@ -84,57 +90,71 @@ _PAIR: dict[str, Callable] = {
 }
 
 
-def autoencoder_state(sae: SparseAutoencoder) -> State:
-    """Return an autoencoder as plain values and arrays."""
+def coder_state(coder: SparseCoder) -> State:
+    """Return an autoencoder or a transcoder as plain values and arrays."""
     names = [*WEIGHTS, "feature_density_"]
-    values = _values_of(sae, _AUTOENCODER)
-    name, k = sae._code
+    kind = type(coder).__name__
+    values = _values_of(coder, _CODERS[kind][1])
+    name, k = coder._code
     values["code"] = [name, int(k)]
     if not _is_json(values.get("metadata_")):
         del values["metadata_"]
     return State(
-        "SparseAutoencoder",
-        plain_params(sae),
+        kind,
+        plain_params(coder),
         values,
-        {n: as_numpy(getattr(sae, n), n) for n in names if hasattr(sae, n)},
+        {n: as_numpy(getattr(coder, n), n) for n in names if hasattr(coder, n)},
     )
 
 
-def to_autoencoder(state: State) -> SparseAutoencoder:
-    """Make the autoencoder again."""
+def to_coder(state: State) -> SparseCoder:
+    """Make the autoencoder or the transcoder again."""
+    cls, readers = _CODERS[state.kind]
     values = dict(state.values)
     code = values.pop("code", None)
     if not isinstance(code, list) or len(code) != 2 or code[0] not in _CODES:
         raise ValueError(f"its code must be one of {', '.join(_CODES)}, not {code!r}")
-    sae = from_params(SparseAutoencoder, state.params)
+    coder = from_params(cls, state.params)
+    decodes = "d" if cls is SparseAutoencoder else "o"
     shapes = {
         "encoder_coef_": "md",
         "encoder_intercept_": "m",
-        "intercept_": "d",
+        "intercept_": decodes,
         "threshold_": "m",
         "feature_density_": "m",
-        "components_": "md",
+        "components_": f"m{decodes}",
     }
+    if getattr(coder, "skip", False):
+        shapes = {"skip_coef_": "od", **shapes}
     optional = {"feature_density_"} | (
         set() if code[0] == "jumprelu" else {"threshold_"}
     )
     arrays = _checked(state, shapes, optional)
-    m, d = arrays["components_"].shape
+    m, d = arrays["encoder_coef_"].shape
     if code[0] == "topk" and (type(code[1]) is not int or not 1 <= code[1] <= m):
         raise ValueError(f"its k must be a whole number from 1 to {m}, not {code[1]!r}")
-    fitted = _fitted_of(values, _AUTOENCODER)
+    fitted = _fitted_of(values, readers)
     _check_width(fitted, d)
-    vars(sae).update(fitted)
-    sae._code = (code[0], int(code[1]))
-    sae._interrupted = False
-    sae._state = NoTrainingState(
-        "was loaded from a folder that holds no state of its training"
+    if cls is Transcoder:
+        _check_targets(fitted, arrays["components_"].shape[1])
+    vars(coder).update(fitted)
+    coder._code = (code[0], int(code[1]))
+    coder._interrupted = False
+    coder._state = NoTrainingState(
+        "was loaded from a folder that holds no state of its training", state.kind
     )
     # components_ comes last, as it marks the estimator as fitted.
     for name in shapes:
         if name in arrays:
-            setattr(sae, name, arrays[name])
-    return sae
+            setattr(coder, name, arrays[name])
+    return coder
+
+
+def _check_targets(fitted: dict[str, Any], d_out: int) -> None:
+    if "_y_is_1d" not in fitted:
+        raise ValueError("it has no '_y_is_1d'")
+    if fitted.get("n_targets_") != d_out or (fitted["_y_is_1d"] and d_out > 1):
+        raise ValueError(f"its n_targets_ must be {d_out}, the width of components_")
 
 
 def connector_state(connector: BaseConnector) -> State:
@@ -199,8 +219,8 @@ def pair_state(pair: LayerPair) -> State:
             "dense_intercept": np.asarray(dense.intercept_),
         },
         {
-            "input_autoencoder": autoencoder_state(pair.input_autoencoder_),
-            "output_autoencoder": autoencoder_state(pair.output_autoencoder_),
+            "input_autoencoder": coder_state(pair.input_autoencoder_),
+            "output_autoencoder": coder_state(pair.output_autoencoder_),
             "connector": connector_state(pair.connector_),
         },
     )
@@ -214,7 +234,7 @@ def to_pair(state: State) -> LayerPair:
         raise ValueError("its parts must be two autoencoders and a connector")
     for name in sides:
         _check_kind(state.parts[name], name, ["SparseAutoencoder"])
-        setattr(pair, f"{name}_", to_autoencoder(state.parts[name]))
+        setattr(pair, f"{name}_", to_coder(state.parts[name]))
     _check_kind(state.parts["connector"], "connector", list(_CONNECTORS))
     connector = to_connector(state.parts["connector"])
     shapes = {
@@ -315,6 +335,10 @@ def _checked(
     return found | kept
 
 
+_CODERS: dict[str, tuple[Any, dict[str, Callable]]] = {
+    "SparseAutoencoder": (SparseAutoencoder, _AUTOENCODER),
+    "Transcoder": (Transcoder, _TRANSCODER),
+}
 _CONNECTORS: dict[str, type] = {
     "FeatureConnector": FeatureConnector,
     "FeatureConnectorCV": FeatureConnectorCV,
@@ -330,7 +354,8 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "SparseAutoencoder": Kind(SparseAutoencoder, autoencoder_state, to_autoencoder),
+    "SparseAutoencoder": Kind(SparseAutoencoder, coder_state, to_coder),
+    "Transcoder": Kind(Transcoder, coder_state, to_coder),
     "FeatureConnector": Kind(FeatureConnector, connector_state, to_connector),
     "FeatureConnectorCV": Kind(FeatureConnectorCV, connector_state, to_connector),
     "LayerPair": Kind(LayerPair, pair_state, to_pair),

@@ -53,6 +53,10 @@ class Facts:
     params: dict[str, Any] = field(default_factory=dict)
 
 
+# What an autoencoder and a transcoder make of the codes.
+_RESULTS = {"autoencoder": "reconstruction", "transcoder": "prediction"}
+
+
 def facts_of(kind: str, thing: Any) -> Facts:
     """Return what a card says of a fitted estimator."""
     return _FACTS[kind](thing)
@@ -60,6 +64,39 @@ def facts_of(kind: str, thing: Any) -> Facts:
 
 def _autoencoder(sae: Any) -> Facts:
     m, d = map(int, sae.components_.shape)
+    return _coder(
+        sae,
+        f"Sparse autoencoder: {m:,} features of {d:,} inputs",
+        f"A fitted `SparseAutoencoder`. It writes a row of {d:,} numbers, as they are, "
+        f"neither centred nor scaled, as few active features out of {m:,}, and back.",
+        "autoencoder",
+        [
+            f"codes = autoencoder.transform(X)  # X has {d} columns",
+            "X_again = autoencoder.inverse_transform(codes)",
+        ],
+    )
+
+
+def _transcoder(transcoder: Any) -> Facts:
+    m, d_out = map(int, transcoder.components_.shape)
+    d = transcoder.encoder_coef_.shape[1]
+    skip = ", beside a linear map of the row" if transcoder.skip else ""
+    return _coder(
+        transcoder,
+        f"Transcoder: {m:,} features of {d:,} inputs that predict {d_out:,} outputs",
+        f"A fitted `Transcoder`. It writes a row of {d:,} numbers, as they are, "
+        f"neither centred nor scaled, as few active features out of {m:,}, and "
+        f"predicts {d_out:,} other numbers from them{skip}.",
+        "transcoder",
+        [
+            f"codes = transcoder.transform(X)  # X has {d} columns",
+            "Y = transcoder.predict(X)",
+        ],
+    )
+
+
+def _coder(sae: Any, title: str, what: str, variable: str, use: list[str]) -> Facts:
+    m, d = map(int, sae.encoder_coef_.shape)
     name, k = sae._code
     rule = {
         "topk": f"the {k} largest of a row that are above zero",
@@ -75,7 +112,7 @@ def _autoencoder(sae: Any) -> Facts:
     ]
     measured = [
         ("active features a row (L0)", "l0_"),
-        ("R2 of the reconstruction", "explained_variance_"),
+        (f"R2 of the {_RESULTS[variable]}", "explained_variance_"),
         ("features active in no row of the last epoch", "n_dead_"),
         ("epochs", "n_iter_"),
         ("updates", "n_steps_"),
@@ -88,16 +125,12 @@ def _autoencoder(sae: Any) -> Facts:
         else ""
     )
     return Facts(
-        f"Sparse autoencoder: {m:,} features of {d:,} inputs",
-        f"A fitted `SparseAutoencoder`. It writes a row of {d:,} numbers, as they are, "
-        f"neither centred nor scaled, as few active features out of {m:,}, and back.",
+        title,
+        what,
         rows,
-        "autoencoder",
-        [
-            f"codes = autoencoder.transform(X)  # X has {d} columns",
-            "X_again = autoencoder.inverse_transform(codes)",
-        ],
-        (*_TAGS, "sparse-autoencoder"),
+        variable,
+        use,
+        (*_TAGS, "sparse-autoencoder" if variable == "autoencoder" else variable),
         note,
         params=_changed(sae),
     )
@@ -211,6 +244,7 @@ def _changed(estimator: Any) -> dict[str, Any]:
 
 _FACTS: dict[str, Callable[[Any], Facts]] = {
     "SparseAutoencoder": _autoencoder,
+    "Transcoder": _transcoder,
     "FeatureConnector": _connector,
     "FeatureConnectorCV": _connector,
     "LayerPair": _pair,

@@ -50,9 +50,10 @@ def save_pretrained(
     Parameters
     ----------
     estimator : estimator or SparseFeatureNetwork
-        A fitted `SparseAutoencoder`, `FeatureConnector`, `FeatureConnectorCV`,
-        `FeatureUnwrapper`, `LayerPair` or a `SparseFeatureNetwork`. Of a
-        `FeatureUnwrapper`, which holds the user's own model, the network is written.
+        A fitted `SparseAutoencoder`, `Transcoder`, `FeatureConnector`,
+        `FeatureConnectorCV`, `FeatureUnwrapper`, `LayerPair` or a
+        `SparseFeatureNetwork`. Of a `FeatureUnwrapper`, which holds the user's own
+        model, the network is written.
     folder : str or path
         Made if it does not exist. Files of these names in it are replaced.
     license : str, default="unknown"

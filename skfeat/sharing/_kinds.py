@@ -41,8 +41,8 @@ def to_share(estimator: Any) -> tuple[str, Any]:
             return name, estimator
     known = listed(
         [
-            *("SparseAutoencoder", "FeatureConnector", "FeatureConnectorCV"),
-            *("FeatureUnwrapper", "LayerPair", NETWORK_KIND),
+            *("SparseAutoencoder", "Transcoder", "FeatureConnector"),
+            *("FeatureConnectorCV", "FeatureUnwrapper", "LayerPair", NETWORK_KIND),
         ],
         "or",
     )

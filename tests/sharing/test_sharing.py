@@ -16,6 +16,7 @@ from skfeat import (
     FeatureConnectorCV,
     FeatureUnwrapper,
     SparseAutoencoder,
+    Transcoder,
 )
 from skfeat.datasets import make_sparse_features
 from skfeat.language import LayerPair, MLPConnector
@@ -90,6 +91,38 @@ def test_autoencoder(activation, rows, tmp_path):
     np.testing.assert_array_equal(again.transform(rows), sae.transform(rows))
     with pytest.raises(ValueError, match="holds no state of its training"):
         again.partial_fit(rows)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("activation", ["topk", "batch_topk", "relu"])
+@pytest.mark.parametrize("one_target", [False, True])
+def test_transcoder(activation, skip, one_target, rows, tmp_path):
+    options = {"k": 2} if "topk" in activation else {}
+    transcoder = Transcoder(
+        10, activation=activation, skip=skip, max_iter=4, random_state=3, **options
+    )
+    transcoder.fit(rows, np.abs(rows[:, 0] if one_target else rows[:, :3]))
+    again = shared(transcoder, tmp_path)
+    assert type(again) is Transcoder
+    assert again.get_params() == transcoder.get_params()
+    same_attributes(transcoder, again)
+    np.testing.assert_array_equal(again.predict(rows), transcoder.predict(rows))
+    with pytest.raises(ValueError, match="This Transcoder was loaded from a folder"):
+        again.partial_fit(rows, transcoder.predict(rows))
+    card = (tmp_path / "README.md").read_text()
+    assert "features of 6 inputs that predict" in card
+    assert ("beside a linear map" in card) == skip
+    assert "Y = transcoder.predict(X)" in card
+
+
+def test_a_transcoder_has_as_many_targets_as_it_says(rows, tmp_path):
+    shared(Transcoder(8, k=2, max_iter=3).fit(rows, rows[:, :3]), tmp_path)
+    path = tmp_path / "config.json"
+    text = path.read_text()
+    assert '"n_targets_": 3' in text
+    path.write_text(text.replace('"n_targets_": 3', '"n_targets_": 4'))
+    with pytest.raises(ValueError, match=r"its n_targets_ must be 3, the width"):
+        from_pretrained(tmp_path)
 
 
 def test_autoencoder_of_named_columns(rows, tmp_path):
