@@ -285,10 +285,11 @@ TABLE: dict[str, dict[str, Matters]] = {
     | {"random_state": _HABIT, "verbose": _HABIT},
 }
 
-# A transcoder is an autoencoder whose encoder is never its decoder.
+# A transcoder's encoder is never its decoder; it may have a skip instead.
 TABLE["Transcoder"] = {
-    name: row for name, row in TABLE["SparseAutoencoder"].items() if name != "tied"
-} | {"skip": _ALWAYS}
+    "skip" if name == "tied" else name: _ALWAYS if name == "tied" else row
+    for name, row in TABLE["SparseAutoencoder"].items()
+}
 
 
 def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
