@@ -34,6 +34,11 @@ AUTOENCODERS = {
     "dead": {"n_components": 90, "k": 2, "max_iter": 6},
     "resample": {"n_components": 60, "k": 2, "dead_features": "resample"},
     "early": {"n_components": 12, "k": 3, "early_stopping": True},
+    "early penalty": {
+        "n_components": 12,
+        "activation": "relu",
+        "early_stopping": True,
+    },
     "early batch": {
         "n_components": 12,
         "k": 3,

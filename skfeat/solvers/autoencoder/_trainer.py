@@ -227,8 +227,8 @@ class SAETrainer:
             weights = torch.from_numpy(sample_weight[part]).to(x)
             if self.shards.by == "features":
                 # The next batch overwrites these gradients.
-                rows = x if targets is None else Pairs(x, targets)
-                result = self.kernel.gradients(rows, weights, self.penalty.value)
+                batch = x if targets is None else Pairs(x, targets)
+                result = self.kernel.gradients(batch, weights, self.penalty.value)
                 total += float(result.loss)
                 continue
             total += float(
