@@ -17,6 +17,7 @@ from skfeat.kernels.sae._kernel import (
     KernelSettings,
     Pairs,
     n_auxiliary,
+    rows_and_targets,
 )
 from skfeat.kernels.sae._result import BatchResult
 
@@ -73,7 +74,7 @@ class DenseKernel:
         encoder = decoder if tied else params["encoder"]
         at = params.__getitem__
 
-        rows, target = self._centred(x)
+        rows, target = rows_and_targets(params, x, self.product)
         n_features = target.shape[1]
         u = self.product(rows, encoder.T)
         u += params["encoder_bias"]
@@ -130,17 +131,6 @@ class DenseKernel:
         if activation.selects == "by batch" and len(codes):
             lowest = codes.masked_fill(~on, float("inf")).min()
         return BatchResult(loss, on.any(0), on.sum(), lowest)
-
-    def _centred(self, x):
-        """Return the rows to encode, and what codes are to decode."""
-        bias, skip = self.params["bias"], self.params.get("skip")
-        if not isinstance(x, Pairs):
-            centred = x - bias
-            return centred, centred
-        target = x.targets - bias
-        if skip is not None:
-            target -= self.product(x.rows, skip.T)
-        return x.rows, target
 
     def _active(self, u):
         if self.activation.selects == "above":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple, Protocol
@@ -36,6 +37,26 @@ class Pairs(NamedTuple):
 
 
 Batch = torch.Tensor | Rows | Pairs
+
+
+def rows_and_targets(
+    params: dict[str, torch.Tensor],
+    x: Batch,
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.matmul,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows that are encoded, and what their codes alone are to decode.
+
+    An autoencoder encodes what it decodes, and the two are one tensor.
+    """
+    assert not isinstance(x, Rows)
+    bias, skip = params["bias"], params.get("skip")
+    if not isinstance(x, Pairs):
+        centred = x - bias
+        return centred, centred
+    target = x.targets - bias
+    if skip is not None:
+        target -= product(x.rows, skip.T)
+    return x.rows, target
 
 
 @dataclass(frozen=True)

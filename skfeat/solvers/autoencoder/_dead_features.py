@@ -7,10 +7,11 @@ import math
 import torch
 
 from skfeat.kernels.sae._activations import TopK
-from skfeat.kernels.sae._kernel import Batch, Pairs
+from skfeat.kernels.sae._kernel import Batch, rows_and_targets
 from skfeat.kernels.sae._shards import Shards
 from skfeat.solvers.autoencoder._adam import Adam
 from skfeat.solvers.autoencoder._settings import NOTHING_LEFT, SAESettings
+from skfeat.solvers.autoencoder._weights import unit_rows
 
 # The auxiliary loss revives features that are silent for as many rows as see a feature
 # of average frequency fire so many times.
@@ -126,22 +127,16 @@ class DeadFeatures:
         """
         activation = self._settings.activation
         encoder = params.get("encoder", params["decoder"])
-        if isinstance(x, Pairs):
-            centred, target = x.rows, x.targets - params["bias"]
-            if "skip" in params:
-                target = target - centred @ params["skip"].T
-        else:
-            assert isinstance(x, torch.Tensor)
-            centred = target = x - params["bias"]
-        u = centred @ encoder.T + params["encoder_bias"]
+        read, target = rows_and_targets(params, x)
+        u = read @ encoder.T + params["encoder_bias"]
         codes, _ = activation.reference(u, params)
         missing = target - codes @ params["decoder"]
         errors = missing.square().sum(1)
         odds = (errors / errors.max().clamp_min(1e-30)).square().cpu() + 1e-12
         drawn = torch.multinomial(odds, len(dead), True, generator=generator)
         drawn = drawn.to(errors.device)
-        rows = _unit(centred[drawn])
-        params["decoder"][dead] = rows if target is centred else _unit(missing[drawn])
+        rows = unit_rows(read[drawn])
+        params["decoder"][dead] = rows if target is read else unit_rows(missing[drawn])
         if "encoder" in params:
             share = _RESAMPLED_LENGTH if activation.penalised else 1.0
             params["encoder"][dead] = share * encoder.norm(dim=1).mean() * rows
@@ -151,7 +146,3 @@ class DeadFeatures:
             params[name][dead] = value.to(params[name])[dead]
         optimizer.forget(dead)
         self.rows_since_fired[dead] = 0
-
-
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)

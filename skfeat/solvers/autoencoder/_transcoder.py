@@ -13,7 +13,7 @@ from skfeat.solvers.autoencoder._linear_map import fit_linear_map
 from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
-from skfeat.solvers.autoencoder._weights import finite_arrays
+from skfeat.solvers.autoencoder._weights import finite_arrays, unit_rows
 from skfeat.utils._rows import Batch, rows_at
 from skfeat.utils._torch import PLAIN, to_numpy
 
@@ -60,12 +60,19 @@ class TranscoderTrainer(SAETrainer):
         # the first codes, did better on both of two MLP blocks.
         settings, m = self.settings, self.settings.n_components
         d_in, d = len(self.standardizer.mean), self.n_decoded
+
+        def directions(n_columns):
+            rows = torch.randn(m, n_columns, generator=self.generator, **PLAIN)
+            return unit_rows(rows)
+
         weights = {
-            "decoder": _unit(torch.randn(m, d, generator=self.generator, **PLAIN)),
+            "decoder": directions(d),
             "encoder_bias": torch.zeros(m, **PLAIN),
             "bias": torch.zeros(d, **PLAIN),
             **settings.activation.extra_params(m, d),
-            "encoder": _unit(torch.randn(m, d_in, generator=self.generator, **PLAIN)),
+            "encoder": unit_rows(
+                torch.randn(m, d_in, generator=self.generator, **PLAIN)
+            ),
         }
         if settings.skip:
             weights["skip"] = torch.zeros(d, d_in, **PLAIN)
@@ -127,7 +134,3 @@ class TranscoderTrainer(SAETrainer):
     @classmethod
     def _untrained(cls, settings: SAESettings, state: dict) -> Self:
         return cls(settings, state["standardizer"], state["target_standardizer"])
-
-
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)

@@ -19,8 +19,7 @@ def initial_weights(
     """
     m = settings.n_components
     decoder = torch.randn(m, n_features, generator=generator, **PLAIN)
-    decoder = decoder.to(DTYPES[settings.precision])
-    decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    decoder = unit_rows(decoder.to(DTYPES[settings.precision]))
     weights = {
         "decoder": decoder,
         "encoder_bias": torch.zeros(m, **PLAIN),
@@ -30,6 +29,11 @@ def initial_weights(
     if not settings.tied:
         weights["encoder"] = decoder.clone()
     return weights
+
+
+def unit_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Return rows scaled to norm one; one of zeros stays."""
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def fold_standardizer(
