@@ -18,6 +18,7 @@ from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.autoencoder._checkpoint import keep
 from skfeat.autoencoder._quality import ENCODER, diagnose, r2, warn_if_poor_fit
 from skfeat.autoencoder._setup import (
+    NoTrainingState,
     epochs_of,
     ignored_by_autoencoder,
     patience_of,
@@ -28,7 +29,7 @@ from skfeat.autoencoder._setup import (
     start_training,
     unjudged_epochs,
 )
-from skfeat.autoencoder._validation import rows_of_fitted
+from skfeat.autoencoder._validation import rows_of_fitted, validated_codes
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.solvers._loop import Stopping, run_epochs
 from skfeat.utils._agreement import refuse_different_fits
@@ -301,6 +302,23 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
         check_finite_result("The codes", codes, X)
         return _align_api_if_sparse(codes) if self.sparse_output else home.bring(codes)
 
+    def _decoded(self, X) -> tuple[ArrayHome, np.ndarray]:
+        """Validate codes, and return the rows that they decode with their home."""
+        check_is_fitted(self)
+        home, codes = validated_codes(self, X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = self._decode(home, codes)
+        check_finite_result("The rows", rows, codes)
+        return home, rows
+
+    def _decode(self, home: ArrayHome, codes) -> np.ndarray:
+        rows = codes @ self._array(home, "components_", codes.dtype)
+        rows += self._array(home, "intercept_", codes.dtype)
+        return rows
+
+    def _array(self, home: ArrayHome, name: str, dtype) -> np.ndarray:
+        return home.to_numpy(getattr(self, name)).astype(dtype, copy=False)
+
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Return the names of the features, which are the columns of `transform`.
 
@@ -358,6 +376,16 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
             home = ArrayHome.of(self.threshold_)
             return JumpReLU(home.to_numpy(self.threshold_))
         return TopK(k) if name == "topk" else ReLU()
+
+    def _take_over(
+        self, arrays: dict[str, np.ndarray], code: tuple[str, int], why: str
+    ) -> None:
+        """Become fitted by arrays from elsewhere, from which training cannot go on."""
+        self._code, self._interrupted = code, False
+        self._state = NoTrainingState(why, self._kind)
+        # components_ comes last, as it marks the estimator as fitted.
+        for name in sorted(arrays, key="components_".__eq__):
+            setattr(self, name, arrays[name])
 
     def _forget(self):
         """Drop the last fit, so that a failing fit leaves no attributes of it."""

@@ -10,11 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat.autoencoder._coder import WEIGHTS, SparseCoder
 from skfeat.autoencoder._quality import r2
 from skfeat.autoencoder._setup import refuse_targets
-from skfeat.autoencoder._validation import rows_of_fitted, rows_to_fit, validated_codes
+from skfeat.autoencoder._validation import rows_of_fitted, rows_to_fit
 from skfeat.rows._store import spooled
 from skfeat.utils._arrays import check_weights
 from skfeat.utils._bases import fit_context
-from skfeat.utils._finite import check_finite_result
 
 
 class SparseAutoencoder(SparseCoder):
@@ -403,13 +402,7 @@ class SparseAutoencoder(SparseCoder):
             If X does not have `n_components` columns, or is so large that rows are
             beyond the range of its dtype.
         """
-        check_is_fitted(self)
-        home, codes = validated_codes(self, X)
-        components = home.to_numpy(self.components_)
-        with np.errstate(over="ignore", invalid="ignore"):
-            rows = codes @ components.astype(codes.dtype, copy=False)
-            rows += home.to_numpy(self.intercept_).astype(codes.dtype, copy=False)
-        check_finite_result("The rows", rows, codes)
+        home, rows = self._decoded(X)
         return home.bring(rows)
 
     def score(self, X, y=None, sample_weight=None) -> float:

@@ -13,9 +13,7 @@ from skfeat.autoencoder._validation import (
     rows_of_fitted,
     rows_to_fit,
     targets_to_fit,
-    validated_codes,
 )
-from skfeat.utils._arrays import ArrayHome
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._finite import check_finite_result
 
@@ -411,8 +409,7 @@ class Transcoder(MultiOutputMixin, RegressorMixin, SparseCoder):
         home, X = rows_of_fitted(self, X, "predict")
         with np.errstate(over="ignore", invalid="ignore"):
             codes = self._encoder(home).encode(X, sparse_output=True)
-            predicted = codes @ self._array(home, "components_", X.dtype)
-            predicted += self._array(home, "intercept_", X.dtype)
+            predicted = self._decode(home, codes)
             if hasattr(self, "skip_coef_"):
                 predicted += X @ self._array(home, "skip_coef_", X.dtype).T
         check_finite_result("The predictions", predicted, X)
@@ -440,16 +437,8 @@ class Transcoder(MultiOutputMixin, RegressorMixin, SparseCoder):
         AttributeError
             With ``skip=True``, where predictions depend on the encoded rows too.
         """
-        check_is_fitted(self)
-        home, codes = validated_codes(self, X)
-        with np.errstate(over="ignore", invalid="ignore"):
-            rows = codes @ self._array(home, "components_", codes.dtype)
-            rows += self._array(home, "intercept_", codes.dtype)
-        check_finite_result("The rows", rows, codes)
+        home, rows = self._decoded(X)
         return home.bring(rows.ravel() if self._y_is_1d else rows)
-
-    def _array(self, home: ArrayHome, name: str, dtype) -> np.ndarray:
-        return home.to_numpy(getattr(self, name)).astype(dtype, copy=False)
 
     def _rows(self, X, y, sample_weight, *, reset):
         home, X, sample_weight = rows_to_fit(self, X, sample_weight, reset=reset)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.autoencoder._setup import NoTrainingState
+from skfeat.autoencoder._coder import SparseCoder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 
 _BLOCK_ROWS = 1024
@@ -95,7 +95,7 @@ class Weights:
         ValueError
             If k is missing or not valid, or if unit norms would change the top k.
         """
-        m, d = self.encoder.shape
+        m = len(self.encoder)
         k = self._check_k(m)
         dtype = np.result_type(self.encoder, np.float32)
         encoder_bias = self.encoder_bias.astype(np.float64)
@@ -122,32 +122,10 @@ class Weights:
             fitted[name] = array.astype(dtype, copy=False)
             if not np.isfinite(fitted[name]).all():
                 raise ValueError(f"its weights are too large for {dtype}")
-        return self._estimator(m, d, k, fitted)
-
-    def _estimator(
-        self, m: int, d: int, k: int | None, fitted: dict[str, np.ndarray]
-    ) -> SparseAutoencoder:
         params = {} if k is None else {"k": k}
         sae = SparseAutoencoder(m, activation=self.activation, **params)
-        if self.activation == "topk":
-            assert k is not None  # _check_k has raised otherwise
-            sae._code = ("topk", k)
-        else:
-            sae._code = ("relu" if self.activation == "relu" else "jumprelu", 0)
-        sae.n_features_in_ = d
-        sae.n_iter_, sae.n_steps_, sae.loss_curve_ = 0, 0, []
-        sae._interrupted = False
-        sae._state = NoTrainingState(
-            "was read from a file that holds no state of its training"
-        )
-        sae.metadata_ = self.metadata
-        if self.density is not None:
-            dtype = fitted["components_"].dtype
-            sae.feature_density_ = self.density.astype(dtype)
-            sae.l0_ = float(self.density.sum())
-        # components_ comes last, as it marks the estimator as fitted.
-        for name, array in fitted.items():
-            setattr(sae, name, array)
+        of_rows = k if self.activation == "topk" else None
+        fill(sae, fitted, of_rows, density=self.density, metadata=self.metadata)
         return sae
 
     def _check_k(self, m: int) -> int | None:
@@ -169,6 +147,43 @@ class Weights:
                 "norm, and scaling codes would change which are among the top k"
             )
         return norms
+
+
+def fill(
+    coder: SparseCoder,
+    arrays: dict[str, np.ndarray],
+    k: int | None,
+    *,
+    density: np.ndarray | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Make an estimator fitted by what a file holds.
+
+    Parameters
+    ----------
+    coder : SparseAutoencoder or Transcoder
+    arrays : dict of str to ndarray
+        Fitted arrays by attribute.
+    k : int or None
+        Active features of each row, of top-k alone.
+    density : ndarray of shape (m,), optional
+        Share of rows on which each feature was active.
+    metadata : dict, optional
+        Other settings in the file.
+    """
+    coder.n_features_in_ = arrays["encoder_coef_"].shape[1]
+    coder.n_iter_, coder.n_steps_, coder.loss_curve_ = 0, 0, []
+    if metadata is not None:
+        coder.metadata_ = metadata
+    if density is not None:
+        coder.feature_density_ = density.astype(arrays["components_"].dtype)
+        coder.l0_ = float(density.sum())
+    code = ("jumprelu" if "threshold_" in arrays else "relu", 0)
+    coder._take_over(
+        arrays,
+        code if k is None else ("topk", k),
+        "was read from a file that holds no state of its training",
+    )
 
 
 def check_unit_norms(decoder: np.ndarray, tolerance: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -93,13 +93,8 @@ def read_saelens(
     with reading(
         "SAELens", folder, "folder", normalized=normalized, unit_norm=unit_norm
     ) as path:
-        config = as_version_6(read_json(path / CONFIG))
+        config = read_config(path, _SHAPES, "SparseAutoencoder")
         architecture = config["architecture"]
-        if architecture not in list(_SHAPES):
-            raise ValueError(
-                f"its architecture {architecture!r} is none of those that a "
-                f"SparseAutoencoder can express: {', '.join(_SHAPES)}"
-            )
         tensors = Tensors.read(path / WEIGHTS)
         arrays = tensors.arrays(
             {**_SHAPES[architecture], "scaling_factor": "m"},
@@ -260,7 +255,19 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def as_version_6(config: dict[str, Any]) -> dict[str, Any]:
+def read_config(path: Path, known: Iterable[str], kind: str) -> dict[str, Any]:
+    """Read the configuration of a folder, which must be of a known architecture."""
+    config = _as_version_6(read_json(path / CONFIG))
+    architecture = config["architecture"]
+    if architecture not in list(known):
+        raise ValueError(
+            f"its architecture {architecture!r} is none of those that a {kind} can "
+            f"express: {', '.join(known)}"
+        )
+    return config
+
+
+def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of any version with the names of version 6."""
     metadata = config.get("metadata") or {}
     if not isinstance(metadata, dict):

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat.autoencoder._setup import NoTrainingState
 from skfeat.autoencoder._transcoder import Transcoder
-from skfeat.interop._files import Tensors, read_json, reading
+from skfeat.interop._files import Tensors, reading
+from skfeat.interop._fitted import fill
 from skfeat.interop._saelens import (
-    CONFIG,
     SPARSITY,
     WEIGHTS,
-    as_version_6,
+    read_config,
     read_density,
     read_flag,
     read_size,
@@ -35,6 +34,14 @@ _SAELENS = {
     for skip in ("", "skip_")
 }
 _THRESHOLD = "activation_function.threshold"
+_ATTRIBUTES = {
+    "W_enc": "encoder_coef_",
+    "W_dec": "components_",
+    "b_enc": "encoder_intercept_",
+    "b_dec": "intercept_",
+    "W_skip": "skip_coef_",
+    "threshold": "threshold_",
+}
 
 
 def read_saelens_transcoder(folder: str | os.PathLike[str]) -> Transcoder:
@@ -68,19 +75,13 @@ def read_saelens_transcoder(folder: str | os.PathLike[str]) -> Transcoder:
     write_saelens_transcoder : Writes such files, with an example of both.
     """
     with reading("SAELens", folder, "folder", "a transcoder") as path:
-        config = as_version_6(read_json(path / CONFIG))
-        architecture = config["architecture"]
-        if architecture not in list(_SAELENS):
-            raise ValueError(
-                f"its architecture {architecture!r} is none of those that a Transcoder "
-                f"can express: {', '.join(_SAELENS)}"
-            )
+        config = read_config(path, _SAELENS, "Transcoder")
         for key in ("normalize_activations", "reshape_activations"):
             if (config.get(key) or "none") != "none":
                 raise ValueError(f"its {key}={config[key]!r} cannot be expressed")
         if read_flag(config, "apply_b_dec_to_input", False):
             raise ValueError("its apply_b_dec_to_input is true")
-        gate, skip = _SAELENS[architecture]
+        gate, skip = _SAELENS[config["architecture"]]
         shapes = {"W_enc": "dm", "W_dec": "mo", "b_enc": "m", "b_dec": "o"}
         shapes |= {"threshold": "m"} if gate else {}
         shapes |= {"W_skip": "od"} if skip else {}
@@ -90,13 +91,12 @@ def read_saelens_transcoder(folder: str | os.PathLike[str]) -> Transcoder:
         }
         arrays = Tensors.read(path / WEIGHTS).arrays(shapes, sizes=sizes)
         arrays["W_enc"] = np.ascontiguousarray(arrays["W_enc"].T)
-        transcoder = _fitted(arrays, "jumprelu" if gate else "relu")
-        transcoder.metadata_ = dict(config.get("metadata") or {})
-        density = read_density(path / SPARSITY, sizes["m"])
-        if density is not None:
-            transcoder.feature_density_ = density.astype(arrays["W_dec"].dtype)
-            transcoder.l0_ = float(density.sum())
-        return transcoder
+        return _fitted(
+            arrays,
+            "jumprelu" if gate else "relu",
+            density=read_density(path / SPARSITY, sizes["m"]),
+            metadata=dict(config.get("metadata") or {}),
+        )
 
 
 def write_saelens_transcoder(
@@ -285,43 +285,28 @@ def _checked(transcoder: Any) -> Transcoder:
 
 def _tensors(transcoder: Transcoder) -> dict[str, np.ndarray]:
     """Return the arrays by the names of both formats, the encoder by feature."""
-    names = {
-        "W_enc": "encoder_coef_",
-        "W_dec": "components_",
-        "b_enc": "encoder_intercept_",
-        "b_dec": "intercept_",
-        "W_skip": "skip_coef_",
-    }
     return {
         key: as_numpy(getattr(transcoder, name))
-        for key, name in names.items()
-        if hasattr(transcoder, name)
+        for key, name in _ATTRIBUTES.items()
+        if key != "threshold" and hasattr(transcoder, name)
     }
 
 
 def _fitted(
-    arrays: dict[str, np.ndarray], activation: str, k: int | None = None
+    arrays: dict[str, np.ndarray],
+    activation: str,
+    k: int | None = None,
+    **known: Any,
 ) -> Transcoder:
     """Return the fitted estimator of arrays, the encoder by feature."""
-    m, d_out = arrays["W_dec"].shape
     params = {} if k is None else {"k": k}
-    transcoder = Transcoder(m, activation=activation, skip="W_skip" in arrays, **params)
-    transcoder._code = (activation, k or 0)
-    transcoder.n_features_in_ = arrays["W_enc"].shape[1]
-    transcoder.n_targets_, transcoder._y_is_1d = d_out, False
-    transcoder.n_iter_, transcoder.n_steps_, transcoder.loss_curve_ = 0, 0, []
-    transcoder._interrupted = False
-    transcoder._state = NoTrainingState(
-        "was read from a file that holds no state of its training", "Transcoder"
+    transcoder = Transcoder(
+        len(arrays["W_dec"]), activation=activation, skip="W_skip" in arrays, **params
     )
-    transcoder.encoder_coef_ = arrays["W_enc"]
-    transcoder.encoder_intercept_ = arrays["b_enc"]
-    transcoder.intercept_ = arrays["b_dec"]
-    if "W_skip" in arrays:
-        transcoder.skip_coef_ = arrays["W_skip"]
-    if "threshold" in arrays:
+    transcoder.n_targets_, transcoder._y_is_1d = arrays["W_dec"].shape[1], False
+    fitted = {_ATTRIBUTES[key]: array for key, array in arrays.items()}
+    if "threshold_" in fitted:
         # Codes are positive, so a threshold below zero acts like zero.
-        transcoder.threshold_ = np.maximum(arrays["threshold"], 0)
-    # It comes last, as it marks the estimator as fitted.
-    transcoder.components_ = arrays["W_dec"]
+        fitted["threshold_"] = np.maximum(fitted["threshold_"], 0)
+    fill(transcoder, fitted, k, **known)
     return transcoder

@@ -11,7 +11,6 @@ from scipy import sparse
 from sklearn.linear_model import LinearRegression
 
 from skfeat.autoencoder._coder import WEIGHTS, SparseCoder
-from skfeat.autoencoder._setup import NoTrainingState
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.autoencoder._transcoder import Transcoder
 from skfeat.connector._base import BaseConnector
@@ -138,15 +137,11 @@ def to_coder(state: State) -> SparseCoder:
     if cls is Transcoder:
         _check_targets(fitted, arrays["components_"].shape[1])
     vars(coder).update(fitted)
-    coder._code = (code[0], int(code[1]))
-    coder._interrupted = False
-    coder._state = NoTrainingState(
-        "was loaded from a folder that holds no state of its training", state.kind
+    coder._take_over(
+        arrays,
+        (code[0], int(code[1])),
+        "was loaded from a folder that holds no state of its training",
     )
-    # components_ comes last, as it marks the estimator as fitted.
-    for name in shapes:
-        if name in arrays:
-            setattr(coder, name, arrays[name])
     return coder
 
 
