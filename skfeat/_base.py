@@ -5,6 +5,7 @@ from __future__ import annotations
 from skfeat import _version
 from skfeat.solvers._loop import EpochHooks
 from skfeat.utils._bases import BaseEstimator, CallbackSupportMixin
+from skfeat.utils._site import SITE
 from skfeat.utils._sklearn import refuse_flag
 from skfeat.utils._warnings import warn
 
@@ -13,9 +14,7 @@ class SkfeatEstimator(CallbackSupportMixin, BaseEstimator):
     """Callbacks, versioned pickles and documentation links."""
 
     _doc_link_module = "skfeat"
-    _doc_link_template = (
-        "https://skfeat.readthedocs.io/en/latest/api/{estimator_name}.html"
-    )
+    _doc_link_template = SITE + "api/{estimator_name}.html"
 
     def _validate_params(self):
         """Refuse True and False, too, where they would count as the numbers 1 and 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -188,31 +188,38 @@ def _rows_fed(root: nn.Module, start: str, seen: list, n: int) -> np.ndarray:
 
 def _batches(root: nn.Module, X: Any) -> Iterator[tuple[int, tuple, dict]]:
     """Yield the number of samples of each batch, and the arguments of the model."""
-    n = len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
+    n, arguments = _n_samples(X), _arguments_of(root)
     for begin in range(0, n or 1, _BATCH_SIZE):
         part = slice(begin, begin + _BATCH_SIZE)
-        yield min(n - begin, _BATCH_SIZE), *_arguments(root, X, part)
+        yield min(n - begin, _BATCH_SIZE), *arguments(X, part)
 
 
 def _first_batch(root: nn.Module, X: Any, part: slice) -> tuple[tuple, dict] | None:
     """Return the arguments for a few samples; None where there are none."""
-    n = len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
-    return _arguments(root, X, part) if n > part.start else None
+    return _arguments_of(root)(X, part) if _n_samples(X) > part.start else None
 
 
-def _arguments(root: nn.Module, X: Any, part: slice) -> tuple[tuple, dict]:
+def _n_samples(X: Any) -> int:
+    return len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
+
+
+def _arguments_of(root: nn.Module) -> Callable[[Any, slice], tuple[tuple, dict]]:
+    """Return what makes the arguments of a model for some samples."""
     floats = (p for p in root.parameters() if p.is_floating_point())
     like = next(floats, torch.empty(0))
     embeds = any(
         isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in root.modules()
     )
 
-    def argument(array):
+    def argument(rows):
         # A copy: torch warns about read-only arrays and a model may write on it.
-        tensor = torch.from_numpy(np.array(array[part], order="C"))
+        tensor = torch.from_numpy(np.array(rows, order="C"))
         is_number = tensor.is_floating_point() or not embeds
         return tensor.to(like.device, like.dtype if is_number else tensor.dtype)
 
-    if isinstance(X, Mapping):
-        return (), {str(name): argument(array) for name, array in X.items()}
-    return (argument(X),), {}
+    def arguments(X, part):
+        if isinstance(X, Mapping):
+            return (), {str(name): argument(array[part]) for name, array in X.items()}
+        return (argument(X[part]),), {}
+
+    return arguments

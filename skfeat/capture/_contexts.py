@@ -201,24 +201,10 @@ def activating_contexts(
     random = check_random_state(random_state)
 
     order = order_of_tokens(sequence, position)
-    sequence, position, token_ids = sequence[order], position[order], token_ids[order]
-    passages = Passages(sequence, position, token_ids, before, after)
-    values = values[order]
-    firing = np.flatnonzero(values > 0)
-    chosen = passages.select(
-        firing, values[firing], (n_top, n_strata, n_per_stratum), random
+    passages = Passages(
+        sequence[order], position[order], token_ids[order], before, after
     )
-    spans = [passages.span(row) for row, _ in chosen]
-    focus = np.array([row for row, _ in chosen], dtype=np.int64)
-    starts = np.array([start for start, _ in spans], dtype=np.int64)
-    return Contexts(
-        tokens=[token_ids[start:end] for start, end in spans],
-        activations=[values[start:end] for start, end in spans],
-        sequence=sequence[focus].astype(np.int64),
-        position=position[focus].astype(np.int64),
-        focus=focus - starts,
-        stratum=np.array([stratum for _, stratum in chosen], dtype=np.int64),
-    )
+    return passages.contexts(values[order], (n_top, n_strata, n_per_stratum), random)
 
 
 class Passages:
@@ -278,6 +264,27 @@ class Passages:
                 rows = self.choose(drawn, n_per_stratum)
                 chosen += [(row, stratum) for row in rows]
         return chosen
+
+    def contexts(
+        self,
+        values: np.ndarray,
+        counts: tuple[int, int, int],
+        random: np.random.RandomState,
+    ) -> Contexts:
+        """Return the passages of a feature by its activations, in the text's order."""
+        firing = np.flatnonzero(values > 0)
+        chosen = self.select(firing, values[firing], counts, random)
+        spans = [self.span(row) for row, _ in chosen]
+        focus = np.array([row for row, _ in chosen], dtype=np.int64)
+        starts = np.array([start for start, _ in spans], dtype=np.int64)
+        return Contexts(
+            tokens=[self.token_ids[start:end] for start, end in spans],
+            activations=[values[start:end] for start, end in spans],
+            sequence=self.sequence[focus].astype(np.int64),
+            position=self.position[focus].astype(np.int64),
+            focus=focus - starts,
+            stratum=np.array([stratum for _, stratum in chosen], dtype=np.int64),
+        )
 
     def choose(self, candidates: Iterable[int], n: int) -> list[int]:
         """Choose the first `n` rows whose passages show something new."""

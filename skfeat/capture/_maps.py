@@ -54,13 +54,12 @@ def rows_of_maps(what: str, seen: Seen, layout: str, has_tokens: bool) -> Seen:
     if layout == "auto" and (has_tokens or tensor.ndim < 4 or seen.packed is not None):
         return seen
     is_series = tensor.ndim == 3 and seen.packed is None
-    if layout != "auto" and not is_series:
+    if not (is_series or (tensor.ndim >= 4 and layout != "time_first")):
         wanted = "(time, n, channels)" if layout == "time_first" else "3-D or more"
-        if layout == "time_first" or tensor.ndim < 4:
-            raise ValueError(
-                f"layout={layout!r} needs maps of {wanted}, but the {what} has the "
-                f"shape {tuple(tensor.shape)}."
-            )
+        raise ValueError(
+            f"layout={layout!r} needs maps of {wanted}, but the {what} has the "
+            f"shape {tuple(tensor.shape)}."
+        )
     match layout:
         case "channels_last":
             maps = tensor

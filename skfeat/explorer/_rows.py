@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skfeat.explorer._statistics import Statistics
-from skfeat.utils._checks import is_int, value_error
+from skfeat.utils._checks import image_sides, is_int, value_error
 
 # Rows over which contributions and ablations are averaged, at most.
 MOST_MEASURED = 500
@@ -77,12 +77,11 @@ def check_image_shape(image_shape: Any, n_values: int) -> tuple[int, int] | None
     """Return (height, width) as two ints whose product is `n_values`, or None."""
     if image_shape is None:
         return None
-    sides = np.ravel(image_shape).tolist()
-    are_ints = all(type(side) is int and side > 0 for side in sides)
-    if len(sides) != 2 or not are_ints or sides[0] * sides[1] != n_values:
+    sides = image_sides(image_shape, n_values)
+    if sides is None:
         allowed = f"None or (height, width) with height * width = {n_values}"
         raise value_error("image_shape", allowed, image_shape)
-    return sides[0], sides[1]
+    return sides
 
 
 def shown_columns(

@@ -12,6 +12,7 @@ from skfeat.chain._slopes import LINEAR
 from skfeat.chain._steps import walk
 from skfeat.inspection._inputs import check_labels
 from skfeat.network import Attribution, Explanation, SparseFeatureNetwork
+from skfeat.network._arrays import layer_title
 from skfeat.utils._checks import check_matrix, value_error
 
 
@@ -117,8 +118,7 @@ def _names(
 ) -> dict[str, Any]:
     """Return the names of nodes and layers, with those ends that are given."""
     names = [*features]
-    # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
-    titles = [f"layer {n}" if n.isdigit() else n for n in layers]
+    titles = [layer_title(name) for name in layers]
     if inputs is not None:
         names.insert(0, inputs)
         titles.insert(0, "inputs")

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat.utils._checks import (
     check_matrix,
     check_sequence,
+    image_sides,
     type_error,
     value_error,
 )
@@ -65,12 +66,11 @@ def check_features(
 
 def check_image_shape(image_shape: Any, n_values: int) -> tuple[int, int]:
     """Return `image_shape` as two ints whose product is `n_values`."""
-    sides = np.ravel(image_shape).tolist()
-    are_ints = all(type(side) is int and side > 0 for side in sides)
-    if len(sides) != 2 or not are_ints or sides[0] * sides[1] != n_values:
+    sides = image_sides(image_shape, n_values)
+    if sides is None:
         allowed = f"(height, width) with height * width = {n_values}"
         raise value_error("image_shape", allowed, image_shape)
-    return sides[0], sides[1]
+    return sides
 
 
 def fitted_step(name: str, estimator: Any, *attributes: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skfeat.inspection._inputs import feature_labels, fitted_step
-from skfeat.network._arrays import layer_index
+from skfeat.network._arrays import layer_index, layer_title
 from skfeat.utils._checks import value_error
 
 
@@ -30,8 +30,7 @@ def chosen_layer(estimator: Any, layer: Any) -> tuple[int, str] | None:
         return None
     names = estimator.layer_names_
     at = layer_index(names, -1 if layer is None else layer)
-    # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
-    return at, f"layer {names[at]}" if names[at].isdigit() else names[at]
+    return at, layer_title(names[at])
 
 
 def autoencoder_of(estimator: Any, layer: Any) -> tuple[Any, str | None]:

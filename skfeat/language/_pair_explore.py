@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -90,17 +90,12 @@ class ExploredPair:
         :func:`skfeat.language.ablation_effect` for the latter. Several pairs, such as
         those of all layers, share a page by :func:`skfeat.language.explore_pairs`.
         """
-        check_is_fitted(self)
-        file = page_path(path)
-        X = self._check_inputs(X, reset=False)
-        y = self._check_outputs(y, reset=False)
-        check_consistent_length(X, y)
-        n_rows = check_int("n_rows", n_rows)
-        n_examples = check_int("n_examples", n_examples, 1)
-        random = check_random_state(random_state)
-        page = _Page([_Across(self, X, y, random, "")], random)
-        page.title = f"Features across an MLP, {type(self).__name__}"
-        return page.write(file, capture, decode, n_rows, n_examples)
+        return _write(
+            f"Features across an MLP, {type(self).__name__}",
+            {"": self},
+            {"": (X, y)},
+            _Wanted(path, capture, decode, n_rows, n_examples, random_state),
+        )
 
 
 def explore_pairs(
@@ -182,28 +177,57 @@ def explore_pairs(
             f"rows must have the names of pairs, at least one. Got {list(rows)} for "
             f"pairs {list(pairs)}."
         )
-    file = page_path(path)
-    n_rows = check_int("n_rows", n_rows)
-    n_examples = check_int("n_examples", n_examples, 1)
-    random = check_random_state(random_state)
-    checked: dict[str, tuple[Any, Any]] = {}
     for name, pair in pairs.items():
         if not isinstance(pair, ExploredPair):
             raise TypeError(
                 f"pairs must hold LayerPairs. Got a {type(pair).__name__} for {name!r}."
             )
+    return _write(
+        f"Features across {len(pairs)} MLPs",
+        pairs,
+        rows,
+        _Wanted(path, capture, decode, n_rows, n_examples, random_state),
+    )
+
+
+class _Wanted(NamedTuple):
+    """What a page is to show, and where; see `explore_pairs`."""
+
+    path: Any
+    capture: Capture | None
+    decode: Any
+    n_rows: Any
+    n_examples: Any
+    random_state: Any
+
+
+def _write(
+    title: str,
+    pairs: Mapping[str, Any],
+    rows: Mapping[str, tuple[Any, Any]],
+    wanted: _Wanted,
+) -> Path:
+    """Check all that is given, and write the page."""
+    for pair in pairs.values():
         check_is_fitted(pair)
+    file = page_path(wanted.path)
+    checked: dict[str, tuple[Any, Any]] = {}
+    for name, pair in pairs.items():
         X, y = rows[name]
         X = pair._check_inputs(X, reset=False)
         y = pair._check_outputs(y, reset=False)
         check_consistent_length(X, y, *(own for own, _ in checked.values()))
         checked[name] = X, y
+    n_rows = check_int("n_rows", wanted.n_rows)
+    n_examples = check_int("n_examples", wanted.n_examples, 1)
+    random = check_random_state(wanted.random_state)
     page = _Page(
         [_Across(pair, *checked[name], random, name) for name, pair in pairs.items()],
         random,
     )
-    page.title = f"Features across {len(pairs)} MLPs"
-    return page.write(file, capture, decode, n_rows, n_examples)
+    if wanted.capture is not None:
+        page.add_passages(wanted.capture, wanted.decode, n_examples)
+    return write_page(page.describe(title, n_rows), file)
 
 
 class _Across:
@@ -289,31 +313,21 @@ class _Across:
 class _Page:
     """A page of the features of pairs, one after the other, on the same tokens."""
 
-    title: str
-
     def __init__(self, pairs: list[_Across], random: np.random.RandomState):
         self.pairs, self.random = pairs, random
         self.passages: PassageStore | None = None
 
-    def write(
-        self,
-        file: Path,
-        capture: Capture | None,
-        decode: Any,
-        n_rows: int,
-        n_examples: int,
-    ) -> Path:
-        """Write the page, with passages where there is a capture."""
-        if capture is not None:
-            check_capture(capture)
-            n = self.pairs[0].codes[0].shape[0]
-            check_vector("capture.token_ids", capture.token_ids, n)
-            self.passages = PassageStore(capture, decode)
-            for pair in self.pairs:
-                pair.choose_passages(self.passages, capture, decode, n_examples)
-        return write_page(self._describe(n_rows), file)
+    def add_passages(self, capture: Capture, decode: Any, n_examples: int) -> None:
+        """Choose the passages of each feature, and label it by its tokens."""
+        check_capture(capture)
+        n = self.pairs[0].codes[0].shape[0]
+        check_vector("capture.token_ids", capture.token_ids, n)
+        self.passages = PassageStore(capture, decode)
+        for pair in self.pairs:
+            pair.choose_passages(self.passages, capture, decode, n_examples)
 
-    def _describe(self, n_rows: int) -> Explorer:
+    def describe(self, title: str, n_rows: int) -> Explorer:
+        """Return what the page shows, with a graph for each of `n_rows` tokens."""
         codes = self.pairs[0].codes[0]
         n = codes.shape[0]
         fires = np.diff(sparse.csr_array(codes).indptr) > 0
@@ -330,7 +344,7 @@ class _Page:
             # What lies between two pairs, such as attention, is not on the page.
             gaps += [_no_edges(len(pair.layers[0].names)), pair.gap]
         return Explorer(
-            title=self.title,
+            title=title,
             layers=layers,
             gaps=gaps,
             rows=rows,
@@ -351,15 +365,13 @@ class _Page:
         if not len(shown):
             return []
         values = [both for pair in self.pairs for both in pair.values(shown)]
+        layers = [layer for pair in self.pairs for layer in pair.layers]
         active = [np.count_nonzero(own, axis=1) for own, _ in values]
         found = []
         for i, row in enumerate(shown.tolist()):
             facts = [
                 (f"{layer.title} active", str(n[i]))
-                for pair, of_pair in zip(
-                    self.pairs, zip(active[::2], active[1::2], strict=True), strict=True
-                )
-                for layer, n in zip(pair.layers, of_pair, strict=True)
+                for layer, n in zip(layers, active, strict=True)
             ]
             example = i
             if self.passages is not None:

@@ -104,6 +104,7 @@ class Patches:
             )
         self.out_shape = tuple(len(reads) for reads in axes)
         self.n_places = int(np.prod(self.kernel_size))
+        self._n_positions = int(np.prod(self.map_shape))
         self.source = self._source(axes)
 
     def __repr__(self) -> str:
@@ -148,7 +149,7 @@ class Patches:
             patch.
         """
         codes, n_samples = self._checked(codes)
-        n_positions, n_out = int(np.prod(self.map_shape)), len(self.source)
+        n_positions, n_out = self._n_positions, len(self.source)
         if (sample is None) != (position is None):
             raise ValueError("sample and position must be given both, or neither.")
         if sample is None:
@@ -199,7 +200,7 @@ class Patches:
         weights = sparse.csr_array(coef)
         m = codes.shape[1]
         self._check_columns(weights.shape[1], m)
-        n_positions, n_out = int(np.prod(self.map_shape)), len(self.source)
+        n_positions, n_out = self._n_positions, len(self.source)
         dtype = np.result_type(codes.dtype, weights.dtype)
         found = np.empty((n_samples, n_out, weights.shape[0]), dtype)
         found[:] = intercept
@@ -265,7 +266,7 @@ class Patches:
         """Return rows of whole maps, and how many maps these are."""
         is_sparse = sparse.issparse(codes)
         codes = sparse.csr_array(codes) if is_sparse else np.asarray(codes)
-        n_positions = int(np.prod(self.map_shape))
+        n_positions = self._n_positions
         if codes.ndim != 2 or codes.shape[0] % n_positions:
             raise ValueError(
                 f"codes must have {n_positions} rows for each map of {self.map_shape}. "

@@ -64,6 +64,14 @@ def layer_index(names: list[str], layer: Any, what: str = "layer") -> int:
     )
 
 
+def layer_title(name: str) -> str:
+    """Return what a layer is called where its name stands alone.
+
+    Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
+    """
+    return f"layer {name}" if name.isdigit() else name
+
+
 def as_links(links: Any) -> list[str]:
     """Copy a list of names of :data:`LINKS`."""
     links = as_names("links", links)

@@ -23,7 +23,7 @@ from skfeat.explorer._rows import (
 )
 from skfeat.explorer._statistics import choose_rows, count_classes, summarize
 from skfeat.network import _predict
-from skfeat.network._arrays import NetworkArrays, as_inputs
+from skfeat.network._arrays import NetworkArrays, as_inputs, layer_title
 from skfeat.network._decide import hard_predictions
 from skfeat.network._explore_flows import Flows
 from skfeat.network._explore_rows import shown_rows
@@ -164,8 +164,7 @@ def _layers(
     network: NetworkArrays, rows: _Rows, flows: Flows
 ) -> tuple[list[Layer], list[sparse.csc_array]]:
     """Return the columns of the graph, and the values of their nodes on all rows."""
-    # Modules of an nn.Sequential are named "0", "2", which alone would not be clear.
-    titles = [f"layer {n}" if n.isdigit() else n for n in network.layer_names_]
+    titles = [layer_title(name) for name in network.layer_names_]
     named: list[tuple[str, str, Sequence[str], Any]] = [
         (title, "features", names, values)
         for title, names, values in zip(

@@ -89,6 +89,10 @@ def _facts(
     """Say what the network, and the model, give for each row."""
     classes, rule = getattr(network, "classes_", None), network.decision_rule
     own = None if model is None else model(X)
+    label, own_label = (
+        None if values is None or classes is None else decide(values, classes, rule)
+        for values in (outputs, own)
+    )
     found = []
     for i, j in enumerate(shown.tolist()):
         name = network.output_names_[j]
@@ -96,15 +100,9 @@ def _facts(
         facts = [(f"{what} by the network", f"{outputs[i, j]:.3f}")]
         if own is not None:
             facts.append(("by the model itself", f"{own[i, j]:.3f}"))
-        if classes is not None:
-            facts.append(
-                (
-                    "predicted by the network",
-                    str(decide(outputs[[i]], classes, rule)[0]),
-                )
-            )
-            if own is not None:
-                label = str(decide(own[[i]], classes, rule)[0])
-                facts.append(("by the model", label))
+        if label is not None:
+            facts.append(("predicted by the network", str(label[i])))
+        if own_label is not None:
+            facts.append(("by the model", str(own_label[i])))
         found.append(facts)
     return found

@@ -11,8 +11,8 @@ import numpy as np
 
 from skfeat import _version
 from skfeat.network import Explanation
-from skfeat.sharing._site import SITE
 from skfeat.utils._checks import check_path, type_error, value_error
+from skfeat.utils._site import SITE
 
 _SCHEMA_VERSION = 1
 _INPUT, _FEATURE, _OUTPUT = "embedding", "cross layer transcoder", "logit"

@@ -11,9 +11,9 @@ import numpy as np
 from skfeat import _version
 from skfeat.sharing._facts import Facts, facts_of
 from skfeat.sharing._kinds import to_share
-from skfeat.sharing._site import SITE
 from skfeat.utils._checks import type_error, value_error
 from skfeat.utils._shown import Column, Shown, one_line
+from skfeat.utils._site import SITE
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 HERE = "path/of/this/folder"

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.capture import Capture
-from skfeat.capture._checks import check_capture, check_codes
-from skfeat.capture._contexts import Contexts, activating_contexts
+from skfeat.capture._checks import check_capture, check_codes, order_of_tokens
+from skfeat.capture._contexts import Contexts, Passages
 from skfeat.inspection._token_text import token_texts
 from skfeat.utils._checks import check_int, check_path, type_error, value_error
 
@@ -20,6 +20,8 @@ _BINS = 50
 _LOGITS = 10
 # Passages of the highest activations; bins of activations, and passages of each.
 _TOP, _STRATA, _EACH = 10, 5, 3
+# Tokens before and after the one that a passage is chosen for.
+_BEFORE, _AFTER = 10, 5
 
 
 def feature_dashboards(
@@ -117,21 +119,21 @@ def feature_dashboards(
     if effects is not None and (effects.ndim != 2 or len(effects) != n_features):
         raise value_error("logits", f"of shape ({n_features}, n_tokens)", logits)
     pages = []
+    order = order_of_tokens(capture.sequence, capture.position)
+    passages = Passages(
+        capture.sequence[order],
+        capture.position[order],
+        np.asarray(capture.token_ids)[order],
+        _BEFORE,
+        _AFTER,
+    )
     for j in np.flatnonzero(np.diff(matrix.indptr)).tolist():
         values = matrix[:, [j]].toarray().ravel()
-        contexts = activating_contexts(
-            values,
-            capture.sequence,
-            capture.position,
-            capture.token_ids,
-            n_top=_TOP,
-            n_strata=_STRATA,
-            n_per_stratum=_EACH,
-            random_state=0,
-        )
         firing = values[values > 0]
         if not len(firing):
             continue
+        random = np.random.RandomState(0)
+        contexts = passages.contexts(values[order], (_TOP, _STRATA, _EACH), random)
         whose = {"modelId": model, "layer": layer, "index": str(numbers[j])}
         pages.append(
             {

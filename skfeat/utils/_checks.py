@@ -144,6 +144,15 @@ def check_sequence(name: str, things: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def image_sides(image_shape: Any, n_values: int) -> tuple[int, int] | None:
+    """Return (height, width) as two ints whose product is `n_values`, else None."""
+    sides = np.ravel(image_shape).tolist()
+    are_ints = all(type(side) is int and side > 0 for side in sides)
+    if len(sides) != 2 or not are_ints or sides[0] * sides[1] != n_values:
+        return None
+    return sides[0], sides[1]
+
+
 def check_nonnegative(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number of at least 0."""
     if not is_real(value) or not 0 <= float(value) < np.inf:
