@@ -3,14 +3,15 @@
 On a batch of rows the loss is ::
 
       mismatch of the network's outputs with the model's
-    + sum over autoencoders of the squared error of their reconstruction
+    + 0.3 * sum over autoencoders of the squared error of their reconstruction
     + faithfulness * sum over computed layers of the squared error of the features that
       the network computes, against those that the layer's autoencoder encodes
 
 with squared errors as shares of a variance, and the mismatch a KL divergence or, for
-values, a squared error too. Encoders read the model's own activations and decoders
-reconstruct them throughout: which of many equally good dictionaries they are is decided
-by how few weights compute one's features from those of the layer before.
+values, a squared error too. Where there are no outputs, reconstruction counts in full.
+Encoders read the model's own activations and decoders reconstruct them throughout:
+which of many equally good dictionaries they are is decided by how few weights compute
+one's features from those of the layer before.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from skfeat.utils._torch import make_generator, to_numpy
 _RATE, _CODER_RATE = 8e-3, 2e-3
 # Share of the latest batch in running means of codes.
 _SHARE = 0.02
+# What reconstruction counts beside outputs: a share that leaves them near the model and
+# autoencoders good where weights are few. At 1 outputs are worse, at 0.1 autoencoders.
+_RECONSTRUCTION = 0.3
 # Of the mean square of codes, the least that their variance counts for.
 _CONSTANT = 1e-6
 
@@ -252,7 +256,7 @@ class Learner:
 
     def _loss(self, rows: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
         problem, settings = self.problem, self.settings
-        loss, codes = weights.new_zeros(()), []
+        of_coders, codes = weights.new_zeros(()), []
         for coder, array, unit in zip(
             self.coders, problem.hidden, self.units, strict=True
         ):
@@ -262,11 +266,12 @@ class Learner:
                 continue
             own, error = coder.reconstruct(hidden, weights)
             codes.append(own)
-            loss = loss + error
+            of_coders = of_coders + error
         self._follow(codes, weights)
         for coder, own in zip(self.coders, codes, strict=True):
             if coder.penalty:
-                loss = loss + coder.penalty * (weights @ own.sum(dim=1))
+                of_coders = of_coders + coder.penalty * (weights @ own.sum(dim=1))
+        loss = of_coders * (1 if problem.outputs is None else _RECONSTRUCTION)
         if problem.inputs is not None:
             features = self._rows(problem.inputs, rows, self.input_unit).T
         else:

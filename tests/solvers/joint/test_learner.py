@@ -80,11 +80,11 @@ def encode(part, rows):
 def plain_loss(given, learnt, settings, inputs_first):
     """The loss on all rows, of weights that act on raw rows."""
     codes = [encode(c, h) for c, h in zip(learnt.coders, given.hidden, strict=True)]
-    loss = 0.0
+    loss, share = 0.0, 1.0 if given.outputs is None else 0.3
     for part, own, rows in zip(learnt.coders, codes, given.hidden, strict=True):
         if not part.frozen:
             error = np.square(own @ part.decoder + part.bias - rows).sum()
-            loss += error / np.square(rows - rows.mean(axis=0)).sum()
+            loss += share * error / np.square(rows - rows.mean(axis=0)).sum()
     features = given.inputs if inputs_first else codes[0]
     computed = []
     for connection, coef, intercept in zip(
@@ -98,6 +98,8 @@ def plain_loss(given, learnt, settings, inputs_first):
         own = computed[layer - (not inputs_first)]
         spread = np.square(codes[layer] - codes[layer].mean(axis=0)).sum()
         loss += settings["faithfulness"] * np.square(own - codes[layer]).sum() / spread
+    if given.outputs is None:
+        return loss
     if given.back is None:
         outputs = features
     else:
@@ -130,6 +132,15 @@ def test_loss_is_the_one_that_is_written_down(activation, inputs, back, classify
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
+def test_loss_without_outputs():
+    given = problem()
+    given = Problem(given.hidden, given.coders, given.connections, given.inputs)
+    ours = learner(given)
+    loss = float(ours._loss(np.arange(N), torch.full((N,), 1 / N)).detach())
+    expected = plain_loss(given, ours.weights(), SETTINGS, inputs_first=True)
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
 def test_penalty_is_on_the_codes():
     given = problem("relu")
     ours, weights = learner(given), torch.full((N,), 1 / N)
@@ -144,7 +155,7 @@ def test_penalty_is_on_the_codes():
         part.penalty, part.l0 = 0.0, None
     without = float(ours._loss(np.arange(N), weights).detach())
     # The penalties had followed the batch before it was weighed.
-    followed = sum(p * s for p, s in zip(penalties, sizes, strict=True))
+    followed = 0.3 * sum(p * s for p, s in zip(penalties, sizes, strict=True))
     assert with_penalty - without == pytest.approx(followed, rel=0.05)
 
 
