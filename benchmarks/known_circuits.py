@@ -10,11 +10,11 @@ known weights. How many of the features and of the weights are found,
 Then a map of where it ends: the same autoencoders and connectors with one thing
 changed, more superposition, more active features, noise or other numbers of rows.
 
-Autoencoders are told how many features are active (the nearest whole number, by batch
-top-k) and have a tenth more features than there are; connectors are told how many
-weights there are. Features are matched by the directions of their decoders. A path
-counts as found if each of its edges was. Weights of features that match no known one
-count as wrong.
+Autoencoders are told how many features are active (batch top-k, 95 % of that number,
+from eight times as many at the start) and have a tenth more features than there are;
+connectors are told how many weights there are. Features are matched by the directions
+of their decoders. A path counts as found if each of its edges was. Weights of features
+that match no known one count as wrong.
 
 ``python benchmarks/known_circuits.py`` writes ``records/known_circuits.json`` and a
 picture of the map.
@@ -43,6 +43,9 @@ TRUE, APART = "connectors of true features", "autoencoders and connectors"
 UNWRAPPED, JOINT = "FeatureUnwrapper", "FeatureUnwrapper, joint"
 # More features than there are: with just as many, one that is found twice costs one.
 WIDER = 1.1
+# Of the number of active features, k in the end and at the start. Features that fire
+# together share one decoder row if k is low from the start.
+K, K_START = 0.95, 8
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,29 @@ def make(plan, seed, **changed):
     return make_feature_network(**params, random_state=seed)
 
 
-def autoencoders_for(network, seed):
+def autoencoders_for(network, seed, *, computed=False):
     """Return an autoencoder for each layer, told its true sparsity."""
-    return [
-        SparseAutoencoder(
-            round(WIDER * features.shape[1]),
-            activation="batch_topk",
-            k=max(1, round(features.nnz / features.shape[0])),
-            random_state=seed,
+    autoencoders = []
+    for features, known in zip(
+        network.features, known_features(network, computed=computed), strict=True
+    ):
+        n_active = features[:, np.flatnonzero(known)].nnz / features.shape[0]
+        width = round(WIDER * known.sum())
+        autoencoders.append(
+            SparseAutoencoder(
+                width,
+                activation="batch_topk",
+                k=K * n_active,
+                k_start=min(round(K_START * max(1, n_active)), width),
+                random_state=seed,
+            )
         )
-        for features in network.features
-    ]
+    return autoencoders
+
+
+def known_features(network, *, computed):
+    """Mark the features to be found: without distractors if all are computed."""
+    return [(kinds != "distractor") | (not computed) for kinds in network.kinds]
 
 
 def connectors_between(network, layers):
@@ -115,7 +130,7 @@ def matched(network, autoencoders, *, computed=False):
             network.dictionaries, autoencoders, strict=True
         )
     ]
-    there = [(kinds != "distractor") | (not computed) for kinds in network.kinds]
+    there = known_features(network, computed=computed)
     cosines = [c[known].mean() for (_, c), known in zip(pairs, there, strict=True)]
     indices = [
         np.where(known, i, -1) for (i, _), known in zip(pairs, there, strict=True)
@@ -182,7 +197,7 @@ def measure_unwrapped(network, plan, seed):
         start = time.perf_counter()
         unwrapper = FeatureUnwrapper(
             model.module,
-            autoencoder=autoencoders_for(network, None),
+            autoencoder=autoencoders_for(network, None, computed=True),
             layers=model.layers,
             n_nonzero_coefs=[coef.nnz for coef in network.coefs],
             task="regression",

@@ -143,12 +143,8 @@ class Pruner:
         self.coef *= self.mask
 
 
-class CurvaturePruning:
-    """Prunes weights in training by what their removal would cost the loss.
-
-    The cost is that of a parabola in each weight: ``weight^2 * E[gradient^2]``, where
-    the mean square of gradients over recent batches is the curvature, up to a factor
-    that is the same for all.
+class SaliencyPruning:
+    """Holds and prunes weights in training; how they are ranked is for subclasses.
 
     Parameters
     ----------
@@ -164,17 +160,16 @@ class CurvaturePruning:
         self, coefs: list[torch.Tensor], pruners: list[Pruner], *, shared: bool
     ):
         self.coefs, self.pruners, self.shared = coefs, pruners, shared
-        self.curvatures = [torch.zeros_like(coef) for coef in coefs]
+
+    def saliencies(self) -> list[torch.Tensor]:
+        """Return for each matrix what the removal of its weights would cost."""
+        raise NotImplementedError
 
     def take_gradients(self) -> None:
-        """Follow the gradients of a batch, and drop those of pruned weights."""
-        for coef, curvature, pruner in zip(
-            self.coefs, self.curvatures, self.pruners, strict=True
-        ):
-            gradient = coef.grad
-            assert gradient is not None  # `backward` has run
-            curvature.lerp_(gradient.square(), _CURVATURE_SHARE)
-            gradient *= pruner.mask
+        """Drop the gradients of pruned weights."""
+        for coef, pruner in zip(self.coefs, self.pruners, strict=True):
+            assert coef.grad is not None  # `backward` has run
+            coef.grad *= pruner.mask
 
     def hold(self) -> None:
         """Hold what was dropped at zero, after an update."""
@@ -183,12 +178,38 @@ class CurvaturePruning:
 
     def prune(self, progress: float) -> None:
         """Drop the weights that cost least, at a share `progress` of the run."""
-        saliencies = [
-            coef.detach().square() * curvature
-            for coef, curvature in zip(self.coefs, self.curvatures, strict=True)
-        ]
+        saliencies = self.saliencies()
         if self.shared and saliencies:
             share(self.pruners, progress, saliencies)
             return
         for pruner, saliency in zip(self.pruners, saliencies, strict=True):
             pruner.prune(progress, saliency)
+
+
+class CurvaturePruning(SaliencyPruning):
+    """Prunes weights in training by what their removal would cost the loss.
+
+    The cost is that of a parabola in each weight: ``weight^2 * E[gradient^2]``, where
+    the mean square of gradients over recent batches is the curvature, up to a factor
+    that is the same for all.
+    """
+
+    def __init__(
+        self, coefs: list[torch.Tensor], pruners: list[Pruner], *, shared: bool
+    ):
+        super().__init__(coefs, pruners, shared=shared)
+        self.curvatures = [torch.zeros_like(coef) for coef in coefs]
+
+    def take_gradients(self) -> None:
+        """Follow the gradients of a batch, and drop those of pruned weights."""
+        for coef, curvature in zip(self.coefs, self.curvatures, strict=True):
+            assert coef.grad is not None  # `backward` has run
+            curvature.lerp_(coef.grad.square(), _CURVATURE_SHARE)
+        super().take_gradients()
+
+    def saliencies(self) -> list[torch.Tensor]:
+        """Return for each matrix what the removal of its weights would cost."""
+        return [
+            coef.detach().square() * curvature
+            for coef, curvature in zip(self.coefs, self.curvatures, strict=True)
+        ]

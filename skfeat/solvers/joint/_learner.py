@@ -23,8 +23,13 @@ from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._loop import one_cycle
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import CurvaturePruning, Pruner, is_time, updates_between
+from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, updates_between
 from skfeat.solvers.joint._problem import Connection, JointSettings, Learnt, Problem
+from skfeat.solvers.joint._removal import (
+    ESTIMATE_EVERY,
+    RemovalPruning,
+    removal_costs,
+)
 from skfeat.solvers.joint._start import regress, start_rows
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import (
@@ -88,7 +93,8 @@ class Learner:
             for coef, connection in zip(self.coefs, problem.connections, strict=True)
         ]
         trained = [i for i, coef in enumerate(self.coefs) if coef.requires_grad]
-        self.pruning = CurvaturePruning(
+        self.trained = trained
+        self.pruning = RemovalPruning(
             [self.coefs[index] for index in trained],
             [self.pruners[index] for index in trained],
             shared=settings.share_budgets,
@@ -229,6 +235,8 @@ class Learner:
             dtype=torch.float32,
             device=self.settings.device,
         )
+        if self._is_time_to_estimate(planned):
+            self._estimate_costs(rows)
         loss = self._loss(mine, weights)
         self.optimizer.zero_grad()
         loss.backward()
@@ -277,14 +285,7 @@ class Learner:
         else:
             features = codes[0] if settings.train_encoder else codes[0].detach()
             features = features.T
-        computed = []
-        for index, connection in enumerate(problem.connections):
-            coef = self.coefs[index]
-            at_mean = self.intercepts[index] - coef @ self.read_means[index]
-            features = self.products[index](coef, features) + at_mean[:, None]
-            if connection.link == "relu":
-                features = features.relu()
-            computed.append(features)
+        _, computed = self._compute(features)
         if settings.faithfulness > 0:
             for layer, features_of_layer in zip(
                 problem.targets(), computed, strict=False
@@ -295,13 +296,90 @@ class Learner:
                 )
         if problem.outputs is None:
             return loss
-        outputs = self._outputs(features)
+        outputs = self._outputs(computed[-1])
         targets = torch.from_numpy(np.ascontiguousarray(problem.outputs[rows]))
         targets = targets.to(outputs)
         if settings.classify:
             return loss + kl_divergence(outputs, targets, weights)
         scale = torch.as_tensor(self.output_unit.scale).to(outputs)
         return loss + squared_error(outputs / scale, targets / scale, weights)
+
+    def _compute(
+        self, features: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Run the connectors; return what each computes, before and after its link."""
+        before, computed = [], []
+        for index, connection in enumerate(self.problem.connections):
+            coef = self.coefs[index]
+            at_mean = self.intercepts[index] - coef @ self.read_means[index]
+            before.append(self.products[index](coef, features) + at_mean[:, None])
+            features = before[-1].relu() if connection.link == "relu" else before[-1]
+            computed.append(features)
+        return before, computed
+
+    def _is_time_to_estimate(self, planned: int) -> bool:
+        if not self.trained or self.n_steps > PRUNED_AT * planned:
+            return False
+        return self.n_steps % ESTIMATE_EVERY == 0
+
+    def _estimate_costs(self, batch: np.ndarray) -> None:
+        """Estimate from some rows of a batch what removing each weight would cost."""
+        rows = batch[: self.pruning.n_rows()]
+        mine = distributed.shard(np.arange(len(rows)))
+        weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
+        weights = torch.as_tensor(weights[mine], dtype=torch.float32)
+        weights = weights.to(self.settings.device)
+        problem, settings = self.problem, self.settings
+        with torch.no_grad():
+            if problem.inputs is not None:
+                read = self._rows(problem.inputs, rows[mine], self.input_unit).T
+            else:
+                hidden = self._rows(problem.hidden[0], rows[mine], self.units[0])
+                read = self.coders[0].codes(hidden).T
+
+        def signs(like: torch.Tensor) -> torch.Tensor:
+            """Draw random signs (q, n): the same for a row, whoever has it."""
+            shape = len(like), len(rows)
+            drawn = torch.randint(0, 2, shape, generator=self.generator)
+            return (2 * drawn - 1)[:, mine].to(like)
+
+        before, computed = self._compute(read)
+        combination = weights.new_zeros(())
+        if settings.faithfulness > 0:
+            for layer, part in zip(problem.targets(), computed, strict=False):
+                share = settings.faithfulness * weights / self.code_variances[layer]
+                combination = combination + (signs(part) * part * share.sqrt()).sum()
+        if problem.outputs is not None:
+            outputs = self._outputs(computed[-1]).T
+            if settings.classify:
+                # Their square is on average the curvature of the KL divergence.
+                share = outputs.detach().softmax(dim=0).sqrt()
+                drawn = signs(outputs) * share
+                drawn = drawn - share.square() * drawn.sum(dim=0)
+                outputs = outputs * drawn / 2**0.5
+            else:
+                scale = torch.as_tensor(self.output_unit.scale).to(outputs)
+                outputs = signs(outputs) * outputs / scale.reshape(-1, 1)
+                outputs = outputs / len(outputs) ** 0.5
+            combination = combination + (outputs * weights.sqrt()).sum()
+        gradients = torch.autograd.grad(
+            combination, [computed[index] for index in self.trained]
+        )
+        reads = [read, *computed]
+        with torch.no_grad():
+            costs = [
+                removal_costs(
+                    reads[index] - self.read_means[index][:, None],
+                    before[index],
+                    self.coefs[index],
+                    self.pruners[index].mask,
+                    gradient,
+                    rectified=problem.connections[index].link == "relu",
+                )
+                for index, gradient in zip(self.trained, gradients, strict=True)
+            ]
+        distributed.all_reduce(*costs)
+        self.pruning.take_costs(costs)
 
     def _outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Return the outputs (n, q) of the network, in the units of the data."""

@@ -1,0 +1,119 @@
+"""What the removal of a weight costs, against computing the network without it."""
+
+import numpy as np
+import pytest
+import torch
+
+from skfeat.activations import ReLU
+from skfeat.kernels._threads import Team
+from skfeat.solvers._prune import Pruner
+from skfeat.solvers.joint import _removal
+from skfeat.solvers.joint._learner import Learner
+from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
+from skfeat.solvers.joint._removal import RemovalPruning, removal_costs
+
+RNG = np.random.RandomState(0)
+Q, P, N = 4, 6, 50
+
+
+def drawn(*shape):
+    return torch.from_numpy(RNG.randn(*shape)).float()
+
+
+@pytest.mark.parametrize("at_once", [1, 70, 10**6])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_costs_are_those_of_computing_without_each_weight(
+    rectified, at_once, monkeypatch
+):
+    monkeypatch.setattr(_removal, "_MOST_ELEMENTS", at_once)
+    read, coef, intercept, gradient = drawn(P, N), drawn(Q, P), drawn(Q), drawn(Q, N)
+    mask = drawn(Q, P) > 0
+    coef = coef * mask
+
+    def computed(coef):
+        before = coef @ read + intercept[:, None]
+        return before.relu() if rectified else before
+
+    before = coef @ read + intercept[:, None]
+    costs = removal_costs(read, before, coef, mask, gradient, rectified=rectified)
+    expected = []
+    for output, column in mask.nonzero():
+        without = coef.clone()
+        without[output, column] = 0
+        change = computed(coef) - computed(without)
+        expected.append(float((gradient * change).square().sum()))
+    np.testing.assert_allclose(costs.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_that_switches_a_feature_off_costs_what_it_switches_off():
+    # The feature is on with the first column, unless the second is there.
+    read = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    coef = torch.tensor([[1.0, -3.0]])
+    before = coef @ read
+    costs = removal_costs(
+        read, before, coef, coef != 0, torch.ones(1, 3), rectified=True
+    )
+    # Both weights change one row of three by one, though the gradient of the second
+    # weight is zero on each row: where it is read, the rectifier is off.
+    assert costs.tolist() == [1.0, 1.0]
+
+
+def test_costs_are_followed_where_weights_are_left():
+    coef = drawn(Q, P)
+    pruner = Pruner.fixed(coef, drawn(Q, P) > 0)
+    pruning = RemovalPruning([coef], [pruner], shared=False)
+    n_left = int(pruner.mask.sum())
+    for _ in range(200):
+        pruning.take_costs([torch.arange(1.0, n_left + 1)])
+    (costs,) = pruning.saliencies()
+    np.testing.assert_allclose(costs[pruner.mask], np.arange(1, n_left + 1), rtol=1e-3)
+    assert not costs[~pruner.mask].any()
+
+
+def learner(classify, outputs, connection, **changes):
+    """A learner of one layer whose features are its units, connected to outputs."""
+    d, n = 5, len(outputs)
+    hidden = np.abs(RNG.randn(n, d)) + 0.1
+    eye = np.eye(d)
+    coder = Coder(eye, np.zeros(d), eye, np.zeros(d), ReLU(), frozen=True)
+    settings = {
+        "share_budgets": False,
+        "classify": classify,
+        "faithfulness": 0.1,
+        "train_encoder": False,
+        "n_epochs": 2,
+        "tol": 1e-3,
+        "batch_size": 20,
+        "device": torch.device("cpu"),
+        "seed": 0,
+        **changes,
+    }
+    problem = Problem([hidden], [coder], [connection], None, outputs)
+    return Learner(problem, JointSettings(**settings), Team()), hidden
+
+
+@pytest.mark.parametrize("classify", [True, False])
+def test_estimates_agree_with_what_outputs_change(classify):
+    n = 4000
+    coef = RNG.randn(3, 5) * 0.05
+    ours, hidden = learner(classify, RNG.randn(n, 3), Connection("identity", 15))
+    ours.coefs[0].data.copy_(torch.from_numpy(coef))
+    for _ in range(30):
+        ours._estimate_costs(np.arange(n))
+    (costs,) = ours.pruning.saliencies()
+    costs = costs / (1 - (1 - 0.05) ** 30)
+    weights, intercepts = ours._from_units(0)
+    outputs = hidden @ weights.T + intercepts
+    expected = np.empty((3, 5))
+    for o in range(3):
+        for j in range(5):
+            change = np.zeros_like(outputs)
+            change[:, o] = weights[o, j] * (hidden[:, j] - hidden[:, j].mean())
+            if classify:
+                log_p = torch.from_numpy(outputs).log_softmax(1).numpy()
+                log_q = torch.from_numpy(outputs - change).log_softmax(1).numpy()
+                expected[o, j] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()
+            else:
+                scale = np.broadcast_to(ours.output_unit.scale, 3)
+                expected[o, j] = np.square(change / scale).mean(axis=0).sum() / 3
+    np.testing.assert_allclose(costs.numpy(), expected, rtol=0.1)
