@@ -1,4 +1,4 @@
-"""Fitted estimators to plain values and arrays, and back."""
+"""Fitted estimators to plain values and arrays, and back, each by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from sklearn.linear_model import LinearRegression
 
 from skfeat.autoencoder._coder import WEIGHTS, SparseCoder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
@@ -17,36 +16,32 @@ from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.connector._feature_connector_cv import FeatureConnectorCV
 from skfeat.interop._files import Tensors
-from skfeat.language._layer_pair import LayerPair
-from skfeat.language._pair_fit import spread_weights
+from skfeat.language._mlp_connector import MLPConnector
 from skfeat.network._file import _csr
 from skfeat.sharing._state import State, from_params, plain, plain_params
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._sklearn import _align_api_if_sparse
-from skfeat.utils._warnings import warn
 
 # What codes an autoencoder of each activation can have: names of skfeat.activations.
 _CODES = ("relu", "topk", "jumprelu")
 _CSR = ("data", "indices", "indptr")
-_EVENTS = ("input_events_", "output_events_")
-_LIVE = ("live_inputs_", "live_outputs_")
 
 
 def _floats(values: Any) -> list[float]:
     return [float(value) for value in values]
 
 
-def _texts(values: Any) -> np.ndarray:
+def texts(values: Any) -> np.ndarray:
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
         raise ValueError(f"names must be a list of strings, not {values!r}")
     return np.array(values, dtype=object)
 
 
 def _names(values: Any) -> str | list[str]:
-    return values if isinstance(values, str) else _texts(values).tolist()
+    return values if isinstance(values, str) else texts(values).tolist()
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{value!r} is neither true nor false")
     return value
@@ -55,7 +50,7 @@ def _flag(value: Any) -> bool:
 # Fitted values by attribute, and what makes them of JSON.
 _SHARED: dict[str, Callable] = {
     "n_features_in_": int,
-    "feature_names_in_": _texts,
+    "feature_names_in_": texts,
     "n_iter_": int,
     "loss_curve_": _floats,
 }
@@ -70,22 +65,24 @@ _AUTOENCODER: dict[str, Callable] = _SHARED | {
 }
 _TRANSCODER: dict[str, Callable] = _AUTOENCODER | {
     "n_targets_": int,
-    "_y_is_1d": _flag,
+    "_y_is_1d": flag,
 }
 _CONNECTOR: dict[str, Callable] = _SHARED | {
     "alpha_": float,
     "dual_gap_": float,
     "n_nonzero_coefs_": int,
-    "output_names_": _texts,
+    "output_names_": texts,
     "pruning_epochs_": lambda values: tuple(_floats(values)),
-    "_y_is_1d": _flag,
+    "_y_is_1d": flag,
     "_input_names": _names,
     "_output_names": _names,
 }
-_PAIR: dict[str, Callable] = {
+_MLP: dict[str, Callable] = {
     "n_features_in_": int,
-    "feature_names_in_": _texts,
-    "_y_is_1d": _flag,
+    "feature_names_in_": texts,
+    "n_iter_": int,
+    "validation_scores_": _floats,
+    "_y_is_1d": flag,
 }
 
 
@@ -93,7 +90,7 @@ def coder_state(coder: SparseCoder) -> State:
     """Return an autoencoder or a transcoder as plain values and arrays."""
     names = [*WEIGHTS, "feature_density_"]
     kind = type(coder).__name__
-    values = _values_of(coder, _CODERS[kind][1])
+    values = values_of(coder, _CODERS[kind][1])
     name, k = coder._code
     values["code"] = [name, int(k)]
     if not _is_json(values.get("metadata_")):
@@ -128,12 +125,12 @@ def to_coder(state: State) -> SparseCoder:
     optional = {"feature_density_"} | (
         set() if code[0] == "jumprelu" else {"threshold_"}
     )
-    arrays = _checked(state, shapes, optional)
+    arrays = checked_arrays(state, shapes, optional)
     m, d = arrays["encoder_coef_"].shape
     if code[0] == "topk" and (type(code[1]) is not int or not 1 <= code[1] <= m):
         raise ValueError(f"its k must be a whole number from 1 to {m}, not {code[1]!r}")
-    fitted = _fitted_of(values, readers)
-    _check_width(fitted, d)
+    fitted = fitted_of(values, readers)
+    check_width(fitted, d)
     if cls is Transcoder:
         _check_targets(fitted, arrays["components_"].shape[1])
     vars(coder).update(fitted)
@@ -163,14 +160,14 @@ def connector_state(connector: BaseConnector) -> State:
     for name in ("alphas_", "mse_path_"):
         if hasattr(connector, name):
             arrays[name] = getattr(connector, name)
-    values = _values_of(connector, _CONNECTOR)
+    values = values_of(connector, _CONNECTOR)
     return State(type(connector).__name__, params, values, arrays)
 
 
 def to_connector(state: State) -> BaseConnector:
     """Make the connector again."""
-    connector = from_params(_CONNECTORS[state.kind], state.params)
-    fitted = _fitted_of(state.values, _CONNECTOR)
+    connector = from_params(CONNECTORS[state.kind], state.params)
+    fitted = fitted_of(state.values, _CONNECTOR)
     for name in ("n_features_in_", "_y_is_1d"):
         if name not in fitted:
             raise ValueError(f"it has no {name!r}")
@@ -183,7 +180,7 @@ def to_connector(state: State) -> BaseConnector:
         "mse_path_": "cf",
     }
     empty = not len(state.arrays.get("coef.data", [0]))
-    arrays = _checked(state, shapes, {"alphas_", "mse_path_"}, allow_empty=empty)
+    arrays = checked_arrays(state, shapes, {"alphas_", "mse_path_"}, allow_empty=empty)
     vars(connector).update(fitted)
     for name in ("alphas_", "mse_path_"):
         if name in arrays:
@@ -195,82 +192,30 @@ def to_connector(state: State) -> BaseConnector:
     return connector
 
 
-def pair_state(pair: LayerPair) -> State:
-    """Return a layer pair as plain values and arrays, its parts among them."""
-    if hasattr(pair, "nonlinear_connector_"):
-        warn(
-            "The nonlinear connector of this LayerPair, which may be any estimator, is "
-            "not written; pickle it beside the folder if it is needed.",
-        )
-    names = [*_EVENTS, *_LIVE, "output_mean_"]
-    dense = pair.connectors()["dense"]
+def mlp_state(connector: MLPConnector) -> State:
+    """Return a nonlinear connector as plain values and arrays."""
     return State(
-        "LayerPair",
-        plain_params(pair),
-        _values_of(pair, _PAIR),
-        {
-            **{name: as_numpy(getattr(pair, name), name) for name in names},
-            "dense_coef": dense.coef_,
-            "dense_intercept": np.asarray(dense.intercept_),
-        },
-        {
-            "input_autoencoder": coder_state(pair.input_autoencoder_),
-            "output_autoencoder": coder_state(pair.output_autoencoder_),
-            "connector": connector_state(pair.connector_),
-        },
+        "MLPConnector",
+        plain_params(connector),
+        values_of(connector, _MLP),
+        {name: getattr(connector, name) for name in _MLP_SHAPES},
     )
 
 
-def to_pair(state: State) -> LayerPair:
-    """Make the layer pair again."""
-    pair = from_params(LayerPair, state.params)
-    sides = ("input_autoencoder", "output_autoencoder")
-    if set(state.parts) != {*sides, "connector"}:
-        raise ValueError("its parts must be two autoencoders and a connector")
-    for name in sides:
-        _check_kind(state.parts[name], name, ["SparseAutoencoder"])
-        setattr(pair, f"{name}_", to_coder(state.parts[name]))
-    _check_kind(state.parts["connector"], "connector", list(_CONNECTORS))
-    connector = to_connector(state.parts["connector"])
-    shapes = {
-        "input_events_": "m",
-        "output_events_": "o",
-        "live_inputs_": "p",
-        "live_outputs_": "q",
-        "output_mean_": "d",
-        "dense_coef": "qp",
-        "dense_intercept": "q",
-    }
-    q, p = connector.coef_.shape
-    sizes = {
-        "m": len(pair.input_autoencoder_.components_),
-        "o": len(pair.output_autoencoder_.components_),
-        "d": pair.output_autoencoder_.components_.shape[1],
-        "q": q,
-        "p": p,
-    }
-    arrays = _checked(state, shapes, sizes=sizes)
-    for name, of in zip(_LIVE, _EVENTS, strict=True):
-        live, n = arrays[name], len(arrays[of])
-        if live.dtype.kind != "i" or (np.diff(live) <= 0).any():
-            raise ValueError(f"{name} must be increasing whole numbers")
-        if live[0] < 0 or live[-1] >= n:
-            raise ValueError(f"{name} must be from 0 to {n - 1}")
-    fitted = _fitted_of(state.values, _PAIR)
-    _check_width(fitted, pair.input_autoencoder_.n_features_in_)
-    dense = LinearRegression(fit_intercept=connector.get_params()["fit_intercept"])
-    dense.coef_, dense.intercept_ = (
-        arrays.pop("dense_coef"),
-        arrays.pop("dense_intercept"),
-    )
-    dense.n_features_in_ = p
-    vars(pair).update(fitted | arrays)
-    pair.connector_, pair.dense_connector_ = connector, dense
-    pair._tell_names()
-    live_numbers = (pair.live_outputs_, pair.live_inputs_)
-    coef = spread_weights(connector.coef_, live_numbers, (sizes["o"], sizes["m"]))
-    pair.coef_ = _align_api_if_sparse(coef)
-    return pair
+def to_mlp(state: State) -> MLPConnector:
+    """Make the nonlinear connector again."""
+    connector = from_params(MLPConnector, state.params)
+    fitted = fitted_of(state.values, _MLP)
+    for name in ("_y_is_1d", "n_iter_", "validation_scores_"):
+        if name not in fitted:
+            raise ValueError(f"it has no {name!r}")
+    arrays = checked_arrays(state, _MLP_SHAPES)
+    n_outputs, n_inputs = arrays["coef_"].shape
+    check_width(fitted, n_inputs)
+    if fitted["_y_is_1d"] and n_outputs > 1:
+        raise ValueError(f"its _y_is_1d must be false with {n_outputs} outputs")
+    vars(connector).update(fitted | arrays)
+    return connector
 
 
 def _is_json(value: Any) -> bool:
@@ -281,19 +226,19 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _check_kind(state: State, name: str, allowed: list[str]) -> None:
+def check_kind(state: State, name: str, allowed: list[str]) -> None:
     if state.kind not in allowed:
         raise ValueError(f"its {name} must be a {allowed[0]}, not {state.kind!r}")
 
 
-def _check_width(fitted: Mapping[str, Any], width: int) -> None:
+def check_width(fitted: Mapping[str, Any], width: int) -> None:
     if fitted.get("n_features_in_") != width:
         raise ValueError(
             f"its n_features_in_ must be {width}, not {fitted.get('n_features_in_')!r}"
         )
 
 
-def _values_of(estimator: Any, readers: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(estimator: Any, readers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fitted values of an estimator that JSON can hold."""
     own, found = vars(estimator), {}
     for name in readers:
@@ -303,14 +248,14 @@ def _values_of(estimator: Any, readers: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _fitted_of(values: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
+def fitted_of(values: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
     """Check and convert fitted values of a file."""
     if unknown := sorted(set(values) - set(readers)):
         raise ValueError(f"it also has {unknown[0]!r}")
     return {name: readers[name](value) for name, value in values.items()}
 
 
-def _checked(
+def checked_arrays(
     state: State,
     shapes: dict[str, str],
     optional: Any = (),
@@ -334,9 +279,18 @@ _CODERS: dict[str, tuple[Any, dict[str, Callable]]] = {
     "SparseAutoencoder": (SparseAutoencoder, _AUTOENCODER),
     "Transcoder": (Transcoder, _TRANSCODER),
 }
-_CONNECTORS: dict[str, type] = {
+CONNECTORS: dict[str, type] = {
     "FeatureConnector": FeatureConnector,
     "FeatureConnectorCV": FeatureConnectorCV,
+}
+
+
+_MLP_SHAPES = {
+    "coef_": "qp",
+    "intercept_": "q",
+    "hidden_coef_": "hp",
+    "hidden_intercept_": "h",
+    "output_coef_": "qh",
 }
 
 
@@ -353,5 +307,5 @@ KINDS = {
     "Transcoder": Kind(Transcoder, coder_state, to_coder),
     "FeatureConnector": Kind(FeatureConnector, connector_state, to_connector),
     "FeatureConnectorCV": Kind(FeatureConnectorCV, connector_state, to_connector),
-    "LayerPair": Kind(LayerPair, pair_state, to_pair),
+    "MLPConnector": Kind(MLPConnector, mlp_state, to_mlp),
 }

@@ -162,6 +162,30 @@ def _connector(connector: Any) -> Facts:
     )
 
 
+def _mlp_connector(connector: Any) -> Facts:
+    q, p = map(int, connector.coef_.shape)
+    first, *_ = scores = connector.validation_scores_
+    return Facts(
+        f"Nonlinear connector from {p:,} features to {q:,}",
+        f"A fitted `MLPConnector`. It computes {q:,} features of a layer from {p:,} of "
+        "the layer before by a linear map and a hidden layer of ReLUs, with all their "
+        "weights: it is there to show what sparse and linear maps miss.",
+        [
+            ("inputs", p),
+            ("outputs", q),
+            ("hidden units", len(connector.hidden_coef_)),
+            ("R2 of the linear map alone", first),
+            ("R2", max(scores)),
+            ("epochs", connector.n_iter_),
+            ("precision of the weights", str(connector.coef_.dtype)),
+        ],
+        "connector",
+        [f"Y = connector.predict(X)  # X has {p} columns"],
+        note="R2 was measured during the fit on rows that were held out.",
+        params=_changed(connector),
+    )
+
+
 def _pair(pair: Any) -> Facts:
     read, written = len(pair.live_inputs_), len(pair.live_outputs_)
     d, d_out = pair.n_features_in_, len(pair.output_mean_)
@@ -248,5 +272,6 @@ _FACTS: dict[str, Callable[[Any], Facts]] = {
     "FeatureConnector": _connector,
     "FeatureConnectorCV": _connector,
     "LayerPair": _pair,
+    "MLPConnector": _mlp_connector,
     "SparseFeatureNetwork": _network,
 }

@@ -9,7 +9,7 @@ from skfeat.network._network import SparseFeatureNetwork
 from skfeat.utils._checks import listed, type_error
 
 NETWORK_KIND = "SparseFeatureNetwork"
-_ESTIMATORS = "skfeat.sharing._estimators"
+_ESTIMATORS = "skfeat.sharing._pairs"
 
 
 def kinds() -> dict[str, Any]:
@@ -42,7 +42,8 @@ def to_share(estimator: Any) -> tuple[str, Any]:
     known = listed(
         [
             *("SparseAutoencoder", "Transcoder", "FeatureConnector"),
-            *("FeatureConnectorCV", "FeatureUnwrapper", "LayerPair", NETWORK_KIND),
+            *("FeatureConnectorCV", "FeatureUnwrapper", "LayerPair", "MLPConnector"),
+            NETWORK_KIND,
         ],
         "or",
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier
 
@@ -206,16 +207,80 @@ def test_pair(pair, rows, tmp_path):
     assert again.report(rows, np.maximum(rows[:, :4], 0)).totals == report.totals
 
 
-def test_a_nonlinear_connector_is_left_out(rows, tmp_path):
+def fitted_pair(rows, nonlinear):
     parts = [SparseAutoencoder(m, k=2, max_iter=5, random_state=0) for m in (12, 10)]
-    small = MLPConnector(hidden_units=2, max_iter=2)
-    pair = LayerPair(
-        *parts, nonlinear_connector=small, min_events=5, random_state=0
+    return LayerPair(
+        *parts, nonlinear_connector=nonlinear, min_events=5, random_state=0
     ).fit(rows, rows[:, :4])
-    with pytest.warns(UserWarning, match="nonlinear connector .* is not written"):
+
+
+@pytest.mark.parametrize(
+    "nonlinear",
+    [
+        MLPConnector(hidden_units=3, max_iter=2),
+        FeatureConnector(n_nonzero_coefs=20, link="relu", max_iter=5),
+    ],
+)
+def test_a_nonlinear_connector_of_a_pair(nonlinear, rows, tmp_path):
+    pair = fitted_pair(rows, nonlinear)
+    again = shared(pair, tmp_path)
+    assert type(again.nonlinear_connector_) is type(nonlinear)
+    same_attributes(pair, again)
+    assert list(again.connectors()) == ["sparse", "dense", "nonlinear"]
+    np.testing.assert_array_equal(
+        again.predict(rows, "nonlinear"), pair.predict(rows, "nonlinear")
+    )
+    assert again.report(rows, rows[:, :4]).totals == (
+        pair.report(rows, rows[:, :4]).totals
+    )
+
+
+def test_a_frozen_nonlinear_connector_of_a_pair(rows, tmp_path):
+    first = fitted_pair(rows, MLPConnector(hidden_units=3, max_iter=2))
+    pair = fitted_pair(rows, FrozenEstimator(first.nonlinear_connector_))
+    again = shared(pair, tmp_path)
+    np.testing.assert_array_equal(
+        again.predict(rows, "nonlinear"), first.predict(rows, "nonlinear")
+    )
+
+
+def test_any_other_nonlinear_connector_is_left_out(rows, tmp_path):
+    class MyConnector(MLPConnector):
+        """Would come back as its base."""
+
+    pair = fitted_pair(rows, MyConnector(hidden_units=2, max_iter=2))
+    told = "is not written, as it is a MyConnector and only MLPConnector"
+    with pytest.warns(UserWarning, match=told):
         save_pretrained(pair, tmp_path)
     again = from_pretrained(tmp_path)
     assert list(again.connectors()) == ["sparse", "dense"]
+
+
+def test_a_nonlinear_connector_has_the_features_of_its_pair(rows, tmp_path):
+    pair = fitted_pair(rows, MLPConnector(hidden_units=3, max_iter=2))
+    q, p = pair.connector_.coef_.shape
+    pair.nonlinear_connector_.coef_ = np.zeros((q, p + 1))
+    pair.nonlinear_connector_.hidden_coef_ = np.zeros((3, p + 1))
+    pair.nonlinear_connector_.n_features_in_ = p + 1
+    with pytest.raises(ValueError, match=rf"must have coef_ of shape \({q}, {p}\)"):
+        shared(pair, tmp_path)
+
+
+@pytest.mark.parametrize("one_target", [False, True])
+def test_mlp_connector(one_target, rows, tmp_path):
+    connector = MLPConnector(hidden_units=3, max_iter=3, random_state=0)
+    connector.fit(rows, np.abs(rows[:, 0] if one_target else rows[:, :3]))
+    again = shared(connector, tmp_path)
+    assert type(again) is MLPConnector
+    assert again.get_params() == connector.get_params()
+    same_attributes(connector, again)
+    np.testing.assert_array_equal(again.predict(rows), connector.predict(rows))
+    card = (tmp_path / "README.md").read_text()
+    assert "| R2 of the linear map alone | " in card
+    if not one_target:
+        changed_config(tmp_path, lambda config: config["fitted"].update(_y_is_1d=True))
+        with pytest.raises(ValueError, match="_y_is_1d must be false with 3 outputs"):
+            from_pretrained(tmp_path)
 
 
 def test_network_of_an_unwrapper(unwrapper, rows, tmp_path):
@@ -303,6 +368,7 @@ def test_programs_of_cards_run(unwrapper, pair, rows, tmp_path, monkeypatch):
         FeatureConnector(n_nonzero_coefs=4, random_state=0).fit(X, y),
         unwrapper,
         pair,
+        MLPConnector(hidden_units=2, max_iter=2).fit(X, y),
     ]
     monkeypatch.chdir(tmp_path)
     for number, thing in enumerate(things):
