@@ -18,7 +18,14 @@ from skfeat.inspection._feature_graph_drawing import (
     draw_boxes,
     draw_edges,
     figure_size,
+    largest_shown,
     node_labels,
+    style_images,
+)
+from skfeat.inspection._feature_graph_images import (
+    check_examples,
+    check_images,
+    layer_images,
 )
 from skfeat.inspection._inputs import fitted_step
 from skfeat.inspection._style import extend_of
@@ -44,6 +51,8 @@ class FeatureGraphDisplay:
         None: all boxes are grey and equally high.
     node_names : list of lists of str, default=None
         One list for each column; None: "0_0", "0_1" and so on.
+    node_images : list of {array-like of shape (n_i, height, width), None}, default=None
+        Images that stand in the boxes, at the left; nan where a node has none.
     layer_names : list of str, default=None
         Titles of the columns.
     signed : bool, default=True
@@ -61,6 +70,8 @@ class FeatureGraphDisplay:
         The boxes of each column, from the top.
     texts_ : list of matplotlib Text
         The names in the boxes.
+    images_ : list of matplotlib AxesImage
+        The images in the boxes.
     columns_ : list of ndarray of int
         The nodes of each column that are shown, from the top.
     coverage_ : list of float
@@ -92,6 +103,7 @@ class FeatureGraphDisplay:
         edges,
         node_values=None,
         node_names=None,
+        node_images=None,
         layer_names=None,
         signed=True,
         heading="",
@@ -100,6 +112,7 @@ class FeatureGraphDisplay:
         self.edges = edges
         self.node_values = node_values
         self.node_names = node_names
+        self.node_images = node_images
         self.layer_names = layer_names
         self.signed = signed
         self.heading = heading
@@ -115,6 +128,7 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
+        im_kw=None,
     ) -> Self:
         """Draw the graph.
 
@@ -138,6 +152,8 @@ class FeatureGraphDisplay:
             beyond that, the weakest nodes have no name.
         edge_kw : dict, default=None
             Options of matplotlib's `LineCollection`.
+        im_kw : dict, default=None
+            Options of the images, such as `cmap`; all share their grey levels.
 
         Returns
         -------
@@ -155,17 +171,22 @@ class FeatureGraphDisplay:
         gaps = layout.strongest_edges(edges, n_edges)
         columns = layout.shown_columns(gaps, edges[-1].shape[0])
         columns = layout.ordered_columns(columns, gaps)
+        images = check_images(self.node_images, [len(column) for column in names])
         self.columns_, self.coverage_ = columns, [gap.share for gap in gaps]
 
         shown = [[names[i][j] for j in column] for i, column in enumerate(columns)]
         if values is not None:
             values = [own[column] for own, column in zip(values, columns, strict=True)]
+        images = [
+            None if own is None else own[column]
+            for own, column in zip(images, columns, strict=True)
+        ]
         labels = node_labels(shown, values, signed=self.signed)
-        ax = single_axes(caller, ax, figure_size(labels, font_size))
+        ax = single_axes(caller, ax, figure_size(labels, font_size, images))
         self.ax_, self.figure_, self.colorbar_ = ax, ax.figure, None
         colors = Colors(
             cmap or ("RdBu_r" if self.signed else "Blues"),
-            vmax or _largest_shown(gaps, values),
+            vmax or largest_shown(gaps, values),
             self.signed,
         )
         hide_frame(ax)
@@ -185,8 +206,9 @@ class FeatureGraphDisplay:
         if titles:
             sizes = zip(titles, columns, names, strict=True)
             titles = [f"{title}\n{len(c):,} of {len(n):,}" for title, c, n in sizes]
-        boxes = draw_boxes(ax, labels, values, titles, colors, font_size)
-        self.nodes_, self.texts_ = boxes.nodes, boxes.texts
+        boxes = draw_boxes(ax, labels, values, titles, colors, font_size, images)
+        self.nodes_, self.texts_, self.images_ = boxes.nodes, boxes.texts, boxes.images
+        style_images(self.images_, im_kw)
         self.edges_ = draw_edges(ax, gaps, columns, boxes, colors, edge_kw)
         return self
 
@@ -200,6 +222,8 @@ class FeatureGraphDisplay:
         inputs=False,
         input_names=None,
         output_names=None,
+        examples=None,
+        image_shape=None,
         ax=None,
         n_edges=30,
         cmap=None,
@@ -207,6 +231,7 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
+        im_kw=None,
     ) -> Self:
         """Draw the network of a fitted unwrapper.
 
@@ -228,7 +253,9 @@ class FeatureGraphDisplay:
             Names of the outputs; None: the classes, or the names of several heads,
             such as "value" or, for a head with several columns, "cls[2]"; or "output 0"
             and so on.
-        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
+        examples, image_shape
+            As in :meth:`from_network`.
+        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw, im_kw
             As in :meth:`plot`.
 
         Returns
@@ -260,8 +287,12 @@ class FeatureGraphDisplay:
                 f"{type(unwrapper).__name__} instead."
             )
         network = unwrapper.network()
-        if X is not None and getattr(unwrapper, "_starts_later", False):
-            X = unwrapper.network_inputs(np.atleast_2d(X) if np.ndim(X) == 1 else X)
+        shown = rows = check_examples(examples, X, image_shape)
+        if getattr(unwrapper, "_starts_later", False):
+            if X is not None:
+                X = unwrapper.network_inputs(np.atleast_2d(X) if np.ndim(X) == 1 else X)
+            if shown is not None:
+                rows = unwrapper.network_inputs(shown)
         data = graph_data(
             network,
             X,
@@ -271,6 +302,9 @@ class FeatureGraphDisplay:
             output_names=output_names,
             model=getattr(unwrapper, "_model_values", None),
         )
+        if shown is not None:
+            images = layer_images(network, rows, shown, image_shape)
+            data["node_images"] = _beside_ends(images, data, inputs)
         return cls(**data).plot(
             ax=ax,
             n_edges=n_edges,
@@ -279,6 +313,7 @@ class FeatureGraphDisplay:
             colorbar=colorbar,
             font_size=font_size,
             edge_kw=edge_kw,
+            im_kw=im_kw,
         )
 
     @classmethod
@@ -291,6 +326,8 @@ class FeatureGraphDisplay:
         inputs=False,
         input_names=None,
         output_names=None,
+        examples=None,
+        image_shape=None,
         ax=None,
         n_edges=30,
         cmap=None,
@@ -298,6 +335,7 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
+        im_kw=None,
     ) -> Self:
         """Draw a network of features.
 
@@ -317,7 +355,12 @@ class FeatureGraphDisplay:
             Names of the inputs; None: the network's `input_names_`.
         output_names : sequence of str, default=None
             Names of the outputs; None: the network's `output_names_`.
-        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
+        examples : array-like of shape (n, n_features_in), default=None
+            Rows that are images: the box of a feature shows the one that excites it
+            most. None: X, if it has several rows and `image_shape` is given.
+        image_shape : tuple of int (height, width), default=None
+            Shape of a row of `examples` as an image; None: no images.
+        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw, im_kw
             As in :meth:`plot`.
 
         Returns
@@ -340,6 +383,10 @@ class FeatureGraphDisplay:
             input_names=input_names,
             output_names=output_names,
         )
+        shown = check_examples(examples, X, image_shape)
+        if shown is not None:
+            images = layer_images(network, shown, shown, image_shape)
+            data["node_images"] = _beside_ends(images, data, inputs)
         return cls(**data).plot(
             ax=ax,
             n_edges=n_edges,
@@ -348,6 +395,7 @@ class FeatureGraphDisplay:
             colorbar=colorbar,
             font_size=font_size,
             edge_kw=edge_kw,
+            im_kw=im_kw,
         )
 
     @classmethod
@@ -362,6 +410,7 @@ class FeatureGraphDisplay:
         colorbar=True,
         font_size=8,
         edge_kw=None,
+        im_kw=None,
     ) -> Self:
         """Draw the explanation of one row, with its inputs if they are among the parts.
 
@@ -370,7 +419,7 @@ class FeatureGraphDisplay:
         explanation : Explanation
             What ``FeatureUnwrapper.explain`` or ``SparseFeatureNetwork.explain``
             returns.
-        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw
+        ax, n_edges, cmap, vmax, colorbar, font_size, edge_kw, im_kw
             As in :meth:`plot`.
 
         Returns
@@ -387,13 +436,14 @@ class FeatureGraphDisplay:
             colorbar=colorbar,
             font_size=font_size,
             edge_kw=edge_kw,
+            im_kw=im_kw,
         )
 
 
-def _largest_shown(gaps: list[layout.Edges], values: list[np.ndarray] | None) -> float:
-    """Return the largest magnitude shown before the last column, 1 if there is none."""
-    shown = [gap.value for gap in gaps] + (values or [])[:-1]
-    return float(np.abs(np.concatenate(shown)).max(initial=0)) or 1.0
+def _beside_ends(images: list[Any], data: dict[str, Any], inputs: bool) -> list[Any]:
+    """Return the images of all columns: inputs and outputs have none."""
+    n_after = len(data["edges"]) + 1 - len(images) - bool(inputs)
+    return [*[None] * bool(inputs), *images, *[None] * n_after]
 
 
 def _coverage_text(gaps: list[layout.Edges], edges: list[Any]) -> str:

@@ -58,6 +58,7 @@ class Boxes:
     heights: list[np.ndarray]
     nodes: list[Any]
     texts: list[Any]
+    images: list[Any]
 
 
 Label: TypeAlias = tuple[str, str]
@@ -79,16 +80,20 @@ def node_labels(
     ]
 
 
-def figure_size(labels: list[list[Label]], font: float) -> tuple[float, float]:
+def figure_size(
+    labels: list[list[Label]], font: float, images: list[np.ndarray | None]
+) -> tuple[float, float]:
     """Return inches at which every column of boxes fits, within limits."""
-    longest = max(map(len, labels))
-    height = 1.5 + 1.7 * layout.LABELLED_BOX * font * longest / 72
+    box = np.full(len(labels), layout.LABELLED_BOX * font)
+    with_images = np.array([column is not None for column in images])
+    box[with_images] = layout.LARGEST_IMAGE
+    height = 1.5 + 1.7 * max(box * [len(column) for column in labels]) / 72
     widths = [
         max((len(name) + len(value) for name, value in column), default=0)
         for column in labels
     ]
     # Letters are about 0.6 of the font's size wide.
-    text = 0.6 * font * sum(widths) / 72
+    text = (0.6 * font * sum(widths) + layout.LARGEST_IMAGE * with_images.sum()) / 72
     width = 1.6 * len(labels) + 1.2 + text
     return float(np.clip(width, 4, 16)), float(np.clip(height, 3.2, 13))
 
@@ -100,8 +105,9 @@ def draw_boxes(
     titles: list[str] | None,
     colors: Colors,
     font_size: float,
+    images: list[np.ndarray | None],
 ) -> Boxes:
-    """Draw the boxes with the names in them.
+    """Draw the boxes with the names and the images in them.
 
     Parameters
     ----------
@@ -114,6 +120,8 @@ def draw_boxes(
         Titles of two lines.
     colors : Colors
     font_size : float
+    images : list of {ndarray of shape (n, height, width), None}
+        Of the nodes shown, from the top; nan where a node has none.
 
     Returns
     -------
@@ -125,7 +133,10 @@ def draw_boxes(
     column_height = 0.98 * (height - title_height)
     font = layout.font_size(labels, column_height, font_size)
     title_font = min(font_size, 9)
-    names, widths = _shorten_columns(ax, labels, font, width)
+    sides = _image_sides(images, column_height, font)
+    margin = layout.IMAGE_MARGIN * font
+    beside = np.array([side[0] + margin if side[0] else 0.0 for side in sides])
+    names, widths = _shorten_columns(ax, labels, font, width, beside)
     short_titles: list[list[str]] = []
     if titles:
         short_titles, title_widths = _shorten_columns(
@@ -135,17 +146,19 @@ def draw_boxes(
     distance = (width - widths.sum()) / max(1, len(names) - 1)
     left = np.concatenate([[0], np.cumsum(widths + distance)[:-1]])
     right = left + widths
-    boxes = Boxes(left, right, [], [], [], [])
+    boxes = Boxes(left, right, [], [], [], [], [])
     for i, column in enumerate(names):
         strength, faces = np.zeros(len(column)), np.tile(_GREY, (len(column), 1))
         if values is not None and len(column):
             largest = np.abs(values[i]).max() or 1.0
             strength, faces = np.abs(values[i]) / largest, colors(values[i])
-        heights, labelled, gap = layout.box_heights(strength, column_height, font)
+        heights, labelled, gap = layout.box_heights(
+            strength, column_height, font, sides[i][1]
+        )
         bottoms = layout.box_bottoms(
             heights, gap, column_height, layout.LABELLED_BOX * font
         )
-        centres, middle = bottoms + heights / 2, (left[i] + right[i]) / 2
+        centres, middle = bottoms + heights / 2, (left[i] + beside[i] + right[i]) / 2
         boxes.centres.append(centres)
         boxes.heights.append(heights)
         boxes.nodes.append(_patches(ax, left[i], right[i], bottoms, heights, faces))
@@ -153,7 +166,12 @@ def draw_boxes(
             color = readable_on(faces[j])
             text = put_text(ax, middle, centres[j], column[j], font, color)
             boxes.texts.append(text)
+            image = None if images[i] is None else images[i][j]
+            if image is not None and np.isfinite(image).all():
+                corner = left[i] + margin, centres[j] - sides[i][1] / 2
+                boxes.images.append(_image(ax, image, corner, sides[i]))
         if titles:
+            middle = (left[i] + right[i]) / 2
             top, title = column_height + title_height, short_titles[i][0]
             put_text(ax, middle, top, title, title_font, "0.3", va="top")
     return boxes
@@ -199,12 +217,64 @@ def draw_edges(
     return artists
 
 
+def _image_sides(
+    images: list[np.ndarray | None], column_height: float, font: float
+) -> list[tuple[float, float]]:
+    """Return the width and the height of the images of each column, 0 without any."""
+    columns = [column for column in images if column is not None]
+    largest = layout.image_side(columns, column_height, font)
+    sides = []
+    for column in images:
+        shape = np.array((0, 0) if column is None else column.shape[:0:-1])
+        width, high = largest * shape / max(1, *shape)
+        sides.append((float(width), float(high)))
+    return sides
+
+
+def _image(
+    ax: Any, image: np.ndarray, corner: tuple[float, float], size: tuple[float, float]
+) -> Any:
+    """Draw an image from its lower left corner on."""
+    from matplotlib.image import AxesImage
+
+    (x, y), (width, height) = corner, size
+    # Unlike `Axes.imshow` it leaves the limits and the aspect of the axes alone.
+    artist = AxesImage(
+        ax, extent=(x, x + width, y, y + height), origin="upper", zorder=3.5
+    )
+    artist.set_data(image)
+    artist.set_in_layout(False)
+    return ax.add_image(artist)
+
+
+def style_images(artists: list[Any], im_kw: dict[str, Any] | None) -> None:
+    """Give all images the same grey levels, or the options wanted."""
+    if not artists:
+        return
+    values = [artist.get_array() for artist in artists]
+    limits = {"vmin": min(map(np.min, values)), "vmax": max(map(np.max, values))}
+    options = style({"cmap": "gray", **limits}, im_kw)
+    clim = options.pop("vmin"), options.pop("vmax")
+    for artist in artists:
+        artist.set(**options, clim=clim)
+
+
+def largest_shown(gaps: list[layout.Edges], values: list[np.ndarray] | None) -> float:
+    """Return the largest magnitude shown before the last column, 1 if there is none."""
+    shown = [gap.value for gap in gaps] + (values or [])[:-1]
+    return float(np.abs(np.concatenate(shown)).max(initial=0)) or 1.0
+
+
 def _shorten_columns(
-    ax: Any, labels: list[list[Label]], font: float, width: float
+    ax: Any,
+    labels: list[list[Label]],
+    font: float,
+    width: float,
+    beside: np.ndarray | float = 0.0,
 ) -> tuple[list[list[str]], np.ndarray]:
     """Shorten names until the columns fit, the widest first; return widths too.
 
-    Values are never cut.
+    Values are never cut, nor what stands beside the names, of widths `beside`.
     """
     pad = 0.9 * font
 
@@ -217,7 +287,7 @@ def _shorten_columns(
             for column in labels
         ]
     )
-    widest = _capped(wanted, 0.62 * width)
+    widest = _capped(wanted + beside, 0.62 * width) - beside
     short_names, widths = [], []
     for column, room in zip(labels, widest, strict=True):
         texts = []
@@ -230,7 +300,7 @@ def _shorten_columns(
             texts.append((text + value, _HINTING * size + own))
         short_names.append([text for text, _ in texts])
         widths.append(max((size for _, size in texts), default=0) + pad)
-    return short_names, np.array(widths)
+    return short_names, np.array(widths) + beside
 
 
 def _capped(wanted: np.ndarray, total: float) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import sparse
 
 SMALLEST_FONT = 5.0
+LARGEST_IMAGE = 30.0  # side of an image in a box
+IMAGE_MARGIN = 0.3  # about an image, in font sizes
 LABELLED_BOX = 1.5  # height of a box with one line of text, in font sizes
 _UNLABELLED_BOX = 0.2  # height of a box without text, in heights of a labelled box
 _GROWTH = 1.2  # extra height of the strongest node's box, in the same unit
@@ -124,8 +126,24 @@ def font_size(columns: Sequence[Any], height: float, largest: float) -> float:
     return float(np.clip(fitting, SMALLEST_FONT, largest))
 
 
+def image_side(columns: Sequence[Any], height: float, font: float) -> float:
+    """Return the largest side of images at which those of every column fit its height.
+
+    Parameters
+    ----------
+    columns : sequence
+        The columns that have images.
+    height : float
+        Height of a column.
+    font : float
+    """
+    longest = max(map(len, columns), default=1)
+    fitting = height / (1.3 * max(1, longest)) - 2 * IMAGE_MARGIN * font
+    return float(np.clip(fitting, font, LARGEST_IMAGE))
+
+
 def box_heights(
-    strength: np.ndarray, height: float, font: float
+    strength: np.ndarray, height: float, font: float, image: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the height of each box; where they do not fit, weak ones lose the label.
 
@@ -136,6 +154,8 @@ def box_heights(
     height : float
         Height of the column.
     font : float
+    image : float, default=0
+        Height of the images in the boxes.
 
     Returns
     -------
@@ -144,15 +164,16 @@ def box_heights(
     gap : float
         Distance between two boxes.
     """
-    n, box = len(strength), LABELLED_BOX * font
-    gap = min(0.3 * box, height / (3 * max(1, n)))
+    n, line = len(strength), LABELLED_BOX * font
+    box = max(line, image + 2 * IMAGE_MARGIN * font) if image else line
+    gap = min(0.3 * line, height / (3 * max(1, n)))
     height = height - gap * (n - 1)
     labelled = np.ones(n, bool)
     if n * box <= height:
-        growth = _GROWTH * box * np.sqrt(strength)
+        growth = _GROWTH * line * np.sqrt(strength)
         spare = (height - n * box) / max(growth.sum(), 1e-12)
         return box + growth * min(1.0, spare), labelled, gap
-    unlabelled = min(_UNLABELLED_BOX * box, height / n)
+    unlabelled = min(_UNLABELLED_BOX * line, height / n)
     n_labelled = max(0, int((height - n * unlabelled) / (box - unlabelled)))
     labelled[np.argsort(-strength, kind="stable")[n_labelled:]] = False
     return np.where(labelled, box, unlabelled), labelled, gap

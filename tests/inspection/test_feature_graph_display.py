@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from skfeat.activations import TopK
 from skfeat.chain import Chain, Step
 from skfeat.inspection import FeatureGraphDisplay
+from skfeat.inspection import _feature_graph_images as graph_images
 from skfeat.inspection import _feature_graph_layout as layout
 from skfeat.network import SparseFeatureNetwork
 from skfeat.utils._names import output_names
@@ -398,6 +399,63 @@ def test_boxes_have_values_beside_whole_names():
     plt.close(display.figure_)
 
 
+def test_boxes_have_the_row_that_excites_a_feature_most():
+    display = FeatureGraphDisplay.from_network(
+        NETWORK, X, inputs=True, n_edges=8, image_shape=(2, 3)
+    )
+    inputs, *layers, outputs = display.node_images
+    assert inputs is None
+    assert outputs is None
+    n_images = 0
+    for values, images in zip(NETWORK.features(X), layers, strict=True):
+        for j, image in enumerate(images):
+            if values[:, j].max() > 0:
+                strongest = X[values[:, j].argmax()].reshape(2, 3)
+                np.testing.assert_array_equal(image, strongest)
+            else:
+                assert np.isnan(image).all()
+    for column, images in zip(display.columns_[1:-1], layers, strict=True):
+        n_images += np.isfinite(images[column]).all(axis=(1, 2)).sum()
+    assert len(display.images_) == n_images > 8
+    assert len({image.get_clim() for image in display.images_}) == 1
+    assert_readable(display)
+    plt.close(display.figure_)
+
+
+def test_rows_in_blocks_excite_features_as_all_together(monkeypatch):
+    whole = graph_images._strongest(NETWORK, X)
+    monkeypatch.setattr(graph_images, "_BLOCK_ROWS", 7)
+    for one, other in zip(whole, graph_images._strongest(NETWORK, X), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_allclose(one[1], other[1])
+
+
+@pytest.mark.parametrize("n_edges", [5, 60])
+def test_images_lie_in_their_boxes_beside_the_names(n_edges):
+    sizes = [40, 40, 4]
+    images = [np.arange(n * 12.0).reshape(n, 3, 4) for n in sizes[:2]] + [None]
+    display = FeatureGraphDisplay(
+        edges=[sparse_matrix(40, 40, 300), sparse_matrix(4, 40, 100)],
+        node_values=[RNG.normal(size=n) for n in sizes],
+        node_images=images,
+        layer_names=["one", "two", "outputs"],
+    ).plot(n_edges=n_edges, im_kw={"cmap": "viridis", "vmin": 0})
+    assert_readable(display)
+    boxes = boxes_of(display)
+    texts = [text.get_window_extent() for text in display.ax_.texts]
+    assert len(display.images_) == len(display.texts_) - len(display.columns_[-1])
+    for image in display.images_:
+        place = image.get_window_extent()
+        assert image.get_cmap().name == "viridis"
+        assert image.get_clim()[0] == 0
+        assert not any(place.overlaps(text) for text in texts)
+        (box,) = [box for box in boxes if box.overlaps(place)]
+        assert box.x0 < place.x0 < place.x1 < box.x1
+        assert box.y0 < place.y0 < place.y1 < box.y1
+        assert place.width / place.height == pytest.approx(4 / 3, rel=0.1)
+    plt.close(display.figure_)
+
+
 def test_mean_values_have_no_sign():
     display = FeatureGraphDisplay(
         edges=[[[3.0]]], node_values=[[0.5], [2.0]], signed=False
@@ -439,6 +497,19 @@ BAD = {
     ).plot(),
     "layer_names": lambda: FeatureGraphDisplay(edges=TWO, layer_names=["a"]).plot(),
     "node_values": lambda: FeatureGraphDisplay(edges=TWO, node_values=[[1]] * 3).plot(),
+    "node_images": lambda: FeatureGraphDisplay(
+        edges=TWO, node_images=[np.ones((2, 3))] * 3
+    ).plot(),
+    "node_images few": lambda: FeatureGraphDisplay(edges=TWO, node_images=[]).plot(),
+    "examples": lambda: FeatureGraphDisplay.from_network(
+        NETWORK, X[0], image_shape=(2, 3)
+    ),
+    "image_shape": lambda: FeatureGraphDisplay.from_network(
+        NETWORK, X, image_shape=(2, 4)
+    ),
+    "image_shape none": lambda: FeatureGraphDisplay.from_network(
+        NETWORK, X[0], examples=X
+    ),
     "n_edges": lambda: FeatureGraphDisplay(edges=TWO).plot(n_edges=0),
     "vmax": lambda: FeatureGraphDisplay(edges=TWO).plot(vmax=0),
     "font_size": lambda: FeatureGraphDisplay(edges=TWO).plot(font_size=-1),
