@@ -94,6 +94,8 @@ SECTIONS = [
             "paired_noise",
             "class_purity",
             "ClassPurity",
+            "sparse_probe",
+            "SparseProbe",
             "description_length",
             "match_components",
             "match_features",

@@ -13,9 +13,9 @@ that lies within its noise (`paired_noise`), `score_kept` and the reports give n
 the words "floor within noise" instead of a number.
 
 Whether features are worth reading has no single number. `class_purity`,
-`description_length`, `stability` with `edge_stability`, and `used_features` each
-measure one side of it, and mean little without those of a control, such as the neurons
-of the model.
+`sparse_probe`, `description_length`, `stability` with `edge_stability`, and
+`used_features` each measure one side of it, and mean little without those of a
+control, such as the neurons of the model.
 
 Names that end in ``_scorer`` are called as ``scorer(estimator, X)`` and are meant for
 `scoring` of :class:`sklearn.model_selection.GridSearchCV` and its like: higher is
@@ -58,6 +58,7 @@ from skfeat.metrics._edges import (
 )
 from skfeat.metrics._fidelity import agreement, mean_ablation_floor, score_kept
 from skfeat.metrics._noise import paired_noise
+from skfeat.metrics._probing import SparseProbe, sparse_probe
 from skfeat.metrics._reconstruction import (
     explained_variance,
     fvu,
@@ -79,6 +80,7 @@ __all__ = [
     "EdgeRecovery",
     "EdgeStability",
     "FeatureDetection",
+    "SparseProbe",
     "absorption",
     "agreement",
     "class_purity",
@@ -111,6 +113,7 @@ __all__ = [
     "recovery_rate",
     "score_kept",
     "shrinkage",
+    "sparse_probe",
     "stability",
     "uniqueness",
     "used_features",
