@@ -11,7 +11,8 @@ favours it.
 
 ``python benchmarks/sae_quality.py`` in the environment of ``requirements-peers.txt``
 writes ``records/sae_quality.json`` after each data set, replacing its rows there;
-``--data`` takes the names of some data sets alone.
+``--data`` takes the names of some data sets alone, ``--random`` replaces the random
+rows alone.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from skfeat.datasets import make_sparse_features
 from skfeat.metrics import fvu, l0, matching_coefficient
 
 RATES = (1e-3, 3e-3)
+RANDOM = (FROZEN, UNTRAINED, PERMUTED)
 EPOCHS, BATCH_SIZE = 12, 512
 # Digits have few rows: as many updates take more epochs of smaller batches.
 DIGITS_EPOCHS, DIGITS_BATCH_SIZE = 120, 128
@@ -165,7 +167,7 @@ def judge(train_it, train, test, dictionary):
 
 def _is_peer(row):
     own = row["library"].startswith("skfeat")
-    return not own and row["library"] not in (FROZEN, UNTRAINED, PERMUTED)
+    return not own and row["library"] not in RANDOM
 
 
 def summarise(name, data, runs, **more):
@@ -185,6 +187,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", nargs="*", help="names of data sets; default: all")
     parser.add_argument("--ours", action="store_true", help="keep the peers' rows")
+    parser.add_argument("--random", action="store_true", help="keep all other rows")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = read_record("sae_quality").get("table", [])
@@ -201,11 +204,16 @@ def main():
                 options["prefixes"] = [_m // 8, _m // 3]
             return lambda: train_ours(_train, _m, _k, _schedule, seed, **options)
 
-        runs = [judge(ours(seed), *about) for seed in range(arguments.seeds)]
-        table.append(summarise("skfeat topk", data, runs))
-        kept = [row for row in rows if row["data"] == data and _is_peer(row)]
-        table += kept if arguments.ours else []
-        for peer in [] if arguments.ours else available_peers():
+        of_data = [row for row in rows if row["data"] == data]
+        if arguments.random:
+            table += [row for row in of_data if row["library"] not in RANDOM]
+        else:
+            runs = [judge(ours(seed), *about) for seed in range(arguments.seeds)]
+            table.append(summarise("skfeat topk", data, runs))
+        if arguments.ours:
+            table += [row for row in of_data if _is_peer(row)]
+        keeps_peers = arguments.ours or arguments.random
+        for peer in [] if keeps_peers else available_peers():
             # Signs do not move at the rates of Adam.
             rates = (None,) if peer.name == "sparsify" else (None, *RATES)
 
@@ -220,10 +228,10 @@ def main():
             runs = [first[rate], *(judge(theirs(rate, s), *about) for s in others)]
             chosen = "own" if rate is None else f"{rate:g}"
             table.append(summarise(peer.name, data, runs, rate=chosen))
-        for name, options in OTHERS.items():
+        for name, options in () if arguments.random else OTHERS.items():
             run = judge(ours(0, **options), *about)
             table.append(summarise(f"skfeat {name}", data, [run]))
-        for name in (FROZEN, UNTRAINED, PERMUTED):
+        for name in RANDOM:
             made = partial(train_random, name, train, m, k, schedule, 0)
             table.append(summarise(name, data, [judge(made, *about)]))
         keys = ["data", "library", "rate", "FVU", "L0", "dead %", "matching"]
