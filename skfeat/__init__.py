@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 from skfeat._version import __version__
 
 if TYPE_CHECKING:
-    from skfeat.autoencoder import SparseAutoencoder, Transcoder
+    from skfeat.autoencoder import FeatureEnsemble, SparseAutoencoder, Transcoder
     from skfeat.connector import FeatureConnector, FeatureConnectorCV
     from skfeat.unwrapper import FeatureUnwrapper
 
 __all__ = [
     "FeatureConnector",
     "FeatureConnectorCV",
+    "FeatureEnsemble",
     "FeatureUnwrapper",
     "SparseAutoencoder",
     "Transcoder",
@@ -24,6 +25,7 @@ __all__ = [
 _HOMES = {
     "FeatureConnector": "skfeat.connector",
     "FeatureConnectorCV": "skfeat.connector",
+    "FeatureEnsemble": "skfeat.autoencoder",
     "FeatureUnwrapper": "skfeat.unwrapper",
     "SparseAutoencoder": "skfeat.autoencoder",
     "Transcoder": "skfeat.autoencoder",

@@ -19,6 +19,7 @@ SECTIONS = [
         [
             "SparseAutoencoder",
             "Transcoder",
+            "FeatureEnsemble",
             "FeatureConnector",
             "FeatureConnectorCV",
             "FeatureUnwrapper",
@@ -277,7 +278,7 @@ SECTIONS = [
 # HTML representation is made of (skfeat/_base.py).
 ESTIMATORS = {
     *("SparseAutoencoder", "Transcoder", "FeatureConnector", "FeatureConnectorCV"),
-    *("FeatureUnwrapper", "LayerPair", "MLPConnector"),
+    *("FeatureEnsemble", "FeatureUnwrapper", "LayerPair", "MLPConnector"),
 }
 
 

@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import (
 from skfeat import (
     FeatureConnector,
     FeatureConnectorCV,
+    FeatureEnsemble,
     SparseAutoencoder,
     Transcoder,
 )
@@ -31,6 +32,8 @@ from skfeat.testing import expected_failed_checks
 TRANSFORMERS = [
     SparseAutoencoder(max_iter=20),
     SparseAutoencoder(max_iter=20, activation="relu"),
+    # All features are kept: those of so short fits hardly recur.
+    FeatureEnsemble(SparseAutoencoder(max_iter=5), n_fits=2),
 ]
 # Epochs enough to explain more than half of what a regressor has to.
 TRANSCODERS = [Transcoder(max_iter=300), Transcoder(max_iter=300, skip=True)]

@@ -18,6 +18,7 @@ from sklearn.utils import estimator_html_repr
 from skfeat import (
     FeatureConnector,
     FeatureConnectorCV,
+    FeatureEnsemble,
     FeatureUnwrapper,
     SparseAutoencoder,
     Transcoder,
@@ -44,6 +45,7 @@ RECORDS = sorted((ROOT / "benchmarks" / "records").glob("*.json"))
 ESTIMATORS = [
     SparseAutoencoder(),
     Transcoder(),
+    FeatureEnsemble(),
     FeatureConnector(),
     FeatureConnectorCV(),
     FeatureUnwrapper(MLPClassifier()),

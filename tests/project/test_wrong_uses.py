@@ -23,6 +23,7 @@ from torch import nn
 from skfeat import (
     FeatureConnector,
     FeatureConnectorCV,
+    FeatureEnsemble,
     FeatureUnwrapper,
     SparseAutoencoder,
     Transcoder,
@@ -667,6 +668,7 @@ def test_names_of_uses_differ():
 ESTIMATORS = [
     SparseAutoencoder(),
     Transcoder(),
+    FeatureEnsemble(),
     FeatureConnector(),
     FeatureConnectorCV(),
     MLPConnector(),
