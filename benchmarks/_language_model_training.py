@@ -41,11 +41,18 @@ class Preset:
     weight_decay: float = 0.1
     dropout: float = 0.0
     seed: int = 0
+    # Blocks one after another, attention before the MLP, and Muon for their matrices:
+    # with parallel blocks and Adam, all MLPs but the first hardly matter to the loss.
+    sequential: bool = False
+    muon: float = 0.0  # its largest learning rate; 0: Adam for all weights
 
 
 PRESETS = {
     "tiny": Preset(512, 2, 64, 4, 64, 0.5, 16, 4e-3),
     "small": Preset(2048, 4, 128, 4, 128, 4, 16, 3e-3),
+    "testbed": Preset(
+        1024, 4, 128, 4, 128, 3.5, 16, 3e-3, sequential=True, muon=1.5e-2
+    ),
     # For a GPU, the last of the size of pythia-70m. Without dropout they would learn
     # the books by heart.
     "medium": Preset(4096, 6, 256, 8, 256, 20, 32, 1.5e-3, dropout=0.2),
@@ -157,7 +164,7 @@ def new_model(preset, tokenizer):
         max_position_embeddings=preset.context,
         hidden_dropout=preset.dropout,
         attention_dropout=preset.dropout,
-        use_parallel_residual=True,
+        use_parallel_residual=not preset.sequential,
         tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -170,19 +177,11 @@ def _optimize(model, parts, preset, first_token, log):
     where, step, started = device(), 0, time.perf_counter()
     n_windows = len(windows(parts, preset.context, first_token))
     n_steps = max(1, int(preset.epochs * n_windows / preset.batch_size))
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": preset.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=preset.learning_rate,
-        betas=(0.9, 0.95),
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda at: _rate(at, n_steps)
-    )
+    optimizers = _optimizers(model, preset)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(one, lambda at: _rate(at, n_steps))
+        for one in optimizers
+    ]
     model.train()
     while step < n_steps:
         # Cut elsewhere in every epoch, so that tokens come at other places.
@@ -193,11 +192,11 @@ def _optimize(model, parts, preset, first_token, log):
                 break
             with _fast(where):
                 loss = mean_loss(model, rows[chosen].to(where))
-            optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            for one in (*optimizers, *schedules):
+                one.step()
             step += 1
             if step % max(1, n_steps // 20) == 0:
                 seconds = time.perf_counter() - started
@@ -206,6 +205,37 @@ def _optimize(model, parts, preset, first_token, log):
                     f"{seconds:.0f} s"
                 )
     return step * preset.batch_size * (preset.context - 1)
+
+
+def _optimizers(model, preset):
+    """Return Adam, and for the matrices of the blocks Muon if the preset has it."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    found = []
+    if preset.muon:
+        ends = [
+            model.get_input_embeddings().weight,
+            model.get_output_embeddings().weight,
+        ]
+        blocks = [p for p in decayed if all(p is not end for end in ends)]
+        decayed = ends
+        found = [
+            torch.optim.Muon(
+                blocks,
+                lr=preset.muon,
+                weight_decay=preset.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        ]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    adam = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": preset.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=preset.learning_rate,
+        betas=(0.9, 0.95),
+    )
+    return [adam, *found]
 
 
 def _rate(step, n_steps):

@@ -167,6 +167,8 @@ SECTIONS = [
         "Features and sparse connections across an MLP of a language model.",
         [
             "LayerPair",
+            "ModelUnwrapper",
+            "ModelReport",
             "MLPConnector",
             "PairReport",
             "replacement_loss",

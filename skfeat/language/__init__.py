@@ -17,6 +17,8 @@ from skfeat.language._pair_explore import explore_pairs
 from skfeat.language._pair_report import PairReport
 from skfeat.language._replacement import replacement_loss
 from skfeat.language._replacement_table import ReplacementLoss
+from skfeat.language.whole._model_report import ModelReport
+from skfeat.language.whole._model_unwrapper import ModelUnwrapper
 
 __all__ = [
     "AblationEffect",
@@ -26,6 +28,8 @@ __all__ = [
     "Contexts",
     "LayerPair",
     "MLPConnector",
+    "ModelReport",
+    "ModelUnwrapper",
     "PairReport",
     "ReplacementLoss",
     "ablation_effect",

@@ -1,0 +1,143 @@
+"""The loss of a language model with some of its MLPs replaced, in both protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from skfeat.language._replacement_table import Losses
+from skfeat.language.whole._feature_mlp import FeatureMLP
+from skfeat.language.whole._slots import SlottedModel
+
+# Predictions whose distributions over the vocabulary are in memory at a time.
+_PREDICTIONS = 1024
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Which MLPs are replaced, by what.
+
+    Parameters
+    ----------
+    key : tuple of str
+        What replaces, and which layers: the row of the table.
+    functions : dict of str to callable
+        By the names of MLPs; each maps rows (n, d) to rows (n, d_out).
+    is_given : bool
+        Whether functions see what the model itself computes, or else what the model
+        with these replacements does.
+    """
+
+    key: tuple[str, str]
+    functions: Mapping[str, Callable]
+    is_given: bool = False
+
+    @property
+    def name(self) -> str:
+        """A name that differs for each replacement and protocol."""
+        return "|".join([*self.key, "true" if self.is_given else "own"])
+
+
+@torch.no_grad()
+def original_means(slotted: SlottedModel, batches, numbers) -> list[np.ndarray]:
+    """Return the mean output of each MLP in the model as it is."""
+    totals: dict[str, Any] = {}
+    n = 0
+    for number in numbers:
+        batch = slotted.batch(batches[number], number)
+        with slotted.using({}, records=True) as uses:
+            batch.logits()
+            for name, use in uses.items():
+                rows = batch.rows(use.made).double().sum(dim=0).cpu().numpy()
+                totals[name] = totals.get(name, 0.0) + rows
+        n += int(batch.present.sum())
+    return [totals[name] / max(n, 1) for name in slotted.names]
+
+
+@torch.no_grad()
+def measure(
+    slotted: SlottedModel, batches: list[Any], replacements: list[Replacement]
+) -> Losses:
+    """Measure the loss of each replacement, under its name, and of the "original".
+
+    Raises
+    ------
+    ValueError
+        If the batches hold nothing to predict.
+    """
+    losses = Losses(["original", *(one.name for one in replacements)])
+    for number, raw in enumerate(batches):
+        batch = slotted.batch(raw, number)
+        mask, targets, sequences = batch.predicted()
+        if not len(targets):
+            continue
+        with slotted.using({}, records=True) as uses:
+            of_batch = {"original": _losses(batch.logits(), mask, targets)}
+            seen = {name: use.seen for name, use in uses.items()}
+        for one in replacements:
+            with slotted.using(one.functions, seen if one.is_given else None):
+                of_batch[one.name] = _losses(batch.logits(), mask, targets)
+        losses.add(sequences, of_batch)
+    if not losses.n_predictions:
+        raise ValueError(
+            "batches hold nothing to predict: no real token follows another one."
+        )
+    return losses
+
+
+def _losses(logits, mask, targets) -> np.ndarray:
+    rows = logits[:, :-1][mask.to(logits.device)]
+    targets = targets.to(rows.device)
+    found = [
+        cross_entropy(
+            rows[start : start + _PREDICTIONS],
+            targets[start : start + _PREDICTIONS],
+            reduction="none",
+        )
+        for start in range(0, len(targets), _PREDICTIONS)
+    ]
+    return torch.cat(found).double().cpu().numpy()
+
+
+@dataclass
+class Activity:
+    """What one layer has active a token, on average, in the replaced model."""
+
+    inputs: float = 0.0
+    outputs: float = 0.0
+    connections: float = 0.0
+    n: int = 0
+
+    def add(self, module: FeatureMLP, rows: torch.Tensor) -> None:
+        """Count the active features and weights of rows (n, d)."""
+        codes = module.activate(module.pre_activations(rows))
+        active = codes != 0
+        self.n += len(rows)
+        self.inputs += float(active.sum())
+        if module.coef is None:
+            self.outputs += float(active.sum())
+            return
+        self.outputs += float((module.computed(codes) != 0).sum())
+        weights = (module.coef != 0).sum(dim=0)
+        self.connections += float((active * weights).sum())
+
+
+@torch.no_grad()
+def activity_of(
+    slotted: SlottedModel, batches: list[Any], functions: Mapping[str, FeatureMLP]
+) -> list[Activity]:
+    """Count what is active in each layer of the replaced model, padding apart."""
+    found = {name: Activity() for name in slotted.names}
+    for number, raw in enumerate(batches):
+        batch = slotted.batch(raw, number)
+        with slotted.using(functions, records=True) as uses:
+            batch.logits()
+            for name, activity in found.items():
+                rows = batch.rows(uses[name].seen).float()
+                activity.add(functions[name], rows)
+    return list(found.values())

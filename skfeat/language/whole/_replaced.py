@@ -1,0 +1,148 @@
+"""The model with its MLPs replaced: as a module, measured, and as arrays."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skfeat.language.whole._feature_mlp import FeatureMLP, Layer
+from skfeat.language.whole._model_report import ModelReport, make_report
+from skfeat.language.whole._slots import (
+    SlottedModel,
+    find_mlps,
+    listed_batches,
+    replace_module,
+)
+from skfeat.utils._torch import resolve_device
+
+
+class ReplacedModelMixin:
+    """What a fitted :class:`ModelUnwrapper` does with the model it replaces MLPs of."""
+
+    model: Any
+    device: Any
+    module_names_: list[str]
+    input_autoencoders_: list
+    output_autoencoders_: list
+    connectors_: list
+    transcoders_: list
+    output_means_: list[np.ndarray]
+
+    def to_torch(self, modules: Any = None) -> nn.Module:
+        """Return a copy of the model that runs on the features.
+
+        Parameters
+        ----------
+        modules : sequence of str, default=None
+            Which of `module_names_` to replace; ``None`` means all.
+
+        Returns
+        -------
+        torch.nn.Module
+            Of the class of the model, in evaluation mode, with a module in place of
+            each MLP that computes it from sparse features.
+
+        Raises
+        ------
+        ValueError
+            If there is no model, as after loading, or a name is not one of the
+            replaced MLPs.
+        """
+        check_is_fitted(self)
+        chosen = self.module_names_ if modules is None else list(modules)
+        if unknown := [name for name in chosen if name not in self.module_names_]:
+            raise ValueError(
+                f"modules must be names of {self.module_names_}. Got {unknown[0]!r} "
+                "instead."
+            )
+        own = copy.deepcopy(self._model())
+        weights = next(iter(own.parameters()))
+        for name, layer in zip(self.module_names_, self.layers(), strict=True):
+            if name in chosen:
+                replace_module(own, name, FeatureMLP(layer).to(weights.device))
+        return own.eval()
+
+    def report(self, batches: Any, *, beside: Any = None) -> ModelReport:
+        """Measure what replacing the MLPs costs the model, best on held-out text.
+
+        Parameters
+        ----------
+        batches : iterable
+            Batches of tokens.
+        beside : dict of str to ModelUnwrapper, default=None
+            Other fitted unwrappers of the same model to measure in the same way, such
+            as one of transcoders or one of random features, by the names that they
+            shall have in the table.
+
+        Returns
+        -------
+        ModelReport
+            The model's loss with the MLPs replaced all at once, each alone and up to
+            each, in both protocols, beside those with their mean and with zero.
+
+        Raises
+        ------
+        TypeError
+            If `batches` is a single batch, or `beside` is not a dict of ModelUnwrapper.
+        ValueError
+            If a batch is not valid, or the batches hold nothing to predict.
+        """
+        check_is_fitted(self)
+        others = {} if beside is None else beside
+        if not isinstance(others, dict) or not all(
+            isinstance(other, ReplacedModelMixin) for other in others.values()
+        ):
+            raise TypeError(
+                f"beside must be a dict of fitted ModelUnwrapper. Got {beside!r} "
+                "instead."
+            )
+        for other in others.values():
+            check_is_fitted(other)
+            if other.module_names_ != self.module_names_:
+                raise ValueError(
+                    f"beside must replace the same modules, {self.module_names_}. Got "
+                    f"one that replaces {other.module_names_}."
+                )
+        layers = {"features": self.layers()}
+        layers |= {name: other.layers() for name, other in others.items()}
+        slotted = self._slotted(self.module_names_)
+        return make_report(slotted, listed_batches(batches), layers, self.output_means_)
+
+    def layers(self) -> list[Layer]:
+        """Return the arrays of each layer, as the module of `to_torch` runs them.
+
+        Returns
+        -------
+        list of Layer
+        """
+        check_is_fitted(self)
+        return [
+            Layer.of_pair(read, connector, computed)
+            if transcoder is None
+            else Layer.of_transcoder(transcoder)
+            for read, connector, computed, transcoder in zip(
+                self.input_autoencoders_,
+                self.connectors_,
+                self.output_autoencoders_,
+                self.transcoders_,
+                strict=True,
+            )
+        ]
+
+    def _model(self) -> nn.Module:
+        if self.model is None:
+            raise ValueError(
+                "model must be the language model that this was fitted to, which no "
+                "file holds: use set_params(model=...). Got None instead."
+            )
+        return self.model
+
+    def _slotted(self, modules: Any) -> SlottedModel:
+        model = self._model()
+        device = None if self.device is None else resolve_device(self.device)
+        names = find_mlps(model) if modules is None else list(modules)
+        return SlottedModel(model, names, device)
