@@ -38,11 +38,14 @@ FeatureGraphDisplay.from_estimator(
 
 # %%
 # Without a single row the same display averages magnitudes over many: what the network
-# uses at all, here for all test rows whose largest output is a three.
+# uses at all, here for all test rows whose largest output is a three. Where inputs are
+# images, `image_shape` puts into each box the image of `examples` that excites its
+# feature most.
 network = unwrapper.network()
 threes = X[1500:][unwrapper.predict(X[1500:]) == 3]
-figure, ax = plt.subplots(figsize=(10, 6.5), layout="constrained")
-FeatureGraphDisplay.from_network(network, threes, output=3, n_edges=20, ax=ax)
+FeatureGraphDisplay.from_network(
+    network, threes, output=3, n_edges=20, examples=X[:1500], image_shape=(8, 8)
+)
 
 # %%
 # The same edges as numbers.

@@ -43,8 +43,8 @@ class ConnectionPage:
     Examples
     --------
     >>> from skfeat.language import ConnectionPage
-    >>> ConnectionPage([], "Nothing found").to_html()
-    '<h1>Nothing found</h1>\n'
+    >>> ConnectionPage([], "Connections").to_html()
+    '<h1>Connections</h1>\n<p>No connection was found.</p>\n'
     """
 
     def __init__(self, sections: list[Bunch], title: str):
@@ -134,6 +134,7 @@ class ConnectionPage:
         """
         style = f"<style>{STYLE}</style>\n" if self.sections else ""
         body = "".join(map(html_section, self.sections))
+        body = body or "<p>No connection was found.</p>\n"
         return f"{style}<h1>{escape(self.title)}</h1>\n{body}"
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Parts of each layer, where there are few layers; a table has at most 40 rows.
 _SHOWN, _MAX_ROWS = 5, 38
+_VALUE = "of the input, as the network is fed it, or of the feature"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,9 +92,9 @@ class Explanation(Shown):
         Returns
         -------
         pandas.DataFrame
-            Columns ``layer``, ``name``, ``value`` (of the input or feature; nan for the
-            constants, which are the last of each layer) and ``contribution``. Those of
-            a layer add up to the output.
+            Columns ``layer``, ``name``, ``value`` (of the input, as the network is fed
+            it, or of the feature; nan for the constants, which are the last of each
+            layer) and ``contribution``. Those of a layer add up to the output.
 
         Raises
         ------
@@ -140,11 +141,12 @@ class Explanation(Shown):
         table = [
             Column("layer", [row[0] for row in rows], is_text=True),
             Column("name", [row[1] for row in rows], is_text=True),
-            Column("value", [row[2] for row in rows], "of the input or feature"),
+            Column("value", [row[2] for row in rows], _VALUE),
             Column(
                 "contribution",
                 [f"{row[3]:+.3f}" for row in rows],
-                f"to {self._what()}; those of each layer add up to it",
+                f"to {self._what()}; those of each layer add up to it, with the "
+                "constants, which are what biases bring",
             ),
             Column("", [""] * len(rows), bars=[bar / longest for bar in bars]),
         ]

@@ -89,8 +89,11 @@ class Explored:
         ...     path.name, "<title>Features of MLPClassifier" in path.read_text()
         ('iris.html', True)
         """
+        model = self.model
+        while hasattr(model, "named_steps"):  # the last step is what is shown
+            model = model[-1]
         options = Options(
-            title=f"Features of {type(self.model).__name__}",
+            title=f"Features of {type(model).__name__}",
             output=output,
             image_shape=image_shape,
             n_rows=n_rows,

@@ -93,7 +93,10 @@ def test_it_fits_a_screen_and_shows_in_a_notebook(classifier):
     html = found._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
-    assert 'title="of the input or feature">value</th>' in html
+    assert (
+        'title="of the input, as the network is fed it, or of the feature">value</th>'
+        in html
+    )
     assert '<i class="p"' in html
 
 

@@ -37,7 +37,8 @@ def test_names_are_those_of_the_columns(iris, found):
     assert outputs == ["0", "1", "2"]
     assert found["examples"]["columns"] == list(X.columns)
     assert found["examples"]["classes"] == ["a", "b", "c"]
-    assert found["title"] == "Features of Pipeline"
+    # That of the last step, not of the Pipeline.
+    assert found["title"] == "Features of MLPClassifier"
 
 
 def test_formulas_and_logic_are_those_of_the_connectors(iris, found):
