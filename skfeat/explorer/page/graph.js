@@ -1,6 +1,6 @@
 // A graph as SVG: boxes that are links, in columns, and curves between them.
 
-const BOX = { width: 112, pictured: 144, labelled: 190, least: 70, top: 24, apart: 5 };
+const BOX = { width: 112, pictured: 144, labelled: 190, least: 70, valued: 104, top: 24, apart: 5 };
 
 function graphElement(graph, available) {
   const { columns, gaps, nodes } = graph;
@@ -13,8 +13,9 @@ function graphElement(graph, available) {
     data.layers[at].labels || column.some((node) => isLong(node, at)));
   const plain = data.examples.kind === "image" ? BOX.pictured : BOX.width;
   const widest = long ? BOX.labelled : plain;
-  // Two numbers beside a name need room: many columns scroll sideways.
-  const least = nodes && data.flow === "product" ? BOX.labelled - 30 : BOX.least;
+  // One number beside a name, or two, need room: many columns scroll sideways.
+  const valued = data.flow === "product" ? BOX.labelled - 30 : BOX.valued;
+  const least = nodes ? valued : BOX.least;
   const width = Math.max(available, columns.length * (least + 30));
   const boxWidth = Math.max(least, Math.min(widest, width / columns.length - 30));
   const stride = columns.length > 1 ? (width - boxWidth - 4) / (columns.length - 1) : 0;
