@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -26,6 +26,9 @@ from skfeat.utils._checks import type_error
 from skfeat.utils._sklearn import Interval
 from skfeat.utils._torch import draw_seeds
 from skfeat.utils._workers import N_JOBS
+
+# Cosines and shares that are equal may differ by that much.
+_ROUNDING = 1e-9
 
 _FITTED = (
     "autoencoders_",
@@ -209,32 +212,26 @@ class FeatureEnsemble(
         context = self._init_callback_context(max_subtasks=self.n_fits)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata={})
         fits = self._fits(spooled(X), context)
-        cosines = np.eye(self.n_fits)
-        for i, j in combinations(range(self.n_fits), 2):
-            cosines[i, j] = cosines[j, i] = _match(fits[i], fits[j]).mean()
-        # The first of those that agree with the others as well.
-        reference = int(cosines.sum(axis=1).argmax())
-        best = fits[reference]
-        own = np.array([_match(best, other) for other in fits])
-        # The cosine of a direction with itself may round to just below 1.
-        support = (own >= self.threshold - 1e-9).sum(axis=0)
-        kept = np.flatnonzero(support >= self.min_support * self.n_fits - 1e-9)
+        found = recurring(fits, self.threshold)
+        least = self.min_support * self.n_fits - _ROUNDING
+        kept = np.flatnonzero(found.support >= least)
         if not len(kept):
             raise ValueError(
                 f"min_support={self.min_support} of n_fits={self.n_fits} leaves no "
-                f"feature: none is found in more than {support.max()} of the fits with "
-                f"a cosine of threshold={self.threshold}. Lower one of the two."
+                f"feature: none is found in more than {found.support.max()} of the "
+                f"fits with a cosine of threshold={self.threshold}. Lower one of the "
+                f"two."
             )
+        best = fits[found.reference]
         self.n_features_in_ = best.n_features_in_
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         self.autoencoders_ = fits
-        self.matched_cosines_ = cosines
-        self.reference_ = reference
+        self.matched_cosines_ = found.cosines
+        self.reference_ = found.reference
         self.features_ = kept
-        self.support_ = support[kept]
-        others = (own.sum(axis=0) - own[reference]) / (self.n_fits - 1)
-        self.mean_cosines_ = others[kept]
+        self.support_ = found.support[kept]
+        self.mean_cosines_ = found.mean_cosines[kept]
         self.intercept_ = best.intercept_
         # Last, as it marks the ensemble as fitted.
         self.components_ = best.components_[kept]
@@ -341,6 +338,40 @@ class FeatureEnsemble(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class Recurring(NamedTuple):
+    """What recurs in several fits.
+
+    Parameters
+    ----------
+    cosines : ndarray of shape (n_fits, n_fits)
+        Mean cosine of the paired directions of two fits.
+    reference : int
+        The fit that agrees best with the others.
+    support : ndarray of int of shape (m,)
+        In how many of the fits each of its features is found.
+    mean_cosines : ndarray of shape (m,)
+        Mean cosine of each of them with those it is paired with.
+    """
+
+    cosines: np.ndarray
+    reference: int
+    support: np.ndarray
+    mean_cosines: np.ndarray
+
+
+def recurring(fits: list[SparseAutoencoder], threshold: float) -> Recurring:
+    """Pair the features of several fits, and count how often each is found again."""
+    cosines = np.eye(len(fits))
+    for i, j in combinations(range(len(fits)), 2):
+        cosines[i, j] = cosines[j, i] = _match(fits[i], fits[j]).mean()
+    # The first of those that agree with the others as well.
+    reference = int(cosines.sum(axis=1).argmax())
+    others = [fit for i, fit in enumerate(fits) if i != reference]
+    found = np.array([_match(fits[reference], other) for other in others])
+    support = 1 + (found >= threshold - _ROUNDING).sum(axis=0)
+    return Recurring(cosines, reference, support, found.mean(axis=0))
 
 
 def _match(first, second) -> np.ndarray:

@@ -1,0 +1,175 @@
+"""Whether another seed finds the same features: single fits and ensembles.
+
+Ten fits of an autoencoder that differ in their seed, on each of three data sets: the
+pixels of scikit-learn's digits, a hidden layer of an MLP on MNIST, and rows of a world
+of known features (`make_feature_world`). Directions of two fits are paired one to one;
+the stability is their mean cosine. Measured are
+
+- single fits, over all 45 pairs: top-k, a start with more active features (`k_start`),
+  and autoencoders before training, which say what pairing finds in random directions;
+- those features of a fit that recur in others, as `FeatureEnsemble` of five of the fits
+  keeps them. The ten are split into two fives in several ways, and what the two keep is
+  compared; a feature without a partner counts as 0.
+
+Beside each stands the variance left unexplained on rows held out, and for ensembles how
+many features of how many are kept.
+
+``python benchmarks/feature_stability.py`` writes ``records/feature_stability.json``
+after each data set; ``--data`` takes the names of some alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import warnings
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from _common import load_mnist, print_table, read_record, train_mlp, write_record
+from _random_rows import UNTRAINED, untrained
+from article_figures import hidden_activations
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from skfeat import SparseAutoencoder
+from skfeat.autoencoder._ensemble import recurring
+from skfeat.datasets import make_feature_world
+from skfeat.metrics import fvu, stability
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the experiment is."""
+
+    n_seeds: int = 10
+    n_splits: int = 5
+    n_rows: int = 10_000
+    n_test: int = 5_000
+    mlp_epochs: int = 20
+    epochs: int | str = "auto"
+    min_support: float = 0.6
+    thresholds: tuple = (0.7, 0.9)
+
+
+SMOKE = Plan(4, 1, 400, 200, 1, 2, 0.5, (0.3,))
+SIZES = {"digits": (128, 8), "MNIST layer 2": (128, 8), "feature world": (128, 8)}
+
+
+def data_of(name, plan):
+    """Return training and test rows."""
+    if name == "digits":
+        X = load_digits().data.astype(np.float32)
+        return train_test_split(X, test_size=0.25, random_state=0)
+    if name == "feature world":
+        world = make_feature_world(128, 64, n_trees=16, random_state=0)
+        rng = np.random.RandomState(0)
+        return [
+            world.sample(n, rng)[0].astype(np.float32)
+            for n in (plan.n_rows, plan.n_test)
+        ]
+    X, y, X_test, _ = load_mnist()
+    model = train_mlp(
+        X[: plan.n_rows], y[: plan.n_rows], epochs=plan.mlp_epochs, seed=0
+    )
+    parts = X[: plan.n_rows], X_test[: plan.n_test]
+    return [hidden_activations(model, part)[1] for part in parts]
+
+
+def kept_of(fits, plan, threshold):
+    """Return the fit that an ensemble of these keeps, and which of its features."""
+    found = recurring(fits, threshold)
+    kept = np.flatnonzero(found.support >= plan.min_support * len(fits) - 1e-9)
+    return fits[found.reference], kept
+
+
+def single_rows(name, fits, test):
+    """Return the figures of single fits."""
+    pairs = itertools.combinations(fits, 2)
+    return {
+        "features": len(fits[0].components_),
+        "of": name,
+        "stability": float(
+            np.mean([stability(a.components_, b.components_) for a, b in pairs])
+        ),
+        "FVU": float(
+            np.mean(
+                [fvu(test, fit.inverse_transform(fit.transform(test))) for fit in fits]
+            )
+        ),
+    }
+
+
+def ensemble_rows(name, fits, test, plan, threshold):
+    """Return the figures of ensembles of half of the fits each."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(plan.n_splits):
+        halves = np.array_split(rng.permutation(len(fits)), 2)
+        both = [kept_of([fits[i] for i in half], plan, threshold) for half in halves]
+        if not all(len(kept) for _, kept in both):
+            return None
+        directions = [fit.components_[kept] for fit, kept in both]
+        found.append(
+            {
+                "features": np.mean([len(kept) for _, kept in both]),
+                "stability": stability(*directions),
+                "FVU": np.mean([left_by(fit, kept, test) for fit, kept in both]),
+            }
+        )
+    means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return {"of": f"{name}, recurring at {threshold:g}", **means}
+
+
+def left_by(fit, kept, test):
+    """Return the FVU of a fit with some of its features alone."""
+    codes = fit.transform(test)
+    part = np.zeros_like(codes)
+    part[:, kept] = codes[:, kept]
+    return fvu(test, fit.inverse_transform(part))
+
+
+def measure(data, plan):
+    """Return the rows of one data set."""
+    train, test = data_of(data, plan)
+    m, k = SIZES[data]
+    ways = {"topk": {}, f"k_start={8 * k}": {"k_start": 8 * k}}
+    rows = []
+    for name, options in ways.items():
+        fits = [
+            SparseAutoencoder(
+                m, k=k, max_iter=plan.epochs, random_state=seed, **options
+            ).fit(train)
+            for seed in range(plan.n_seeds)
+        ]
+        rows.append(single_rows(name, fits, test))
+        rows += [
+            ensemble_rows(name, fits, test, plan, threshold)
+            for threshold in plan.thresholds
+        ]
+    starts = [untrained(train, m, k, seed, "topk") for seed in range(plan.n_seeds)]
+    rows.append(single_rows(UNTRAINED, starts, test))
+    return [{"data": data, **row} for row in rows if row is not None]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", nargs="*", choices=[*SIZES], default=[*SIZES])
+    parser.add_argument("--seeds", type=int, default=Plan.n_seeds)
+    parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    plan = SMOKE if options.smoke else replace(Plan(), n_seeds=options.seeds)
+    table = [] if options.smoke else read_record("feature_stability").get("table", [])
+    for data in options.data:
+        table = [row for row in table if row["data"] != data] + measure(data, plan)
+        if not options.smoke:
+            record = {"table": table, "run": asdict(plan)}
+            write_record("feature_stability", record)
+        rows = [row for row in table if row["data"] == data]
+        print_table(rows, ["data", "of", "features", "stability", "FVU"])
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
