@@ -25,7 +25,7 @@ def drawn(*shape):
 def test_costs_are_those_of_computing_without_each_weight(
     rectified, at_once, monkeypatch
 ):
-    monkeypatch.setattr(_removal, "_MOST_ELEMENTS", at_once)
+    monkeypatch.setattr(_removal, "_AT_ONCE", at_once)
     read, coef, intercept, gradient = drawn(P, N), drawn(Q, P), drawn(Q), drawn(Q, N)
     mask = drawn(Q, P) > 0
     coef = coef * mask
