@@ -129,6 +129,13 @@ class Chromium:
         body = {"cmd": "Emulation.setEmulatedMedia", "params": parameters}
         self._call("/goog/cdp/execute", body)
 
+    def screen(self, width: int = 0, height: int = 0) -> None:
+        """Lay pages out for a screen of another size; 0: that of the window."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1}
+        parameters = {**size, "mobile": width > 0}
+        body = {"cmd": "Emulation.setDeviceMetricsOverride", "params": parameters}
+        self._call("/goog/cdp/execute", body)
+
     def screenshot(self, path: Path) -> None:
         """Write what the window shows to a PNG file."""
         path.write_bytes(base64.b64decode(self._call("/screenshot")))

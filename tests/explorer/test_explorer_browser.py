@@ -260,6 +260,26 @@ def test_light_and_dark(page):
     assert colors == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
 
 
+def test_a_narrow_screen_has_the_list_above_and_room_for_values(page):
+    try:
+        page.screen(390, 850)
+        page.run("location.hash = '#/row/0'")
+        page.wait("document.querySelector('main h2').firstChild.data !== 'The network'")
+        main, aside = (
+            page.run(f"return document.querySelector('{part}').offsetWidth")
+            for part in ("main", "aside")
+        )
+        assert main == aside == 390
+        overlaps = page.run(
+            f"return [...document.querySelectorAll('{GRAPH} a')].map((a) => "
+            "[...a.querySelectorAll('text')].map((t) => t.getBoundingClientRect()))"
+            ".filter((t) => t.length === 2 && t[0].right > t[1].left).length"
+        )
+        assert overlaps == 0
+    finally:
+        page.screen()
+
+
 def test_pictures(browser, network, tmp_path):
     X = np.random.RandomState(1).rand(300, 16)
     path = network.explore(X, path=tmp_path / "a.html", image_shape=(4, 4))
