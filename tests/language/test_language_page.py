@@ -160,7 +160,7 @@ def test_figure(text, words):
 def test_nothing_found_and_a_silent_output(text):
     connector, X, Y, capture = text
     page = connection_page([], X, Y, capture, WORDS)
-    assert Parsed(page.to_html()).tags == ["h1"]
+    assert Parsed(page.to_html()).tags == ["h1", "p"]
     silent = sparse.csr_array(Y.shape)
     found = read_connection(connector, 0, X, silent)
     page = connection_page(found, X, silent, capture, WORDS)
