@@ -159,7 +159,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
         data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
         home, X, Y, sample_weight = self._rows(X, y, sample_weight, reset=not warm)
         self._agree(X, Y, sample_weight, warm)
-        settings = settings_of(self, X.shape[1], n_decoded=_width_of(Y))
+        settings = settings_of(self, X.shape[1], len(X), n_decoded=_width_of(Y))
         with (
             own_progress(self._kind, self.verbose),
             keep(self, settings, X, sample_weight, warm=warm, Y=Y) as kept,
@@ -249,7 +249,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
         first = not self.__sklearn_is_fitted__()
         home, X, Y, sample_weight = self._rows(X, y, sample_weight, reset=first)
         self._agree(X, Y, sample_weight, not first)
-        settings = settings_of(self, X.shape[1], planned=False, n_decoded=_width_of(Y))
+        settings = settings_of(self, X.shape[1], None, n_decoded=_width_of(Y))
         if first:
             warn_of_ignored(self, ignored_by_autoencoder(self, in_fit=False))
             trainer = start_training(self, settings, X, sample_weight, Y)

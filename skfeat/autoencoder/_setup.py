@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from inspect import signature
 from itertools import pairwise
 from math import ceil, log
@@ -142,11 +143,12 @@ def prefixes_of(sae, m) -> tuple[int, ...] | None:
 
 
 def settings_of(
-    sae, n_features: int, *, planned: bool = True, n_decoded: int | None = None
+    sae, n_features: int, n_rows: int | None, *, n_decoded: int | None = None
 ) -> SAESettings:
     """Return the settings of training on rows of `n_features` columns.
 
-    `planned`: how long training takes is known, so that the learning rate decays.
+    `n_rows`: of a fit, whose length is known, so that the learning rate decays; else
+    None.
     `n_decoded`: columns of the rows that codes decode, where these are others.
     """
     m = int(sae._width(n_features))
@@ -156,7 +158,7 @@ def settings_of(
         # Penalised activations need smaller steps: L1 moves all weights.
         top = 1e-2 if sae.activation in ("topk", "batch_topk") else 4e-3
         # A rate that does not decay stays at the mean of one that does.
-        rate = (top if planned else top / 2) * min(1.0, np.sqrt(256 / m))
+        rate = (top if n_rows is not None else top / 2) * min(1.0, np.sqrt(256 / m))
     return SAESettings(
         n_components=m,
         activation=make_training_activation(
@@ -175,6 +177,9 @@ def settings_of(
         distribute=sae.distribute,
         k_start=None if sae.k_start is None else min(int(sae.k_start), m),
         skip=bool(getattr(sae, "skip", False)),
+        work=math.inf
+        if n_rows is None
+        else float(epochs_of(sae, n_rows)) * n_rows * m * n_features,
     )
 
 

@@ -28,6 +28,10 @@ class Limits:
     threaded_work : int
         Work, roughly in nanoseconds, below which a loop ends before another thread has
         started.
+    compiled_training : float
+        Multiply-adds of one of an autoencoder's products over all planned updates, up
+        to which compiled loops would save two seconds or less, and take many more to
+        compile where they have never run.
     compiled_gram, compiled_rectified, compiled_moments, compiled_masked : int
         Products of a connector's problem above which its loops are worth the seconds
         that they take to compile: of the Gram solver, the rectified one, second
@@ -51,10 +55,11 @@ class Limits:
     narrow_tile_rows: int = 256
     narrow_chunks: int = 4
     threaded_work: int = 2**20
+    compiled_training: float = 1.5e10
     compiled_gram: int = 2**21
     compiled_rectified: int = 2**27
     compiled_moments: int = 2**28
-    compiled_masked: int = 2**27
+    compiled_masked: int = 2**31
     held_moments: int = 2**28
     moment_density: float = 0.1
     masked_density: float = 0.15

@@ -20,6 +20,7 @@ from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_e
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import PRUNED_AT, CurvaturePruning, Pruner, is_time
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._adam import Adam
 from skfeat.utils._torch import make_generator, n_batches, shuffled_batches, to_numpy
 
 if TYPE_CHECKING:
@@ -235,9 +236,7 @@ class _Learner:
         ]
         parameters = [*self.coefs, *self.intercepts, *self.decoder]
         self.parameters = [part for part in parameters if part.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            self.parameters, lr=settings.learning_rate, fused=True
-        )
+        self.optimizer = Adam(self.parameters, settings.learning_rate)
 
     def _decoder_units(self):
         if self.student.decoder is None:

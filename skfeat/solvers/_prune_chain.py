@@ -23,6 +23,7 @@ from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share, updates_bet
 from skfeat.solvers._trained_steps import TrainedLayer, TrainedStep
 from skfeat.solvers.joint._units import unit_of_outputs
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._adam import Adam
 from skfeat.utils._torch import (
     PLAIN,
     make_generator,
@@ -155,7 +156,7 @@ class _Learner:
             for t in (layer.coef, layer.intercept)
             if t.requires_grad
         ] + [t for other in others for t in other.tensors.values()]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=_RATE, fused=True)
+        self.optimizer = Adam(self.parameters, _RATE)
 
     def _in_order(self) -> Iterator[TrainedLayer | TrainedStep]:
         return (self.parts[id(s)] for s in walk(self.given) if id(s) in self.parts)

@@ -475,6 +475,7 @@ def test_parametrized_and_shared_weights():
     assert [layer.name for layer in chain.hidden] == ["1", "2", "3"]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_model_on_a_gpu():
     model = nn.Sequential(Residual(mlp(4, 6, 6), 4, 6, nn.LayerNorm), nn.Linear(6, 2))

@@ -829,6 +829,7 @@ class TestPersistence:
             Pickler(sink).dump(fitted)
         assert not found
 
+    @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
     def test_cuda_agrees_with_cpu(self, X):  # 31, 90
         on_cuda = make_sae(device="cuda", precision="float64").fit(X)
@@ -958,6 +959,7 @@ class TestActivations:
     def test_rounded_is_close(self, X, name, precision, monkeypatch):
         # As if weights were too many for a cache.
         monkeypatch.setattr(LIMITS, "narrow_bytes", 0)
+        monkeypatch.setattr(LIMITS, "compiled_training", 0)
         if precision == "int8":
             vectors = pytest.importorskip("skfeat.kernels.simd._integers")
             if not vectors.is_supported():
@@ -971,8 +973,9 @@ class TestActivations:
         assert rounded.score(X) == pytest.approx(exact.score(X), abs=0.03)
 
     @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-    def test_what_is_narrow_is_not_rounded(self, X, precision):
+    def test_what_is_narrow_is_not_rounded(self, X, precision, monkeypatch):
         pytest.importorskip("numba")
+        monkeypatch.setattr(LIMITS, "compiled_training", 0)
         assert_same(
             make_sae(precision="float32").fit(X), make_sae(precision=precision).fit(X)
         )
@@ -980,6 +983,7 @@ class TestActivations:
     def test_integers_are_float32_where_nothing_multiplies_them(self, X, monkeypatch):
         vectors = pytest.importorskip("skfeat.kernels.simd._integers")
         monkeypatch.setattr(LIMITS, "narrow_bytes", 0)
+        monkeypatch.setattr(LIMITS, "compiled_training", 0)
         monkeypatch.setattr(vectors, "is_supported", lambda: False)
         fits = [make_sae(precision=p).fit(X) for p in ("float32", "int8")]
         monkeypatch.setattr("skfeat.kernels.sae._choose.has_numba", lambda: False)
@@ -990,14 +994,32 @@ class TestActivations:
     @pytest.mark.parametrize(
         "name", ["topk", "batch_topk", "relu", "jumprelu", "gated"]
     )
-    def test_without_numba(self, X, name, monkeypatch):
+    def test_small_fits_compile_nothing(self, X, name, monkeypatch):
+        pytest.importorskip("numba")
+        monkeypatch.setattr(LIMITS, "compiled_training", 0)
         fast = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
-        monkeypatch.setattr("skfeat.kernels.sae._choose.has_numba", lambda: False)
+        monkeypatch.undo()
+        monkeypatch.setattr("skfeat.kernels.sae._choose.has_numba", pytest.fail)
         plain = make_sae(activation=name, precision="float64", max_iter=5).fit(X)
         for key in WEIGHTS:
             np.testing.assert_allclose(
                 getattr(fast, key), getattr(plain, key), rtol=1e-6, atol=1e-8
             )
+
+    @pytest.mark.parametrize("k", [3, 24])
+    def test_small_fits_do_not_depend_on_threads(self, k):
+        X = np.random.RandomState(0).rand(900, 48).astype(np.float32)
+        threads = torch.get_num_threads()
+        fits = []
+        try:
+            for n_threads in (1, 3):
+                torch.set_num_threads(n_threads)
+                fits.append(
+                    make_sae(n_components=192, k=k, max_iter=3, batch_size=450).fit(X)
+                )
+        finally:
+            torch.set_num_threads(threads)
+        assert_same(*fits)
 
     @pytest.mark.parametrize("name", ["relu", "jumprelu", "gated"])
     def test_early_stopping_watches_the_objective(self, name):

@@ -42,7 +42,7 @@ import numpy as np
 from scipy import sparse
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.kernels._limits import LIMITS
-LIMITS.compiled_gram = LIMITS.compiled_rectified = 0
+LIMITS.compiled_gram = LIMITS.compiled_rectified = LIMITS.compiled_training = 0
 rng = np.random.default_rng(0)
 X = sparse.random_array((400, 40), density=0.05, random_state=0, format="csr")
 Y = np.maximum(X @ rng.standard_normal((40, 30)), 0)
@@ -66,6 +66,7 @@ from scipy import sparse
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.kernels._limits import LIMITS
 LIMITS.compiled_gram = LIMITS.compiled_rectified = LIMITS.compiled_moments = 0
+LIMITS.compiled_training = 0
 rng = np.random.default_rng(0)
 X = rng.standard_normal((700, 64)).clip(0).astype(np.float32)
 S = sparse.random_array((600, 60), density=0.08, random_state=0, format="csr")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from skfeat.autoencoder._setup import settings_of, start_training
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._optional import has_numba
 from skfeat.kernels.sae import _choose
 from skfeat.solvers.autoencoder import _trainer
@@ -30,6 +31,12 @@ pytestmark = IGNORED
 @pytest.fixture(scope="module")
 def X():
     return make_rows()
+
+
+@pytest.fixture(autouse=True)
+def as_large_fits(monkeypatch):
+    """Train by the loops of large fits, whose ways round differently."""
+    monkeypatch.setattr(LIMITS, "compiled_training", 0)
 
 
 OPTIONS = {
@@ -96,7 +103,7 @@ def test_without_numba(tmp_path, X, monkeypatch):
 def test_the_kernel_goes_on_as_it_was_about_to(X):
     """A dense batch and a sparse one round differently."""
     sae = make_sae(activation="relu", n_components=40, max_iter=1)
-    trainer = start_training(sae, settings_of(sae, 6), X, np.ones(len(X)))
+    trainer = start_training(sae, settings_of(sae, 6, len(X)), X, np.ones(len(X)))
     trainer.epoch(X, np.ones(len(X)))
     (density,) = trainer.kernel.memory
     assert density > 0

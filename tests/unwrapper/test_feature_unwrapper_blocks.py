@@ -206,6 +206,7 @@ def test_a_failing_fit_leaves_a_block_alone():
     assert_untouched(model, before)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_model_on_a_gpu_stays_there():
     model = residual().cuda()

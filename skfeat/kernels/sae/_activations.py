@@ -144,6 +144,9 @@ class TopK(TrainingActivation):
         """Return which of u (n, m) are active."""
         if self.k >= u.shape[1]:
             return u > 0
+        mask = fitted.largest_of_rows(u, int(self.k))
+        if mask is not None:
+            return mask
         kept = u.topk(int(self.k), dim=1, sorted=False).indices
         mask = torch.zeros_like(u, dtype=torch.bool).scatter_(1, kept, True)
         return mask.logical_and_(u > 0)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -18,9 +19,13 @@ from skfeat.kernels.sae._dense import DenseKernel
 from skfeat.kernels.sae._kernel import Kernel, KernelSettings
 
 
-def runs_compiled(device: torch.device) -> bool:
-    """Tell whether compiled loops run on a device."""
-    return device.type == "cpu" and has_numba()
+def runs_compiled(device: torch.device, work: float = math.inf) -> bool:
+    """Tell whether compiled loops run on a device, for training of so much work.
+
+    Sizes alone decide: what has been compiled already must not change how a fit rounds.
+    """
+    repaid = work > LIMITS.compiled_training
+    return device.type == "cpu" and repaid and has_numba()
 
 
 def is_narrow(decoder: torch.Tensor, encoder: torch.Tensor) -> bool:
@@ -68,7 +73,7 @@ def make_kernel(
     by_batch = activation.selects == "by batch"
     # Selection across processes needs dense pre-activations.
     chosen_together = shards.by == "features" or (shards.by == "rows" and by_batch)
-    if chosen_together or not runs_compiled(decoder.device):
+    if chosen_together or not runs_compiled(decoder.device, settings.work):
         return DenseKernel(params, settings)
     narrow = is_narrow(decoder, encoder)
     if narrow:

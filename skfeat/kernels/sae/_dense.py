@@ -79,7 +79,9 @@ class DenseKernel:
         u = self.product(rows, encoder.T)
         u += params["encoder_bias"]
         active = self._active(u)
-        codes = activation.codes(u, at).mul(active)
+        # A product with truth values would convert them each time.
+        mask = active.to(u.dtype)
+        codes = activation.codes(u, at).mul(mask)
         factor = (2 / n_features * weights)[:, None]
 
         grad_codes, grad_decoder = torch.empty_like(u), torch.empty_like(decoder)
@@ -98,15 +100,15 @@ class DenseKernel:
         weight = penalty_weight * weights[:, None]
         grad_u, extra = activation.backward(u, codes, grad_codes, weight, at)
         if activation.penalised:
-            penalties = activation.penalty(u, codes).mul(active).sum(1)
+            penalties = activation.penalty(u, codes).mul(mask).sum(1)
             penalties = self.shards.sum_features(penalties)
             loss = loss + penalty_weight * (weights @ penalties)
         if activation.two_decodes:
-            gate = self.product(u * active, decoder)
+            gate = self.product(u * mask, decoder)
             gate = self.shards.sum_features(gate) - target
             loss = loss + (gate * gate).sum(1) @ factor[:, 0] / 2
             grad_u = grad_u + self.product(gate * factor, decoder.T)
-        grad_u.mul_(active)
+        grad_u.mul_(mask)
         if dead is not None:
             self._add_auxiliary(dead, u, errors[-1], weights, grad_u, grad_decoder)
 
@@ -124,13 +126,15 @@ class DenseKernel:
         params["encoder_bias"].grad = grad_encoder_bias
         bias.grad = grad_bias
         for name, value in extra.items():
-            params[name].grad = (value * active).sum(0)
-        on = codes > 0
+            params[name].grad = (value * mask).sum(0)
+        # What is selected is positive; sums of truth values take longer.
+        on = active if activation.selects != "above" else codes > 0
+        n_on = (mask if on is active else on.to(u.dtype)).sum(0)
         lowest = codes.new_tensor(float("inf"))
         # A process may have received no row of a small batch.
         if activation.selects == "by batch" and len(codes):
             lowest = codes.masked_fill(~on, float("inf")).min()
-        return BatchResult(loss, on.any(0), on.sum(), lowest)
+        return BatchResult(loss, n_on > 0, n_on.sum(), lowest)
 
     def _active(self, u):
         if self.activation.selects == "above":

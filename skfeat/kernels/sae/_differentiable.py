@@ -7,6 +7,7 @@ the error of their reconstruction, differentiable by the weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ import torch
 
 from skfeat.activations import Activation, TopK
 from skfeat.kernels._limits import LIMITS
-from skfeat.kernels._optional import has_numba
 from skfeat.kernels._threads import Team
+from skfeat.kernels.sae._choose import runs_compiled
 
 
 class CoderTensors(NamedTuple):
@@ -44,7 +45,11 @@ EncodeAndDecode = Callable[
 
 
 def encode_and_decode(
-    activation: Activation, n_components: int, device: torch.device, team: Team
+    activation: Activation,
+    n_components: int,
+    device: torch.device,
+    team: Team,
+    work: float = math.inf,
 ) -> EncodeAndDecode:
     """Return the fast way to encode rows and to measure their reconstruction.
 
@@ -55,6 +60,8 @@ def encode_and_decode(
     device : torch.device
     team : Team
         Divides the loops' work.
+    work : float, default=inf
+        Multiply-adds of one product over all planned updates.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def encode_and_decode(
     """
     k = activation.k if isinstance(activation, TopK) else 0
     few = k and k <= LIMITS.active_density * n_components
-    if few and device.type == "cpu" and has_numba():
+    if few and runs_compiled(device, work):
         from skfeat.kernels.sae._differentiable_topk import topk_operation
 
         return topk_operation(k, team)

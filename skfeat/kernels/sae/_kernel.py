@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -77,6 +78,9 @@ class KernelSettings:
         Number of this process's first feature.
     transcodes : bool, default=False
         Whether batches are `Pairs`.
+    work : float, default=inf
+        Multiply-adds of one product over all planned updates; see
+        `Limits.compiled_training`.
     """
 
     activation: TrainingActivation
@@ -85,6 +89,7 @@ class KernelSettings:
     shards: Shards = field(default_factory=Shards)
     first: int = 0
     transcodes: bool = False
+    work: float = math.inf
 
     @property
     def n_prefixes(self) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._kernel import SHARED
+from skfeat.utils._adam import Adam as TorchAdam
 
 if TYPE_CHECKING:
     from skfeat.kernels.sae._loops_adam import Parameter
@@ -63,9 +64,7 @@ class Adam:
         self._views: _Views | None = None
         self._shares = dict.fromkeys(params, 1.0) | (shares or {})
         groups = [{"params": [param]} for param in params.values()]
-        self.optimizer = torch.optim.Adam(
-            groups, lr=learning_rate, betas=_BETAS, eps=_EPS, fused=True
-        )
+        self.optimizer = TorchAdam(groups, learning_rate, _BETAS, _EPS)
 
     def step(self) -> None:
         """Make one update."""

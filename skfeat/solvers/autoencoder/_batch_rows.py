@@ -8,7 +8,6 @@ import torch
 from skfeat.kernels._memory import Buffers
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._arrays import Rows
-from skfeat.kernels.sae._choose import runs_compiled
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 
 
@@ -19,15 +18,14 @@ class BatchRows:
     ----------
     dtype, device
         Of the parameters.
-    team : Team
-        Threads of the compiled loop.
+    team : Team, optional
+        Threads of the compiled loop; None: it does not run.
     """
 
-    def __init__(self, dtype: torch.dtype, device: torch.device, team: Team):
+    def __init__(self, dtype: torch.dtype, device: torch.device, team: Team | None):
         self._dtype, self._device = dtype, device
         self._own = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
         self._team, self._buffers = team, Buffers()
-        self._compiled = runs_compiled(device)
 
     def in_place(
         self, source: np.ndarray, ids: np.ndarray, standardizer: Standardizer
@@ -47,7 +45,7 @@ class BatchRows:
     ) -> torch.Tensor:
         """Gather, centre and scale rows; the next call overwrites them."""
         simple = source.dtype in (np.float32, np.float64) and source.flags.c_contiguous
-        if not self._compiled or not simple:
+        if self._team is None or not simple:
             x = torch.from_numpy(standardizer.apply(source[ids]))
             # Loops are compiled for rows that lie one after the other.
             return x.to(self._device, self._dtype).contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,8 @@ class SAESettings:
     distribute: str = "rows"
     skip: bool = False
     k_start: int | None = None
+    # Multiply-adds of one product over all planned updates, infinite if none are.
+    work: float = math.inf
 
 
 @dataclass(frozen=True)

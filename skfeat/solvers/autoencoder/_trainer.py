@@ -39,10 +39,8 @@ from skfeat.utils._progress import tick
 from skfeat.utils._rows import Batch, batches_of_rows, rows_at
 from skfeat.utils._torch import (
     generator_from,
-    load_optimizer_state,
     make_generator,
     n_batches,
-    optimizer_state,
     to_numpy,
 )
 
@@ -87,7 +85,14 @@ class SAETrainer:
         self._set_params(self._initial_weights())
         n_mine = len(self.params["encoder_bias"])
         self.dead = DeadFeatures(settings, n_features, n_mine, self.shards)
-        self._rows = BatchRows(self.dtype, settings.device, self.team)
+        self._rows = BatchRows(
+            self.dtype, settings.device, self.team if self.runs_compiled else None
+        )
+
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether loops are compiled."""
+        return runs_compiled(self.settings.device, self.settings.work)
 
     @property
     def n_decoded(self) -> int:
@@ -111,7 +116,7 @@ class SAETrainer:
         self.optimizer = Adam(
             self.params,
             settings.learning_rate,
-            self.team if runs_compiled(settings.device) else None,
+            self.team if self.runs_compiled else None,
             shares=None if even else _SHARES,
         )
 
@@ -127,6 +132,7 @@ class SAETrainer:
             self.shards,
             self.features.start,
             self.transcodes,
+            settings.work,
         )
         self.kernel = make_kernel(self.params, kernel, self.team)
 
@@ -339,8 +345,8 @@ class SAETrainer:
             "params": {
                 key: to_numpy(self._whole(key, p)) for key, p in self.params.items()
             },
-            "moments": optimizer_state(
-                self.optimizer.optimizer, lambda i, value: self._whole(names[i], value)
+            "moments": self.optimizer.optimizer.moments(
+                lambda i, value: self._whole(names[i], value)
             ),
             "rows_since_fired": to_numpy(
                 self._whole("rows_since_fired", self.dead.rows_since_fired)
@@ -364,10 +370,8 @@ class SAETrainer:
         silence = torch.tensor(state["rows_since_fired"], device="cpu")
         trainer.dead.rows_since_fired.copy_(trainer._mine("rows_since_fired", silence))
         names = list(trainer.params)
-        load_optimizer_state(
-            trainer.optimizer.optimizer,
-            state["moments"],
-            lambda i, value: trainer._mine(names[i], value),
+        trainer.optimizer.optimizer.load_moments(
+            state["moments"], lambda i, value: trainer._mine(names[i], value)
         )
         trainer.threshold.total, trainer.threshold.share = state["bound"]
         if settings.l0 is not None:

@@ -18,12 +18,11 @@ from skfeat.losses import rectified_convex
 from skfeat.solvers._loop import one_cycle
 from skfeat.solvers._prune import Pruner
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._adam import Adam
 from skfeat.utils._progress import tick
 from skfeat.utils._torch import (
-    load_optimizer_state,
     make_generator,
     n_batches,
-    optimizer_state,
     shuffled_batches,
     to_numpy,
 )
@@ -159,7 +158,7 @@ class ConnectorTrainer:
             for array in (coef, intercept, scales.spread / scales.x)
         )
         params = [self.coef, self.intercept] if settings.fit_intercept else [self.coef]
-        self.optimizer = torch.optim.Adam(params, lr=settings.learning_rate, fused=True)
+        self.optimizer = Adam(params, settings.learning_rate)
         self.pruner = None
         if settings.budget is not None:
             self.pruner = Pruner(self.coef, settings.budget, self.coef.numel())
@@ -252,7 +251,7 @@ class ConnectorTrainer:
         return {
             "coef": to_numpy(self.coef),
             "intercept": to_numpy(self.intercept),
-            "moments": optimizer_state(self.optimizer),
+            "moments": self.optimizer.moments(),
             "generator": to_numpy(self.generator.get_state()),
             "scales": self.scales,
         }
@@ -261,7 +260,7 @@ class ConnectorTrainer:
         """Go on from `state`."""
         self.coef.copy_(torch.tensor(state["coef"], device="cpu"))
         self.intercept.copy_(torch.tensor(state["intercept"], device="cpu"))
-        load_optimizer_state(self.optimizer, state["moments"])
+        self.optimizer.load_moments(state["moments"])
         self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
 
     def _tensor(self, array, unit: float) -> torch.Tensor:

@@ -39,6 +39,7 @@ from skfeat.solvers.joint._units import (
     unit_of_outputs,
 )
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._adam import Adam
 from skfeat.utils._torch import make_generator, to_numpy
 
 # Largest learning rates of connectors and of autoencoders.
@@ -73,7 +74,7 @@ class Learner:
             unit_of_hidden(rows, self.sample_weight) for rows in problem.hidden
         ]
         self.coders = [
-            TrainedCoder(coder, unit, settings.device, team)
+            TrainedCoder(coder, unit, settings.device, team, n * settings.n_epochs)
             for coder, unit in zip(problem.coders, self.units, strict=True)
         ]
         if problem.inputs is not None:
@@ -105,9 +106,7 @@ class Learner:
         coders = [part for coder in self.coders for part in coder.parameters]
         self.parameters = [*connectors, *coders]
         groups = [{"params": connectors}, {"params": coders}]
-        self.optimizer = torch.optim.Adam(
-            [group for group in groups if group["params"]], lr=_RATE, fused=True
-        )
+        self.optimizer = Adam([group for group in groups if group["params"]], _RATE)
         self.rates = [
             rate
             for group, rate in zip(groups, (_RATE, _CODER_RATE), strict=True)

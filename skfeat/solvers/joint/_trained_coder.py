@@ -35,9 +35,18 @@ class TrainedCoder:
     device : torch.device
     team : Team
         Divides the work of loops.
+    n_rows : float, default=inf
+        Rows of all planned updates together.
     """
 
-    def __init__(self, coder: Coder, unit: Unit, device: torch.device, team: Team):
+    def __init__(
+        self,
+        coder: Coder,
+        unit: Unit,
+        device: torch.device,
+        team: Team,
+        n_rows: float = math.inf,
+    ):
         self.coder, self.unit = coder, unit
         scale = unit.scale
         bias = coder.encoder @ (unit.mean - coder.bias) + coder.encoder_bias
@@ -59,7 +68,11 @@ class TrainedCoder:
             self.activation = JumpReLU(self.activation.threshold / scale)
         self._raised = 1.0
         self._encode_and_decode = encode_and_decode(
-            self.activation, len(self.encoder_bias), device, team
+            self.activation,
+            len(self.encoder_bias),
+            device,
+            team,
+            n_rows * self.encoder.numel(),
         )
         self.penalty = 0.0
         self.l0: float | None = None
