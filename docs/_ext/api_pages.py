@@ -156,6 +156,12 @@ SECTIONS = [
         ["iter_rows", "store_rows"],
     ),
     (
+        "Compiling ahead",
+        "skfeat.warm_up",
+        "For images of containers and machines that shall not wait.",
+        ["warm_up"],
+    ),
+    (
         "Maps",
         "skfeat.maps",
         "Patches of maps, such as those of convolutions, as rows.",
