@@ -15,7 +15,8 @@ TEST_ENV := SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast test-oldest test-newest lint docs dist check-dist check-tag clean
+.PHONY: help demo test fast test-oldest test-newest gpu lint docs dist check-dist \
+	check-tag clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -37,6 +38,10 @@ test-oldest: $(OLDEST)/.installed ## run the fast tests on the oldest versions p
 # Torch's version stands, whose builds differ; of all else the newest is taken.
 test-newest: $(NEWEST)/.installed ## run the fast tests on the newest versions there are
 	$(TEST_ENV) $(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+# Where pip has torch's CUDA build: its default on Linux. ARGS=--smoke needs no GPU.
+gpu: $(STAMP) ## test and measure on one GPU, in nine minutes; ARGS=--smoke: on the CPU
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 lint: $(STAMP) ## check style, format and types
 	$(BIN)/ruff check .
