@@ -283,7 +283,7 @@ def fit_autoencoders(
     together = EndTogether()
     if n_jobs is None and effective_n_jobs(None) == 1:
         n_workers = min(n_threads(), len(tasks))
-        if n_workers > 1 and all(_is_small(part, X.shape[1]) for part, X, _ in tasks):
+        if n_workers > 1 and all(_is_small(part, X) for part, X, _ in tasks):
             fit = together.part(one_thread(fit))
             options = {"n_jobs": n_workers, "backend": "threading"}
     # Each worker sets warning filters and puts back those it found: threads that end in
@@ -307,8 +307,13 @@ def _fit_autoencoder(part, X, context, name, share) -> tuple[Any, list[Waiting]]
     return part, waiting
 
 
-def _is_small(autoencoder, n_features: int) -> bool:
+def _is_small(autoencoder, X) -> bool:
     """Tell whether an autoencoder of such rows trains fastest in one thread."""
+    shape = getattr(X, "shape", ())
+    if len(shape) != 2:
+        # Lists of rows, and what `fit` refuses.
+        return False
+    n_features = shape[1]
     sizes = (autoencoder.batch_size, autoencoder._width(n_features), n_features)
     # `fit` refuses parameters that are no numbers.
     return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL

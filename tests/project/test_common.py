@@ -33,7 +33,7 @@ TRANSFORMERS = [
     SparseAutoencoder(max_iter=20),
     SparseAutoencoder(max_iter=20, activation="relu"),
     # All features are kept: those of so short fits hardly recur.
-    FeatureEnsemble(SparseAutoencoder(max_iter=5), n_fits=2),
+    FeatureEnsemble(SparseAutoencoder(max_iter=20), n_fits=2),
 ]
 # Epochs enough to explain more than half of what a regressor has to.
 TRANSCODERS = [Transcoder(max_iter=300), Transcoder(max_iter=300, skip=True)]
