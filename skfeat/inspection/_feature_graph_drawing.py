@@ -162,14 +162,14 @@ def draw_boxes(
         boxes.centres.append(centres)
         boxes.heights.append(heights)
         boxes.nodes.append(_patches(ax, left[i], right[i], bottoms, heights, faces))
+        pictures = images[i]
         for j in np.flatnonzero(labelled):
             color = readable_on(faces[j])
             text = put_text(ax, middle, centres[j], column[j], font, color)
             boxes.texts.append(text)
-            image = None if images[i] is None else images[i][j]
-            if image is not None and np.isfinite(image).all():
+            if pictures is not None and np.isfinite(pictures[j]).all():
                 corner = left[i] + margin, centres[j] - sides[i][1] / 2
-                boxes.images.append(_image(ax, image, corner, sides[i]))
+                boxes.images.append(_image(ax, pictures[j], corner, sides[i]))
         if titles:
             middle = (left[i] + right[i]) / 2
             top, title = column_height + title_height, short_titles[i][0]
