@@ -56,11 +56,18 @@ from skfeat.interop import write_saelens
 from skfeat.metrics import absorption, match_components
 
 LENS = "SAELens "
-# Ours, by name. The number of active features is added.
+# Ours, by name. The number of active features is added; at a wide start it is so many
+# times as large.
 OURS = {
     "skfeat matryoshka": {"activation": "batch_topk", "prefixes": True},
     "skfeat matryoshka, topk": {"activation": "topk", "prefixes": True},
+    "skfeat matryoshka, wide start": {
+        "activation": "batch_topk",
+        "prefixes": True,
+        "k_start": 8,
+    },
     "skfeat batch_topk": {"activation": "batch_topk"},
+    "skfeat batch_topk, wide start": {"activation": "batch_topk", "k_start": 8},
     "skfeat topk": {"activation": "topk"},
     "skfeat jumprelu": {"activation": "jumprelu"},
     "skfeat gated": {"activation": "gated"},
@@ -233,6 +240,8 @@ def train_ours(case, **options):
     """Fit ours, at its defaults but for what is given, on each row once."""
     if options.get("prefixes"):
         options["prefixes"] = [case.m // share for share in PREFIXES]
+    if "k_start" in options:
+        options = {**options, "k_start": options["k_start"] * case.k}
     penalised = options["activation"] in ("relu", "jumprelu", "gated")
     options["l0" if penalised else "k"] = case.k
     given = {"max_iter": 1, "random_state": case.seed, **options}

@@ -22,7 +22,6 @@ from skfeat.utils._bases import (
     TransformerMixin,
     fit_context,
 )
-from skfeat.utils._checks import type_error
 from skfeat.utils._sklearn import Interval
 from skfeat.utils._torch import draw_seeds
 from skfeat.utils._workers import N_JOBS
@@ -149,7 +148,7 @@ class FeatureEnsemble(
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "autoencoder": "no_validation",  # fit checks it
+        "autoencoder": [SparseAutoencoder, None],
         "n_fits": [Interval(Integral, 2, None, closed="left")],
         "min_support": [Interval(Real, 0, 1, closed="both")],
         "threshold": [Interval(Real, 0, 1, closed="both")],
@@ -203,8 +202,6 @@ class FeatureEnsemble(
         ------
         ValueError
             If X or a parameter is not valid, or if no feature recurs.
-        TypeError
-            If `autoencoder` is no SparseAutoencoder.
         """
         for name in (*_FITTED, "n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
@@ -241,8 +238,6 @@ class FeatureEnsemble(
     def _fits(self, X, context) -> list[SparseAutoencoder]:
         """Fit the autoencoders, under the callbacks of the ensemble."""
         part = SparseAutoencoder() if self.autoencoder is None else self.autoencoder
-        if not isinstance(part, SparseAutoencoder):
-            raise type_error("autoencoder", "a SparseAutoencoder or None", part)
         seeds = draw_seeds(self.random_state, self.n_fits)
         clones = []
         for seed in seeds:

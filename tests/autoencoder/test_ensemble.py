@@ -125,7 +125,9 @@ def test_a_search_and_a_pickle(ensemble):
 
 def test_what_is_refused():
     part = SparseAutoencoder(8, k=2, max_iter=2)
-    with pytest.raises(TypeError, match="autoencoder must be a SparseAutoencoder or"):
+    with pytest.raises(
+        ValueError, match=r"'autoencoder' parameter .*SparseAutoencoder"
+    ):
         FeatureEnsemble(Transcoder()).fit(X)
     with pytest.raises(ValueError, match="'n_fits' parameter"):
         FeatureEnsemble(part, n_fits=1).fit(X)
