@@ -23,7 +23,7 @@ from skfeat.adapters._torch_restore import kept_random_state, kept_tensors
 from skfeat.adapters._torch_trace import calls_what_eval_passes_by
 from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
-from skfeat.chain import WHY_NOT_INNER, Chain, Step
+from skfeat.chain import WHY_NOT_INNER, Chain, MapShape, Step
 
 _EXPECTED = (
     "model must be a torch.nn.Module instance, a skorch net, a scikit-learn "
@@ -35,7 +35,11 @@ _EXPECTED = (
 _LOCK = threading.RLock()
 
 
-def read_chain(model: Any, n_features: int | None = None) -> Chain:
+def read_chain(
+    model: Any,
+    n_features: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> Chain:
     """Read a fitted model as a chain of steps; the model is left as it was.
 
     Parameters
@@ -45,6 +49,9 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
         a search or a classifier with a threshold, the network inside is read.
     n_features : int, default=None
         Width of the data the network will be given, to be checked.
+    input_shape : tuple of int, default=None
+        Of a convolutional model: the shape (channels, height, width) or (channels,
+        time) of what it takes. The chain takes that in rows, channel by channel.
 
     Returns
     -------
@@ -69,12 +76,14 @@ def read_chain(model: Any, n_features: int | None = None) -> Chain:
         chain = Chain.from_steps(_mlp_steps(model))
     else:
         with frozen_model(module_of(model)) as module, torch.no_grad():
-            chain = module_chain(module, n_features)
+            shape = None if input_shape is None else MapShape.of(input_shape)
+            chain = module_chain(module, n_features, shape=shape)
     if not chain.hidden:
         raise ValueError(
             f"{type(model).__name__} has no hidden layer to unwrap; it needs at least "
-            "one: a Linear followed by an activation, or a residual block, before the "
-            "last Linear or block (hidden_layer_sizes=(n,) of a scikit-learn MLP)"
+            "one: a Linear or a convolution followed by an activation, or a residual "
+            "block, before the last of these (hidden_layer_sizes=(n,) of a "
+            "scikit-learn MLP)"
             f"{f'; {WHY_NOT_INNER}' if chain.inner_names else ''}."
         )
     if n_features not in (None, chain.n_features_in):
@@ -115,7 +124,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarray:
+def model_outputs(
+    model: Any,
+    X: np.ndarray,
+    batch_size: int = 4096,
+    input_shape: tuple[int, ...] | None = None,
+) -> np.ndarray:
     """Run the user's own model, in eval mode and with its hooks, on the rows of X.
 
     Parameters
@@ -127,6 +141,8 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
         dtype and device of a torch model.
     batch_size : int, default=4096
         Rows a forward pass of a torch model.
+    input_shape : tuple of int, default=None
+        As of :func:`read_chain`.
 
     Returns
     -------
@@ -153,6 +169,8 @@ def model_outputs(model: Any, X: np.ndarray, batch_size: int = 4096) -> np.ndarr
         for start in range(0, len(X) or 1, batch_size):
             # A copy: torch warns about read-only arrays and a model may write on it.
             rows = np.array(X[start : start + batch_size], order="C")
+            if input_shape is not None:
+                rows = rows.reshape(len(rows), *input_shape)
             output = module(torch.from_numpy(rows).to(like.device, like.dtype))
             parts = [as_rows(part, len(rows)) for part in parts_of(output)]
             outputs.append(np.concatenate(parts, axis=1))
@@ -199,14 +217,20 @@ def _mlp_outputs(model: MLPClassifier | MLPRegressor, X: np.ndarray) -> np.ndarr
     return outputs[:, 1:] if model.n_outputs_ == 1 else outputs
 
 
-def check_chain(chain: Chain, model: Any, X: np.ndarray) -> None:
+def check_chain(
+    chain: Chain,
+    model: Any,
+    X: np.ndarray,
+    input_shape: tuple[int, ...] | None = None,
+) -> None:
     """Raise ValueError unless the chain computes the model's outputs on X.
 
     Up to 256 rows are compared; what may differ is rounding, relative to the largest
     output: 1e-6 of a float64 model, 1e-3 of a float32 and 2e-2 of a half one.
     """
     X = X[:256]
-    check_outputs(chain, model, model_outputs(model, X), chain.forward(X))
+    outputs = model_outputs(model, X, input_shape=input_shape)
+    check_outputs(chain, model, outputs, chain.forward(X))
 
 
 def check_outputs(

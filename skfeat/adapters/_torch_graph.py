@@ -18,6 +18,7 @@ from skfeat.adapters._torch_ops import (
     Op,
     call_label,
     call_op,
+    conv_op,
     module_op,
     norm_op,
     refusal,
@@ -95,6 +96,8 @@ class _Reader:
             self._take_arithmetic(node, what, function)
         elif function in ("pow", "square"):
             self._single(node, what, call_op(function, rest, self._path(node), what))
+        elif function in ("conv1d", "conv2d"):
+            self._take_convolution(node, what, function, rest)
         elif function in ("matmul", "mm", "addmm", "linear"):
             self._take_linear(node, what, function, rest)
         elif function in ("layer_norm", "rms_norm", "prelu"):
@@ -268,6 +271,21 @@ class _Reader:
         op = Op("linear", path.removesuffix(".weight"), {}, lambda: found)
         self.values[node] = Value([x], op)
 
+    def _take_convolution(
+        self, node: Node, what: str, function: str, rest: dict
+    ) -> None:
+        """Read a convolution called as a function, with constant weights."""
+        parts = {
+            k: v for k in ("weight", "bias") if (v := rest.pop(k, None)) is not None
+        }
+        if not self.tensors.keys() >= set(parts.values()):
+            raise refusal(f"{what} whose weight is not a constant")
+        found = {name: self.tensors[part] for name, part in parts.items()}
+        rest.pop("input", None)
+        n_axes = found["weight"].ndim - 2
+        op = conv_op(n_axes, rest, self._path(node), what, lambda: found)
+        self._single(node, what, op)
+
     def _take_weighted(self, node: Node, what: str, function: str, rest: dict) -> None:
         """Read a norm or a PReLU called as a function, with constant weights."""
         parts = {k: v for k in ("weight", "bias") if (v := rest.get(k)) is not None}
@@ -322,7 +340,10 @@ class _Reader:
         self._single(node, what, Op("columns", settings=settings))
 
     def _reshape(self, dims: list[Any], what: str) -> Op:
-        """Accept what leaves a 2-D array as it is, or makes one column a 1-D array."""
+        """Accept what leaves a 2-D array as it is, or makes one column a 1-D array.
+
+        So it does what makes maps of rows.
+        """
         if len(dims) == 1 and isinstance(dims[0], tuple | list):
             dims = list(dims[0])
         sizes = {0: "rows", -2: "rows", 1: "columns", -1: "columns"}
@@ -333,6 +354,10 @@ class _Reader:
                 return Op("", width=width)
             case ["rows" | -1]:
                 return Op("", width=1)
+            case ["rows" | -1, *shape] if len(shape) in (2, 3) and all(
+                type(size) is int and size > 0 for size in shape
+            ):
+                return Op("", width=math.prod(shape), shape=tuple(shape))
         raise refusal(what)
 
 

@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from skfeat.adapters._torch_graph import read_graph
+from skfeat.adapters._torch_maps import MAP_OPS, map_step
 from skfeat.adapters._torch_ops import (
     Op,
     known,
     leaves,
     module_op,
     refusal,
-    refuse_convolutions,
     uninitialised,
 )
 from skfeat.adapters._torch_trace import trace
-from skfeat.chain import Chain, merge_scales
+from skfeat.chain import Chain, MapShape, map_shape_after, merge_scales
 from skfeat.chain._steps import Step, map_arrays, output_width
 from skfeat.utils._warnings import warn
 
@@ -42,13 +42,8 @@ def read_operations(root: nn.Module) -> Operations:
     # forwards.
     found = list(leaves(root))
     if not all(map(known, found)):
-        try:
-            traced = trace(root)
-            return Operations(*read_graph(root, traced), traced.random)
-        except TypeError:
-            # They stand behind reshapes, which would be what is refused.
-            refuse_convolutions(root)
-            raise
+        traced = trace(root)
+        return Operations(*read_graph(root, traced), traced.random)
     paths = {module: path for path, module in root.named_modules()}
     return Operations([module_op(leaf, paths[leaf]) for leaf in found], [], [])
 
@@ -57,10 +52,12 @@ def module_chain(
     root: nn.Module,
     n_features: int | None = None,
     operations: Operations | None = None,
+    shape: MapShape | None = None,
 ) -> Chain:
     """Return the chain of a module; `n_features` counts where its layers leave it open.
 
-    `operations` are those of a part of the module, where the rest is not read.
+    `operations` are those of a part of the module, where the rest is not read; `shape`
+    is that of the maps it takes, if it takes any.
 
     Raises
     ------
@@ -76,10 +73,10 @@ def module_chain(
             f"__init__, as self.drop = nn.Dropout(...), and lists as nn.ModuleList."
         )
     builder = _Builder(root)
-    width = builder.input_width(ops)
+    width = builder.input_width(ops) if shape is None else shape.n_values
     # Without any layer no width is needed: read_chain refuses such a model.
     n_features_in = (n_features or 1) if width is None else width
-    steps = builder.steps(ops, n_features if width is None else width)
+    steps = builder.steps(ops, n_features if width is None else width, (), shape)
     # Rounded once, after the merging.
     dtype = np.float64 if torch.float64 in builder.dtypes else np.float32
     merged = [
@@ -100,7 +97,7 @@ class _Builder:
     def input_width(self, ops: Sequence[Op]) -> int | None:
         """Width of the values that operations take; None where that is open."""
         for op in ops:
-            if op.kind in ("chunk", "columns", "part"):
+            if op.kind in ("chunk", "columns", "part", *MAP_OPS):
                 return None
             width = op.width
             if op.branches:
@@ -119,9 +116,13 @@ class _Builder:
         return None
 
     def steps(
-        self, ops: Sequence[Op], width: int | None, parts: Sequence[int] = ()
+        self,
+        ops: Sequence[Op],
+        width: int | None,
+        parts: Sequence[int] = (),
+        shape: MapShape | None = None,
     ) -> list[Step]:
-        """Make steps that take values of this width.
+        """Make steps that take values of this width, maps of this shape if given.
 
         `parts` are the widths of the branches of the concatenation before, for an
         operation that takes one of these.
@@ -132,24 +133,47 @@ class _Builder:
                 if width not in (None, op.width):
                     raise refusal(f"a reshape of {width} values a row to {op.width}")
                 width = op.width
+            if op.shape is not None:
+                shape = MapShape.of(op.shape)
             if not op.kind:
                 continue
             if op.branches:
-                branches = [self.steps(branch, width, parts) for branch in op.branches]
+                branches = [
+                    self.steps(branch, width, parts, shape) for branch in op.branches
+                ]
                 step = Step(op.kind, op.name, branches=tuple(map(tuple, branches)))
                 if op.kind == "concatenate":
                     n_in = _known_width(width)
                     parts = [output_width(branch, n_in) for branch in branches]
             else:
-                step = self.step(op, width, parts)
+                step = self.step(op, width, parts, shape)
+            if shape is not None and step.n_in not in (None, width):
+                raise refusal(f"{op.kind} {op.name!r} of maps of {shape}")
             steps.append(step)
+            shape = map_shape_after([step], shape)
             before = step.n_in if width is None else width
             width = None if before is None else step.n_out(before)
         return steps
 
-    def step(self, op: Op, width: int | None, parts: Sequence[int]) -> Step:
+    def step(
+        self,
+        op: Op,
+        width: int | None,
+        parts: Sequence[int],
+        shape: MapShape | None = None,
+    ) -> Step:
         """Make the step of an operation without branches."""
         arrays = self.arrays(op)
+        if op.kind in MAP_OPS:
+            return map_step(op, shape, arrays)
+        if op.kind in ("batch_norm", "prelu") and shape is not None:
+            # One weight a channel, which stands for each position.
+            arrays = {
+                name: np.repeat(array, shape.n_positions)
+                if len(array) == shape.channels
+                else array
+                for name, array in arrays.items()
+            }
         match op.kind:
             case "linear":
                 coef = arrays["weight"]

@@ -10,10 +10,11 @@ from skfeat.chain._kinds import KINDS, TorchForm
 from skfeat.utils._torch import PLAIN
 
 SUPPORTED = (
-    "supported: chains and residual blocks of Linear, ReLU and the other elementwise "
-    "activations, GLU, Softmax and LogSoftmax (over the last dimension), BatchNorm1d, "
-    "LayerNorm, RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may "
-    "be added, multiplied, concatenated, sliced and returned as several outputs; "
+    "supported: chains and residual blocks of Linear, Conv1d and Conv2d, ReLU and the "
+    "other elementwise activations, average and max pooling, GLU, Softmax and "
+    "LogSoftmax (over the last dimension), BatchNorm1d, BatchNorm2d, LayerNorm, "
+    "RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may be added, "
+    "multiplied, concatenated, sliced and returned as several outputs; "
     "start='the name of a module' unwraps the part after anything else"
 )
 
@@ -22,19 +23,21 @@ class Op(NamedTuple):
     """One operation of a torch model; its weights are read only when asked for."""
 
     kind: str
-    """A kind of Step; or "linear", "batch_norm", "chunk", "columns" or "part", which
-    become one when the width is known; or "" for no change."""
+    """A kind of Step; or "linear", "batch_norm", "chunk", "columns", "part", "conv" or
+    "pool", which become one when the width, or the sizes of maps, are known; or "" for
+    no change."""
     name: str = ""
     settings: dict[str, Any] = {}  # noqa: RUF012
     tensors: Callable[[], dict[str, torch.Tensor]] = dict
     branches: tuple[tuple["Op", ...], ...] = ()
     width: int | None = None  # the width that a reshape takes for granted
+    shape: tuple[int, ...] | None = None  # that of the maps it makes of rows
 
     @property
     def is_weighted(self) -> bool:
-        """Whether the operation is a linear one or has one in a branch."""
+        """Whether the operation is linear with weights, or has such a one inside."""
         inner = (op for branch in self.branches for op in branch)
-        return self.kind == "linear" or any(op.is_weighted for op in inner)
+        return self.kind in ("linear", "conv") or any(op.is_weighted for op in inner)
 
 
 def _torch_forms() -> Iterator[tuple[str, TorchForm]]:
@@ -59,6 +62,18 @@ _DROPOUTS = {
     "alpha_dropout": False,
     "feature_alpha_dropout": False,
 }
+_POOLING = ("kernel_size", "stride", "padding")
+# By the function: its arguments after the input.
+_POOLS = {
+    "max_pool": (*_POOLING, "dilation", "ceil_mode", "return_indices"),
+    "avg_pool": (*_POOLING, "ceil_mode", "count_include_pad"),
+    "adaptive_avg_pool": ("output_size",),
+    "adaptive_max_pool": ("output_size", "return_indices"),
+}
+_POOLS = {f"{name}{n}d": found for name, found in _POOLS.items() for n in (1, 2)}
+_POOLS["avg_pool2d"] += ("divisor_override",)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_CONVOLVED = ("stride", "padding", "dilation", "groups")
 _UNCHANGED = ("clone", "contiguous", "detach", "type_as", "cpu", "cuda")
 _CASTS = ("float", "double", "half", "bfloat16")
 POSITIONAL = {
@@ -77,7 +92,9 @@ POSITIONAL = {
     "chunk": ("chunks", "dim"),
     "tensor_split": ("sections", "dim"),
     "split": ("size", "dim"),
-    "mean": ("dim", "keepdim"),
+    **_POOLS,
+    **dict.fromkeys(("conv1d", "conv2d"), ("weight", "bias", *_CONVOLVED)),
+    **dict.fromkeys(("mean", "amax"), ("dim", "keepdim")),
     "var": ("dim", "unbiased", "keepdim"),
 }
 _MINUS = {"weight": -1.0, "bias": 0.0}
@@ -94,6 +111,14 @@ _CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
         for _, form in _torch_forms()
         if form.module
     },
+    **{
+        # max_pool2d is that of MaxPool2d.
+        getattr(nn, function.title().replace("_", "").replace("D", "d")): (
+            function,
+            arguments,
+        )
+        for function, arguments in _POOLS.items()
+    },
     nn.GLU: ("glu", ("dim",)),
     nn.Flatten: ("flatten", ("start_dim", "end_dim")),
     nn.Dropout: ("clone", ()),
@@ -106,7 +131,9 @@ _CALLS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
 }
 _WEIGHTED: tuple[type[nn.Module], ...] = (
     nn.Linear,
+    *_CONVOLUTIONS,
     nn.BatchNorm1d,
+    nn.BatchNorm2d,
     nn.SyncBatchNorm,
     nn.LayerNorm,
     nn.RMSNorm,
@@ -118,13 +145,6 @@ _WEIGHTED: tuple[type[nn.Module], ...] = (
 def refusal(what: str) -> TypeError:
     """Make the error that names what cannot be unwrapped, and what can."""
     return TypeError(f"FeatureUnwrapper cannot unwrap {what}; {SUPPORTED}.")
-
-
-def refuse_convolutions(root: nn.Module) -> None:
-    """Raise the error that names the first convolution of a model, if it has any."""
-    for name, module in root.named_modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
-            raise refusal(f"layer {name!r} ({type(module).__name__})")
 
 
 def uninitialised(name: str) -> ValueError:
@@ -189,6 +209,12 @@ def module_op(module: nn.Module, name: str) -> Op:
         return call_op(function, arguments, name, what)
     if isinstance(module, nn.Linear):
         return Op("linear", name, {}, lambda: _weights(module, "weight", "bias"))
+    if isinstance(module, _CONVOLUTIONS):
+        given = {key: getattr(module, key) for key in (*_CONVOLVED, "padding_mode")}
+        n_axes = len(module.kernel_size)
+        return conv_op(
+            n_axes, given, name, what, lambda: _weights(module, "weight", "bias")
+        )
     if isinstance(module, nn.PReLU):
         return Op("prelu", name, {}, lambda: _weights(module, "weight"))
     if isinstance(module, nn.GroupNorm):
@@ -200,6 +226,19 @@ def module_op(module: nn.Module, name: str) -> Op:
     names = ("weight", "bias", "running_mean", "running_var")
     settings = {"eps": float(module.eps)}  # type: ignore[arg-type]
     return Op("batch_norm", name, settings, lambda: _weights(module, *names))
+
+
+def conv_op(
+    n_axes: int,
+    given: dict[str, Any],
+    name: str,
+    what: str,
+    tensors: Callable[[], dict[str, torch.Tensor]],
+) -> Op:
+    """Make a convolution of its arguments other than the weights."""
+    plain = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    settings = plain | {"padding_mode": "zeros", "n_axes": n_axes, "what": what}
+    return Op("conv", name, settings | given, tensors)
 
 
 def _weights(module: nn.Module, *names: str) -> dict[str, torch.Tensor]:
@@ -285,6 +324,16 @@ def _over_columns(arguments: dict[str, Any]) -> bool:
     return dims in ((1,), (-1,)) and arguments.get("keepdim") is True
 
 
+def _n_axes_over(arguments: dict[str, Any]) -> int:
+    """Return how many axes of maps a call reduces to a position; 0 of rows."""
+    dim = arguments.get("dim")
+    dims = tuple(dim) if isinstance(dim, list | tuple) else (dim,)
+    if arguments.get("keepdim") is True and dims == (-1,):
+        return 0
+    found = {(2, 3): 2, (-2, -1): 2, (-1, -2): 2, (3, 2): 2, (2,): 1, (-1,): 1}
+    return found.get(dims, 0)
+
+
 def _is_biased(arguments: dict[str, Any]) -> bool:
     return arguments.get("unbiased") is False or arguments.get("correction") == 0
 
@@ -316,6 +365,15 @@ def call_op(function: str, arguments: dict[str, Any], name: str, what: str) -> O
             return Op("multiply", name, branches=((), ()))
         case "rsqrt":
             return sequence(Op("sqrt", name), Op("reciprocal", name))
+        case str() if function in _POOLS:
+            n_axes = int(function[-2])
+            own = {"function": function, "n_axes": n_axes, "what": what}
+            return Op("pool", name, {**arguments, **own})
+        case "mean" | "amax" if _n_axes_over(arguments):
+            size = {"mean": "adaptive_avg_pool", "amax": "adaptive_max_pool"}
+            n_axes = _n_axes_over(arguments)
+            own = {"function": size[function], "n_axes": n_axes, "what": what}
+            return Op("pool", name, {"output_size": [1] * n_axes, **own})
         case "mean" if _over_columns(arguments):
             return Op("mean", name)
         case "var" if _over_columns(arguments) and _is_biased(arguments):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skfeat.chain import _steps
+from skfeat.chain._kinds import Window
+from skfeat.chain._shapes import MapShape, map_shape_after
 from skfeat.chain._steps import (
     ACTIVATIONS,
     DEEPEST,
@@ -59,6 +61,9 @@ class HiddenLayer:
     """Its other names: the path of its activation module, when that is used once."""
     stop: int
     n_units: int
+    """Units, of a map its channels."""
+    map_shape: MapShape | None = None
+    """Of a layer that is a map over several positions; None: it is rows."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,11 @@ class Chain:
     def width_at(self, position: int) -> int:
         """Width of the values that ``steps[:position]`` computes."""
         return output_width(self.steps[:position], self.n_features_in)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether a hidden layer is a map over several positions."""
+        return any(layer.map_shape is not None for layer in self.hidden)
 
     def slice(self, start: int = 0, stop: int | None = None) -> "Chain":
         """Take ``steps[start:stop]`` as a chain, which may have no hidden layer."""
@@ -299,6 +309,8 @@ def _read(
 def merge_scales(steps: Sequence[Step]) -> list[Step]:
     """Merge each scale into the affine directly before it, else directly after it.
 
+    So it is with a convolution before it, if its maps are scaled channel by channel.
+
     A scale without an affine beside it stays. The arithmetic is done in float64, its
     result has the affine's dtype. Two consecutive affines are not merged: that would
     change their rank and cost.
@@ -308,9 +320,16 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
         if step.branches:
             branches = tuple(tuple(merge_scales(branch)) for branch in step.branches)
             step = replace(step, branches=branches)
-        if step.kind == "scale" and merged and merged[-1].kind == "affine":
+        if step.kind == "scale" and merged and merged[-1].kind in ("affine", "conv"):
             coef, intercept = _wide(merged[-1])
             weight, bias = _wide(step)
+            if merged[-1].kind == "conv":
+                weight, bias = (
+                    _of_channels(part, len(coef)) for part in (weight, bias)
+                )
+                if weight is None or bias is None:
+                    merged.append(step)
+                    continue
             merged[-1] = _with_affine(
                 merged[-1], coef * weight[:, None], intercept * weight + bias
             )
@@ -321,6 +340,13 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
             step = _with_affine(step, coef * weight, intercept + coef @ bias)
         merged.append(step)
     return merged
+
+
+def _of_channels(values: np.ndarray, n_channels: int) -> np.ndarray | None:
+    """Return the value of each channel, None if it differs between positions."""
+    of_channel = values.reshape(n_channels, -1)
+    is_one = (of_channel == of_channel[:, :1]).all()
+    return of_channel[:, 0] if is_one else None
 
 
 def _wide(step: Step) -> list[np.ndarray]:
@@ -338,11 +364,12 @@ def find_hidden(
 ) -> tuple[HiddenLayer, ...]:
     """Find the hidden layers: where an affine or a block of branches is complete.
 
-    An affine is complete after its nonlinearity, if that comes before the next one; one
-    without is no layer. A block (a join with an affine in a branch) is complete after
-    its nonlinearity too, or else after the norms behind it. The last affine or block is
-    the output layer, and whatever follows it belongs to the output. Inside a block are
-    no hidden layers: the other branches pass them by.
+    An affine, or a convolution, is complete after its nonlinearity, if that comes
+    before the next one, and after the pooling that follows, unless a single position is
+    left by it; one without is no layer. A block (a join with an affine in a branch) is
+    complete after its nonlinearity too, or else after the norms behind it. The last
+    affine or block is the output layer, and whatever follows it belongs to the output.
+    Inside a block are no hidden layers: the other branches pass them by.
 
     A layer without a name is called ``"hidden_0"``, ..., and the second use of one
     module gets ``"@1"`` appended.
@@ -360,18 +387,40 @@ def find_hidden(
         if not found and steps[i].kind not in JOINS:
             continue
         at = found[0] + 1 if found else end
+        last = at
+        at = _after_pooling(steps, at, end)
         name = steps[i].name or f"hidden_{len(hidden)}"
-        n_before, alias = seen[name], steps[at - 1].name
+        n_before, alias = seen[name], steps[last - 1].name
         seen[name] += 1
+        shape = map_shape_after(steps[:at], None)
+        is_map = shape is not None and shape.n_positions > 1
         hidden.append(
             HiddenLayer(
                 name=f"{name}@{n_before}" if n_before else name,
-                aliases=(alias,) if at > i + 1 and n_uses[alias] == 1 else (),
+                aliases=(alias,) if last > i + 1 and n_uses[alias] == 1 else (),
                 stop=at,
-                n_units=output_width(steps[:at], width or 0),
+                n_units=shape.channels
+                if is_map
+                else output_width(steps[:at], width or 0),
+                map_shape=shape if is_map else None,
             )
         )
     return tuple(hidden)
+
+
+def _after_pooling(steps: Sequence[Step], at: int, end: int) -> int:
+    """Return where the pooling ends that follows a layer of maps."""
+    for position in range(at, end):
+        step = steps[position]
+        if step.kind not in ("max_pool", "mean_pool", "identity"):
+            break
+        if step.kind != "identity":
+            # What pools to one position is better read by what follows: connectors can
+            # then average features, in place of reading each position.
+            if Window.of(step.settings).out_size == (1, 1):
+                break
+            at = position + 1
+    return at
 
 
 def _is_norm(step: Step) -> bool:

@@ -37,18 +37,22 @@ class Step:
     kind: str
     """``"affine"``, ``"scale"`` (an elementwise ``x * weight + bias``),
     ``"layer_norm"``, ``"rms_norm"``, ``"slice"`` (some consecutive columns),
-    ``"mean"`` (of each row), one of :data:`ACTIVATIONS`, or one of :data:`JOINS`, which
-    give their input to each of their branches and add, multiply or concatenate what
-    these return; a single column is added to, or multiplied with, each of several."""
+    ``"mean"`` (of each row), ``"conv"``, ``"max_pool"`` and ``"mean_pool"`` (of maps
+    that stand in a row channel by channel), one of :data:`ACTIVATIONS`, or one of
+    :data:`JOINS`, which give their input to each of their branches and add, multiply or
+    concatenate what these return; a single column is added to, or multiplied with, each
+    of several."""
     name: str = ""
     """Path of the module in the user's model; empty for a function call."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """``"coef"`` (n_out, n_in) and ``"intercept"`` (n_out,) of an affine, ``"weight"``
+    """``"coef"`` (n_out, n_in) and ``"intercept"`` (n_out,) of an affine; of a
+    convolution too, n_in being the places of its kernel in each channel; ``"weight"``
     and ``"bias"`` (n,) of a scale or layer norm, ``"weight"`` alone of an RMS norm or a
     PReLU."""
     settings: dict[str, float] = field(default_factory=dict)
     """``"negative_slope"`` of a leaky ReLU, ``"alpha"`` of an ELU, ``"eps"`` of a norm,
-    ``"width"``, ``"start"`` and ``"stop"`` of a slice, and so on."""
+    ``"width"``, ``"start"`` and ``"stop"`` of a slice, the sizes of maps and kernels,
+    and so on."""
     branches: tuple[tuple["Step", ...], ...] = ()
     """Of a join: the steps of each branch; a branch without steps is the input."""
 
@@ -83,9 +87,11 @@ class Step:
 
     @property
     def is_weighted(self) -> bool:
-        """Whether the step is an affine or has one in a branch."""
+        """Whether the step is an affine or a convolution, or has one in a branch."""
         inner = (step for branch in self.branches for step in branch)
-        return self.kind == "affine" or any(step.is_weighted for step in inner)
+        return self.kind in ("affine", "conv") or any(
+            step.is_weighted for step in inner
+        )
 
 
 def arrays_of(kind: Any) -> tuple[str, ...]:
@@ -205,7 +211,7 @@ def _torch_call(
 def n_multiply_adds(steps: Sequence[Step]) -> int:
     """Count the multiply-adds of steps for one row, as `Chain.n_multiply_adds` does."""
     costs = (
-        KINDS[step.kind].n_multiply_adds(step.arrays)
+        KINDS[step.kind].n_multiply_adds(step.arrays, step.settings)
         for step in walk(steps)
         if step.kind in KINDS
     )
@@ -217,7 +223,8 @@ def n_weights(steps: Sequence[Step]) -> int:
     return sum(
         int(np.count_nonzero(step.arrays[name]))
         for step in walk(steps)
-        if step.kind in KINDS and KINDS[step.kind].n_multiply_adds(step.arrays)
+        if step.kind in KINDS
+        and KINDS[step.kind].n_multiply_adds(step.arrays, step.settings)
         for name in ("coef", "weight")
         if name in step.arrays
     )

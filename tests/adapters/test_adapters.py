@@ -214,7 +214,7 @@ def test_extension_point():
         (Custom(lambda s, x: torch.sigmoid(s.fc1(x))), "classification"),
         (OptionalInput(), "classification"),
         (nn.LazyLinear(3), None),
-        (nn.Conv1d(1, 1, 1), None),
+        (nn.ConvTranspose1d(1, 1, 1), None),
         (nn.Linear, None),
         (MLPClassifier(), "classification"),
         (Extension(3), None),

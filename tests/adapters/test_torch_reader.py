@@ -359,7 +359,7 @@ def unsupported(forward, match, **modules):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: SEQUENTIAL(nn.Conv1d(1, 2, 3)), r"layer '0' \(Conv1d\); supported"),
+        (lambda: SEQUENTIAL(nn.Conv1d(1, 2, 3)), r"layer '0' \(Conv1d\) of rows"),
         (lambda: mlp(nn.Softmin(dim=1)), r"layer '1' \(Softmin\)"),
         (lambda: mlp(nn.Softmax(dim=0)), r"layer '1' \(Softmax\)"),
         (lambda: mlp(nn.Flatten(0), nn.ReLU()), "reshape of 6 values a row to 1"),
@@ -396,13 +396,13 @@ def unsupported(forward, match, **modules):
             r"of Custom \(its forward branches on the data\); supported",
         ),
         unsupported(
-            lambda s, x: s.conv(x.view(-1, 1, 8, 8)).flatten(1),
-            r"layer 'conv' \(Conv2d\); supported",
+            lambda s, x: s.conv(x.view(-1, 2, 2, 1)).flatten(1),
+            "which takes 1 channels, but is given 2",
             conv=nn.Conv2d(1, 1, 1),
         ),
         unsupported(
             lambda s, x: s.conv(x[:, None]).flatten(1),
-            r"layer 'conv' \(Conv1d\); supported",
+            "the operation 'getitem' of anything but consecutive columns",
             conv=nn.Conv1d(1, 1, 1),
         ),
         (lambda: SEQUENTIAL(nn.Softmax(0)), r"'0' \(Softmax\) with dim=0; supported"),

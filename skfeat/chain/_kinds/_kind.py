@@ -81,7 +81,7 @@ class StepKind:
     """Width that the step takes; None where any width will do."""
     n_out: Callable[[int, Arrays, Settings], int] = lambda n, arrays, settings: n
     """Width of what it makes of values of width n."""
-    n_multiply_adds: Callable[[Arrays], int] = lambda arrays: 0
+    n_multiply_adds: Callable[[Arrays, Settings], int] = lambda arrays, settings: 0
 
 
 @dataclass(frozen=True, kw_only=True)

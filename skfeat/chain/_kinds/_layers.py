@@ -97,7 +97,7 @@ LAYERS = {
         arrays=("coef", "intercept"),
         n_in=lambda a, s: a["coef"].shape[1],
         n_out=lambda n, a, s: len(a["coef"]),
-        n_multiply_adds=lambda a: a["coef"].size,
+        n_multiply_adds=lambda a, s: a["coef"].size,
     ),
     "scale": StepKind(
         numpy=lambda x, a, s: x * a["weight"] + a["bias"],
@@ -108,7 +108,7 @@ LAYERS = {
         is_linear=True,
         arrays=("weight", "bias"),
         n_in=width_of_weight,
-        n_multiply_adds=lambda a: len(a["weight"]),
+        n_multiply_adds=lambda a, s: len(a["weight"]),
     ),
     "layer_norm": StepKind(
         numpy=_layer_norm,
@@ -119,7 +119,7 @@ LAYERS = {
         arrays=("weight", "bias"),
         settings={"eps": 0.0},
         n_in=width_of_weight,
-        n_multiply_adds=lambda a: len(a["weight"]),
+        n_multiply_adds=lambda a, s: len(a["weight"]),
     ),
     "rms_norm": StepKind(
         numpy=_rms_norm,
@@ -130,7 +130,7 @@ LAYERS = {
         arrays=("weight",),
         settings={"eps": 0.0},
         n_in=width_of_weight,
-        n_multiply_adds=lambda a: len(a["weight"]),
+        n_multiply_adds=lambda a, s: len(a["weight"]),
     ),
     "slice": StepKind(
         numpy=lambda x, a, s: x[..., s["start"] : s["stop"]],
