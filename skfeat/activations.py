@@ -49,20 +49,32 @@ class TopK:
 
     Ties are broken so that never more than `k` codes of a row are nonzero [1]_.
 
+    Parameters
+    ----------
+    k : int
+    n_groups : int, default=1
+        Equal parts of a row, such as the positions of a map, each of which keeps its
+        own `k`.
+
     References
     ----------
     .. [1] A. Makhzani and B. Frey, "k-Sparse Autoencoders", ICLR 2014.
     """
 
     k: int
+    n_groups: int = 1
     name = "topk"
 
     def __post_init__(self) -> None:
         """Refuse a `k` that keeps nothing, or is no number of features."""
         check_int("k", self.k, 1)
+        check_int("n_groups", self.n_groups, 1)
 
     def encode(self, pre: np.ndarray) -> np.ndarray:
         """Codes of pre-activations (n, m)."""
+        if self.n_groups > 1:
+            parts = pre.reshape(len(pre) * self.n_groups, -1)
+            return TopK(self.k).encode(parts).reshape(pre.shape)
         n_components = pre.shape[1]
         if self.k >= n_components:
             return np.maximum(pre, 0)
@@ -75,6 +87,9 @@ class TopK:
 
     def forward(self, pre: torch.Tensor) -> torch.Tensor:
         """Codes of pre-activations (n, m)."""
+        if self.n_groups > 1:
+            parts = pre.reshape(len(pre) * self.n_groups, -1)
+            return TopK(self.k).forward(parts).reshape(pre.shape)
         if self.k >= pre.shape[1]:
             return pre.relu()
         kept = largest_of_rows(pre, self.k)

@@ -35,7 +35,13 @@ SECTIONS = [
         "The network of features",
         "skfeat.network",
         "Plain arrays that predict without torch.",
-        ["SparseFeatureNetwork", "Explanation", "Attribution", "DecisionRule"],
+        [
+            "SparseFeatureNetwork",
+            "SparseMapNetwork",
+            "Explanation",
+            "Attribution",
+            "DecisionRule",
+        ],
     ),
     (
         "Controls",
@@ -59,6 +65,7 @@ SECTIONS = [
             "ConnectorDisplay",
             "ConnectorHistoryDisplay",
             "FeatureGraphDisplay",
+            "FeatureMapDisplay",
             "ImageGridDisplay",
             "ReconstructionDisplay",
             "TokenActivationsDisplay",

@@ -15,7 +15,8 @@ from skfeat.activations import ReLU, TopK
 from skfeat.autoencoder._joint import with_coder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.kernels.inference._encode import EncoderWeights
-from skfeat.network import SparseFeatureNetwork
+from skfeat.maps._reads import positions_of
+from skfeat.network import SparseFeatureNetwork, SparseMapNetwork
 from skfeat.network._arrays import names_and_classes
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._start import regress, start_rows
@@ -64,7 +65,8 @@ def untrained_control(
     """
     check_is_fitted(unwrapper)
     rng = check_random_state(random_state)
-    layers = _activations(unwrapper, unwrapper.network_inputs(X))
+    rows = unwrapper.network_inputs(X)
+    layers = _activations(unwrapper, rows)
     parts = [
         FrozenEstimator(_untrained(part, hidden, rng))
         for part, hidden in zip(unwrapper.autoencoders_, layers, strict=True)
@@ -80,7 +82,7 @@ def untrained_control(
         control.set_params(n_nonzero_coefs=budgets)
     # Any labels with every class will do: they are only names.
     classes = getattr(unwrapper, "classes_", None)
-    y = None if classes is None else np.resize(classes, len(layers[0]))
+    y = None if classes is None else np.resize(classes, len(rows))
     with ignored_are_told():
         return control.fit(X, y).network()
 
@@ -132,6 +134,7 @@ def shuffled_control(
     check_is_fitted(unwrapper)
     rng = check_random_state(random_state)
     own = unwrapper.network()
+    refuse_maps(own, "shuffled_control")
     connectors = connectors_of(unwrapper)
     if not connectors:
         raise ValueError(
@@ -182,6 +185,15 @@ def shuffled_control(
     )
 
 
+def refuse_maps(network: Any, what: str) -> None:
+    """Raise ValueError if a network is of maps, whose weights positions share."""
+    if isinstance(network, SparseMapNetwork):
+        raise ValueError(
+            f"{what} is not possible with a convolutional model; "
+            "untrained_control(unwrapper, X) is."
+        )
+
+
 def connectors_of(unwrapper: Any) -> list:
     """Return all connectors, those of the ends first and last."""
     first, last = (
@@ -191,13 +203,15 @@ def connectors_of(unwrapper: Any) -> list:
 
 
 def _activations(unwrapper: Any, rows: np.ndarray) -> list[np.ndarray]:
-    """Return the activations of the unwrapped layers."""
+    """Return the activations of the unwrapped layers, of maps position by position."""
     chain, found, position = unwrapper._chain, [], 0
     for layer in chain.hidden:
         if layer.name in unwrapper.layer_names_:
             rows = chain.forward(rows, position, layer.stop)
             position = layer.stop
-            found.append(rows)
+            shape = layer.map_shape
+            n_positions = 1 if shape is None else shape.n_positions
+            found.append(positions_of(rows, n_positions))
     return found
 
 

@@ -8,6 +8,7 @@ from skfeat.inspection._activation_maximization import maximize_activation
 from skfeat.inspection._connector_display import ConnectorDisplay
 from skfeat.inspection._connector_history_display import ConnectorHistoryDisplay
 from skfeat.inspection._feature_graph_display import FeatureGraphDisplay
+from skfeat.inspection._feature_map_display import FeatureMapDisplay
 from skfeat.inspection._image_grid_display import ImageGridDisplay
 from skfeat.inspection._reconstruction_display import ReconstructionDisplay
 from skfeat.inspection._token_activations_display import TokenActivationsDisplay
@@ -19,6 +20,7 @@ __all__ = [
     "ConnectorDisplay",
     "ConnectorHistoryDisplay",
     "FeatureGraphDisplay",
+    "FeatureMapDisplay",
     "ImageGridDisplay",
     "ReconstructionDisplay",
     "TokenActivationsDisplay",

@@ -2,7 +2,14 @@
 
 from skfeat.network._attribution import Attribution
 from skfeat.network._explanation import Explanation
+from skfeat.network._map_network import SparseMapNetwork
 from skfeat.network._network import SparseFeatureNetwork
 from skfeat.utils._decision import DecisionRule
 
-__all__ = ["Attribution", "DecisionRule", "Explanation", "SparseFeatureNetwork"]
+__all__ = [
+    "Attribution",
+    "DecisionRule",
+    "Explanation",
+    "SparseFeatureNetwork",
+    "SparseMapNetwork",
+]

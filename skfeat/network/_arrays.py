@@ -232,6 +232,7 @@ class NetworkArrays:
     decision_rule: DecisionRule | None
     n_features_in_: int
     n_outputs_: int
+    input_shape: tuple[int, ...] | None = None
 
     def __init__(
         self,
@@ -335,6 +336,9 @@ def as_inputs(
     if type(X) is not np.ndarray and hasattr(network, "feature_names_in_"):
         check_columns(network.feature_names_in_, X)
     width, whose = network.n_features_in_, type(network).__name__
+    shape = network.input_shape
+    if shape is not None and np.shape(X)[1:] == shape:
+        X = np.asarray(X).reshape(len(X), -1)
     return as_rows(name, X, width, whose, finite=finite)
 
 

@@ -30,7 +30,7 @@ _VERSION = 1
 _FIELDS = {"links", "layer_names", "feature_names", "activation", "k", "front", "back"}
 _ENDS = ("encoder_coef", "decoder_coef")  # dense, or sparse as the connectors are
 _DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
-_CSR = ("data", "indices", "indptr")
+CSR = ("data", "indices", "indptr")
 # What a file of the first format has not: labels of a classifier, and names.
 _OPTIONAL = ("input_names", "output_names", "decision_rule")
 _LABELS = "biufU"
@@ -39,26 +39,18 @@ _DTYPES = tuple(map(np.dtype, ("<f4", "<f8", "<i4", "<i8", "u1")))
 
 def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
     """Write a network; the file appears under its name only once it is whole."""
-    header: dict[str, Any] = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "skfeat": _version.__version__,
+    header, arrays = named_header(network, _FORMAT)
+    header |= {
         "activation": network.activation.name,
         "k": int(network.activation.k)
         if isinstance(network.activation, TopK)
         else None,
+        "n_groups": int(getattr(network.activation, "n_groups", 1)),
         "links": network.links,
         "layer_names": network.layer_names_,
         "feature_names": network.feature_names_,
     }
-    named = names_and_classes(network)
-    classes = named.pop("classes")
-    header |= named
-    arrays = {name: getattr(network, f"{name}_") for name in _DENSE}
-    if classes is not None and classes.dtype.kind in _LABELS:
-        arrays["classes"] = classes
-    elif classes is not None:
-        header["classes"] = _plain_labels(classes)
+    arrays |= {name: getattr(network, f"{name}_") for name in _DENSE}
     if isinstance(network.activation, JumpReLU):
         arrays["threshold"] = network.activation.threshold
     matrices = {name: getattr(network, f"{name}_") for name in _ENDS}
@@ -67,14 +59,40 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
         matrices[f"coefs.{i}"] = coef
     for name, matrix in matrices.items():
         if sparse.issparse(matrix):
-            arrays |= {f"{name}.{part}": getattr(matrix, part) for part in _CSR}
+            arrays |= {f"{name}.{part}": getattr(matrix, part) for part in CSR}
         else:
             arrays[name] = matrix
     for name, chain in {"front": network.front, "back": network.back}.items():
         chain_arrays, header[name] = chain.to_arrays()
         arrays |= {f"{name}.{key}": array for key, array in chain_arrays.items()}
-    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    write_arrays(path, header, arrays)
 
+
+def named_header(
+    network: NetworkArrays, file_format: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of what inputs and outputs are called."""
+    header: dict[str, Any] = {
+        "format": file_format,
+        "version": _VERSION,
+        "skfeat": _version.__version__,
+    }
+    arrays = {}
+    named = names_and_classes(network)
+    classes = named.pop("classes")
+    header |= named
+    if classes is not None and classes.dtype.kind in _LABELS:
+        arrays["classes"] = classes
+    elif classes is not None:
+        header["classes"] = _plain_labels(classes)
+    return header, arrays
+
+
+def write_arrays(
+    path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> None:
+    """Write a header and arrays to one file."""
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     path = Path(os.fsdecode(path))
     if path.is_dir():
         raise IsADirectoryError(
@@ -82,17 +100,19 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
             f"instead."
         )
     with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read(file: BinaryIO) -> dict[str, Any]:
-    """Read the constructor's parameters; a broken file may raise any exception."""
+def read_parts(
+    file: BinaryIO, file_format: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the arrays and the header of a file of a format."""
     arrays = _read_arrays(file)
     if "header" not in arrays:
         raise ValueError("it has no header.")
     header = json.loads(arrays.pop("header").tobytes())
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError(f"its header does not name the format {_FORMAT}.")
+    if not isinstance(header, dict) or header.get("format") != file_format:
+        raise ValueError(f"its header does not name the format {file_format}.")
     version = header.get("version")
     if version != _VERSION:
         raise ValueError(
@@ -100,21 +120,38 @@ def read(file: BinaryIO) -> dict[str, Any]:
             f"{header.get('skfeat')}; this skfeat {_version.__version__} reads the "
             f"format version {_VERSION}."
         )
+    return arrays, header
+
+
+def read_names(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> dict[str, Any]:
+    """Read what inputs and outputs are called, and the classes."""
+    names = {key: header[key] for key in _OPTIONAL if key in header}
+    return names | {"classes": _classes(arrays, header)}
+
+
+def read_chain_of(
+    arrays: dict[str, np.ndarray], header: dict[str, Any], name: str
+) -> Chain:
+    """Read a chain, and take its arrays out."""
+    own = [key for key in arrays if key.startswith(f"{name}.")]
+    parts = {key.removeprefix(f"{name}."): arrays.pop(key) for key in own}
+    return Chain.from_arrays(parts, header[name])
+
+
+def read(file: BinaryIO) -> dict[str, Any]:
+    """Read the constructor's parameters; a broken file may raise any exception."""
+    arrays, header = read_parts(file, _FORMAT)
     if missing := _FIELDS - header.keys():
         raise ValueError(f"its header has no {min(missing)!r}.")
-    activation = _activation(arrays, header)
-    classes = _classes(arrays, header)
-    chains = {}
-    for name in ("front", "back"):
-        own = [key for key in arrays if key.startswith(f"{name}.")]
-        parts = {key.removeprefix(f"{name}."): arrays.pop(key) for key in own}
-        chains[name] = Chain.from_arrays(parts, header[name])
+    activation = read_activation(arrays, header)
+    names = read_names(arrays, header)
+    chains = {name: read_chain_of(arrays, header, name) for name in ("front", "back")}
     n_connectors = len(header["links"])
     sparse_ends = [name for name in _ENDS if f"{name}.data" in arrays]
     in_parts = [*sparse_ends, *(f"coefs.{i}" for i in range(n_connectors))]
     expected = {*_DENSE, *(f"intercepts.{i}" for i in range(n_connectors))}
     expected |= set(_ENDS) - set(sparse_ends)
-    expected |= {f"{name}.{part}" for name in in_parts for part in _CSR}
+    expected |= {f"{name}.{part}" for name in in_parts for part in CSR}
     if differ := expected ^ arrays.keys():
         trouble = "no" if min(differ) in expected else "an unknown"
         raise ValueError(f"it has {trouble} array {min(differ)!r}.")
@@ -126,7 +163,9 @@ def read(file: BinaryIO) -> dict[str, Any]:
         "decoder_coef": (widths[-1], arrays["decoder_intercept"].size),
     }
     ends = {
-        name: _csr(arrays, name, shapes[name]) if name in sparse_ends else arrays[name]
+        name: read_csr(arrays, name, shapes[name])
+        if name in sparse_ends
+        else arrays[name]
         for name in _ENDS
     }
     return {
@@ -135,24 +174,25 @@ def read(file: BinaryIO) -> dict[str, Any]:
         **{name: arrays[name] for name in _DENSE},
         "activation": activation,
         "coefs": [
-            _csr(arrays, f"coefs.{i}", (widths[i + 1], widths[i]))
+            read_csr(arrays, f"coefs.{i}", (widths[i + 1], widths[i]))
             for i in range(n_connectors)
         ],
         "intercepts": intercepts,
         **{key: header[key] for key in ("links", "layer_names", "feature_names")},
-        **{key: header[key] for key in _OPTIONAL if key in header},
-        "classes": classes,
+        **names,
     }
 
 
-def _activation(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Activation:
+def read_activation(
+    arrays: dict[str, np.ndarray], header: dict[str, Any]
+) -> Activation:
     name = header["activation"]
     if name == "jumprelu":
         if "threshold" not in arrays:
             raise ValueError("it has no array 'threshold'.")
         return JumpReLU(arrays.pop("threshold"))
     if name == "topk":
-        return TopK(header["k"])
+        return TopK(header["k"], header.get("n_groups", 1))
     if name != "relu":
         raise ValueError(f"its activation {name!r} is unknown.")
     return ReLU()
@@ -209,10 +249,10 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _csr(
+def read_csr(
     arrays: dict[str, np.ndarray], name: str, shape: tuple[int, int]
 ) -> sparse.csr_array:
-    data, indices, indptr = (arrays[f"{name}.{part}"] for part in _CSR)
+    data, indices, indptr = (arrays[f"{name}.{part}"] for part in CSR)
     if indices.dtype.kind != "i" or indptr.dtype.kind != "i":
         raise ValueError(f"the indices of {name} are not integers.")
     coef = sparse.csr_array((data, indices, indptr), shape=shape)

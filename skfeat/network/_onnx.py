@@ -24,12 +24,19 @@ _OPSET, _IR_VERSION = 20, 9
 def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
     """Write the file that :meth:`SparseFeatureNetwork.to_onnx` describes."""
     try:
-        import onnx
+        import onnx  # noqa: F401
     except ImportError:
         raise ImportError(
             "to_onnx needs onnx; install it by pip install skfeat[onnx]."
         ) from None
 
+    convolutions = getattr(network, "convolutions", None)
+    graph = _graph_of(network) if convolutions is None else _graph_of_maps(network)
+    graph.add("Identity", output="outputs")
+    _save(network, graph, path)
+
+
+def _graph_of(network: NetworkArrays) -> OnnxGraph:
     graph = OnnxGraph("X")
     _add_steps(graph, network.front.steps)
     if network.encoder_bias_.any():
@@ -43,7 +50,39 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
             graph.add("Relu")
     _add_layer(graph, network.decoder_coef_.T, network.decoder_intercept_)
     _add_steps(graph, network.back.steps)
-    graph.add("Identity", output="outputs")
+    return graph
+
+
+def _graph_of_maps(network: Any) -> OnnxGraph:
+    """Return the graph of a network of maps, by convolutions."""
+    graph = OnnxGraph("X")
+    before, after = network.convolutions()
+    _add_steps(graph, before)
+    m, activation = network.n_shared_components_[0], network.shared_activation
+    n_positions = network.n_components_[0] // m
+
+    def add_shape(*sizes: int) -> None:
+        shape = np.array([-1, *sizes], dtype=np.int64)
+        graph.add("Reshape", graph.constant("shape", shape))
+
+    if isinstance(activation, TopK) and activation.k < m:
+        add_shape(m, n_positions)
+        graph.add("Transpose", perm=[0, 2, 1])
+        add_shape(m)
+        _add_activation(graph, activation, m)
+        add_shape(n_positions, m)
+        graph.add("Transpose", perm=[0, 2, 1])
+        add_shape(m * n_positions)
+    else:
+        if isinstance(activation, JumpReLU):
+            activation = JumpReLU(np.repeat(activation.threshold, n_positions))
+        _add_activation(graph, activation, m * n_positions)
+    _add_steps(graph, after)
+    return graph
+
+
+def _save(network: NetworkArrays, graph: OnnxGraph, path: str | os.PathLike) -> None:
+    import onnx
 
     def rows(name: str, width: int) -> onnx.ValueInfoProto:
         return onnx.helper.make_tensor_value_info(
@@ -92,6 +131,12 @@ def _add_layer(
 
 
 def _add_activation(graph: OnnxGraph, activation: Activation, m: int) -> None:
+    if isinstance(activation, TopK) and activation.n_groups > 1:
+        own = m // activation.n_groups
+        graph.add("Reshape", graph.constant("groups", np.array([-1, own])))
+        _add_activation(graph, TopK(activation.k), own)
+        graph.add("Reshape", graph.constant("rows", np.array([-1, m])))
+        return
     pre = graph.last
     if isinstance(activation, JumpReLU):
         threshold = graph.constant("threshold", activation.threshold)

@@ -50,7 +50,8 @@ def predict_few(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     else:
         F = _connect_rows(hidden, encoder, intercept, False)
     if isinstance(network.activation, TopK):
-        loops.keep_topk_rows(F, min(network.activation.k, len(intercept)))
+        own = F.reshape(len(F) * network.activation.n_groups, -1)
+        loops.keep_topk_rows(own, min(network.activation.k, own.shape[1]))
     else:
         F = network.activation.encode(F)
     for coef, b, link in zip(

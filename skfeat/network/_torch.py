@@ -28,7 +28,7 @@ class _StepModule(nn.Module):
         for name, array in step.arrays.items():
             self.register_parameter(name, _parameter(array, dtype))
         for index, branch in enumerate(step.branches):
-            self.add_module(str(index), _sequential(branch, dtype))
+            self.add_module(str(index), step_modules(branch, dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._modules:
@@ -62,7 +62,7 @@ class NetworkModule(nn.Module):
         is_double = any(array.dtype == np.float64 for array in arrays)
         dtype = torch.float64 if is_double else torch.float32
         self.activation, self.links = network.activation, list(network.links)
-        self.front = _sequential(network.front.steps, dtype)
+        self.front = step_modules(network.front.steps, dtype)
         self.encoder_bias = _parameter(network.encoder_bias_, dtype)
         self.encoder = _linear(network.encoder_coef_, network.encoder_intercept_, dtype)
         self.connectors = nn.ModuleList(
@@ -72,7 +72,7 @@ class NetworkModule(nn.Module):
         self.decoder = _linear(
             network.decoder_coef_.T, network.decoder_intercept_, dtype
         )
-        self.back = _sequential(network.back.steps, dtype)
+        self.back = step_modules(network.back.steps, dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the raw outputs of rows x (n, n_features_in)."""
@@ -88,7 +88,7 @@ def _arrays(chain: Chain) -> list[np.ndarray]:
     return list(chain.to_arrays()[0].values())
 
 
-def _sequential(steps: Sequence[Step], dtype: torch.dtype) -> nn.Sequential:
+def step_modules(steps: Sequence[Step], dtype: torch.dtype) -> nn.Sequential:
     return nn.Sequential(*(_StepModule(step, dtype) for step in steps))
 
 

@@ -100,7 +100,8 @@ class Explored:
             n_examples=n_examples,
             random_state=random_state,
             model=self._model_values,
-            logic=self._logics,
+            # Logic is of rows; connectors of maps read patches.
+            logic=None if hasattr(self.network(), "map_shapes") else self._logics,
         )
         return explore(self.network(), self.network_inputs(X), y, path, options)
 

@@ -79,6 +79,7 @@ _FITTED = (
     "input_names_",
     "_steps",
     "_start",
+    "_input_shape",
     "_n_axes",
     "_rule",
     "_chain",
@@ -116,7 +117,8 @@ class FeatureUnwrapper(
     Parameters
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier, MLPRegressor or Pipeline
-        A fitted chain of layers and residual blocks: linear layers, elementwise
+        A fitted chain of layers and residual blocks: linear layers, convolutions of
+        one or two axes with average and max pooling, elementwise
         activations, dropout, batch, layer and RMS normalisation, in any nesting and
         with any skips. What several heads return is unwrapped side by side, as values.
         Of a fitted Pipeline that ends in one, the steps before are applied to X, and
@@ -126,8 +128,10 @@ class FeatureUnwrapper(
         TunedThresholdClassifierCV) decides by it here too.
         An object with a method ``__skfeat_chain__(n_features)`` that returns a
         `skfeat.chain.Chain` works too. Of any other torch model, such as a
-        convolutional one or a transformer, the part after a module can be unwrapped:
-        see `start`.
+        transformer, the part after a module can be unwrapped: see `start`.
+        Of a convolutional model, features are of the channels of a position, and
+        connectors, which read patches of positions, are the same at every position:
+        budgets count a weight once.
 
     autoencoder : SparseAutoencoder, FrozenEstimator, list of these or None, \
             default=None
@@ -207,6 +211,11 @@ class FeatureUnwrapper(
         must be fed rows, and all that follows must depend on X through these: they are
         the inputs of the network. ``None`` unwraps the whole model.
 
+    input_shape : tuple of int or None, default=None
+        Of a convolutional model that is given rows: the shape of an input, (channels,
+        height, width) or (channels, time). ``None`` takes that of X where X has more
+        than two axes.
+
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" reads it from the model: from the tags of scikit-learn and skorch; a
         torch module classifies if it ends in a softmax or a sigmoid, or has several
@@ -278,8 +287,8 @@ class FeatureUnwrapper(
         with ``joint=True`` and a budget.
 
     n_features_in_ : int
-        Number of inputs of the model: of a Pipeline, of its first step; of images their
-        channels. There is none of a dict.
+        Number of inputs of the model: of a Pipeline, of its first step; of images all
+        their values, with `start` their channels. There is none of a dict.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the inputs, when X has string column names.
@@ -344,6 +353,7 @@ class FeatureUnwrapper(
         "faithfulness": [Interval(Real, 0, None, closed="left")],
         "train_encoder": ["boolean"],
         "start": [str, None],
+        "input_shape": [list, tuple, np.ndarray, None],
         "task": [StrOptions({"auto", "classification", "regression"})],
         "n_jobs": N_JOBS,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -373,6 +383,7 @@ class FeatureUnwrapper(
         faithfulness=0.1,
         train_encoder=True,
         start=None,
+        input_shape=None,
         task="auto",
         n_jobs=None,
         batch_size=512,
@@ -395,6 +406,7 @@ class FeatureUnwrapper(
         self.faithfulness = faithfulness
         self.train_encoder = train_encoder
         self.start = start
+        self.input_shape = input_shape
         self.task = task
         self.n_jobs = n_jobs
         self.batch_size = batch_size
@@ -410,8 +422,8 @@ class FeatureUnwrapper(
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
-            Inputs of the model.
+        X : array-like of shape (n, n_features) or (n, channels, ...)
+            Inputs of the model; maps for a convolutional one.
         y : array-like of shape (n,), default=None
             Labels; never fitted to. Those of a classifier set `classes_`.
 
@@ -469,13 +481,14 @@ class FeatureUnwrapper(
             X, chain = self._read_part(X, y)
             X = X.astype(chain.dtype, copy=False)
             return X, self._prepared(network, chain, y)
+        self._note_shape(X)
         if not self._starts_later:  # else the steps check X
             check_model_columns((self.model, network), column_names(X))
         X = self._rows(X, reset=True)
         check_consistent_length(X, y)
-        chain = read_chain(network, X.shape[1])
+        chain = read_chain(network, X.shape[1], self._input_shape)
         X = X.astype(chain.dtype, copy=False)
-        check_chain(chain, network, X)
+        check_chain(chain, network, X, self._input_shape)
         return X, self._prepared(network, chain, y)
 
     def _prepared(self, network, chain, y):
@@ -741,7 +754,7 @@ class FeatureUnwrapper(
 
     @property
     def _n_features_out(self):
-        return len(self.autoencoders_[-1].components_)
+        return self._network.n_components_[-1]
 
     def _classifies(self) -> bool:
         if self.__sklearn_is_fitted__():
@@ -765,6 +778,7 @@ class FeatureUnwrapper(
             return self._run_model(X).rows
         dtype = [np.float64, np.float32]
         if not self._starts_later:
+            X = self._flat(X)
             X = validate_data(self, as_numpy(X), dtype=dtype, reset=reset)
             if reset and hasattr(self, "feature_names_in_"):
                 self.input_names_ = list(self.feature_names_in_)
@@ -785,7 +799,9 @@ class FeatureUnwrapper(
     def _model_outputs(self, X):
         """Run the model itself, and return its logits or values."""
         if self._start is None:
-            outputs = model_outputs(self.model, self._validate(X))
+            outputs = model_outputs(
+                self.model, self._validate(X), input_shape=self._input_shape
+            )
         else:
             check_is_fitted(self)
             outputs = self._run_model(X).outputs

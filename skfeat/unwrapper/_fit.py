@@ -8,6 +8,8 @@ from skfeat._fitting import check_shared_budget, fit_autoencoders, give_product_
 from skfeat.unwrapper._fit_apart import fit_apart
 from skfeat.unwrapper._fit_checks import check_kept, ignored_by_unwrapper
 from skfeat.unwrapper._fit_jointly import fit_jointly
+from skfeat.unwrapper._fit_maps import run_maps
+from skfeat.unwrapper._maps_plan import MapUnwrapping
 from skfeat.unwrapper._parts import layer_activations
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._checks import is_int
@@ -37,7 +39,8 @@ def prepare(params, chain, classes) -> Unwrapping:
     classes : ndarray or None
         Labels of a classifier.
     """
-    job = Unwrapping(params, chain, classes)
+    kind = MapUnwrapping if chain.has_maps else Unwrapping
+    job = kind(params, chain, classes)
     check_kept(job)
     job.ends.prepare(*job.connectors)
     check_shared_budget(params)
@@ -58,6 +61,8 @@ def run(job: Unwrapping, X, context, data) -> dict:
     data : dict
         ``X``, ``y`` and ``metadata`` as the callbacks shall see them.
     """
+    if isinstance(job, MapUnwrapping):
+        return run_maps(job, X, context, data, _shorten)
     job.context, job.data = context, data
     chain = job.chain
     activations = layer_activations(chain, job.layers, X)
@@ -76,15 +81,19 @@ def run(job: Unwrapping, X, context, data) -> dict:
     return job.fitted()
 
 
+def _shorten(job: Unwrapping, n_rows: list[int]) -> None:
+    """Let autoencoders make fewer updates where all parts are trained together."""
+    if not job.trains_jointly:
+        return
+    for part, is_kept, n in zip(*job.autoencoders, n_rows, strict=True):
+        # Parameters of another type are refused by the part's own fit.
+        if not is_kept and part.max_iter == "auto" and is_int(part.batch_size):
+            n_epochs = planned_epochs_of_autoencoder(n, max(1, part.batch_size))
+            part.set_params(max_iter=n_epochs)
+
+
 def _fit_autoencoders(job: Unwrapping, activations) -> None:
-    if job.trains_jointly:
-        for part, is_kept in zip(*job.autoencoders, strict=True):
-            # Parameters of another type are refused by the part's own fit.
-            if not is_kept and part.max_iter == "auto" and is_int(part.batch_size):
-                n_epochs = planned_epochs_of_autoencoder(
-                    len(activations[0]), max(1, part.batch_size)
-                )
-                part.set_params(max_iter=n_epochs)
+    _shorten(job, [len(rows) for rows in activations])
     names, _ = job.names()
     contexts = [job.open("autoencoder") for _ in job.layers]
     # Workers get the activations of their layer and nothing of the model.

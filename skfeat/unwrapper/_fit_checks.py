@@ -50,7 +50,7 @@ def ignored_by_unwrapper(job: Unwrapping) -> dict[str, str]:
 
 def check_kept(job: Unwrapping) -> None:
     """Refuse frozen parts of other layers than those they are to stand for."""
-    params, chain, ends = job.params, job.chain, job.ends
+    params = job.params
     is_list = isinstance(params.autoencoder, list | tuple)
     for index, (part, is_kept, layer) in enumerate(
         zip(*job.autoencoders, job.layers, strict=True)
@@ -62,13 +62,10 @@ def check_kept(job: Unwrapping) -> None:
         len(part.components_) if is_kept else part._width(layer.n_units)
         for part, is_kept, layer in zip(*job.autoencoders, job.layers, strict=True)
     ]
-    widths = [
-        *([chain.n_features_in] * ends.input),
-        *widths,
-        *([chain.n_outputs] * ends.output),
-    ]
+    widths = job.end_widths(widths)
+    n_read = job.n_read(widths)
     is_list = isinstance(params.connector, list | tuple)
     for index, (part, is_kept) in enumerate(zip(*job.connectors, strict=True)):
         if is_kept:
             label = f"connector[{index}]" if is_list else "connector"
-            check_ends(part, label, *widths[index : index + 2])
+            check_ends(part, label, n_read[index], widths[index + 1])

@@ -93,6 +93,18 @@ class Unwrapping:
         self.pruning_epochs: tuple[float, float] | None = None
         self.undistilled: list[SparseAutoencoder] | None = None
 
+    def n_read(self, widths: list[int]) -> list[int]:
+        """Return how many columns each connector reads, by the features of each end."""
+        return widths[:-1]
+
+    def end_widths(self, widths: list[int]) -> list[int]:
+        """Return the widths of inputs, layers and outputs, as they are connected."""
+        return [
+            *([self.chain.n_features_in] * self.ends.input),
+            *widths,
+            *([self.chain.n_outputs] * self.ends.output),
+        ]
+
     @property
     def n_tasks(self) -> int:
         """Tasks that callbacks see: each part, and distillation."""
@@ -138,7 +150,12 @@ class Unwrapping:
             classes=classes,
             decision_rule=None if classes is None else self.params._rule,
         )
-        autoencoders, connectors = named_parts(network, autoencoders, connectors, ends)
+        parts = named_parts(network, autoencoders, connectors, ends)
+        return self.attributes(network, *parts, losses, heads)
+
+    def attributes(self, network, autoencoders, connectors, losses, heads) -> dict:
+        """Return the attributes of an unwrapper that has a network."""
+        ends, classes = self.ends, self.classes
         return {
             "autoencoders_": autoencoders,
             "connectors_": ends.between(connectors),
@@ -149,7 +166,7 @@ class Unwrapping:
             **({"heads_": heads} if heads else {}),
             "n_iter_": len(losses),
             "loss_curve_": losses,
-            "_chain": chain,
+            "_chain": self.chain,
             "_means": self.means,
             "_undistilled": self.undistilled,
             "_network": network,

@@ -9,6 +9,7 @@ from skfeat import metrics
 from skfeat.adapters import logits_end
 from skfeat.metrics._reconstruction import r2
 from skfeat.unwrapper._control_report import ControlReport, control_report
+from skfeat.unwrapper._map_rows import MapRows
 from skfeat.unwrapper._parts import dense_codes, layer_activations
 from skfeat.utils._shown import Part
 from skfeat.utils._table import Table, is_nan, titled_columns
@@ -62,8 +63,8 @@ class Report(Table):
     n_features : list of int
         Features of the layer; of all layers for the whole.
     l0 : list of float
-        Mean active features a row, of the autoencoder; for the whole, of all layers
-        as the network computes them.
+        Mean active features a row, of a map's layer a position, of the autoencoder;
+        for the whole, of all layers and positions as the network computes them.
     n_dead : list of int
         Features that are active for none of the rows.
     fvu : list of float
@@ -225,6 +226,9 @@ def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
     stop = logits_end(chain, classifies)
     layers = [layer for layer in chain.hidden if layer.name in unwrapper.layer_names_]
     activations = layer_activations(chain, layers, X)
+    # Of maps, what an autoencoder reads and what a connector reads are rows of
+    # positions and of patches.
+    maps = MapRows.of(network)
     own_features = network.features(X)
     metric = accuracy_score if classifies else r2
     model_decides = unwrapper._decide(model_logits)
@@ -243,10 +247,12 @@ def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
     for index, (layer, autoencoder) in enumerate(
         zip(layers, unwrapper._undistilled or distilled, strict=True)
     ):
-        codes = dense_codes(autoencoder, activations[index])
-        decoded = autoencoder.inverse_transform(codes)
+        hidden = maps.by_position(activations[index], index)
+        codes = dense_codes(autoencoder, hidden)
+        decoded = maps.by_channel(autoencoder.inverse_transform(codes), index)
         logits = chain.forward(decoded, layer.stop, stop)
-        own_decoded = distilled[index].inverse_transform(own_features[index])
+        own = own_features[index].reshape(codes.shape)
+        own_decoded = maps.by_channel(distilled[index].inverse_transform(own), index)
         row = {
             "layer": layer.name,
             "n_features": codes.shape[1],
@@ -264,9 +270,9 @@ def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
         elif hasattr(unwrapper, "input_connector_"):
             connector, before = unwrapper.input_connector_, X
         if connector is not None:
-            predicted = connector.predict(before).reshape(codes.shape)
+            predicted = maps.predict(connector, before, index).reshape(codes.shape)
             row["r2_true"] = 1 - metrics.fvu(codes, predicted)
-            row["r2_network"] = 1 - metrics.fvu(codes, own_features[index])
+            row["r2_network"] = 1 - metrics.fvu(codes, own)
             row["n_weights"] = connector.coef_.nnz
         rows.append(row)
         before = codes
@@ -282,9 +288,12 @@ def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
     rows.append(
         {
             "layer": "network",
-            "n_features": sum(network.n_components_),
+            "n_features": sum(maps.n_components),
             "l0": sum(metrics.l0(features) for features in own_features),
-            "n_dead": sum(metrics.n_dead(features) for features in own_features),
+            "n_dead": sum(
+                metrics.n_dead(features.reshape(-1, m))
+                for features, m in zip(own_features, maps.n_components, strict=True)
+            ),
             "fvu": metrics.fvu(activations[-1], own_decoded),
             "decoder": "distilled" if _moved(unwrapper) else "fitted",
             "n_weights": sum(network.n_weights_)

@@ -11,11 +11,11 @@ from sklearn.utils.validation import validate_data
 
 from skfeat.adapters._start import Fed, last_linear, read_chain_from, run_from
 from skfeat.chain import Chain
-from skfeat.network._explanation import one_row
+from skfeat.unwrapper._input_maps import TakesMaps
 from skfeat.unwrapper._parts import as_numpy
 
 
-class StartsLater:
+class StartsLater(TakesMaps):
     """Mixin of FeatureUnwrapper: rows of the network where it starts in the model."""
 
     model: Any
@@ -61,7 +61,7 @@ class StartsLater:
     def _single(self, x: Any) -> Any:
         """Return one sample as a batch of one."""
         if self._start is None:
-            return one_row(x)
+            return self._single_map(x)
         if isinstance(x, Mapping):
             return x
         x = as_numpy(x)

@@ -247,6 +247,7 @@ TABLE: dict[str, dict[str, Matters]] = {
             encodes=Fact("connect_input=False"),
         ),
         "start": _ALWAYS,
+        "input_shape": _ALWAYS,
         "task": _ALWAYS,
         "n_jobs": _HABIT,
         "batch_size": _when(distills=_DISTILLS),

@@ -107,6 +107,8 @@ class Layers(NamedTuple):
         Of each layer, one after another.
     k, threshold
         Of the first layer's operation.
+    n_groups : int
+        Equal parts of the first layer, each of which keeps its own `k`.
     """
 
     bias: np.ndarray
@@ -118,6 +120,7 @@ class Layers(NamedTuple):
     intercepts: np.ndarray
     k: int
     threshold: np.ndarray
+    n_groups: int
 
 
 class SparseWeights(NamedTuple):
@@ -254,7 +257,7 @@ def connect_rows(F, start, source, weight, intercept, rectified, out):
 
 
 @compile_loop
-def activate(operation, tile, m, width, k, threshold, lanes, column):
+def activate(operation, tile, m, width, k, n_groups, threshold, lanes, column):
     """Turn the first layer's pre-activations into codes; the last two are buffers."""
     if operation == RELU:
         lanes[:] = 0
@@ -263,7 +266,10 @@ def activate(operation, tile, m, width, k, threshold, lanes, column):
     elif operation == JUMPRELU:
         cut_below(tile, m, threshold)
     elif operation == TOPK:
-        keep_topk(tile, m, width, k, lanes, column)
+        own = m // n_groups
+        for group in range(n_groups):
+            part = tile[group * own * TILE : (group + 1) * own * TILE]
+            keep_topk(part, own, width, k, lanes, column)
 
 
 @compile_loop
@@ -320,6 +326,7 @@ def run_tiles(n_rows, inputs, in_rows, stride, layers, out):
                     m,
                     width,
                     layers.k,
+                    layers.n_groups,
                     layers.threshold,
                     lanes,
                     column,

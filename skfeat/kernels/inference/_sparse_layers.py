@@ -89,8 +89,12 @@ class SparseStack:
             indices=np.concatenate([_NO_INDEX, *indices]),
             values=np.concatenate([no_values, *values], dtype=dtype),
             intercepts=np.concatenate(intercepts, dtype=dtype),
-            k=min(getattr(first.link, "k", 1), len(first.intercept)),
+            k=min(
+                getattr(first.link, "k", 1),
+                len(first.intercept) // getattr(first.link, "n_groups", 1),
+            ),
             threshold=threshold.astype(dtype, copy=False),
+            n_groups=getattr(first.link, "n_groups", 1),
         )
 
     def run(self, inputs: np.ndarray, n_rows: int, out: np.ndarray) -> None:

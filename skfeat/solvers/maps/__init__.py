@@ -1,0 +1,1 @@
+"""Training of autoencoders and connectors of maps, whose weights positions share."""

@@ -1,0 +1,356 @@
+"""The loss of all parts of a network of maps, its updates, and the pruning between.
+
+On a batch of samples the loss is ::
+
+      mismatch of the network's outputs with the model's
+    + 0.3 * sum over autoencoders of the squared error of their reconstruction
+    + faithfulness * sum over computed layers of the squared error of the features that
+      the network computes, against those that the layer's autoencoder encodes
+
+each error a mean over samples and positions, as a share of a variance. A connector is
+the convolution of its shared weights, by torch; a weight that is dropped stays zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from skfeat.kernels._threads import Team
+from skfeat.maps._reads import Reads
+from skfeat.solvers._loop import one_cycle
+from skfeat.solvers._mismatch import kl_divergence, squared_error
+from skfeat.solvers._prune import CurvaturePruning, Pruner, is_time, updates_between
+from skfeat.solvers.joint._problem import JointSettings
+from skfeat.solvers.joint._trained_coder import TrainedCoder
+from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
+from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
+from skfeat.utils import _distributed as distributed
+from skfeat.utils._torch import make_generator, to_numpy
+
+# Largest learning rates of connectors and of autoencoders.
+_RATE, _CODER_RATE = 8e-3, 2e-3
+# Share of the latest batch in running means of codes.
+_SHARE = 0.02
+# What reconstruction counts beside outputs, as where layers are rows.
+_RECONSTRUCTION = 0.3
+# Of the mean square of codes, the least that their variance counts for.
+_CONSTANT = 1e-6
+# Samples from which units are measured where no sampled rows tell.
+_SAMPLES = 1024
+
+
+class MapLearner:
+    """The weights in training, in units that do not depend on those of the data.
+
+    Parameters
+    ----------
+    problem : MapProblem
+    rows : list of ndarray, (n_rows_l, d_l) each
+        Sampled rows of each layer, by which units are measured.
+    settings : JointSettings
+    team : Team
+    """
+
+    def __init__(
+        self,
+        problem: MapProblem,
+        rows: list[np.ndarray],
+        settings: JointSettings,
+        team: Team,
+    ):
+        self.problem, self.settings = problem, settings
+        self.generator = make_generator(settings.seed)
+        self.n_steps = 0
+        device, n_rows = settings.device, len(problem.layers.X) * settings.n_epochs
+        self.units = [unit_of_hidden(part, np.ones(len(part))) for part in rows]
+        self.coders = [
+            TrainedCoder(coder, unit, device, team, n_rows * n_positions)
+            for coder, unit, n_positions in zip(
+                problem.coders, self.units, problem.layers.n_positions, strict=True
+            )
+        ]
+        self._measure_ends()
+        self._measure_codes(rows)
+        self._start_connections()
+        self.pruners = [
+            _pruner(coef.detach(), connection.budget)
+            for coef, connection in zip(self.coefs, problem.connections, strict=True)
+        ]
+        trained = [i for i, coef in enumerate(self.coefs) if coef.requires_grad]
+        self.pruning = CurvaturePruning(
+            [self.coefs[index] for index in trained],
+            [self.pruners[index] for index in trained],
+            shared=settings.share_budgets,
+        )
+        self.trained = trained
+        connectors = [self.coefs[index] for index in trained]
+        connectors += [part for part in self.intercepts if part.requires_grad]
+        coders = [part for coder in self.coders for part in coder.parameters]
+        coders += self.last_decoder or []
+        self.parameters = [*connectors, *coders]
+        groups = [{"params": connectors}, {"params": coders}]
+        self.optimizer = torch.optim.Adam(
+            [group for group in groups if group["params"]], lr=_RATE, fused=True
+        )
+        self.rates = [
+            rate
+            for group, rate in zip(groups, (_RATE, _CODER_RATE), strict=True)
+            if group["params"]
+        ]
+
+    def _measure_ends(self) -> None:
+        """Set the units of inputs and outputs."""
+        layers = self.problem.layers
+        n = len(layers.X)
+        chosen = np.linspace(0, n - 1, min(n, _SAMPLES)).astype(np.int64)
+        inputs, _, outputs = layers.run(chosen)
+        root = float(inputs.square().mean().sqrt()) or 1.0
+        self.input_unit = Unit(np.zeros(inputs.shape[1]), root)
+        shares = np.full(len(chosen), 1 / len(chosen))
+        self.output_unit = unit_of_outputs(
+            to_numpy(outputs), shares, each=not self.settings.classify
+        )
+
+    def _measure_codes(self, rows: list[np.ndarray]) -> None:
+        """Set what is known of the codes, and how many shall be active."""
+        self.code_means, self.code_variances = [], []
+        device = self.settings.device
+        for coder, unit, part in zip(self.coders, self.units, rows, strict=True):
+            chosen = np.linspace(0, len(part) - 1, min(len(part), 2**14))
+            hidden = torch.from_numpy(unit.apply(part[chosen.astype(np.int64)]))
+            with torch.no_grad():
+                own = coder.codes(hidden.to(device))
+            mean = own.mean(dim=0)
+            variance = float((own - mean).square().sum(dim=1).mean())
+            least = _CONSTANT * float(mean.square().sum())
+            self.code_means.append(mean)
+            self.code_variances.append(own.new_tensor(max(variance, least) or 1.0))
+            if coder.holds_l0:
+                active = float((own > 0).sum(dim=1).float().mean())
+                coder.hold(active, float(mean.sum()) / max(active, 1.0))
+        self.last_decoder = None
+        if self.problem.trains_decoder:
+            last = self.coders[-1]
+            self.last_decoder = [
+                part.detach().clone().requires_grad_()
+                for part in (last.decoder, last.bias)
+            ]
+
+    def _start_connections(self) -> None:
+        self.coefs, self.intercepts = [], []
+        for index, connection in enumerate(self.problem.connections):
+            assert connection.start is not None
+            coef, intercept = connection.start
+            read, computed = self._ends(index)
+            out = np.broadcast_to(computed.scale, len(coef))
+            intercept = (intercept - computed.mean) / out
+            trained = not connection.frozen
+            self.coefs.append(
+                self._tensor(coef * read.scale / out[:, None], trained=trained)
+            )
+            self.intercepts.append(
+                self._tensor(intercept, trained=trained and connection.fit_intercept)
+            )
+
+    def _ends(self, index: int) -> tuple[Unit, Unit]:
+        """Return the units of what a connector reads, and of what it computes."""
+        units = [Unit(np.zeros(len(c.encoder)), c.unit.scale) for c in self.coders]
+        if self.problem.reads_inputs:
+            units.insert(0, self.input_unit)
+        if self.problem.back is None:
+            units.append(self.output_unit)
+        return units[index], units[index + 1]
+
+    def _tensor(self, array, *, trained: bool) -> torch.Tensor:
+        return torch.tensor(
+            np.asarray(array),
+            dtype=torch.float32,
+            device=self.settings.device,
+            requires_grad=trained,
+        )
+
+    def step(self, samples: np.ndarray, planned: int) -> float:
+        """Make one update on a batch of samples; return its loss."""
+        mine = distributed.shard(samples)
+        loss = self._loss(mine, len(mine) / len(samples))
+        self.optimizer.zero_grad()
+        loss.backward()
+        value = loss.detach()
+        distributed.all_reduce(
+            value, *(p.grad for p in self.parameters if p.grad is not None)
+        )
+        self.n_steps += 1
+        progress = self.n_steps / planned
+        factor = one_cycle(progress, warm_up=0.1, decay=0.5)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        self.pruning.take_gradients()
+        self.optimizer.step()
+        self.pruning.hold()
+        for coder in self.coders:
+            coder.normalize()
+        if is_time(self.n_steps, progress, updates_between(planned)):
+            self._prune(progress)
+        return float(value)
+
+    @torch.no_grad()
+    def _prune(self, progress: float) -> None:
+        before = [coef.detach().clone() for coef in self.coefs]
+        self.pruning.prune(progress)
+        # What a weight added on average, where it is dropped, stays in the intercept.
+        for index in self.trained:
+            if self.intercepts[index].requires_grad:
+                mean = self._mean_of_reads(index)
+                dropped = before[index] - self.coefs[index]
+                self.intercepts[index] += dropped @ mean
+
+    def _mean_of_reads(self, index: int) -> torch.Tensor:
+        layer = index - self.problem.reads_inputs
+        coef = self.coefs[index]
+        if layer < 0:
+            return coef.new_zeros(coef.shape[1])
+        return self.code_means[layer].repeat(self.problem.reads[index].n_places)
+
+    def _loss(self, samples: np.ndarray, share: float) -> torch.Tensor:
+        problem, settings = self.problem, self.settings
+        inputs, hidden, outputs = problem.layers.run(samples)
+        loss, codes = torch.zeros((), device=settings.device), []
+        for coder, rows, unit in zip(self.coders, hidden, self.units, strict=True):
+            mean = torch.as_tensor(unit.mean).to(rows)
+            rows = ((rows - mean) / float(unit.scale)).float()
+            weights = rows.new_full((len(rows),), share / len(rows))
+            if not coder.parameters:
+                codes.append(coder.codes(rows))
+                continue
+            own, error = coder.reconstruct(rows, weights)
+            codes.append(own)
+            if coder.penalty:
+                error = error + coder.penalty * (weights @ own.sum(dim=1))
+            loss = loss + _RECONSTRUCTION * error
+        self._follow(codes)
+        if problem.reads_inputs:
+            features = (inputs / float(self.input_unit.scale)).float()
+        else:
+            features = codes[0] if settings.train_encoder else codes[0].detach()
+        for index, connection in enumerate(problem.connections):
+            features = convolved(
+                features,
+                self.coefs[index],
+                self.intercepts[index],
+                problem.reads[index],
+            )
+            if connection.link == "relu":
+                features = features.relu()
+            layer = problem.first_target + index
+            if layer < len(codes) and settings.faithfulness > 0:
+                error = (features - codes[layer]).square().sum() / len(features)
+                error = share * error / self.code_variances[layer]
+                loss = loss + settings.faithfulness * error
+        found = self._outputs(features)
+        targets = outputs.to(found)
+        weights = found.new_full((len(found),), share / len(found))
+        if settings.classify:
+            return loss + kl_divergence(found, targets, weights)
+        scale = torch.as_tensor(self.output_unit.scale).to(found)
+        return loss + squared_error(found / scale, targets / scale, weights)
+
+    def _outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (n, q) of the network, in the units of the data."""
+        problem = self.problem
+        if problem.back is None:
+            return _in_raw_units(features, self.output_unit)
+        if self.last_decoder is None:
+            decoded = self.coders[-1].decode(features)
+        else:
+            decoder, bias = self.last_decoder
+            decoded = torch.addmm(bias, features, decoder)
+        decoded = _in_raw_units(decoded, self.units[-1])
+        n_positions = problem.layers.n_positions[-1]
+        return problem.back(by_channel(decoded, n_positions))
+
+    @torch.no_grad()
+    def _follow(self, codes: list[torch.Tensor]) -> None:
+        """Let the variances of codes, and penalties, follow the batches."""
+        for layer, own in enumerate(codes):
+            coder = self.coders[layer]
+            if coder.coder.frozen:
+                continue
+            mean = own.mean(dim=0)
+            deviation = (own - self.code_means[layer]).square().sum(dim=1)
+            variance = deviation.mean()
+            self.code_means[layer].lerp_(mean, _SHARE)
+            self.code_variances[layer].lerp_(variance, _SHARE)
+            if coder.l0:
+                coder.follow(float((own > 0).sum(dim=1).float().mean()))
+
+    def learnt(self) -> MapLearnt:
+        """Return copies of what is learnt, acting on raw rows."""
+        coefs, intercepts = [], []
+        for index, (coef, intercept) in enumerate(
+            zip(self.coefs, self.intercepts, strict=True)
+        ):
+            read, computed = self._ends(index)
+            out = np.broadcast_to(computed.scale, len(coef))
+            coefs.append(to_numpy(coef, np.float64) / read.scale * out[:, None])
+            intercepts.append(to_numpy(intercept, np.float64) * out + computed.mean)
+        coders = [coder.export() for coder in self.coders]
+        return MapLearnt(coders, coefs, intercepts, self._decoder())
+
+    def _decoder(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the last decoder, if it alone of its autoencoder is trained."""
+        if self.last_decoder is None:
+            return None
+        decoder, bias = (to_numpy(part, np.float64) for part in self.last_decoder)
+        unit = self.units[-1]
+        return decoder, bias * unit.scale + unit.mean
+
+    def finish(self) -> MapLearnt:
+        """Prune to the budgets, if that is still to be done; return what is learnt."""
+        self._prune(1.0)
+        return self.learnt()
+
+
+def convolved(
+    features: torch.Tensor, coef: torch.Tensor, intercept: torch.Tensor, reads: Reads
+) -> torch.Tensor:
+    """Apply shared weights at every position, differentiably.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n * n_positions_in, m)
+    coef : Tensor of shape (q, n_places * m)
+    intercept : Tensor of shape (q,)
+    reads : Reads
+
+    Returns
+    -------
+    Tensor of shape (n * n_positions_out, q)
+    """
+    m, patches = features.shape[1], reads.patches
+    if reads.is_mean:
+        features = features.reshape(-1, reads.n_positions_in, m).mean(dim=1)
+        return F.linear(features, coef, intercept)
+    if reads.n_positions_out == 1 and reads.n_places == reads.n_positions_in:
+        return F.linear(features.reshape(-1, coef.shape[1]), coef, intercept)
+    # Features of a position lie side by side: so do torch's channels, if last.
+    maps = features.reshape(-1, *patches.map_shape, m).permute(0, 3, 1, 2)
+    kernel = coef.reshape(len(coef), *patches.kernel_size, m).permute(0, 3, 1, 2)
+    found = F.conv2d(
+        maps, kernel, intercept, patches.stride, patches.padding, patches.dilation
+    )
+    return found.permute(0, 2, 3, 1).reshape(-1, len(coef))
+
+
+def _pruner(coef: torch.Tensor, budget: int | None) -> Pruner:
+    """Make what prunes a connector to its budget, or holds the support it has."""
+    pruner = Pruner.fixed(coef, coef != 0)
+    if budget is not None:
+        pruner.first, pruner.budget = max(pruner.budget, budget), budget
+    return pruner
+
+
+def _in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
+    scale, mean = (torch.as_tensor(part).to(rows) for part in (unit.scale, unit.mean))
+    return rows * scale + mean

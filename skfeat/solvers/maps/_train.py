@@ -1,0 +1,74 @@
+"""The run of epochs in which all parts of a network of maps are trained together."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+
+from skfeat.kernels._threads import Team
+from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
+from skfeat.solvers._prune import PRUNED_AT
+from skfeat.solvers.joint._problem import JointSettings
+from skfeat.solvers.maps._learner import MapLearner
+from skfeat.solvers.maps._problem import MapLearnt, MapProblem
+from skfeat.utils._torch import n_batches, shuffled_batches
+
+
+def train_maps(
+    problem: MapProblem,
+    rows: list[np.ndarray],
+    settings: JointSettings,
+    *,
+    remedy: str,
+    hooks: EpochHooks | None = None,
+    verbose: int = 0,
+) -> tuple[MapLearnt, History]:
+    """Train autoencoders and connectors of maps, and prune on the way.
+
+    Parameters
+    ----------
+    problem : MapProblem
+    rows : list of ndarray, (n_rows_l, d_l) each
+        Sampled rows of each layer.
+    settings : JointSettings
+    remedy : str
+        Advice in the error message if the loss diverges.
+    hooks : EpochHooks, optional
+    verbose : int, default=0
+
+    Returns
+    -------
+    learnt : MapLearnt
+    history : History
+    """
+    n = len(problem.layers.X)
+    planned = settings.n_epochs * n_batches(n, settings.batch_size)
+    team = Team()
+
+    def run_epoch():
+        total = 0.0
+        for samples in shuffled_batches(n, settings.batch_size, learner.generator):
+            total += len(samples) * learner.step(samples, planned)
+        return total / n
+
+    with team:
+        learner = MapLearner(problem, rows, settings, team)
+        history = run_epochs(
+            run_epoch,
+            # Pruning raises the loss on the way.
+            Stopping(
+                settings.n_epochs,
+                settings.tol,
+                max(5, settings.n_epochs // 10),
+                counted_from=ceil(PRUNED_AT * settings.n_epochs),
+            ),
+            name="FeatureUnwrapper",
+            state=learner.learnt,
+            hooks=hooks,
+            verbose=verbose,
+            remedy=remedy,
+            # Its length is planned, and its rate has come down to zero by the end.
+            may_end_falling=True,
+        )
+    return learner.finish(), history
