@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from scipy import sparse
 
@@ -11,16 +11,13 @@ from skfeat.activations import JumpReLU, TopK
 from skfeat.maps._reads import Reads
 from skfeat.network import _file
 
-if TYPE_CHECKING:
-    from skfeat.network._map_network import SparseMapNetwork
-
 _FORMAT = "skfeat.SparseMapNetwork"
 _DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
 _ENDS = ("encoder_coef", "decoder_coef")
 _PLAIN = ("links", "layer_names", "map_shapes", "input_shape")
 
 
-def write(network: SparseMapNetwork, path: str | os.PathLike[str]) -> None:
+def write(network: Any, path: str | os.PathLike[str]) -> None:
     """Write a network; the file appears under its name only once it is whole."""
     activation = network.shared_activation
     header, arrays = _file.named_header(network, _FORMAT)

@@ -46,7 +46,7 @@ def network(input_shape=(1, 8, 8)):
 
 IMAGES = np.zeros((5, 1, 8, 8))
 for _row in range(5):
-    IMAGES[_row, 0, _row, 2] = 1.0 + _row
+    IMAGES[_row, 0, _row, 4] = 1.0 + _row
 
 
 def test_where_a_feature_fires():
@@ -60,7 +60,7 @@ def test_where_a_feature_fires():
     np.testing.assert_array_equal(display.images[0, 0], IMAGES[4, 0])
     top, left, bottom, right = display.boxes[0, 0]
     assert top <= 4 < bottom
-    assert left <= 2 < right
+    assert left <= 4 < right
     assert (bottom - top, right - left) == (4, 4)
     fired = display.activations[0, 0]
     assert fired.shape == (4, 4)

@@ -176,6 +176,19 @@ def test_unwrap_mnist(tmp_path):
 
 
 @pytest.mark.usefixtures("mnist")
+def test_unwrap_conv(tmp_path):
+    done = run("unwrap_conv.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("mnist", "digits", "series"):
+        assert part in done.stdout.splitlines()
+    assert "nan" not in done.stdout
+    done = run("unwrap_conv.py", "--smoke", "--speed", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "model in torch" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("mnist")
 def test_feature_quality(tmp_path):
     done = run("feature_quality.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr
