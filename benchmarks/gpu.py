@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import print_table, train_mlp, write_record
-from _peers import PlainTorch, available_peers
+from _peers import available_peers
 
-from skfeat import FeatureConnector, FeatureUnwrapper
+from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.datasets import make_sparse_features
 from skfeat.kernels.sae._activations import make_training_activation
 from skfeat.solvers.autoencoder._settings import SAESettings
@@ -115,6 +115,7 @@ class Ours:
             precision=precision,
             device=device,
             seed=0,
+            work=0.0,  # on the CPU too, nothing is compiled
         )
         measured = Standardizer.from_rows(X, self.weights, center=True, rms=True)
         self.trainer = SAETrainer(settings, measured)
@@ -159,7 +160,7 @@ def time_epochs(racer, n_rounds, device):
 
 def races(sizes, device):
     """Yield what makes each racer, by size, activation, library and precision."""
-    peers = [PlainTorch, *available_peers()]
+    peers = available_peers()
     for name, size in sizes.items():
         d, _, k, _, n_rows, _ = size
         X, _, _ = make_sparse_features(
@@ -255,7 +256,11 @@ def measure_fits(devices, *, smoke):
             1e-3, solver="minibatch", max_iter=epochs, device=device, random_state=0
         ).fit(codes, targets),
         "unwrapper": lambda device: FeatureUnwrapper(
-            model, max_iter=epochs, device=device, random_state=0
+            model,
+            autoencoder=SparseAutoencoder(4 * width, max_iter=epochs, device=device),
+            max_iter=epochs,
+            device=device,
+            random_state=0,
         ).fit(images),
     }
     rows = []

@@ -276,3 +276,20 @@ def test_sizing(tmp_path):
         assert part in done.stdout
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_gpu(tmp_path):
+    done = run("gpu.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+    for name in ("unwrapper", "TF32", "bfloat16", "plain PyTorch"):
+        assert name in done.stdout
+    assert "nan" not in done.stdout
+
+
+def test_whole_fits(tmp_path):
+    done = run("whole_fits.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+    assert done.stdout.count("now") == 2
+    assert "cold" in done.stdout
