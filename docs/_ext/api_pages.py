@@ -182,6 +182,7 @@ SECTIONS = [
             "LayerPair",
             "ModelUnwrapper",
             "ModelReport",
+            "PromptGraph",
             "MLPConnector",
             "PairReport",
             "replacement_loss",

@@ -19,6 +19,7 @@ from skfeat.language._replacement import replacement_loss
 from skfeat.language._replacement_table import ReplacementLoss
 from skfeat.language.whole._model_report import ModelReport
 from skfeat.language.whole._model_unwrapper import ModelUnwrapper
+from skfeat.language.whole._prompt_graph import PromptGraph
 
 __all__ = [
     "AblationEffect",
@@ -31,6 +32,7 @@ __all__ = [
     "ModelReport",
     "ModelUnwrapper",
     "PairReport",
+    "PromptGraph",
     "ReplacementLoss",
     "ablation_effect",
     "activating_contexts",

@@ -219,6 +219,30 @@ def _pair(pair: Any) -> Facts:
     )
 
 
+def _unwrapped_model(unwrapper: Any) -> Facts:
+    layers = unwrapper.layers()
+    rows: list[tuple[str, Any]] = [("replaced MLPs", len(layers))]
+    for name, layer in zip(unwrapper.module_names_, layers, strict=True):
+        sizes = f"{len(layer.encoder):,}"
+        if layer.coef is not None:
+            sizes += f" to {len(layer.decoder):,} by {layer.coef.nnz:,} weights"
+        rows.append((f"features of {name}", sizes))
+    return Facts(
+        f"Sparse connections in place of {len(layers)} MLPs of a language model",
+        "A fitted `ModelUnwrapper` of `skfeat.language`: in place of each MLP, sparse "
+        "features of what it reads and few weights to those of its output, or a "
+        "transcoder. The language model itself is not in the files.",
+        rows,
+        "unwrapper",
+        [
+            "unwrapper.set_params(model=language_model)  # the one it was fitted to",
+            "on_features = unwrapper.to_torch()",
+        ],
+        (*_TAGS, "transcoder", "language-model"),
+        params=_changed(unwrapper),
+    )
+
+
 def _network(network: Any) -> Facts:
     sizes = [f"{m:,}" for m in network.n_components_]
     layers = zip(network.layer_names_, sizes, strict=True)
@@ -273,5 +297,6 @@ _FACTS: dict[str, Callable[[Any], Facts]] = {
     "FeatureConnectorCV": _connector,
     "LayerPair": _pair,
     "MLPConnector": _mlp_connector,
+    "ModelUnwrapper": _unwrapped_model,
     "SparseFeatureNetwork": _network,
 }

@@ -43,6 +43,7 @@ def to_share(estimator: Any) -> tuple[str, Any]:
         [
             *("SparseAutoencoder", "Transcoder", "FeatureConnector"),
             *("FeatureConnectorCV", "FeatureUnwrapper", "LayerPair", "MLPConnector"),
+            "ModelUnwrapper",
             NETWORK_KIND,
         ],
         "or",

@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._pair_fit import spread_weights
+from skfeat.language.whole._model_unwrapper import ModelUnwrapper
 from skfeat.sharing import _estimators
 from skfeat.sharing._estimators import (
     CONNECTORS,
@@ -27,6 +28,7 @@ from skfeat.sharing._estimators import (
     to_connector,
     values_of,
 )
+from skfeat.sharing._models import model_unwrapper_state, to_model_unwrapper
 from skfeat.sharing._state import State, from_params, plain_params
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import listed
@@ -147,4 +149,8 @@ def _to_nonlinear(parts: Mapping[str, State], shape: tuple[int, int]) -> Any:
     return connector
 
 
-KINDS = {**_estimators.KINDS, "LayerPair": Kind(LayerPair, pair_state, to_pair)}
+KINDS = {
+    **_estimators.KINDS,
+    "LayerPair": Kind(LayerPair, pair_state, to_pair),
+    "ModelUnwrapper": Kind(ModelUnwrapper, model_unwrapper_state, to_model_unwrapper),
+}

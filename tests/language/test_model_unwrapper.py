@@ -39,7 +39,7 @@ def fitted():
 
 @cache
 def fitted_apart():
-    return new(joint=False).fit(batches())
+    return new(joint=False, max_iter="auto").fit(batches())
 
 
 @cache
@@ -180,7 +180,9 @@ def test_transcoders_replace_mlps_and_are_trained_with_them():
     for name, transcoder in zip(MLPS, unwrapper.transcoders_, strict=True):
         read, made = rows_of_mlp(on_features, ids, name)
         np.testing.assert_allclose(made, transcoder.predict(read), atol=2e-4)
-    apart = new(transcoder=Transcoder(48, k=6, max_iter=8), joint=False).fit(batches())
+    apart = new(
+        transcoder=Transcoder(48, k=6, max_iter=8), joint=False, max_iter="auto"
+    ).fit(batches())
     report = unwrapper.report(batches(3, seed=8), beside={"apart": apart})
     assert report.lost()[0] < report.lost(by="apart")[0]
 
@@ -332,3 +334,8 @@ def test_clones_have_the_parameters():
     assert again.get_params(deep=False).keys() == unwrapper.get_params(False).keys()
     assert again.model is not unwrapper.model
     assert again.model.logits.out_features == N_TOKENS
+
+
+def test_what_training_together_alone_uses_is_told_without_it():
+    with pytest.warns(UserWarning, match="max_iter .which needs joint=True"):
+        new(joint=False, max_iter=3).fit(batches(1))

@@ -18,7 +18,7 @@ from skfeat import (
     FeatureUnwrapper,
     SparseAutoencoder,
 )
-from skfeat.language import LayerPair, MLPConnector
+from skfeat.language import LayerPair, MLPConnector, ModelUnwrapper
 from skfeat.utils._ignored import TABLE, Fact
 
 rng = np.random.RandomState(0)
@@ -74,7 +74,7 @@ def test_the_table_has_every_parameter_of_every_estimator():
     kinds = [getattr(skfeat, name) for name in skfeat.__all__ if name[0].isupper()]
     kinds = [kind for kind in kinds if hasattr(kind, "get_params")]
     assert SparseAutoencoder in kinds
-    for kind in [*kinds, LayerPair, MLPConnector]:
+    for kind in [*kinds, LayerPair, MLPConnector, ModelUnwrapper]:
         params = list(inspect.signature(kind).parameters)
         assert list(TABLE[kind.__name__]) == params, kind
         for name, row in TABLE[kind.__name__].items():

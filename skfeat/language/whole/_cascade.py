@@ -38,6 +38,11 @@ class LayerParts:
     Either `transcoder` is given, or the three others.
     """
 
+    input_autoencoder: Any
+    output_autoencoder: Any
+    connector: Any
+    transcoder: Any
+
     def __init__(self, index: int, seeds: list[int], params: dict[str, Any]):
         self.index = index
         self.frozen: dict[str, bool] = {}
@@ -166,7 +171,7 @@ class LayerParts:
             len(self.output_autoencoder.components_),
             len(self.input_autoencoder.components_),
         )
-        coders = tuple(
+        read, computed = (
             coder_of(getattr(self, name), frozen=self.frozen[name])
             for name in ("input_autoencoder", "output_autoencoder")
         )
@@ -177,7 +182,7 @@ class LayerParts:
             None if frozen else self.connector.n_nonzero_coefs,
             frozen=frozen,
         )
-        return TrainedPair(coders, connection, rows, device, team)
+        return TrainedPair((read, computed), connection, rows, device, team)
 
 
 def _of_layer(value: Any, index: int) -> Any:

@@ -84,6 +84,15 @@ class FeatureMLP(nn.Module):
     layer : Layer
     """
 
+    encoder: torch.Tensor
+    encoder_bias: torch.Tensor
+    decoder: torch.Tensor
+    bias: torch.Tensor
+    threshold: torch.Tensor
+    coef: torch.Tensor | None
+    intercept: torch.Tensor | None
+    skip: torch.Tensor | None
+
     def __init__(self, layer: Layer):
         super().__init__()
         self.layer, self.link = layer, layer.link
@@ -115,7 +124,7 @@ class FeatureMLP(nn.Module):
 
     def combine(self, codes: torch.Tensor) -> torch.Tensor:
         """Return weighted sums (n, q) of the features, before the link."""
-        if self.coef is None:
+        if self.coef is None or self.intercept is None:
             return codes
         return torch.addmm(self.intercept, codes, self.coef.T)
 

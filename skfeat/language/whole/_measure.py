@@ -116,7 +116,7 @@ class Activity:
     def add(self, module: FeatureMLP, rows: torch.Tensor) -> None:
         """Count the active features and weights of rows (n, d)."""
         codes = module.activate(module.pre_activations(rows))
-        active = codes != 0
+        active = codes.ne(0)
         self.n += len(rows)
         self.inputs += float(active.sum())
         if module.coef is None:

@@ -19,8 +19,8 @@ _TITLES = {
     "own": (
         "lost (own)",
         (
-            "nats a token that the loss rises by, each replaced MLP fed what the replaced "
-            "model computes"
+            "nats a token that the loss rises by, each replaced MLP fed what the "
+            "replaced model computes"
         ),
     ),
     "own_noise": ("±", "95 % noise of it, over sequences"),

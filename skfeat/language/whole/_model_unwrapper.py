@@ -21,6 +21,7 @@ from skfeat.language.whole._slots import listed_batches
 from skfeat.language.whole._train import Settings, train_together
 from skfeat.utils._bases import fit_context
 from skfeat.utils._frozen import remember_fits, warn_of_refits
+from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._progress import progress_of, say, share_of
 from skfeat.utils._sklearn import Interval, StrOptions, _clone_parametrized
 from skfeat.utils._torch import draw_seeds
@@ -45,7 +46,8 @@ class ModelUnwrapper(ReplacedModelMixin, SkfeatEstimator):
     ----------
     model : torch.nn.Module
         A causal language model of transformers, or any module that takes batches of
-        tokens and returns logits. It is never changed.
+        tokens and returns logits. It is never changed. ``None`` is for what was loaded
+        from a file, which holds no model.
 
     modules : sequence of str, default=None
         Names of the MLPs to replace: modules that take and return one tensor, a row
@@ -202,7 +204,7 @@ class ModelUnwrapper(ReplacedModelMixin, SkfeatEstimator):
 
     def __init__(
         self,
-        model,
+        model=None,
         modules=None,
         *,
         input_autoencoder=None,
@@ -278,6 +280,7 @@ class ModelUnwrapper(ReplacedModelMixin, SkfeatEstimator):
         seeds = draw_seeds(self.random_state, 3 * len(names) + 2)
         parts = self._parts(len(names), seeds)
         warn_of_refits(self, _PARTS)
+        warn_of_ignored(self, ignored_params(self))
         numbers = chosen_batches(slotted, batches, int(self.n_rows), seeds[-1])
         means = original_means(slotted, batches, numbers)
         context = self._init_callback_context(max_subtasks=len(names) + 1)

@@ -6,17 +6,22 @@ import copy
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skfeat.inspection._token_text import token_texts
 from skfeat.language.whole._feature_mlp import FeatureMLP, Layer
 from skfeat.language.whole._model_report import ModelReport, make_report
+from skfeat.language.whole._prompt_flows import PromptRun, flows_of
+from skfeat.language.whole._prompt_graph import PromptGraph
 from skfeat.language.whole._slots import (
     SlottedModel,
     find_mlps,
     listed_batches,
     replace_module,
 )
+from skfeat.utils._checks import check_flag, check_int, is_int, is_real, value_error
 from skfeat.utils._torch import resolve_device
 
 
@@ -112,6 +117,93 @@ class ReplacedModelMixin:
         slotted = self._slotted(self.module_names_)
         return make_report(slotted, listed_batches(batches), layers, self.output_means_)
 
+    def prompt_graph(
+        self,
+        prompt: Any,
+        *,
+        position: int = -1,
+        token: int | None = None,
+        decode: Any = None,
+        share: float = 0.8,
+        max_nodes: int = 60,
+        checks: bool = True,
+    ) -> PromptGraph:
+        """Return what makes the logit of a predicted token: features, edges and errors.
+
+        The run is that of the model itself: what a replacement misses of its MLP's
+        output stands in the graph as an error node [1]_.
+
+        Parameters
+        ----------
+        prompt : Tensor, array or dict
+            Token ids of one sequence, (length,) or (1, length), or a batch of one
+            sequence.
+        position : int, default=-1
+            The token whose successor is predicted.
+        token : int, default=None
+            Whose logit is explained; ``None``: the most probable one.
+        decode : tokenizer, callable or sequence of str, default=None
+            Tells the texts of tokens; ``None``: their numbers.
+        share : float, default=0.8
+            Of each kind of node of each layer, the strongest are kept that have this
+            share of the magnitudes.
+        max_nodes : int, default=60
+            Nodes kept at most, the strongest of all.
+        checks : bool, default=True
+            Set each kept feature to zero in turn and measure what the logit changes by.
+
+        Returns
+        -------
+        PromptGraph
+
+        Raises
+        ------
+        ValueError
+            If an argument is not valid, or the prompt is not one sequence.
+
+        References
+        ----------
+        .. [1] E. Ameisen et al., "Circuit Tracing: Revealing Computational Graphs in
+           Language Models", Transformer Circuits Thread, 2025.
+        """
+        check_is_fitted(self)
+        if not (is_real(share) and 0 < share <= 1):
+            raise value_error("share", "a number above 0 and at most 1", share)
+        max_nodes = check_int("max_nodes", max_nodes, 1)
+        check_flag("checks", checks)
+        if not isinstance(prompt, dict):
+            prompt = torch.as_tensor(prompt)
+            prompt = prompt[None] if prompt.ndim == 1 else prompt
+        slotted = self._slotted(self.module_names_)
+        batch = slotted.batch(prompt, 0)
+        n_sequences, length = batch.ids.shape
+        if n_sequences != 1:
+            raise ValueError(
+                f"prompt must be one sequence. Got {n_sequences} sequences instead."
+            )
+        if not (is_int(position) and -length <= position < length):
+            allowed = f"an int from {-length} to {length - 1}"
+            raise value_error("position", allowed, position)
+        modules = [FeatureMLP(layer).to(_device_of(slotted)) for layer in self.layers()]
+        n_tokens = 0
+        with torch.no_grad():
+            n_tokens = batch.logits().shape[-1]
+        if token is not None:
+            token = check_int("token", token, 0, n_tokens - 1)
+        run = PromptRun(slotted, batch, modules, int(position) % length, token)
+        found = flows_of(run, float(share), max_nodes, checks=checks)
+        ids = batch.ids[0].tolist()
+        texts = {i: str(i) for i in (*ids, run.token)}
+        if decode is not None:
+            texts = {
+                i: text if isinstance(text, str) else text.decode(errors="replace")
+                for i, text in token_texts(decode, (*ids, run.token)).items()
+            }
+        is_pair = [transcoder is None for transcoder in self.transcoders_]
+        return PromptGraph.of_flows(
+            found, [texts[i] for i in ids], texts[run.token], is_pair
+        )
+
     def layers(self) -> list[Layer]:
         """Return the arrays of each layer, as the module of `to_torch` runs them.
 
@@ -146,3 +238,7 @@ class ReplacedModelMixin:
         device = None if self.device is None else resolve_device(self.device)
         names = find_mlps(model) if modules is None else list(modules)
         return SlottedModel(model, names, device)
+
+
+def _device_of(slotted: SlottedModel) -> torch.device:
+    return next(iter(slotted.model.parameters())).device

@@ -70,10 +70,10 @@ class Use:
     """
 
     function: Callable | None = None
-    given: torch.Tensor | None = None
+    given: Any = None
     records: bool = False
-    seen: torch.Tensor | None = None
-    made: torch.Tensor | None = None
+    seen: Any = None
+    made: Any = None
     order: list[str] | None = None
 
 
@@ -149,7 +149,7 @@ class SlottedModel:
     def using(
         self,
         functions: Mapping[str, Callable],
-        given: Mapping[str, torch.Tensor] | None = None,
+        given: Mapping[str, Any] | None = None,
         *,
         records: bool = False,
     ) -> Iterator[dict[str, Use]]:

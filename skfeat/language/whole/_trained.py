@@ -79,16 +79,18 @@ class TrainedPair:
         connection = self.connection
         if connection.start is None:
             n = len(codes[0])
+            read, computed = codes
             coef, intercept = regress(
-                *codes,
+                read,
+                computed,
                 np.full(n, 1 / n),
                 connection.budget or 0,
                 fit_intercept=connection.fit_intercept,
             )
         else:
-            read, computed = (unit.scale for unit in self.units)
+            inside, outside = (unit.scale for unit in self.units)
             coef, intercept = connection.start
-            coef, intercept = coef * read / computed, intercept / computed
+            coef, intercept = coef * inside / outside, intercept / outside
         intercept = intercept + coef @ to_numpy(self.mean_codes, np.float64)
         trained = not connection.frozen
 
