@@ -87,7 +87,7 @@ ORDER = [
     *("article_activations", "article_weights", "feature_displays", "choose_k"),
     *("activations_compared", "pipeline_grid_search", "stream"),
     *("known_dictionary", "known_circuits", "lasso_path"),
-    *("language_pair", "other_files"),
+    *("language_pair", "whole_model", "other_files"),
 ]
 
 

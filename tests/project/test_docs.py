@@ -210,7 +210,8 @@ def test_programs_of_language_models(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("OF_")
     assert "floor" in printed
-    pages = ["connections.html", "feature.html", "features.html"]
+    assert "lost (own)" in printed
+    pages = ["connections.html", "feature.html", "features.html", "graph.html"]
     assert sorted(path.name for path in Path().glob("*.html")) == pages
     assert Path("pair_rows").is_dir()
 

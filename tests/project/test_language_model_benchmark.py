@@ -72,3 +72,23 @@ def test_language_model(tmp_path):
     assert {path.name for path in (cache / "tiny").iterdir()} >= {
         *("config.json", "model.safetensors", "tokenizer.json", "training.json")
     }
+
+
+@pytest.mark.slow
+def test_language_model_whole(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("matplotlib")
+    if not (Path(os.environ.get("SKFEAT_DATA", "")) / "text").is_dir():
+        pytest.skip("the books are not there: SKFEAT_DATA names no folder with text/")
+    made = tmp_path / "made"
+    options = ["--smoke", "--seeds", "1", "--cache", tmp_path, "--pictures", made]
+    done = run("language_model_whole.py", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("10 weights", "transcoders, apart", "random features", "mean", "zero"):
+        assert done.stdout.count(f"\n{name}  ") >= 3
+    assert "'correlation'" in done.stdout
+    assert sorted(path.name for path in made.iterdir()) == [
+        "prompt_0.html",
+        "prompt_0.png",
+    ]

@@ -1,0 +1,258 @@
+"""All MLPs of a language model replaced at once: what it costs, in both protocols.
+
+Trains the preset "testbed" on the books of ``SKFEAT_DATA`` (the first time; it is kept
+in a folder): blocks one after another, whose MLPs matter to the loss. With one seed
+after another it replaces all MLPs by sparse connections between features, at several
+budgets of weights an output, and by transcoders at equal active features, both trained
+together on the model's own predictions; and by connections between random features.
+On held-out text it measures the cross-entropy lost, each replaced MLP fed what the
+replaced model computes, and what the model itself does; all at once, each alone and up
+to each; beside the MLPs' means and zero. Of the first seed it makes the graphs of some
+prompts and compares the predicted changes with measured ones.
+
+``python benchmarks/language_model_whole.py`` writes
+``records/language_model_whole.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from _common import print_table, write_record
+from _language_model_layers import batches, some
+from _language_model_text import encode, load_books, split_books, windows
+from _language_model_training import PRESETS, cached_model
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
+
+from skfeat import SparseAutoencoder, Transcoder
+from skfeat.language import ModelUnwrapper
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the experiment is; rows are tokens."""
+
+    n_rows: int = 100_000  # the parts of a layer are fitted to
+    n_trained: int = 1_000_000  # of training together, a pass
+    n_held_out: int = 50_000
+    n_features: int = 512
+    k: int = 16
+    epochs: int = 3  # of autoencoders and transcoders
+    passes: int = 1  # of training together
+    weights: tuple = (3.0, 10.0, 30.0, None)  # of an output; None: dense
+    n_prompts: int = 3
+    length: int = 24  # tokens of a prompt
+
+
+SMOKE = Plan(4_000, 8_000, 2_000, 64, 6, 1, 1, (10.0,), 1, 12)
+
+
+def make_parts(plan):
+    """Return an autoencoder and a transcoder of the plan."""
+    options = {"k": plan.k, "max_iter": plan.epochs}
+    return (
+        SparseAutoencoder(plan.n_features, **options),
+        Transcoder(plan.n_features, **options),
+    )
+
+
+def unwrap(model, rows, plan, seed, **options):
+    """Fit an unwrapper; return it and the seconds."""
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        # The number of epochs is what the benchmark can afford.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", ".* features are dead")
+        unwrapper = ModelUnwrapper(
+            model,
+            n_rows=plan.n_rows,
+            max_iter=plan.passes,
+            random_state=seed,
+            **options,
+        ).fit(batches(rows, size=16))
+    return unwrapper, time.perf_counter() - start
+
+
+def random_like(unwrapper, seed):
+    """Return frozen autoencoders whose directions are random, as active as those.
+
+    Encoders keep their biases and, like decoders, the norms of their rows; what is left
+    to training are the weights between features.
+    """
+    random = np.random.RandomState(seed)
+
+    def shuffled(part):
+        own = SparseAutoencoder(**part.get_params())
+        vars(own).update(vars(part))
+        for name in ("encoder_coef_", "components_"):
+            array = getattr(part, name)
+            rows = random.standard_normal(array.shape)
+            rows *= np.linalg.norm(array, axis=1, keepdims=True) / np.linalg.norm(
+                rows, axis=1, keepdims=True
+            )
+            setattr(own, name, rows.astype(array.dtype))
+        return FrozenEstimator(own)
+
+    return {
+        "input_autoencoder": [shuffled(p) for p in unwrapper.input_autoencoders_],
+        "output_autoencoder": [shuffled(p) for p in unwrapper.output_autoencoders_],
+    }
+
+
+def name_of(weights):
+    """Return the name of a budget."""
+    return "dense" if weights is None else f"{weights:g} weights"
+
+
+def fit_all(model, rows, plan, seed):
+    """Return the unwrappers of a seed by name, and the seconds of each."""
+    autoencoder, transcoder = make_parts(plan)
+    pair = {"input_autoencoder": autoencoder, "output_autoencoder": autoencoder}
+    found, seconds = {}, {}
+
+    def add(name, **options):
+        found[name], seconds[name] = unwrap(model, rows, plan, seed, **options)
+        print(f"seed {seed}, {name}: {seconds[name]:.0f} s", flush=True)
+
+    for weights in plan.weights:
+        # Dense: as many weights as there are pairs of features.
+        budget = float(plan.n_features) if weights is None else weights
+        add(name_of(weights), n_nonzero_coefs=budget, **pair)
+    add("transcoders", transcoder=transcoder)
+    add("transcoders, apart", transcoder=transcoder, joint=False)
+    first = found[name_of(plan.weights[0])]
+    middle = sorted(w for w in plan.weights if w is not None)
+    middle = middle[len(middle) // 2]
+    add("random features", n_nonzero_coefs=middle, **random_like(first, seed))
+    return found, seconds
+
+
+def figures_of(found, held_out):
+    """Return the rows of the report of all unwrappers."""
+    names = list(found)
+    report = found[names[0]].report(
+        batches(held_out), beside={name: found[name] for name in names[1:]}
+    )
+    called = {"features": names[0]}
+    rows = [
+        {
+            "replaced": replaced,
+            "by": called.get(by, by),
+            "own": own,
+            "own noise": own_noise,
+            "true": true,
+            "true noise": true_noise,
+        }
+        for replaced, by, own, own_noise, true, true_noise in zip(
+            *(report[name] for name in report), strict=True
+        )
+    ]
+    layers = [
+        dict(zip(report.layers, values, strict=True))
+        for values in zip(*report.layers.values(), strict=True)
+    ]
+    for layer in layers:
+        layer["by"] = called.get(layer["by"], layer["by"])
+    return {
+        "loss": report.loss,
+        "predictions": report.n_predictions,
+        "rows": rows,
+        "layers": layers,
+    }
+
+
+def graphs_of(unwrapper, held_out, tokenizer, plan, folder):
+    """Save the graphs of some prompts; return what they say of themselves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, row in enumerate(some(held_out, plan.n_prompts * held_out.shape[1])):
+        if number == plan.n_prompts:
+            break
+        graph = unwrapper.prompt_graph(row[: plan.length], decode=tokenizer)
+        graph.save(folder / f"prompt_{number}.html")
+        figure = graph.to_display().plot().figure_
+        figure.savefig(folder / f"prompt_{number}.png", dpi=80)
+        found.append(
+            {
+                "prompt": "".join(graph.tokens),
+                "token": graph.token,
+                "probability": graph.probability,
+                "nodes": len(graph.name),
+                "kept": graph.kept,
+                "checked": int(np.isfinite(graph.change).sum()),
+                "correlation": graph.correlation,
+            }
+        )
+    return found
+
+
+def print_seed(figures):
+    """Print the tables of a seed."""
+    for choice in dict.fromkeys(row["replaced"] for row in figures["rows"]):
+        print(f"\n{choice}: nats a token lost\n")
+        print_table(
+            [
+                {
+                    key: value if isinstance(value, str) else f"{value:.4f}"
+                    for key, value in row.items()
+                    if key != "replaced"
+                }
+                for row in figures["rows"]
+                if row["replaced"] == choice
+            ],
+            ["by", "own", "own noise", "true", "true noise"],
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", choices=PRESETS, default=None)
+    parser.add_argument("--cache", help="folder in which trained models are kept")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--features", type=int)
+    parser.add_argument("--k", type=int)
+    parser.add_argument("--tokens", type=int, help="of training together")
+    parser.add_argument("--pictures", default="language_model_figures", help="a folder")
+    parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
+    given = parser.parse_args()
+    changes = {"n_features": given.features, "k": given.k, "n_trained": given.tokens}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    plan = replace(SMOKE if given.smoke else Plan(), **changes)
+    preset = given.preset or ("tiny" if given.smoke else "testbed")
+    model, tokenizer, about = cached_model(preset, given.cache)
+    training, held_out = (
+        windows(encode(tokenizer, texts), PRESETS[preset].context, first)
+        for texts, first in zip(
+            split_books(load_books()), [tokenizer.bos_token_id] * 2, strict=True
+        )
+    )
+    held_out = some(held_out, plan.n_held_out)
+    record = {"model": {"model": preset, **about}, "run": asdict(plan), "seeds": []}
+    for seed in range(given.seeds):
+        rows = some(training, plan.n_trained, seed)
+        found, seconds = fit_all(model, rows, plan, seed)
+        figures = {"seed": seed, "seconds": seconds, **figures_of(found, held_out)}
+        if seed == 0:
+            record["prompts"] = graphs_of(
+                found[name_of(plan.weights[-2 if len(plan.weights) > 1 else 0])],
+                held_out,
+                tokenizer,
+                plan,
+                Path(given.pictures),
+            )
+        record["seeds"].append(figures)
+        print_seed(figures)
+        if not given.smoke:
+            write_record("language_model_whole", record)
+    for prompt in record["prompts"]:
+        print(prompt)
+
+
+if __name__ == "__main__":
+    main()
