@@ -309,7 +309,7 @@ def _fit_autoencoder(part, X, context, name, share) -> tuple[Any, list[Waiting]]
 
 def _is_small(autoencoder, X) -> bool:
     """Tell whether an autoencoder of such rows trains fastest in one thread."""
-    shape = getattr(X, "shape", ())
+    shape: tuple = getattr(X, "shape", ())
     if len(shape) != 2:
         # Lists of rows, and what `fit` refuses.
         return False

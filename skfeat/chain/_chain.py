@@ -324,12 +324,11 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
             coef, intercept = _wide(merged[-1])
             weight, bias = _wide(step)
             if merged[-1].kind == "conv":
-                weight, bias = (
-                    _of_channels(part, len(coef)) for part in (weight, bias)
-                )
-                if weight is None or bias is None:
+                shared = _of_channels(weight, len(coef)), _of_channels(bias, len(coef))
+                if shared[0] is None or shared[1] is None:
                     merged.append(step)
                     continue
+                weight, bias = shared[0], shared[1]
             merged[-1] = _with_affine(
                 merged[-1], coef * weight[:, None], intercept * weight + bias
             )
@@ -393,16 +392,17 @@ def find_hidden(
         n_before, alias = seen[name], steps[last - 1].name
         seen[name] += 1
         shape = map_shape_after(steps[:at], None)
-        is_map = shape is not None and shape.n_positions > 1
+        if shape is not None and shape.n_positions == 1:
+            shape = None
         hidden.append(
             HiddenLayer(
                 name=f"{name}@{n_before}" if n_before else name,
                 aliases=(alias,) if last > i + 1 and n_uses[alias] == 1 else (),
                 stop=at,
                 n_units=shape.channels
-                if is_map
+                if shape is not None
                 else output_width(steps[:at], width or 0),
-                map_shape=shape if is_map else None,
+                map_shape=shape,
             )
         )
     return tuple(hidden)

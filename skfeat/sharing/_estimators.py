@@ -17,7 +17,7 @@ from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.connector._feature_connector_cv import FeatureConnectorCV
 from skfeat.interop._files import Tensors
 from skfeat.language._mlp_connector import MLPConnector
-from skfeat.network._file import _csr
+from skfeat.network._file import read_csr
 from skfeat.sharing._state import State, from_params, plain, plain_params
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._sklearn import _align_api_if_sparse
@@ -186,7 +186,7 @@ def to_connector(state: State) -> BaseConnector:
         if name in arrays:
             setattr(connector, name, arrays[name])
     shape = (len(arrays["intercept_"]), fitted["n_features_in_"])
-    connector.coef_ = _align_api_if_sparse(_csr(arrays, "coef", shape))
+    connector.coef_ = _align_api_if_sparse(read_csr(arrays, "coef", shape))
     connector._state, connector._interrupted = None, False
     connector.intercept_ = arrays["intercept_"]
     return connector
