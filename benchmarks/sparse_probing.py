@@ -61,6 +61,7 @@ OURS = {
 }
 LENS = "SAELens"
 LENS_RATES = (1e-3, 3e-3)
+ALL = "all coordinates"
 COORDINATES, NEURONS, PRINCIPAL, NMF = "coordinates", "MLP neurons", "PCA", "NMF"
 METHODS = (
     *(COORDINATES, NEURONS, PRINCIPAL, NMF),
@@ -171,35 +172,29 @@ def probe(texts, data, k):
     ]
 
 
-def print_scores(rows):
-    """Print mean scores, ranks, and how often each representation is the best."""
-    names = [name for name in rows if name in METHODS]
-    table = []
-    ks = [key for key in rows[names[0]] if key.startswith("k=")]
-    places = {}
-    for k in ks:
+def table_of(rows, ks):
+    """Return mean scores, ranks, and how often each representation is the best."""
+    names = [name for name in METHODS if name in rows]
+    table = [{"of": name, "FVU": rows[name]["FVU"]} for name in names]
+    for k in (f"k={k}" for k in ks):
         scores = np.array([rows[name][k] for name in names])
-        places[k] = rankdata(-scores, axis=0)
-    for i, name in enumerate(names):
-        line = {"of": name, "FVU": rows[name]["FVU"]}
-        for k in ks:
-            line[f"AUC, {k}"] = float(np.mean(rows[name][k]))
-            line[f"rank, {k}"] = float(places[k][i].mean())
-            line[f"best, {k}"] = int((places[k][i] == 1).sum())
-        table.append(line)
-    print_table(table, list(table[0]))
+        # Equal scores share their places.
+        places = rankdata(-scores, axis=0)
+        for line, own, place in zip(table, scores, places, strict=True):
+            line[f"AUC, {k}"] = float(own.mean())
+            line[f"rank, {k}"] = float(place.mean())
+            line[f"best, {k}"] = int((own == scores.max(axis=0)).sum())
+    if ALL in rows:
+        table.append({"of": ALL, "AUC, all": float(np.mean(rows[ALL]["all"]))})
+    return table
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--activations", type=Path, help="file of the model's rows")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
-    parser.add_argument("--page", action="store_true", help="print the record alone")
     options = parser.parse_args()
     rows = read_record("sparse_probing").get("scores", {})
-    if options.page:
-        print_scores(rows)
-        return
     warnings.simplefilter("ignore")
     plan = Plan()
     with tempfile.TemporaryDirectory() as folder:
@@ -213,8 +208,14 @@ def main():
             f"k={k}": probe(texts, data, k) for k in plan.ks
         }
         if method == COORDINATES:
-            rows["all coordinates"] = {"all": probe(texts, data, texts.shape[1])}
-        record = {"scores": rows, "data sets": data.names, "run": asdict(plan)}
+            rows[ALL] = {"all": probe(texts, data, texts.shape[1])}
+        table = table_of(rows, plan.ks)
+        record = {
+            "table": table,
+            "scores": rows,
+            "data sets": data.names,
+            "run": asdict(plan),
+        }
         write_record("sparse_probing", record)
         means = {key: np.mean(rows[method][key]) for key in rows[method] if "k" in key}
         seconds = time.perf_counter() - begin
@@ -222,7 +223,7 @@ def main():
             json.dumps({"of": method, "FVU": left, **means, "seconds": seconds}),
             flush=True,
         )
-    print_scores(rows)
+    print_table(table, list(table[0]))
 
 
 if __name__ == "__main__":

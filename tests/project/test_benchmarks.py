@@ -12,6 +12,7 @@ from _browser import find_chromium
 from _common import train_mlp
 from _connector_problem import Moments, make_data
 from _neurons import neurons
+from _probing_data import Activations
 from _random_rows import FrozenDecoder, permuted, untrained
 from sklearn.linear_model import Lasso
 
@@ -131,6 +132,29 @@ def test_row_sources(tmp_path):
         assert f"\n{source}" in done.stdout
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_feature_stability(tmp_path):
+    done = run(
+        "feature_stability.py", "--smoke", "--data", "feature world", folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\nfeature world  ") >= 3
+    assert "nan" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_means_of_texts():
+    """Codes of tokens become means of texts, wherever blocks of rows begin."""
+    rng = np.random.default_rng(0)
+    texts = np.repeat(np.arange(9), rng.integers(1, 6, 9))
+    tokens = rng.normal(size=(len(texts), 3)).astype(np.float16)
+    data = Activations(tokens, texts, None, [], [], [])
+    expected = [
+        abs(tokens[texts == i].astype(np.float32)).mean(axis=0) for i in range(9)
+    ]
+    for block in (1, 4, 1000):
+        np.testing.assert_allclose(data.pooled(abs, 3, block), expected, rtol=1e-5)
 
 
 def test_yardstick_of_connectors():
