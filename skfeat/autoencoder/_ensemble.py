@@ -121,8 +121,8 @@ class FeatureEnsemble(
     The codes are those of the fit that is kept, without the features that were left
     out: these still compete for being among the k largest. What they explain is
     missing in `inverse_transform`, so that the variance explained tells how much of the
-    rows the features that recur stand for. Where rows are not made of features that fits
-    agree on, few recur, and another ensemble keeps others.
+    rows the features that recur stand for. Where rows are not made of features that
+    fits agree on, few recur, and another ensemble keeps others.
 
     References
     ----------
