@@ -324,11 +324,12 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
             coef, intercept = _wide(merged[-1])
             weight, bias = _wide(step)
             if merged[-1].kind == "conv":
-                shared = _of_channels(weight, len(coef)), _of_channels(bias, len(coef))
-                if shared[0] is None or shared[1] is None:
+                if not all(_is_by_channel(part, len(coef)) for part in (weight, bias)):
                     merged.append(step)
                     continue
-                weight, bias = shared[0], shared[1]
+                weight, bias = (
+                    part.reshape(len(coef), -1)[:, 0] for part in (weight, bias)
+                )
             merged[-1] = _with_affine(
                 merged[-1], coef * weight[:, None], intercept * weight + bias
             )
@@ -341,11 +342,10 @@ def merge_scales(steps: Sequence[Step]) -> list[Step]:
     return merged
 
 
-def _of_channels(values: np.ndarray, n_channels: int) -> np.ndarray | None:
-    """Return the value of each channel, None if it differs between positions."""
+def _is_by_channel(values: np.ndarray, n_channels: int) -> bool:
+    """Whether the values of a map are the same at all positions of a channel."""
     of_channel = values.reshape(n_channels, -1)
-    is_one = (of_channel == of_channel[:, :1]).all()
-    return of_channel[:, 0] if is_one else None
+    return bool((of_channel == of_channel[:, :1]).all())
 
 
 def _wide(step: Step) -> list[np.ndarray]:
@@ -391,17 +391,17 @@ def find_hidden(
         name = steps[i].name or f"hidden_{len(hidden)}"
         n_before, alias = seen[name], steps[last - 1].name
         seen[name] += 1
+        n_units = output_width(steps[:at], width or 0)
         shape = map_shape_after(steps[:at], None)
-        if shape is not None and shape.n_positions == 1:
-            shape = None
+        if shape is not None:
+            n_units //= shape.n_positions
+            shape = shape if shape.n_positions > 1 else None
         hidden.append(
             HiddenLayer(
                 name=f"{name}@{n_before}" if n_before else name,
                 aliases=(alias,) if last > i + 1 and n_uses[alias] == 1 else (),
                 stop=at,
-                n_units=shape.channels
-                if shape is not None
-                else output_width(steps[:at], width or 0),
+                n_units=n_units,
                 map_shape=shape,
             )
         )

@@ -67,8 +67,10 @@ def _after(step: Step, shape: MapShape | None) -> MapShape | None:
 
 def _joined(step: Step, found: Sequence[MapShape | None]) -> MapShape | None:
     shapes = [shape for shape in found if shape is not None]
-    if len(shapes) < len(found) or len({shape[1:] for shape in shapes}) > 1:
+    if not shapes or len({shape[1:] for shape in shapes}) > 1:
         return None
-    if step.kind == "concatenate":
-        return shapes[0]._replace(channels=sum(shape.channels for shape in shapes))
-    return shapes[0]
+    if step.kind != "concatenate":
+        return shapes[0]  # a branch whose shape is open has that of the others
+    if len(shapes) < len(found):
+        return None
+    return shapes[0]._replace(channels=sum(shape.channels for shape in shapes))

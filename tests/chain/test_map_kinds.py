@@ -127,6 +127,21 @@ def test_a_residual_block_of_convolutions():
     assert [step.kind for step in chain.steps[:3]] == ["conv", "relu", "add"]
 
 
+def test_a_block_on_the_inputs_is_a_map():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = nn.Conv1d(2, 2, 3, padding=1), nn.Linear(12, 2)
+
+        def forward(self, x):
+            return self.out(torch.relu(x + self.conv(x)).flatten(1))
+
+    chain = read_chain(Block().eval(), 12, (2, 6))
+    assert [(layer.n_units, layer.map_shape) for layer in chain.hidden] == [
+        (2, (2, 1, 6))
+    ]
+
+
 def test_rows_become_maps_by_a_reshape():
     class Reshaping(nn.Module):
         def __init__(self):
