@@ -58,10 +58,22 @@ class Plan:
 PLANS = {
     "mnist": Plan(),
     "digits": Plan(
-        channels=(12, 24), hidden=32, epochs=40, n_components=(24, 48, 48), k=(4, 6, 8)
+        channels=(12, 24),
+        hidden=32,
+        epochs=25,
+        n_components=(24, 48, 48),
+        k=(4, 6, 8),
+        coder_epochs=4,
+        n_updates=600,
     ),
     "series": Plan(
-        channels=(8, 8), hidden=16, epochs=15, n_components=(16, 16, 16), k=(3, 3, 4)
+        channels=(8, 8),
+        hidden=16,
+        epochs=15,
+        n_components=(16, 16, 16),
+        k=(3, 3, 4),
+        coder_epochs=4,
+        n_updates=600,
     ),
 }
 SMOKE = Plan(
