@@ -73,8 +73,8 @@ def fit(case, smoke):
 def estimate(n_rows, n_units, n_features):
     """Estimate the seconds of a fit from a few updates of each of its parts."""
     from skfeat import FeatureUnwrapper, SparseAutoencoder
+    from skfeat.autoencoder._setup import epochs_of
     from skfeat.solvers.joint._train import planned_epochs
-    from skfeat.unwrapper._fit import planned_epochs_of_autoencoder
 
     n_some = 1024
     rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def estimate(n_rows, n_units, n_features):
     base, first, together = seconds(1, 1), seconds(3, 1), seconds(1, 3)
     times = n_rows / n_some
     first, together = (times * max(s - base, 0.0) / 2 for s in (first, together))
-    n_first = planned_epochs_of_autoencoder(n_rows, 512)
+    n_first = epochs_of(SparseAutoencoder(), n_rows)
     n_together = planned_epochs(n_rows, 512)
     return {
         "fit seconds": n_first * first + n_together * together,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 from skfeat._fitting import check_shared_budget, fit_autoencoders, give_product_starts
+from skfeat.autoencoder._setup import epochs_of
 from skfeat.unwrapper._fit_apart import fit_apart
 from skfeat.unwrapper._fit_checks import check_kept, ignored_by_unwrapper
 from skfeat.unwrapper._fit_jointly import fit_jointly
@@ -15,17 +14,11 @@ from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import unnamed, warn_of_refits
 from skfeat.utils._ignored import warn_of_ignored
-from skfeat.utils._torch import n_batches
 
-# Updates of an autoencoder, and epochs at the least, before all parts are trained
-# together. Twice as many, as by default in its own fit, change neither accuracy nor
-# what is explained: both are settled by the training that follows.
-_UPDATES, _LEAST_EPOCHS = 1000, 5
-
-
-def planned_epochs_of_autoencoder(n_rows: int, batch_size: int) -> int:
-    """Return how many epochs `max_iter="auto"` plans before the training together."""
-    return max(_LEAST_EPOCHS, ceil(_UPDATES / n_batches(n_rows, batch_size)))
+# Epochs that an autoencoder makes at most before all parts are trained together. Of few
+# rows, twice as many changed neither accuracy nor what is explained: training goes on.
+# Of many rows all planned updates are made, which take fewer epochs than these.
+_MOST_EPOCHS = 350
 
 
 def prepare(params, chain, classes) -> Unwrapping:
@@ -82,14 +75,16 @@ def run(job: Unwrapping, X, context, data) -> dict:
 
 
 def _shorten(job: Unwrapping, n_rows: list[int]) -> None:
-    """Let autoencoders make fewer updates where all parts are trained together."""
+    """Let autoencoders make fewer epochs where all parts are trained together."""
     if not job.trains_jointly:
         return
     for part, is_kept, n in zip(*job.autoencoders, n_rows, strict=True):
-        # Parameters of another type are refused by the part's own fit.
-        if not is_kept and part.max_iter == "auto" and is_int(part.batch_size):
-            n_epochs = planned_epochs_of_autoencoder(n, max(1, part.batch_size))
-            part.set_params(max_iter=n_epochs)
+        # A batch size that is no number of rows is refused by the part's own fit.
+        plans = not is_kept and part.max_iter == "auto" and is_int(part.batch_size)
+        if not plans or part.batch_size < 1:
+            continue
+        if epochs_of(part, n) > _MOST_EPOCHS:
+            part.set_params(max_iter=_MOST_EPOCHS)
 
 
 def _fit_autoencoders(job: Unwrapping, activations) -> None:

@@ -6,7 +6,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
-from skfeat.unwrapper._fit import planned_epochs_of_autoencoder
 
 X = np.random.RandomState(0).rand(40, 4)
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -18,7 +17,7 @@ def model():
 
 
 def unwrap(model, autoencoder, monkeypatch, **params):
-    monkeypatch.setattr("skfeat.unwrapper._fit._UPDATES", 12)
+    monkeypatch.setattr("skfeat.unwrapper._fit._MOST_EPOCHS", 6)
     monkeypatch.setattr("skfeat.autoencoder._setup._AUTO_UPDATES", 24)
     unwrapper = FeatureUnwrapper(
         model, autoencoder=autoencoder, max_iter=3, random_state=0, **params
@@ -26,7 +25,7 @@ def unwrap(model, autoencoder, monkeypatch, **params):
     return unwrapper.fit(X).autoencoders_
 
 
-def test_half_as_long_as_alone(model, monkeypatch):
+def test_no_more_epochs_than_the_most(model, monkeypatch):
     autoencoder = SparseAutoencoder(8, k=2, batch_size=20, tol=0.0)
     together = unwrap(model, autoencoder, monkeypatch)
     assert [part.n_steps_ for part in together] == [12, 12]
@@ -47,6 +46,9 @@ def test_what_was_asked_for_is_done(model, monkeypatch):
     assert second.n_steps_ == 9
 
 
-def test_at_least_five_epochs():
-    assert planned_epochs_of_autoencoder(10**7, 512) == 5
-    assert planned_epochs_of_autoencoder(512 * 100, 512) == 10
+def test_fewer_epochs_stay_as_planned(model, monkeypatch):
+    # Batches of four rows: 24 updates are three epochs, and five are made at least.
+    autoencoder = SparseAutoencoder(8, k=2, batch_size=4, tol=0.0)
+    together = unwrap(model, autoencoder, monkeypatch)
+    assert [part.n_iter_ for part in together] == [5, 5]
+    assert [part.max_iter for part in together] == ["auto", "auto"]
