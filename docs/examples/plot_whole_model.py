@@ -8,6 +8,8 @@ spot and trained in seconds on made-up sentences; one of the hub goes through th
 calls.
 """
 
+import warnings
+
 import numpy as np
 import torch
 import transformers
@@ -16,6 +18,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from skfeat import SparseAutoencoder, Transcoder
 from skfeat.language import ModelUnwrapper
+
+# The fits are as short as a page that is made on the spot allows.
+warnings.filterwarnings("ignore", ".*(features are dead|still falling)")
 
 # %%
 # A text, whose verbs agree with their subjects.
@@ -43,8 +48,8 @@ words.train_from_iterator([text], trainers.WordLevelTrainer(special_tokens=["?"]
 tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
 ids = torch.tensor(words.encode(text).ids)
 sequences = ids[: len(ids) // 32 * 32].reshape(-1, 32)
-batches = [{"input_ids": part} for part in sequences[:640].split(32)]
-held_out = [{"input_ids": part} for part in sequences[640:].split(32)]
+batches = [{"input_ids": part} for part in sequences[:480].split(32)]
+held_out = [{"input_ids": part} for part in sequences[640:].split(55)]
 print(f"{len(tokenizer)} words, {len(ids):,} tokens")
 
 # %%
@@ -79,7 +84,7 @@ print(f"loss after training: {loss.item():.2f} nats a token")
 # its output, and each of the output's features is computed from four of the input's on
 # average. They are fitted layer by layer, and then trained together on the model's own
 # predictions.
-part = SparseAutoencoder(64, k=4)
+part = SparseAutoencoder(64, k=4, max_iter=20)
 unwrapper = ModelUnwrapper(
     model,
     input_autoencoder=part,
@@ -89,7 +94,7 @@ unwrapper = ModelUnwrapper(
     random_state=0,
 ).fit(batches)
 transcoders = ModelUnwrapper(
-    model, transcoder=Transcoder(64, k=4), max_iter=10, random_state=0
+    model, transcoder=Transcoder(64, k=4, max_iter=20), max_iter=10, random_state=0
 ).fit(batches)
 
 # %%

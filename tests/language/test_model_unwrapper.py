@@ -10,7 +10,9 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skfeat import FeatureConnector, SparseAutoencoder, Transcoder
+from skfeat.activations import ReLU, TopK
 from skfeat.language import ModelUnwrapper
+from skfeat.language.whole._trained import HeldSparsity
 from tests.language_model import tiny_model
 from tests.tiny_causal import N_TOKENS, TinyCausal, batches, tiny_causal
 
@@ -339,3 +341,20 @@ def test_clones_have_the_parameters():
 def test_what_training_together_alone_uses_is_told_without_it():
     with pytest.warns(UserWarning, match="max_iter .which needs joint=True"):
         new(joint=False, max_iter=3).fit(batches(1))
+
+
+def test_a_penalty_holds_the_number_of_active_features():
+    codes = np.array([[1.0, 0.0, 2.0], [0.0, 0.0, 1.0]])
+    held = HeldSparsity(ReLU(), codes)
+    assert held.target == 1.5
+    first = held.penalty
+    held.codes = torch.ones(4, 3, requires_grad=True)
+    loss = held.loss()
+    assert held.penalty > first
+    assert float(loss.detach()) == pytest.approx(3 * held.penalty)
+    higher = held.penalty
+    held.codes = torch.eye(3)
+    held.loss()
+    assert held.penalty < higher
+    assert held.loss() == 0.0  # of a batch that has not run
+    assert HeldSparsity(TopK(2), codes).penalty == 0.0

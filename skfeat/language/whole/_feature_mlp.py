@@ -110,7 +110,7 @@ class FeatureMLP(nn.Module):
             arrays["threshold"] = layer.activation.threshold
         for name, array in arrays.items():
             tensor = None if array is None else torch.tensor(array, dtype=torch.float32)
-            self.register_buffer(name, tensor, persistent=False)
+            self.register_buffer(name, tensor)
 
     def pre_activations(self, rows: torch.Tensor) -> torch.Tensor:
         """Return what the activation makes features of, (n, m), of rows (n, d)."""

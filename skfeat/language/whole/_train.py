@@ -6,7 +6,8 @@ An update takes one batch of tokens. Its loss is ::
     + faithfulness * mean over layers of the error of the MLP's computed output
       and of the autoencoders' reconstructions
 
-with errors as shares of a variance. In turn, each replaced MLP is fed what the replaced
+with errors as shares of a variance, and a penalty where no activation holds the number
+of active features. In turn, each replaced MLP is fed what the replaced
 model computes, and what the model itself does: trained on the first alone, layers may
 agree on codes of their own which are right only together; trained on the second alone,
 the errors of one layer are new to the next.
@@ -122,6 +123,8 @@ class Together:
         loss = torch.nn.functional.kl_div(
             logits, targets, reduction="batchmean", log_target=True
         )
+        for part in self.trained.values():
+            loss = loss + part.sparsity.loss()
         if self.settings.faithfulness:
             error = loss.new_zeros(())
             for name, part in self.trained.items():

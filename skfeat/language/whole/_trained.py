@@ -6,13 +6,14 @@ one, so that one learning rate suits all layers.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from skfeat.activations import JumpReLU
+from skfeat.activations import JumpReLU, TopK
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.language.whole._feature_mlp import Layer
@@ -27,10 +28,46 @@ from skfeat.utils._torch import to_numpy
 # shares of the largest.
 RATES = {"connectors": 1.0, "coders": 0.25}
 
+# What the first penalty adds to the loss, in nats, and how fast it follows the number
+# of active features.
+_FIRST_PENALTY, _FOLLOW_RATE = 1e-3, 0.02
+
 
 def unit_of(rows: np.ndarray) -> Unit:
     """Return the unit of rows (n, d)."""
     return unit_of_hidden(rows, np.ones(len(rows)))
+
+
+class HeldSparsity:
+    """Holds the number of active features a row where no activation does.
+
+    An L1 penalty on the codes follows the number: it grows where a batch has more
+    active features than there were at the start, and falls where it has fewer.
+
+    Parameters
+    ----------
+    activation : ReLU, TopK or JumpReLU
+        Top-k needs no penalty.
+    codes : ndarray of shape (n, m)
+        Those at the start.
+    """
+
+    def __init__(self, activation, codes: np.ndarray):
+        self.target = float((codes > 0).sum(axis=1).mean())
+        mean = float(codes.sum(axis=1).mean())
+        is_held = not isinstance(activation, TopK) and mean > 0
+        self.penalty = _FIRST_PENALTY / mean if is_held else 0.0
+        self.codes: torch.Tensor | None = None
+
+    def loss(self) -> torch.Tensor | float:
+        """Return the penalty of the latest codes, and let it follow their number."""
+        codes, self.codes = self.codes, None
+        if not self.penalty or codes is None:
+            return 0.0
+        active = float((codes.detach() > 0).sum(dim=1).float().mean())
+        excess = max(min(active / self.target - 1, 1.0), -1.0)
+        self.penalty *= math.exp(_FOLLOW_RATE * excess)
+        return self.penalty * codes.sum(dim=1).mean()
 
 
 class TrainedPair:
@@ -70,6 +107,7 @@ class TrainedPair:
         self.mean_codes = torch.from_numpy(
             codes[0].mean(axis=0) * connection.fit_intercept
         ).to(device)
+        self.sparsity = HeldSparsity(self.input.activation, codes[0])
         self._start(codes)
         self.pruner = self._pruner()
         self.n_products = 1.0
@@ -128,7 +166,7 @@ class TrainedPair:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Compute the output (n, d_out) of rows (n, d)."""
-        codes = self.input.codes(_to_unit(rows, self.units[0]))
+        self.sparsity.codes = codes = self.input.codes(_to_unit(rows, self.units[0]))
         at_mean = self.intercept - self.coef @ self.mean_codes
         sums = self.product(self.coef, codes.T) + at_mean[:, None]
         features = sums.relu() if self.connection.link == "relu" else sums
@@ -234,6 +272,14 @@ class TrainedTranscoder:
         self.activation = layer.activation
         if isinstance(self.activation, JumpReLU):
             self.activation = JumpReLU(self.activation.threshold / computed.scale)
+        with torch.no_grad():
+            codes = self._codes(_in_unit(rows[0], read, device))
+        self.sparsity = HeldSparsity(self.activation, to_numpy(codes))
+
+    def _codes(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.activation.forward(
+            torch.addmm(self.encoder_bias, rows, self.encoder.T)
+        )
 
     @property
     def groups(self) -> dict[str, list[torch.Tensor]]:
@@ -246,9 +292,7 @@ class TrainedTranscoder:
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Compute the output (n, d_out) of rows (n, d)."""
         rows = _to_unit(rows, self.units[0])
-        codes = self.activation.forward(
-            torch.addmm(self.encoder_bias, rows, self.encoder.T)
-        )
+        self.sparsity.codes = codes = self._codes(rows)
         output = torch.addmm(self.bias, codes, self.decoder)
         if self.skip is not None:
             output = output + rows @ self.skip.T
