@@ -1,8 +1,9 @@
 """All MLPs of a language model replaced at once: what it costs, in both protocols.
 
 Trains the preset "testbed" on the books of ``SKFEAT_DATA`` (the first time; it is kept
-in a folder): blocks one after another, whose MLPs matter to the loss. With one seed
-after another it replaces all MLPs by sparse connections between features, at several
+in a folder): blocks one after another, attention before the MLP. What each MLP matters
+to the loss stands in the record, as "alone" by zero. With one seed after another it
+replaces all MLPs by sparse connections between features, at several
 budgets of weights an output, and by transcoders at equal active features, both trained
 together on the model's own predictions; and by connections between random features.
 On held-out text it measures the cross-entropy lost, each replaced MLP fed what the
