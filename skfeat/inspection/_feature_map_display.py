@@ -82,7 +82,7 @@ class FeatureMapDisplay:
         patches : bool, default=False
             Draw of each image only what its strongest position reads.
         cmap : str or matplotlib Colormap, default=None
-            Colours of the activations; None: "Reds".
+            Colours of the activations; None: "autumn_r".
         alpha : float, default=0.6
             How much of the image the strongest activation covers.
         im_kw : dict, default=None
@@ -118,7 +118,7 @@ class FeatureMapDisplay:
                 hide_frame(panel)
                 panel.imshow(images[row, column], cmap="gray")
                 extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-                own = {"cmap": cmap or "Reds", "vmin": 0, "vmax": top, "extent": extent}
+                own = {"cmap": cmap or "autumn_r", "vmin": 0, "vmax": top, "extent": extent}
                 own |= {"alpha": alpha * np.clip(fired / top, 0, 1)}
                 y0, x0, y1, x1 = boxes[row, column]
                 if patches:
