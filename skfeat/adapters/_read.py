@@ -23,7 +23,8 @@ from skfeat.adapters._torch_restore import kept_random_state, kept_tensors
 from skfeat.adapters._torch_trace import calls_what_eval_passes_by
 from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
-from skfeat.chain import WHY_NOT_INNER, Chain, MapShape, Step
+from skfeat.chain import WHY_NOT_INNER, Chain, Step
+from skfeat.chain._shapes import MapShape
 
 _EXPECTED = (
     "model must be a torch.nn.Module instance, a skorch net, a scikit-learn "

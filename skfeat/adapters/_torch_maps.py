@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from skfeat.adapters._torch_ops import Op, refusal
-from skfeat.chain import MapShape, Step
+from skfeat.chain import Step
 from skfeat.chain._kinds import Window
+from skfeat.chain._shapes import MapShape
 
 MAP_OPS = ("conv", "pool")
 

@@ -21,7 +21,8 @@ from skfeat.adapters._torch_ops import (
     uninitialised,
 )
 from skfeat.adapters._torch_trace import trace
-from skfeat.chain import Chain, MapShape, map_shape_after, merge_scales
+from skfeat.chain import Chain, merge_scales
+from skfeat.chain._shapes import MapShape, map_shape_after
 from skfeat.chain._steps import Step, map_arrays, output_width
 from skfeat.utils._warnings import warn
 

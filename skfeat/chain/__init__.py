@@ -8,7 +8,6 @@ from skfeat.chain._chain import (
     find_hidden,
     merge_scales,
 )
-from skfeat.chain._shapes import MapShape, map_shape_after
 from skfeat.chain._steps import ACTIVATIONS, JOINS, Step
 
 __all__ = [
@@ -18,9 +17,7 @@ __all__ = [
     "Chain",
     "Head",
     "HiddenLayer",
-    "MapShape",
     "Step",
     "find_hidden",
-    "map_shape_after",
     "merge_scales",
 ]

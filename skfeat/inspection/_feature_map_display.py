@@ -118,7 +118,12 @@ class FeatureMapDisplay:
                 hide_frame(panel)
                 panel.imshow(images[row, column], cmap="gray")
                 extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-                own = {"cmap": cmap or "autumn_r", "vmin": 0, "vmax": top, "extent": extent}
+                own = {
+                    "cmap": cmap or "autumn_r",
+                    "vmin": 0,
+                    "vmax": top,
+                    "extent": extent,
+                }
                 own |= {"alpha": alpha * np.clip(fired / top, 0, 1)}
                 y0, x0, y1, x1 = boxes[row, column]
                 if patches:

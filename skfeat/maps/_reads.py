@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from skfeat.chain import MapShape, Step
+from skfeat.chain import Step
 from skfeat.chain._kinds import Window
+from skfeat.chain._shapes import MapShape
 from skfeat.maps._patches import Patches
 
 

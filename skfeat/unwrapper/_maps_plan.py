@@ -10,8 +10,8 @@ from scipy import sparse
 
 from skfeat.activations import ReLU
 from skfeat.adapters import head_slices
-from skfeat.chain import MapShape
 from skfeat.chain._kinds import Window
+from skfeat.chain._shapes import MapShape
 from skfeat.maps._reads import reads_between
 from skfeat.network import SparseMapNetwork
 from skfeat.unwrapper._plan import Unwrapping

@@ -10,7 +10,8 @@ from torch import nn
 
 from skfeat.adapters import read_chain
 from skfeat.adapters._torch_modules import module_chain
-from skfeat.chain import Chain, MapShape, Step, map_shape_after
+from skfeat.chain import Chain, Step
+from skfeat.chain._shapes import MapShape, map_shape_after
 from skfeat.chain._slopes import backpropagate, values_along
 
 

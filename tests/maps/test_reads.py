@@ -10,7 +10,7 @@ from scipy import sparse
 from torch import nn
 
 from skfeat.adapters._torch_modules import module_chain
-from skfeat.chain import MapShape, map_shape_after
+from skfeat.chain._shapes import MapShape, map_shape_after
 from skfeat.maps import Patches
 from skfeat.maps._reads import Reads, reads_between
 
