@@ -66,8 +66,9 @@ class SparseMapNetwork(SparseFeatureNetwork):
         What the first connector reads of the inputs, and the last of the features.
     input_shape : tuple of int, default=None
         Such as (channels, height, width): X may have that shape too.
-    input_names, output_names, classes, decision_rule : optional
-        As of :class:`SparseFeatureNetwork`.
+    **names : dict
+        `input_names`, `output_names`, `classes` and the like, as
+        :class:`SparseFeatureNetwork` takes them.
 
     Attributes
     ----------
@@ -84,22 +85,27 @@ class SparseMapNetwork(SparseFeatureNetwork):
     --------
     >>> from sklearn.datasets import load_digits
     >>> from torch import nn
-    >>> from skfeat import FeatureUnwrapper
+    >>> from torch import manual_seed
+    >>> from skfeat import FeatureUnwrapper, SparseAutoencoder
     >>> X, y = load_digits(return_X_y=True)
     >>> X = X.reshape(-1, 1, 8, 8)[:300] / 16
+    >>> _ = manual_seed(0)
     >>> model = nn.Sequential(
     ...     nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
     ...     nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
     ...     nn.Flatten(), nn.Linear(32, 10),
     ... )
-    >>> unwrapper = FeatureUnwrapper(model, max_iter=2, random_state=0).fit(X)
+    >>> part = SparseAutoencoder(4, k=2)
+    >>> unwrapper = FeatureUnwrapper(
+    ...     model, autoencoder=part, n_nonzero_coefs=20, random_state=0
+    ... ).fit(X)
     >>> network = unwrapper.network()
     >>> network.map_shapes
     [(4, 4), (2, 2)]
     >>> network.n_shared_components_, network.n_weights_
-    ([16, 32], [128])
+    ([4, 4], [20])
     >>> network.features(X)[0].shape
-    (300, 256)
+    (300, 64)
     """
 
     def __init__(

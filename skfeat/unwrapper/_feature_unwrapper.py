@@ -481,7 +481,7 @@ class FeatureUnwrapper(
             X, chain = self._read_part(X, y)
             X = X.astype(chain.dtype, copy=False)
             return X, self._prepared(network, chain, y)
-        self._note_shape(X)
+        self._note_shape(X, network)
         if not self._starts_later:  # else the steps check X
             check_model_columns((self.model, network), column_names(X))
         X = self._rows(X, reset=True)

@@ -6,10 +6,14 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from skfeat.network._explanation import one_row
 from skfeat.unwrapper._parts import as_numpy
 from skfeat.utils._checks import is_int
+
+# How the names of torch's modules begin that take maps.
+_OF_MAPS = ("Conv", "MaxPool", "AvgPool", "Adaptive", "BatchNorm2d", "Flatten")
 
 
 class TakesMaps:
@@ -18,12 +22,14 @@ class TakesMaps:
     input_shape: Any
     _input_shape: tuple[int, ...] | None = None
 
-    def _note_shape(self, X: Any) -> None:
+    def _note_shape(self, X: Any, model: Any) -> None:
         """Note the shape of an input of the model, if it is one of maps."""
         given = self.input_shape
         if given is None:
-            shape = np.shape(as_numpy(X)) if hasattr(X, "shape") else np.shape(X)
-            self._input_shape = tuple(shape[1:]) if len(shape) > 2 else None
+            is_list = isinstance(X, list | tuple) and len(X) > 0
+            shape = (len(X), *np.shape(X[0])) if is_list else getattr(X, "shape", ())
+            is_map = len(shape) > 2 and not _takes_rows_alone(model)
+            self._input_shape = tuple(shape[1:]) if is_map else None
         else:
             is_list = isinstance(given, list | tuple | np.ndarray)
             sizes = list(given) if is_list else [given]
@@ -66,3 +72,16 @@ class TakesMaps:
         if shape is not None and np.shape(x) in (shape, (1, *shape)):
             return np.reshape(as_numpy(x), (1, -1))
         return one_row(x)
+
+
+def _takes_rows_alone(model: Any) -> bool:
+    """Tell whether a model has nothing that could take maps."""
+    module = getattr(model, "module_", model)
+    if not isinstance(module, nn.Module):
+        return True
+    kinds = [type(part) for part in module.modules()]
+    return all(
+        kind.__module__.startswith("torch.nn.")
+        and not kind.__name__.startswith(_OF_MAPS)
+        for kind in kinds
+    )

@@ -304,6 +304,11 @@ TABLE: dict[str, dict[str, Matters]] = {
     | {"random_state": _HABIT, "verbose": _HABIT},
 }
 
+TABLE["FeatureEnsemble"] = {
+    **dict.fromkeys(("autoencoder", "n_fits", "min_support", "threshold"), _ALWAYS),
+    **dict.fromkeys(("n_jobs", "random_state"), _HABIT),
+}
+
 # A transcoder's encoder is never its decoder; it may have a skip instead.
 TABLE["Transcoder"] = {
     "skip" if name == "tied" else name: _ALWAYS if name == "tied" else row

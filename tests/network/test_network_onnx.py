@@ -13,12 +13,14 @@ from scipy import sparse
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step
 from skfeat.chain._kinds import KINDS as PLAIN
+from skfeat.chain._kinds import MAPS
 from skfeat.network import SparseFeatureNetwork
 from tests.chain.test_chain import activation, join, step_of
 from tests.chain.test_chain_joins import random_steps
 from tests.network.test_network import ENDS, parameters, rows
 
-KINDS = JOINS | PLAIN.keys()
+# Those of maps have settings of their own, see test_map_kinds and test_map_network.
+KINDS = (JOINS | PLAIN.keys()) - MAPS.keys()
 RNG = np.random.default_rng(0)
 
 

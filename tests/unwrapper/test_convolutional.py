@@ -122,7 +122,8 @@ def test_the_report_has_each_layer(fitted):
     assert report.l0[0] <= 3
     assert 0 <= report.fvu[0] < 1
     assert report.r2_network[1] <= 1
-    assert report.score[-1] == pytest.approx(fitted.score(X, y))
+    # Rounding may tip a row whose outputs are nearly equal.
+    assert report.score[-1] == pytest.approx(fitted.score(X, y), abs=0.005)
 
 
 def test_an_explanation_of_one_image(fitted):

@@ -171,8 +171,8 @@ class ModelUnwrapper(ReplacedModelMixin, SkfeatEstimator):
     >>> batches = [torch.randint(50, (8, 16)) for _ in range(8)]
     >>> unwrapper = ModelUnwrapper(
     ...     model,
-    ...     input_autoencoder=SparseAutoencoder(24, k=4),
-    ...     output_autoencoder=SparseAutoencoder(24, k=4),
+    ...     input_autoencoder=SparseAutoencoder(12, k=4),
+    ...     output_autoencoder=SparseAutoencoder(12, k=4),
     ...     n_nonzero_coefs=4,
     ...     max_iter=5,
     ...     random_state=0,

@@ -85,9 +85,36 @@ class PromptGraph(Table):
 
     Examples
     --------
-    >>> from skfeat.language import PromptGraph
-    >>> sorted(name for name in dir(PromptGraph) if not name.startswith("_"))[-3:]
-    ['setdefault', 'to_frame', 'values']
+    >>> import torch
+    >>> from skfeat import SparseAutoencoder
+    >>> from skfeat.language import ModelUnwrapper
+    >>> class Block(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.mlp = torch.nn.Sequential(
+    ...             torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 8)
+    ...         )
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.mlp(x)
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Embedding(50, 8), Block(), torch.nn.Linear(8, 50)
+    ... )
+    >>> part = SparseAutoencoder(12, k=4)
+    >>> unwrapper = ModelUnwrapper(
+    ...     model,
+    ...     input_autoencoder=part,
+    ...     output_autoencoder=part,
+    ...     n_nonzero_coefs=4,
+    ...     max_iter=5,
+    ...     random_state=0,
+    ... ).fit([torch.randint(50, (8, 16)) for _ in range(8)])
+    >>> graph = unwrapper.prompt_graph(torch.tensor([3, 1, 4]), token=7)
+    >>> graph.token, graph.tokens
+    ('7', ['3', '1', '4'])
+    >>> sorted(set(graph.kind))
+    ['error', 'output', 'read', 'token', 'write']
     """
 
     sources: np.ndarray
@@ -118,6 +145,10 @@ class PromptGraph(Table):
             Text of the predicted token.
         is_pair : list of bool
             Of each layer, whether it is no transcoder.
+
+        Returns
+        -------
+        PromptGraph
         """
         kinds, layers, positions, features = map(list, zip(*found.nodes, strict=True))
         names = []

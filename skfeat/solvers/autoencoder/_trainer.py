@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from skfeat.activations import Activation
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._choose import make_kernel, runs_compiled
 from skfeat.kernels.sae._kernel import SHARED, KernelSettings, Pairs
@@ -42,6 +43,7 @@ from skfeat.utils._torch import (
     make_generator,
     n_batches,
     to_numpy,
+    torch_alone,
 )
 
 # Shares of a planned run in which the learning rate warms up and decays: after the
@@ -203,7 +205,10 @@ class SAETrainer:
         n_rows = len(X) if rows is None else len(rows)
         size = self.settings.batch_size
         wait = InterruptsWait()
-        with self.team, nullcontext() if after_batch is None else wait.installed():
+        small = self.settings.work <= LIMITS.compiled_training
+        alone = torch_alone() if small else nullcontext()
+        installed = nullcontext() if after_batch is None else wait.installed()
+        with self.team, alone, installed:
             for batch in batches_of_rows(X, size, generator, rows, at.n_batches):
                 with wait:
                     self.is_whole = False
