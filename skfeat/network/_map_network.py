@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from skfeat.network import _map_file
 from skfeat.network._arrays import as_activation, as_array, as_csr, as_end
 from skfeat.network._compact import compacted
 from skfeat.network._network import SparseFeatureNetwork
-from skfeat.utils._checks import check_path
 from skfeat.utils._names import feature_prefix
 
 if TYPE_CHECKING:
@@ -107,6 +105,8 @@ class SparseMapNetwork(SparseFeatureNetwork):
     >>> network.features(X)[0].shape
     (300, 64)
     """
+
+    _files = _map_file
 
     def __init__(
         self,
@@ -252,48 +252,6 @@ class SparseMapNetwork(SparseFeatureNetwork):
             Features keep their names, in `feature_names_`.
         """
         return SparseFeatureNetwork(**compacted(self))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one ``.npz`` file, with the shared weights alone.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Taken as it is, whatever its extension.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; one that was there before is then kept.
-        ValueError
-            If a class is neither a string nor a number or bool.
-        """
-        _map_file.write(self, check_path("path", path))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SparseMapNetwork:
-        """Read what :meth:`save` wrote; nothing in the file is ever executed.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Returns
-        -------
-        network : SparseMapNetwork
-
-        Raises
-        ------
-        ValueError
-            If the file is broken, of another kind or of another format version.
-        """
-        with open(check_path("path", path), "rb") as file:
-            try:
-                return cls(**_map_file.read(file))
-            except Exception as error:  # a hostile file may provoke any
-                raise ValueError(
-                    f"Cannot read a {cls.__name__} from {os.fspath(path)!r}: {error}"
-                ) from error
 
     def to_torch(self) -> nn.Module:
         """Make a torch module that computes the same by convolutions.

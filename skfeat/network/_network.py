@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,6 +168,9 @@ class SparseFeatureNetwork(NetworkArrays):
     >>> list(network.to_networkx().edges(data="weight"))
     [(('fc1', 0), ('fc2', 0), 2.0), (('fc1', 1), ('fc2', 1), 0.5)]
     """
+
+    # Writes and reads its files.
+    _files: ModuleType = _file
 
     def __repr__(self) -> str:
         layers = ", ".join(
@@ -564,7 +568,7 @@ class SparseFeatureNetwork(NetworkArrays):
         ValueError
             If a class is neither a string nor a number or bool.
         """
-        _file.write(self, check_path("path", path))
+        self._files.write(self, check_path("path", path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SparseFeatureNetwork:
@@ -585,7 +589,7 @@ class SparseFeatureNetwork(NetworkArrays):
         """
         with open(check_path("path", path), "rb") as file:
             try:
-                return cls(**_file.read(file))
+                return cls(**cls._files.read(file))
             except Exception as error:  # a hostile file may provoke any
                 raise ValueError(
                     f"Cannot read a {cls.__name__} from {os.fspath(path)!r}: {error}"

@@ -21,9 +21,8 @@ import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
-from skfeat.solvers._loop import one_cycle
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, updates_between
+from skfeat.solvers._prune import PRUNED_AT, Pruner
 from skfeat.solvers.joint._problem import Connection, JointSettings, Learnt, Problem
 from skfeat.solvers.joint._removal import (
     ESTIMATE_EVERY,
@@ -38,12 +37,10 @@ from skfeat.solvers.joint._units import (
     unit_of_inputs,
     unit_of_outputs,
 )
+from skfeat.solvers.joint._updates import Updates
 from skfeat.utils import _distributed as distributed
-from skfeat.utils._adam import Adam
 from skfeat.utils._torch import make_generator, to_numpy
 
-# Largest learning rates of connectors and of autoencoders.
-_RATE, _CODER_RATE = 8e-3, 2e-3
 # Share of the latest batch in running means of codes.
 _SHARE = 0.02
 # What reconstruction counts beside outputs: a share that leaves them near the model and
@@ -53,7 +50,7 @@ _RECONSTRUCTION = 0.3
 _CONSTANT = 1e-6
 
 
-class Learner:
+class Learner(Updates):
     """The weights in training, in units that do not depend on those of the data.
 
     Parameters
@@ -62,6 +59,8 @@ class Learner:
     settings : JointSettings
     team : Team
     """
+
+    pruning: RemovalPruning
 
     def __init__(self, problem: Problem, settings: JointSettings, team: Team):
         self.problem, self.settings, self.team = problem, settings, team
@@ -104,14 +103,7 @@ class Learner:
         connectors = [part for part in self.coefs if part.requires_grad]
         connectors += [part for part in self.intercepts if part.requires_grad]
         coders = [part for coder in self.coders for part in coder.parameters]
-        self.parameters = [*connectors, *coders]
-        groups = [{"params": connectors}, {"params": coders}]
-        self.optimizer = Adam([group for group in groups if group["params"]], _RATE)
-        self.rates = [
-            rate
-            for group, rate in zip(groups, (_RATE, _CODER_RATE), strict=True)
-            if group["params"]
-        ]
+        self._set_optimizer(connectors, coders)
 
     def _start(self) -> None:
         """Set the first weights of connectors, and what is known of the codes."""
@@ -236,26 +228,7 @@ class Learner:
         )
         if self._is_time_to_estimate(planned):
             self._estimate_costs(rows)
-        loss = self._loss(mine, weights)
-        self.optimizer.zero_grad()
-        loss.backward()
-        value = loss.detach()
-        distributed.all_reduce(
-            value, *(p.grad for p in self.parameters if p.grad is not None)
-        )
-        self.n_steps += 1
-        progress = self.n_steps / planned
-        factor = one_cycle(progress, warm_up=0.1, decay=0.5)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        self.pruning.take_gradients()
-        self.optimizer.step()
-        self.pruning.hold()
-        for coder in self.coders:
-            coder.normalize()
-        if is_time(self.n_steps, progress, updates_between(planned)):
-            self._prune(progress)
-        return float(value)
+        return self.update(self._loss(mine, weights), planned)
 
     def _prune(self, progress: float) -> None:
         self.pruning.prune(progress)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import ceil
 
 from skfeat.kernels._threads import Team
-from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
-from skfeat.solvers._prune import PRUNED_AT
+from skfeat.solvers._loop import EpochHooks, History, run_epochs
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
+from skfeat.solvers.joint._updates import stopping
 from skfeat.utils._torch import n_batches, shuffled_batches
 
 # Updates of the weights that a default training plans, in no more than so many epochs.
@@ -64,13 +64,7 @@ def train_jointly(
         learner = Learner(problem, settings, team)
         history = run_epochs(
             run_epoch,
-            # Pruning raises the loss on the way.
-            Stopping(
-                settings.n_epochs,
-                settings.tol,
-                max(5, settings.n_epochs // 10),
-                counted_from=ceil(PRUNED_AT * settings.n_epochs),
-            ),
+            stopping(settings),
             name=name,
             state=learner.weights,
             hooks=hooks,

@@ -19,18 +19,16 @@ from torch.nn import functional as F
 
 from skfeat.kernels._threads import Team
 from skfeat.maps._reads import Reads
-from skfeat.solvers._loop import one_cycle
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import CurvaturePruning, Pruner, is_time, updates_between
+from skfeat.solvers._prune import CurvaturePruning, Pruner
 from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
+from skfeat.solvers.joint._updates import Updates
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, to_numpy
 
-# Largest learning rates of connectors and of autoencoders.
-_RATE, _CODER_RATE = 8e-3, 2e-3
 # Share of the latest batch in running means of codes.
 _SHARE = 0.02
 # What reconstruction counts beside outputs, as where layers are rows.
@@ -41,7 +39,7 @@ _CONSTANT = 1e-6
 _SAMPLES = 1024
 
 
-class MapLearner:
+class MapLearner(Updates):
     """The weights in training, in units that do not depend on those of the data.
 
     Parameters
@@ -89,16 +87,7 @@ class MapLearner:
         connectors += [part for part in self.intercepts if part.requires_grad]
         coders = [part for coder in self.coders for part in coder.parameters]
         coders += self.last_decoder or []
-        self.parameters = [*connectors, *coders]
-        groups = [{"params": connectors}, {"params": coders}]
-        self.optimizer = torch.optim.Adam(
-            [group for group in groups if group["params"]], lr=_RATE, fused=True
-        )
-        self.rates = [
-            rate
-            for group, rate in zip(groups, (_RATE, _CODER_RATE), strict=True)
-            if group["params"]
-        ]
+        self._set_optimizer(connectors, coders)
 
     def _measure_ends(self) -> None:
         """Set the units of inputs and outputs."""
@@ -174,26 +163,7 @@ class MapLearner:
     def step(self, samples: np.ndarray, planned: int) -> float:
         """Make one update on a batch of samples; return its loss."""
         mine = distributed.shard(samples)
-        loss = self._loss(mine, len(mine) / len(samples))
-        self.optimizer.zero_grad()
-        loss.backward()
-        value = loss.detach()
-        distributed.all_reduce(
-            value, *(p.grad for p in self.parameters if p.grad is not None)
-        )
-        self.n_steps += 1
-        progress = self.n_steps / planned
-        factor = one_cycle(progress, warm_up=0.1, decay=0.5)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        self.pruning.take_gradients()
-        self.optimizer.step()
-        self.pruning.hold()
-        for coder in self.coders:
-            coder.normalize()
-        if is_time(self.n_steps, progress, updates_between(planned)):
-            self._prune(progress)
-        return float(value)
+        return self.update(self._loss(mine, len(mine) / len(samples)), planned)
 
     @torch.no_grad()
     def _prune(self, progress: float) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 import numpy as np
 
 from skfeat.kernels._threads import Team
-from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
-from skfeat.solvers._prune import PRUNED_AT
+from skfeat.solvers._loop import EpochHooks, History, run_epochs
 from skfeat.solvers.joint._problem import JointSettings
+from skfeat.solvers.joint._updates import stopping
 from skfeat.solvers.maps._learner import MapLearner
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem
 from skfeat.utils._torch import n_batches, shuffled_batches
@@ -56,13 +54,7 @@ def train_maps(
         learner = MapLearner(problem, rows, settings, team)
         history = run_epochs(
             run_epoch,
-            # Pruning raises the loss on the way.
-            Stopping(
-                settings.n_epochs,
-                settings.tol,
-                max(5, settings.n_epochs // 10),
-                counted_from=ceil(PRUNED_AT * settings.n_epochs),
-            ),
+            stopping(settings),
             name="FeatureUnwrapper",
             state=learner.learnt,
             hooks=hooks,
