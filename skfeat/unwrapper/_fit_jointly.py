@@ -46,17 +46,7 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
             job.start, job.stop, dtype=torch.float32, device=job.device
         ),
     )
-    settings = JointSettings(
-        share_budgets=bool(params.shared_budget),
-        classify=job.classes is not None,
-        faithfulness=float(params.faithfulness),
-        train_encoder=bool(params.train_encoder),
-        n_epochs=job.n_epochs(len(rows.X)),
-        tol=float(params.tol),
-        batch_size=int(params.batch_size),
-        device=job.device,
-        seed=job.seed,
-    )
+    settings = settings_of(job, len(rows.X))
     context = job.open("train", max_subtasks=settings.n_epochs)
     hooks = CallbackEpochs(
         params,
@@ -140,4 +130,20 @@ def _moved(
                 *job.connectors, learnt.coefs, learnt.intercepts, strict=True
             )
         ],
+    )
+
+
+def settings_of(job, n_rows: int) -> JointSettings:
+    """Return how the parts of an unwrapper's network are trained on so many rows."""
+    params = job.params
+    return JointSettings(
+        share_budgets=bool(params.shared_budget),
+        classify=job.classes is not None,
+        faithfulness=float(params.faithfulness),
+        train_encoder=bool(params.train_encoder),
+        n_epochs=job.n_epochs(n_rows),
+        tol=float(params.tol),
+        batch_size=int(params.batch_size),
+        device=job.device,
+        seed=job.seed,
     )

@@ -20,11 +20,12 @@ from skfeat._fitting import fit_autoencoders, fit_part, with_decoder
 from skfeat.autoencoder._joint import coder_of, with_coder
 from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
-from skfeat.solvers.joint._problem import Connection, JointSettings
+from skfeat.solvers.joint._problem import Connection
 from skfeat.solvers.joint._start import regress
 from skfeat.solvers.maps._problem import MapLayers, MapProblem
 from skfeat.solvers.maps._start import patch_rows
 from skfeat.solvers.maps._train import train_maps
+from skfeat.unwrapper._fit_jointly import settings_of
 from skfeat.unwrapper._maps_plan import MapUnwrapping
 from skfeat.utils._frozen import unnamed
 from skfeat.utils._warnings import told_once
@@ -178,17 +179,7 @@ def _train(
         ),
         trains_decoder=not (joint or ends.output or kept[-1]),
     )
-    settings = JointSettings(
-        share_budgets=bool(params.shared_budget),
-        classify=job.classes is not None,
-        faithfulness=float(params.faithfulness),
-        train_encoder=bool(params.train_encoder),
-        n_epochs=job.n_epochs(len(layers.X)),
-        tol=float(params.tol),
-        batch_size=int(params.batch_size),
-        device=job.device,
-        seed=job.seed,
-    )
+    settings = settings_of(job, len(layers.X))
     context = job.open("train", max_subtasks=settings.n_epochs)
 
     def state(learnt):
