@@ -308,8 +308,10 @@ class TestWhenItIsWritten:
 KILLED = """
 import sys
 from tests.solvers.test_checkpoint import fit_long, make_sae
+from skfeat.kernels._limits import LIMITS
 from skfeat.utils import _checkpoint
 
+LIMITS.compiled_training = int(sys.argv[2])
 _checkpoint._SECONDS_BETWEEN_WRITES = 0.02
 _checkpoint._LARGEST_SHARE = float("inf")
 make_sae(max_iter=1).fit([[0.0, 1.0], [1.0, 3.0]])  # loads what is compiled
@@ -330,7 +332,10 @@ def test_sigkill_at_any_moment(tmp_path):
     codes = []
     for _ in range(4):
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", KILLED, str(path)],
+            [
+                *(sys.executable, "-W", "ignore", "-c", KILLED, str(path)),
+                str(int(LIMITS.compiled_training)),
+            ],
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             cwd=tmp_path,
