@@ -99,7 +99,7 @@ def _fits() -> dict[str, Callable[[], object]]:
     """Return a fit of each kind, by what to call it."""
     rng = np.random.default_rng(0)
     narrow, wide = (rng.random((600, d)).astype(np.float32) for d in (_NARROW, _WIDE))
-    X = sparse.random_array((600, 60), density=0.05, rng=rng, format="csr")
+    X = sparse.random_array((600, 60), density=0.05, random_state=rng, format="csr")
     Y = np.maximum(X @ rng.standard_normal((60, 40)), 0)
 
     def autoencoder(rows, **params):

@@ -247,6 +247,7 @@ def test_a_budget_may_be_shared_between_layers():
 
 
 def test_padding_counts_for_nothing():
+    pytest.importorskip("transformers")
     model = tiny_model()
     rng = np.random.default_rng(0)
     ids = torch.from_numpy(rng.integers(1, 60, (8, 10)))

@@ -43,6 +43,7 @@ def fitted():
 
 @cache
 def fitted_transformer():
+    pytest.importorskip("transformers")
     return new(tiny_model()).fit(ids_of_transformer())
 
 

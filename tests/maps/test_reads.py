@@ -74,7 +74,7 @@ def test_unrolled_weights_are_the_convolution(kernel, stride, padding, dilation,
     reads = Reads(patches)
     rng = np.random.default_rng(seed)
     codes = rng.standard_normal((3 * 30, 4))
-    coef = sparse.random_array((2, reads.n_places * 4), density=0.5, rng=rng)
+    coef = sparse.random_array((2, reads.n_places * 4), density=0.5, random_state=rng)
     expected = patches.convolve(codes, coef)
     found = codes.reshape(3, -1) @ reads.unroll(coef).T
     assert_allclose(found.reshape(-1, 2), expected, atol=1e-12)

@@ -18,7 +18,7 @@ X = RNG.standard_normal((40, 2, 6, 5))
 
 
 def sparse_weights(*shape, density=0.3):
-    return sparse.random_array(shape, density=density, rng=RNG, format="csr")
+    return sparse.random_array(shape, density=density, random_state=RNG, format="csr")
 
 
 def network(activation, *, connected=False, mean=False):
