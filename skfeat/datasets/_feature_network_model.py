@@ -198,10 +198,12 @@ def _train(module, ends, inputs, targets, max_iter, rng):
     """Train all weights but the first, which are exact, on every layer."""
     import torch
 
+    from skfeat.utils._adam import Adam
+
     parameters = [p for layer in module[1:] for p in layer.parameters()]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam(parameters, lr=_RATE)
+    optimizer = Adam(parameters, _RATE)
     scales = [float(np.square(y - y.mean(axis=0)).sum() / len(y)) for y in targets]
     with torch.enable_grad():
         for step in range(max_iter):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skfeat._base import SkfeatEstimator
 from skfeat.language._dense_map import fit_dense
 from skfeat.metrics._reconstruction import r2_of_sums
+from skfeat.utils._adam import Adam
 from skfeat.utils._arrays import accept_tensor, check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._finite import check_finite_result
@@ -207,10 +208,8 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             n_updates = n_batches(len(train), self.batch_size)
             n_epochs = max(5, -(-_AUTO_UPDATES // n_updates))
         n_steps = n_epochs * n_batches(len(train), self.batch_size)
-        optimizer = torch.optim.Adam(network.weights, lr=float(self.learning_rate_init))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: max(0.0, 1 - step / n_steps)
-        )
+        rate, n_done = float(self.learning_rate_init), 0
+        optimizer = Adam(network.weights, rate)
 
         spread = network.spread(held_out)
         errors = [network.error(held_out)]
@@ -225,8 +224,9 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                 loss = network.loss(train[batch]).sum() / len(batch)
                 optimizer.zero_grad()
                 loss.backward()
+                optimizer.param_groups[0]["lr"] = rate * (1 - n_done / n_steps)
                 optimizer.step()
-                schedule.step()
+                n_done += 1
             errors.append(network.error(held_out))
             if not np.isfinite(errors[-1]):
                 raise ValueError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
 
 from skfeat.capture._config import reserved_tokens_of
 from skfeat.capture._hooks import logits_of
@@ -21,6 +23,35 @@ from skfeat.capture._probe import (
 from skfeat.capture._reader import ActivationReader
 from skfeat.capture._streams import Stream
 from skfeat.capture._tokens import Tokens
+
+# Predictions whose distributions over the vocabulary are in memory at a time.
+_PREDICTIONS = 1024
+
+
+def prediction_losses(
+    logits: torch.Tensor, counted: torch.Tensor, targets: torch.Tensor
+) -> np.ndarray:
+    """Return the cross-entropy of each counted prediction.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_sequences, length, n_tokens)
+    counted : bool Tensor of shape (n_sequences, length - 1)
+        Which tokens, but the last of a sequence, predict one that counts.
+    targets : int Tensor of shape (n_counted,)
+        The tokens that follow these.
+    """
+    logits = logits[:, :-1][counted.to(logits.device)]
+    targets = targets.to(logits.device)
+    losses = [
+        cross_entropy(
+            logits[start : start + _PREDICTIONS].float(),
+            targets[start : start + _PREDICTIONS],
+            reduction="none",
+        )
+        for start in range(0, len(targets), _PREDICTIONS)
+    ]
+    return torch.cat(losses).double().cpu().numpy()
 
 
 class Predictions:

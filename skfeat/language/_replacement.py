@@ -10,17 +10,13 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._options import check_batches
 from skfeat.capture._reader import ActivationReader
 from skfeat.language._layer_pair import LayerPair
-from skfeat.language._predictions import Predictions
+from skfeat.language._predictions import Predictions, prediction_losses
 from skfeat.language._replacement_table import Losses, ReplacementLoss
-
-# Predictions whose distributions over the vocabulary are in memory at a time.
-_PREDICTIONS = 1024
 
 
 def replacement_loss(
@@ -255,17 +251,7 @@ class _Run:
             hook = (self.name, "output", self._hook(torch.tensor(rows, device="cpu")))
             output = self.reader.run([hook], self.args, self.kwargs, self.tokens)
         logits = logits_of(output, self.ids, self.number)
-        counted = self.counted.to(logits.device)
-        logits, targets = logits[:, :-1][counted], self.targets.to(logits.device)
-        losses = [
-            cross_entropy(
-                logits[start : start + _PREDICTIONS].float(),
-                targets[start : start + _PREDICTIONS],
-                reduction="none",
-            )
-            for start in range(0, len(targets), _PREDICTIONS)
-        ]
-        return torch.cat(losses).double().cpu().numpy()
+        return prediction_losses(logits, self.counted, self.targets)
 
     def _hook(self, rows: torch.Tensor) -> Callable:
         def replace(module, args, kwargs, output):

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
+from skfeat.language._predictions import prediction_losses
 from skfeat.language._replacement_table import Losses
 from skfeat.language.whole._feature_mlp import FeatureMLP
 from skfeat.language.whole._slots import SlottedModel
-
-# Predictions whose distributions over the vocabulary are in memory at a time.
-_PREDICTIONS = 1024
 
 
 @dataclass(frozen=True)
@@ -77,31 +74,17 @@ def measure(
         if not len(targets):
             continue
         with slotted.using({}, records=True) as uses:
-            of_batch = {"original": _losses(batch.logits(), mask, targets)}
+            of_batch = {"original": prediction_losses(batch.logits(), mask, targets)}
             seen = {name: use.seen for name, use in uses.items()}
         for one in replacements:
             with slotted.using(one.functions, seen if one.is_given else None):
-                of_batch[one.name] = _losses(batch.logits(), mask, targets)
+                of_batch[one.name] = prediction_losses(batch.logits(), mask, targets)
         losses.add(sequences, of_batch)
     if not losses.n_predictions:
         raise ValueError(
             "batches hold nothing to predict: no real token follows another one."
         )
     return losses
-
-
-def _losses(logits, mask, targets) -> np.ndarray:
-    rows = logits[:, :-1][mask.to(logits.device)]
-    targets = targets.to(rows.device)
-    found = [
-        cross_entropy(
-            rows[start : start + _PREDICTIONS],
-            targets[start : start + _PREDICTIONS],
-            reduction="none",
-        )
-        for start in range(0, len(targets), _PREDICTIONS)
-    ]
-    return torch.cat(found).double().cpu().numpy()
 
 
 @dataclass

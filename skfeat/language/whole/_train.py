@@ -26,6 +26,7 @@ from skfeat.language.whole._slots import SlottedModel
 from skfeat.language.whole._trained import RATES, Trained
 from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
 from skfeat.solvers._prune import CurvaturePruning, is_time, updates_between
+from skfeat.utils._adam import Adam
 from skfeat.utils._torch import make_generator
 
 # Norm that the gradient is clipped to: the loss of a language model has outliers.
@@ -85,7 +86,7 @@ class Together:
             if part.groups[kind]
         ]
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
+        self.optimizer = Adam(groups, settings.learning_rate)
         pairs = [part for part in trained.values() if part.pruner is not None]
         self.pairs = [part for part in pairs if part.coef.requires_grad]
         self.pruning = CurvaturePruning(

@@ -6,7 +6,6 @@ one, so that one learning rate suits all layers.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,20 @@ from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.language.whole._feature_mlp import Layer
 from skfeat.solvers._prune import Pruner
+from skfeat.solvers.autoencoder._weights import unit_rows
 from skfeat.solvers.joint._problem import Coder, Connection
 from skfeat.solvers.joint._start import regress
-from skfeat.solvers.joint._trained_coder import TrainedCoder
+from skfeat.solvers.joint._trained_coder import (
+    FIRST_PENALTY,
+    TrainedCoder,
+    times_to_follow,
+)
 from skfeat.solvers.joint._units import Unit, unit_of_hidden
 from skfeat.utils._torch import to_numpy
 
 # Learning rates of weights between features, of autoencoders, and of transcoders, as
 # shares of the largest.
 RATES = {"connectors": 1.0, "coders": 0.25}
-
-# What the first penalty adds to the loss, in nats, and how fast it follows the number
-# of active features.
-_FIRST_PENALTY, _FOLLOW_RATE = 1e-3, 0.02
 
 
 def unit_of(rows: np.ndarray) -> Unit:
@@ -56,7 +56,7 @@ class HeldSparsity:
         self.target = float((codes > 0).sum(axis=1).mean())
         mean = float(codes.sum(axis=1).mean())
         is_held = not isinstance(activation, TopK) and mean > 0
-        self.penalty = _FIRST_PENALTY / mean if is_held else 0.0
+        self.penalty = FIRST_PENALTY / mean if is_held else 0.0
         self.codes: torch.Tensor | None = None
 
     def loss(self) -> torch.Tensor | float:
@@ -65,8 +65,7 @@ class HeldSparsity:
         if not self.penalty or codes is None:
             return 0.0
         active = float((codes.detach() > 0).sum(dim=1).float().mean())
-        excess = max(min(active / self.target - 1, 1.0), -1.0)
-        self.penalty *= math.exp(_FOLLOW_RATE * excess)
+        self.penalty *= times_to_follow(active, self.target)
         return self.penalty * codes.sum(dim=1).mean()
 
 
@@ -314,8 +313,7 @@ class TrainedTranscoder:
     def normalize(self) -> None:
         """Give decoder rows the norm one, as a fit leaves them."""
         if not self.frozen:
-            norms = self.decoder.norm(dim=1, keepdim=True)
-            self.decoder /= torch.where(norms > 0, norms, torch.ones_like(norms))
+            self.decoder.copy_(unit_rows(self.decoder))
 
     def layer(self) -> Layer:
         """Return the arrays as they are now, acting on raw rows."""

@@ -37,17 +37,9 @@ from skfeat.solvers.joint._units import (
     unit_of_inputs,
     unit_of_outputs,
 )
-from skfeat.solvers.joint._updates import Updates
+from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, to_numpy
-
-# Share of the latest batch in running means of codes.
-_SHARE = 0.02
-# What reconstruction counts beside outputs: a share that leaves them near the model and
-# autoencoders good where weights are few. At 1 outputs are worse, at 0.1 autoencoders.
-_RECONSTRUCTION = 0.3
-# Of the mean square of codes, the least that their variance counts for.
-_CONSTANT = 1e-6
 
 
 class Learner(Updates):
@@ -120,18 +112,7 @@ class Learner(Updates):
                     self._rows(problem.hidden[layer], rows, self.units[layer])
                 )
             codes.append(to_numpy(own))
-            shares = torch.as_tensor(weights, dtype=torch.float32, device=own.device)
-            mean = shares @ own
-            variance = float(shares @ (own - mean).square().sum(dim=1))
-            self.code_means.append(mean)
-            self.code_variances.append(
-                own.new_tensor(
-                    max(variance, _CONSTANT * float(mean.square().sum())) or 1
-                )
-            )
-            if coder.holds_l0:
-                active = float(shares @ (own > 0).sum(dim=1).to(shares))
-                coder.hold(active, float(mean.sum()) / max(active, 1.0))
+            self._measure(coder, own, weights)
         ends = []
         if problem.inputs is not None:
             ends.append(self.input_unit.apply(problem.inputs[rows]))
@@ -202,14 +183,6 @@ class Learner(Updates):
         coef = coef / read.scale * out[:, None]
         return coef, intercept * out - coef @ read.mean + computed.mean
 
-    def _tensor(self, array, *, trained: bool) -> torch.Tensor:
-        return torch.tensor(
-            np.asarray(array),
-            dtype=torch.float32,
-            device=self.settings.device,
-            requires_grad=trained,
-        )
-
     def _rows(self, array, rows, unit) -> torch.Tensor:
         return torch.from_numpy(unit.apply(array[rows])).to(self.settings.device)
 
@@ -247,11 +220,11 @@ class Learner(Updates):
             own, error = coder.reconstruct(hidden, weights)
             codes.append(own)
             of_coders = of_coders + error
-        self._follow(codes, weights)
+        self._follow(codes, [weights] * len(codes))
         for coder, own in zip(self.coders, codes, strict=True):
             if coder.penalty:
                 of_coders = of_coders + coder.penalty * (weights @ own.sum(dim=1))
-        loss = of_coders * (1 if problem.outputs is None else _RECONSTRUCTION)
+        loss = of_coders * (1 if problem.outputs is None else RECONSTRUCTION)
         if problem.inputs is not None:
             features = self._rows(problem.inputs, rows, self.input_unit).T
         else:
@@ -357,25 +330,8 @@ class Learner(Updates):
         """Return the outputs (n, q) of the network, in the units of the data."""
         if self.problem.back is not None:
             decoded = self.coders[-1].decode(features.T)
-            return self.problem.back(_in_raw_units(decoded, self.units[-1]))
-        return _in_raw_units(features.T, self.output_unit)
-
-    @torch.no_grad()
-    def _follow(self, codes: list[torch.Tensor], weights: torch.Tensor) -> None:
-        """Let the variances of codes, and penalties, follow the batches."""
-        for layer, own in enumerate(codes):
-            coder = self.coders[layer]
-            if coder.coder.frozen:
-                continue
-            mean = weights @ own
-            deviation = (own - self.code_means[layer]).square().sum(dim=1)
-            variance = weights @ deviation
-            active = weights @ (own > 0).sum(dim=1).to(weights)
-            distributed.all_reduce(mean, variance, active)
-            self.code_means[layer].lerp_(mean, _SHARE)
-            self.code_variances[layer].lerp_(variance, _SHARE)
-            if coder.l0:
-                coder.follow(float(active))
+            return self.problem.back(in_raw_units(decoded, self.units[-1]))
+        return in_raw_units(features.T, self.output_unit)
 
     def weights(self) -> Learnt:
         """Return copies of what is learnt, acting on raw rows."""
@@ -407,8 +363,3 @@ def _pruner(coef: torch.Tensor, connection: Connection) -> Pruner:
 def _centred(unit: Unit, connection: Connection) -> Unit:
     """Return a unit that leaves zero where it is, if there shall be no intercept."""
     return Unit(unit.mean * connection.fit_intercept, unit.scale)
-
-
-def _in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
-    scale, mean = (torch.as_tensor(part).to(rows) for part in (unit.scale, unit.mean))
-    return rows * scale + mean

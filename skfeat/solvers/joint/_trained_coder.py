@@ -10,6 +10,7 @@ import torch
 from skfeat.activations import Activation, JumpReLU, ReLU
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._differentiable import CoderTensors, encode_and_decode
+from skfeat.solvers.autoencoder._weights import unit_rows
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._units import Unit
 from skfeat.utils._torch import to_numpy
@@ -17,7 +18,12 @@ from skfeat.utils._torch import to_numpy
 # How fast thresholds, or a penalty's weight, follow the number of active features.
 _FOLLOW_RATE = 0.02
 # Where the weight begins, of the mean code as a share of the mean code at the start.
-_FIRST_PENALTY = 1e-3
+FIRST_PENALTY = 1e-3
+
+
+def times_to_follow(l0: float, target: float) -> float:
+    """Return by what to multiply a threshold or penalty where a batch has this L0."""
+    return math.exp(_FOLLOW_RATE * max(min(l0 / target - 1, 1.0), -1.0))
 
 
 class TrainedCoder:
@@ -117,7 +123,7 @@ class TrainedCoder:
         """Hold the number of active features a row at that of the start."""
         self.l0 = l0
         if not self._has_thresholds and mean_code > 0:
-            self.penalty = _FIRST_PENALTY / mean_code
+            self.penalty = FIRST_PENALTY / mean_code
 
     @property
     def _has_thresholds(self) -> bool:
@@ -128,7 +134,7 @@ class TrainedCoder:
         """Raise thresholds, or the penalty, where a batch has more active codes."""
         if not self.l0:
             return
-        times = math.exp(_FOLLOW_RATE * max(min(l0 / self.l0 - 1, 1.0), -1.0))
+        times = times_to_follow(l0, self.l0)
         self.penalty *= times
         given = self.coder.activation
         if isinstance(given, JumpReLU) and self._has_thresholds:
@@ -139,8 +145,7 @@ class TrainedCoder:
     def normalize(self) -> None:
         """Give decoder rows the norm one, as a fit leaves them."""
         if not self.coder.frozen:
-            norms = self.decoder.norm(dim=1, keepdim=True)
-            self.decoder /= torch.where(norms > 0, norms, torch.ones_like(norms))
+            self.decoder.copy_(unit_rows(self.decoder))
 
     def export(self) -> Coder:
         """Return the weights that act on raw rows."""

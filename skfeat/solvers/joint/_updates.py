@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
+import numpy as np
 import torch
 
 from skfeat.solvers._loop import Stopping, one_cycle
@@ -16,6 +17,7 @@ from skfeat.solvers._prune import (
 )
 from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.joint._trained_coder import TrainedCoder
+from skfeat.solvers.joint._units import Unit
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
 
@@ -23,8 +25,21 @@ from skfeat.utils._adam import Adam
 _RATE, _CODER_RATE = 8e-3, 2e-3
 
 
+# What reconstruction counts beside outputs: a share that leaves them near the model and
+# autoencoders good where weights are few. At 1 outputs are worse, at 0.1 autoencoders.
+RECONSTRUCTION = 0.3
+# Share of the latest batch in running means of codes.
+_SHARE = 0.02
+# Of the mean square of codes, the least that their variance counts for.
+_CONSTANT = 1e-6
+
+
 class Updates:
     """Mixin of what learns: it has a loss, and weights that are pruned on the way."""
+
+    settings: JointSettings
+    code_means: list[torch.Tensor]
+    code_variances: list[torch.Tensor]
 
     parameters: list[torch.Tensor]
     optimizer: Any
@@ -42,6 +57,49 @@ class Updates:
         groups = [{"params": params} for params, _ in rates if params]
         self.optimizer = Adam(groups, _RATE)
         self.rates = [rate for params, rate in rates if params]
+
+    def _measure(self, coder: TrainedCoder, own: torch.Tensor, weights) -> None:
+        """Note what is known of a layer's codes (n, m) at the start.
+
+        `weights` (n,) of the rows have the sum one.
+        """
+        shares = torch.as_tensor(weights, dtype=torch.float32, device=own.device)
+        mean = shares @ own
+        variance = float(shares @ (own - mean).square().sum(dim=1))
+        least = _CONSTANT * float(mean.square().sum())
+        self.code_means.append(mean)
+        self.code_variances.append(own.new_tensor(max(variance, least) or 1.0))
+        if coder.holds_l0:
+            active = float(shares @ (own > 0).sum(dim=1).to(shares))
+            coder.hold(active, float(mean.sum()) / max(active, 1.0))
+
+    @torch.no_grad()
+    def _follow(self, codes: list[torch.Tensor], weights: list[torch.Tensor]) -> None:
+        """Let the means and variances of codes, and penalties, follow the batches.
+
+        The weights of a layer's rows (n,) have the sum one in all processes together.
+        """
+        for layer, (own, shares) in enumerate(zip(codes, weights, strict=True)):
+            coder = self.coders[layer]
+            if coder.coder.frozen:
+                continue
+            mean = shares @ own
+            deviation = (own - self.code_means[layer]).square().sum(dim=1)
+            variance = shares @ deviation
+            active = shares @ (own > 0).sum(dim=1).to(shares)
+            distributed.all_reduce(mean, variance, active)
+            self.code_means[layer].lerp_(mean, _SHARE)
+            self.code_variances[layer].lerp_(variance, _SHARE)
+            if coder.l0:
+                coder.follow(float(active))
+
+    def _tensor(self, array, *, trained: bool) -> torch.Tensor:
+        return torch.tensor(
+            np.asarray(array),
+            dtype=torch.float32,
+            device=self.settings.device,
+            requires_grad=trained,
+        )
 
     def _prune(self, progress: float) -> None:
         raise NotImplementedError
@@ -80,3 +138,9 @@ def stopping(settings: JointSettings) -> Stopping:
         max(5, settings.n_epochs // 10),
         counted_from=ceil(PRUNED_AT * settings.n_epochs),
     )
+
+
+def in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
+    """Undo `Unit.apply`, differentiably."""
+    scale, mean = (torch.as_tensor(part).to(rows) for part in (unit.scale, unit.mean))
+    return rows * scale + mean

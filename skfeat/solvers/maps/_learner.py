@@ -24,17 +24,11 @@ from skfeat.solvers._prune import CurvaturePruning, Pruner
 from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
-from skfeat.solvers.joint._updates import Updates
+from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, to_numpy
 
-# Share of the latest batch in running means of codes.
-_SHARE = 0.02
-# What reconstruction counts beside outputs, as where layers are rows.
-_RECONSTRUCTION = 0.3
-# Of the mean square of codes, the least that their variance counts for.
-_CONSTANT = 1e-6
 # Samples from which units are measured where no sampled rows tell.
 _SAMPLES = 1024
 
@@ -111,14 +105,7 @@ class MapLearner(Updates):
             hidden = torch.from_numpy(unit.apply(part[chosen.astype(np.int64)]))
             with torch.no_grad():
                 own = coder.codes(hidden.to(device))
-            mean = own.mean(dim=0)
-            variance = float((own - mean).square().sum(dim=1).mean())
-            least = _CONSTANT * float(mean.square().sum())
-            self.code_means.append(mean)
-            self.code_variances.append(own.new_tensor(max(variance, least) or 1.0))
-            if coder.holds_l0:
-                active = float((own > 0).sum(dim=1).float().mean())
-                coder.hold(active, float(mean.sum()) / max(active, 1.0))
+            self._measure(coder, own, np.full(len(own), 1 / len(own)))
         self.last_decoder = None
         if self.problem.trains_decoder:
             last = self.coders[-1]
@@ -152,14 +139,6 @@ class MapLearner(Updates):
             units.append(self.output_unit)
         return units[index], units[index + 1]
 
-    def _tensor(self, array, *, trained: bool) -> torch.Tensor:
-        return torch.tensor(
-            np.asarray(array),
-            dtype=torch.float32,
-            device=self.settings.device,
-            requires_grad=trained,
-        )
-
     def step(self, samples: np.ndarray, planned: int) -> float:
         """Make one update on a batch of samples; return its loss."""
         mine = distributed.shard(samples)
@@ -187,10 +166,12 @@ class MapLearner(Updates):
         problem, settings = self.problem, self.settings
         inputs, hidden, outputs = problem.layers.run(samples)
         loss, codes = torch.zeros((), device=settings.device), []
+        weights_of_layers = []
         for coder, rows, unit in zip(self.coders, hidden, self.units, strict=True):
             mean = torch.as_tensor(unit.mean).to(rows)
             rows = ((rows - mean) / float(unit.scale)).float()
-            weights = rows.new_full((len(rows),), share / len(rows))
+            weights = rows.new_full((len(rows),), share / max(len(rows), 1))
+            weights_of_layers.append(weights)
             if not coder.parameters:
                 codes.append(coder.codes(rows))
                 continue
@@ -198,8 +179,8 @@ class MapLearner(Updates):
             codes.append(own)
             if coder.penalty:
                 error = error + coder.penalty * (weights @ own.sum(dim=1))
-            loss = loss + _RECONSTRUCTION * error
-        self._follow(codes)
+            loss = loss + RECONSTRUCTION * error
+        self._follow(codes, weights_of_layers)
         if problem.reads_inputs:
             features = (inputs / float(self.input_unit.scale)).float()
         else:
@@ -215,12 +196,12 @@ class MapLearner(Updates):
                 features = features.relu()
             layer = problem.first_target + index
             if layer < len(codes) and settings.faithfulness > 0:
-                error = (features - codes[layer]).square().sum() / len(features)
-                error = share * error / self.code_variances[layer]
+                error = (features - codes[layer]).square().sum(dim=1)
+                error = weights_of_layers[layer] @ error / self.code_variances[layer]
                 loss = loss + settings.faithfulness * error
         found = self._outputs(features)
         targets = outputs.to(found)
-        weights = found.new_full((len(found),), share / len(found))
+        weights = found.new_full((len(found),), share / max(len(found), 1))
         if settings.classify:
             return loss + kl_divergence(found, targets, weights)
         scale = torch.as_tensor(self.output_unit.scale).to(found)
@@ -230,30 +211,15 @@ class MapLearner(Updates):
         """Return the outputs (n, q) of the network, in the units of the data."""
         problem = self.problem
         if problem.back is None:
-            return _in_raw_units(features, self.output_unit)
+            return in_raw_units(features, self.output_unit)
         if self.last_decoder is None:
             decoded = self.coders[-1].decode(features)
         else:
             decoder, bias = self.last_decoder
             decoded = torch.addmm(bias, features, decoder)
-        decoded = _in_raw_units(decoded, self.units[-1])
+        decoded = in_raw_units(decoded, self.units[-1])
         n_positions = problem.layers.n_positions[-1]
         return problem.back(by_channel(decoded, n_positions))
-
-    @torch.no_grad()
-    def _follow(self, codes: list[torch.Tensor]) -> None:
-        """Let the variances of codes, and penalties, follow the batches."""
-        for layer, own in enumerate(codes):
-            coder = self.coders[layer]
-            if coder.coder.frozen:
-                continue
-            mean = own.mean(dim=0)
-            deviation = (own - self.code_means[layer]).square().sum(dim=1)
-            variance = deviation.mean()
-            self.code_means[layer].lerp_(mean, _SHARE)
-            self.code_variances[layer].lerp_(variance, _SHARE)
-            if coder.l0:
-                coder.follow(float((own > 0).sum(dim=1).float().mean()))
 
     def learnt(self) -> MapLearnt:
         """Return copies of what is learnt, acting on raw rows."""
@@ -319,8 +285,3 @@ def _pruner(coef: torch.Tensor, budget: int | None) -> Pruner:
     if budget is not None:
         pruner.first, pruner.budget = max(pruner.budget, budget), budget
     return pruner
-
-
-def _in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
-    scale, mean = (torch.as_tensor(part).to(rows) for part in (unit.scale, unit.mean))
-    return rows * scale + mean
