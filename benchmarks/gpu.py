@@ -25,13 +25,10 @@ import numpy as np
 import torch
 from _common import print_table, train_mlp, write_record
 from _peers import available_peers
+from sae_speed import Skfeat
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.datasets import make_sparse_features
-from skfeat.kernels.sae._activations import make_training_activation
-from skfeat.solvers.autoencoder._settings import SAESettings
-from skfeat.solvers.autoencoder._standardizer import Standardizer
-from skfeat.solvers.autoencoder._trainer import SAETrainer
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 8.5 * 60
@@ -96,33 +93,11 @@ def peak_memory(device):
     return most
 
 
-class Ours:
-    """The trainer behind `SparseAutoencoder.fit`, an epoch at a time."""
-
-    def __init__(self, X, size, activation, precision, device):
-        d, m, k, batch_size, *_ = size
-        self.X, self.weights = X, np.ones(len(X))
-        settings = SAESettings(
-            n_components=m,
-            activation=make_training_activation(activation, k, d),
-            alpha=0.1,
-            l0=None,
-            prefixes=None,
-            dead_features="auxk",
-            tied=False,
-            learning_rate=4e-3 * min(1, (256 / m) ** 0.5),
-            batch_size=batch_size,
-            precision=precision,
-            device=device,
-            seed=0,
-            work=0.0,  # on the CPU too, nothing is compiled
-        )
-        measured = Standardizer.from_rows(X, self.weights, center=True, rms=True)
-        self.trainer = SAETrainer(settings, measured)
-
-    def epoch(self):
-        """Train on every row once."""
-        self.trainer.epoch(self.X, self.weights)
+def ours(X, size, activation, precision, device):
+    """Return the trainer behind `SparseAutoencoder.fit`, on the device."""
+    _, m, k, batch_size, *_ = size
+    # On the CPU too, nothing is compiled.
+    return Skfeat(X, m, k, batch_size, activation, precision, device=device, work=0.0)
 
 
 class Peer:
@@ -188,7 +163,7 @@ def races(sizes, device):
 
 
 def _ours(X, size, activation, precision, device):
-    return lambda: Ours(X, size, activation, precision, device)
+    return lambda: ours(X, size, activation, precision, device)
 
 
 def _theirs(peer, X, size, activation, device):
@@ -224,7 +199,7 @@ def gain_of_compiling(size, device):
     d, batch_size = size[0], size[3]
     x = torch.randn(batch_size, d, device=device)
     weights = torch.full((batch_size,), 1 / batch_size, device=device)
-    racer = Ours(x.cpu().numpy(), size, "topk", "float32", device)
+    racer = ours(x.cpu().numpy(), size, "topk", "float32", device)
     gradients = racer.trainer.kernel.gradients
     medians = []
     for function in (gradients, torch.compile(gradients)):

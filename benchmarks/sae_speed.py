@@ -51,9 +51,12 @@ class Skfeat:
 
     name = "skfeat"
 
-    def __init__(self, X, m, k, batch_size, activation, precision="float32"):
+    def __init__(
+        self, X, m, k, batch_size, activation, precision="float32", **settings
+    ):
         d = X.shape[1]
         self.X, self.weights = X, np.ones(len(X))
+        settings = {"device": torch.device("cpu"), "seed": 0} | settings
         settings = SAESettings(
             n_components=m,
             activation=make_training_activation(activation, k, d),
@@ -65,8 +68,7 @@ class Skfeat:
             learning_rate=4e-3 * min(1, (256 / m) ** 0.5),
             batch_size=batch_size,
             precision=precision,
-            device=torch.device("cpu"),
-            seed=0,
+            **settings,
         )
         measured = Standardizer.from_rows(X, self.weights, center=True, rms=True)
         self.trainer = SAETrainer(settings, measured)

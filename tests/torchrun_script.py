@@ -144,6 +144,22 @@ def fit_jointly():
         found[activation, "components"] = unwrapper.autoencoders_[1].components_
         found[activation, "coef"] = unwrapper.connectors_[0].coef_.toarray()
         found[activation, "losses"] = np.asarray(unwrapper.loss_curve_)
+    convolutional = torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Conv2d(6, 5, 3)),
+        *(torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(20, 3)),
+    )
+    maps = np.random.default_rng(0).random((46, 1, 6, 6)).astype(np.float32)
+    unwrapper = FeatureUnwrapper(
+        convolutional,
+        autoencoder=SparseAutoencoder(10, k=3, max_iter=4),
+        n_nonzero_coefs=60,
+        max_iter=6,
+        batch_size=23,
+        random_state=0,
+    ).fit(maps)
+    found["maps", "coef"] = unwrapper.connectors_[0].coef_.toarray()
+    found["maps", "intercept"] = unwrapper.connectors_[0].intercept_
+    found["maps", "losses"] = np.asarray(unwrapper.loss_curve_)
     return found
 
 
