@@ -211,7 +211,13 @@ def test_programs_of_language_models(tmp_path, monkeypatch, capsys):
     assert printed.startswith("OF_")
     assert "floor" in printed
     assert "lost (own)" in printed
-    pages = ["connections.html", "feature.html", "features.html", "graph.html"]
+    pages = [
+        "connections.html",
+        "feature.html",
+        "features.html",
+        "graph.html",
+        "model.html",
+    ]
     assert sorted(path.name for path in Path().glob("*.html")) == pages
     assert Path("pair_rows").is_dir()
 

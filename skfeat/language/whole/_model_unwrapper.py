@@ -16,6 +16,7 @@ from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.kernels._threads import Team
 from skfeat.language.whole._cascade import Cascade, LayerParts, chosen_batches
 from skfeat.language.whole._measure import original_means
+from skfeat.language.whole._pairs import PairsMixin
 from skfeat.language.whole._replaced import ReplacedModelMixin
 from skfeat.language.whole._slots import listed_batches
 from skfeat.language.whole._train import Settings, train_together
@@ -32,7 +33,7 @@ _PARTS = ("input_autoencoder", "output_autoencoder", "connector", "transcoder")
 _AUTO_UPDATES = 1000
 
 
-class ModelUnwrapper(ReplacedModelMixin, SkfeatEstimator):
+class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
     """Replace all MLPs of a language model by sparse connections between features.
 
     What an MLP reads is encoded into sparse features, each feature of its output is

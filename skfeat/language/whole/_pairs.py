@@ -1,0 +1,211 @@
+"""Each replaced MLP as a `LayerPair`, on what the model itself computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skfeat.capture import Capture, capture
+from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.connector._joint import with_weights
+from skfeat.explorer._page import page_path
+from skfeat.language._layer_pair import LayerPair
+from skfeat.language._pair_codes import count_events, sparse_codes
+from skfeat.language._pair_explore import explore_pairs
+from skfeat.language._pair_fit import live_features
+from skfeat.language.whole._slots import listed_batches
+from skfeat.utils._checks import check_int
+
+# Rows of an MLP's input and of its output.
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def rows_of_mlps(
+    model: Any, names: list[str], batches: list[Any]
+) -> tuple[dict[str, Rows], Capture]:
+    """Return the rows that MLPs read and write, by name, and the tokens they are of."""
+    read = capture(model, batches, names, what="input")
+    written = capture(model, batches, names, what="output")
+    return {
+        name: (read.activations[name], written.activations[name]) for name in names
+    }, read
+
+
+def pairs_of(
+    layers: Mapping[str, tuple[Any, Any, Any]],
+    rows: Mapping[str, Rows],
+    min_events: int,
+) -> dict[str, LayerPair]:
+    """Return a fitted pair for each MLP, of fitted parts that stay as they are.
+
+    Parameters
+    ----------
+    layers : dict of str to tuple
+        The autoencoder of the input, the connector and the autoencoder of the output.
+    rows : dict of str to tuple of ndarray (n, d) and (n, d_out)
+    min_events : int
+        Rows in which a feature must fire to be shown.
+    """
+    pairs = {}
+    for name, (encoder, connector, decoder) in layers.items():
+        X, Y = rows[name]
+        live = [
+            live_features(
+                count_events(sparse_codes(part, part_rows)), min_events, len(X), side
+            )
+            for part, part_rows, side in (
+                (encoder, X, "input"),
+                (decoder, Y, "output"),
+            )
+        ]
+        pairs[name] = LayerPair(
+            FrozenEstimator(encoder),
+            FrozenEstimator(decoder),
+            connector=FrozenEstimator(_between(connector, *live)),
+            min_events=min_events,
+        ).fit(X, Y)
+    return pairs
+
+
+def _between(connector: Any, inputs: np.ndarray, outputs: np.ndarray) -> Any:
+    """Return the part of a connector that leads from some features to some others."""
+    coef = sparse.csr_array(connector.coef_)[outputs][:, inputs]
+    intercept = np.asarray(connector.intercept_)[outputs]
+    own = FeatureConnector(link=connector.link, n_nonzero_coefs=int(coef.nnz))
+    return with_weights(own, coef, intercept, coef.dtype, n_epochs=0)
+
+
+class PairsMixin:
+    """What a fitted :class:`ModelUnwrapper` shows of each MLP by itself."""
+
+    module_names_: list[str]
+    input_autoencoders_: list
+    output_autoencoders_: list
+    connectors_: list
+    transcoders_: list
+    _model: Any
+
+    def pairs(self, batches: Any, *, min_events: int = 1) -> dict[str, LayerPair]:
+        """Return each replaced MLP as a pair, on what the model itself computes.
+
+        A pair has what reads single connections: their formulas and their logic, its
+        own report, pages. Nothing is trained but the dense map that the report sets
+        beside the sparse one.
+
+        Parameters
+        ----------
+        batches : iterable
+            Batches of tokens.
+        min_events : int, default=1
+            A pair has the features that fire for at least so many tokens.
+
+        Returns
+        -------
+        dict of str to LayerPair
+            Fitted, by the names of the MLPs.
+
+        Raises
+        ------
+        TypeError
+            If `batches` is a single batch.
+        ValueError
+            If an MLP is replaced by a transcoder, a batch is not valid, or no feature
+            fires for so many tokens.
+        """
+        layers = self._layer_parts()
+        min_events = check_int("min_events", min_events, 1)
+        rows, _ = rows_of_mlps(self._model(), list(layers), listed_batches(batches))
+        return pairs_of(layers, rows, min_events)
+
+    def explore(
+        self,
+        batches: Any,
+        path: str | os.PathLike[str] = "explorer.html",
+        *,
+        decode: Any = None,
+        min_events: int = 1,
+        n_rows: int = 24,
+        n_examples: int = 5,
+        random_state: Any = 0,
+    ) -> Path:
+        """Write one HTML file to look around in the features of all replaced MLPs.
+
+        Their columns stand side by side, each fed with the model's own activations:
+        the graph of the connections, of the whole and of single tokens, and a page for
+        each feature, with the passages in which it fires, its formula, its logic and
+        the weights that lead to it or from it. The file loads nothing else.
+
+        Parameters
+        ----------
+        batches : iterable
+            Batches of tokens, best held-out ones.
+        path : str or path-like, default="explorer.html"
+            The file, overwritten if it exists.
+        decode : tokenizer, callable or sequence of str, default=None
+            Tells the texts of tokens; ``None``: their numbers.
+        min_events : int, default=1
+            Features are shown that fire for at least so many tokens.
+        n_rows : int, default=24
+            Tokens drawn at random that have a graph of their own.
+        n_examples : int, default=5
+            Passages by which each feature is shown: so many of the strongest, and one
+            from each of so many levels of its activation.
+        random_state : int, RandomState instance or None, default=0
+            Determines the passages and the tokens that are drawn.
+
+        Returns
+        -------
+        path : pathlib.Path
+            The file.
+
+        Raises
+        ------
+        TypeError
+            If `batches` is a single batch.
+        ValueError
+            If an MLP is replaced by a transcoder, an argument is not valid, or the
+            folder of the file does not exist.
+
+        See Also
+        --------
+        skfeat.language.explore_pairs : The same of pairs that were fitted alone.
+        """
+        layers = self._layer_parts()
+        min_events = check_int("min_events", min_events, 1)
+        file = page_path(path)
+        rows, captured = rows_of_mlps(
+            self._model(), list(layers), listed_batches(batches)
+        )
+        return explore_pairs(
+            pairs_of(layers, rows, min_events),
+            rows,
+            file,
+            capture=captured,
+            decode=decode,
+            n_rows=n_rows,
+            n_examples=n_examples,
+            random_state=random_state,
+        )
+
+    def _layer_parts(self) -> dict[str, tuple[Any, Any, Any]]:
+        check_is_fitted(self)
+        for name, transcoder in zip(self.module_names_, self.transcoders_, strict=True):
+            if transcoder is not None:
+                raise ValueError(
+                    f"Only MLPs replaced by two autoencoders and a connector are "
+                    f"pairs; {name!r} is replaced by a transcoder."
+                )
+        parts = zip(
+            self.input_autoencoders_,
+            self.connectors_,
+            self.output_autoencoders_,
+            strict=True,
+        )
+        return dict(zip(self.module_names_, parts, strict=True))
