@@ -100,7 +100,7 @@ def test_kinds_of_input():
     ]
     for rows in kinds:
         found = unwrapper().fit(rows).decision_function(rows)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         assert type(found) is np.ndarray
     np.testing.assert_array_equal(read_only, X)
     whole = (X * 10).astype(np.int8)
