@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from skfeat.chain._slopes import PIECEWISE_LINEAR
 from skfeat.chain._steps import walk
 from skfeat.sharing._state import ARRAYS, plain_params
@@ -133,6 +135,33 @@ def _coder(sae: Any, title: str, what: str, variable: str, use: list[str]) -> Fa
         (*_TAGS, "sparse-autoencoder" if variable == "autoencoder" else variable),
         note,
         params=_changed(sae),
+    )
+
+
+def _ensemble(ensemble: Any) -> Facts:
+    m, d = map(int, ensemble.components_.shape)
+    n_fits = len(ensemble.autoencoders_)
+    pairs = ensemble.matched_cosines_[~np.eye(n_fits, dtype=bool)]
+    return Facts(
+        f"Features that recur: {m:,} of {d:,} inputs, in {n_fits} fits",
+        f"A fitted `FeatureEnsemble`: {n_fits} sparse autoencoders of the same rows "
+        "from different seeds, and the features of one of them that are found again in "
+        "the others.",
+        [
+            ("inputs", d),
+            ("features that recur", m),
+            ("features of each fit", len(ensemble.autoencoders_[0].components_)),
+            ("fits", n_fits),
+            ("mean cosine of paired features of two fits", float(pairs.mean())),
+            ("fits in which a feature is found, on average", ensemble.support_.mean()),
+        ],
+        "ensemble",
+        [
+            f"codes = ensemble.transform(X)  # X has {d} columns",
+            "X_again = ensemble.inverse_transform(codes)",
+        ],
+        (*_TAGS, "sparse-autoencoder"),
+        params=_changed(ensemble),
     )
 
 
@@ -293,6 +322,7 @@ def _changed(estimator: Any) -> dict[str, Any]:
 _FACTS: dict[str, Callable[[Any], Facts]] = {
     "SparseAutoencoder": _autoencoder,
     "Transcoder": _transcoder,
+    "FeatureEnsemble": _ensemble,
     "FeatureConnector": _connector,
     "FeatureConnectorCV": _connector,
     "LayerPair": _pair,

@@ -50,13 +50,13 @@ def save_pretrained(
     Parameters
     ----------
     estimator : estimator or SparseFeatureNetwork
-        A fitted `SparseAutoencoder`, `Transcoder`, `FeatureConnector`,
-        `FeatureConnectorCV`, `FeatureUnwrapper`, `LayerPair`, `MLPConnector`,
-        `ModelUnwrapper` or a `SparseFeatureNetwork`. Of a `FeatureUnwrapper`, which
-        holds the user's own model, the network is written; of a `ModelUnwrapper` all
-        but the model, which ``set_params(model=...)`` gives to what is loaded. The
-        nonlinear connector of a `LayerPair` is written if it is one of these classes,
-        else left out with a warning.
+        A fitted `SparseAutoencoder`, `Transcoder`, `FeatureEnsemble`,
+        `FeatureConnector`, `FeatureConnectorCV`, `FeatureUnwrapper`, `LayerPair`,
+        `MLPConnector`, `ModelUnwrapper` or a `SparseFeatureNetwork`. Of a
+        `FeatureUnwrapper`, which holds the user's own model, the network is written; of
+        a `ModelUnwrapper` all but the model, which ``set_params(model=...)`` gives to
+        what is loaded. The nonlinear connector of a `LayerPair` is written if it is one
+        of these classes, else left out with a warning.
     folder : str or path
         Made if it does not exist. Files of these names in it are replaced.
     license : str, default="unknown"

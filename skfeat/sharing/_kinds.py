@@ -41,7 +41,7 @@ def to_share(estimator: Any) -> tuple[str, Any]:
             return name, estimator
     known = listed(
         [
-            *("SparseAutoencoder", "Transcoder", "FeatureConnector"),
+            *("SparseAutoencoder", "Transcoder", "FeatureEnsemble", "FeatureConnector"),
             *("FeatureConnectorCV", "FeatureUnwrapper", "LayerPair", "MLPConnector"),
             "ModelUnwrapper",
             NETWORK_KIND,

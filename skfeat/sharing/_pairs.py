@@ -9,10 +9,12 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
 
+from skfeat.autoencoder._ensemble import FeatureEnsemble
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._pair_fit import spread_weights
 from skfeat.language.whole._model_unwrapper import ModelUnwrapper
 from skfeat.sharing import _estimators
+from skfeat.sharing._ensembles import ensemble_state, to_ensemble
 from skfeat.sharing._estimators import (
     CONNECTORS,
     Kind,
@@ -151,6 +153,7 @@ def _to_nonlinear(parts: Mapping[str, State], shape: tuple[int, int]) -> Any:
 
 KINDS = {
     **_estimators.KINDS,
+    "FeatureEnsemble": Kind(FeatureEnsemble, ensemble_state, to_ensemble),
     "LayerPair": Kind(LayerPair, pair_state, to_pair),
     "ModelUnwrapper": Kind(ModelUnwrapper, model_unwrapper_state, to_model_unwrapper),
 }
