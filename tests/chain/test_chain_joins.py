@@ -44,7 +44,7 @@ def reference(steps, x):
 
 
 NORMALIZING = ("layer_norm", "rms_norm")
-SMOOTH = ("tanh", "gelu", "softplus", "sin")
+SMOOTH = ("tanh", "gelu", "softplus", "sin", "atan")
 ALL_JOINS = tuple(sorted(JOINS))
 
 

@@ -72,6 +72,7 @@ ADDED = {
         lambda x: x.ge(-0.2).to(x.dtype),
     ],
     "cos": [torch.cos],
+    "atan": [torch.atan, torch.arctan, lambda x: x.arctan(), torch.atan_],
     "erf": [torch.erf, torch.special.erf],
     "expm1": [torch.expm1, torch.special.expm1],
 }

@@ -30,6 +30,7 @@ def _function(
     name: str,
     numpy: Callable[[Any], Any],
     onnx: Callable[[OnnxGraph, Arrays, Settings], object] | None = None,
+    aliases: tuple[str, ...] = (),
 ) -> StepKind:
     """Make the entry of a function of one value.
 
@@ -41,6 +42,8 @@ def _function(
         Computes it on an array.
     onnx : callable, default=None
         As in a `StepKind`; None: one operator, the name with a capital.
+    aliases : tuple of str, default=()
+        Other names that torch has for it.
     """
 
     def run(x, a, s):
@@ -53,7 +56,7 @@ def _function(
         torch=lambda F, x, a, s: getattr(x, name)(),
         vjp=CURVED,
         onnx=onnx or operator(name.capitalize()),
-        torch_forms=(form(name),),
+        torch_forms=(form(name, *aliases),),
     )
 
 
@@ -70,6 +73,7 @@ def _add_log1p(graph: OnnxGraph, arrays: Arrays, settings: Settings) -> None:
 FUNCTIONS = {
     "sin": _function("sin", np.sin),
     "cos": _function("cos", np.cos),
+    "atan": _function("atan", np.arctan, aliases=("arctan",)),
     "erf": _function("erf", lambda x: special().erf(x)),
     "exp": _function("exp", np.exp),
     "expm1": _function("expm1", np.expm1, _add_expm1),
