@@ -173,7 +173,8 @@ def model_outputs(
             if input_shape is not None:
                 rows = rows.reshape(len(rows), *input_shape)
             output = module(torch.from_numpy(rows).to(like.device, like.dtype))
-            parts = [as_rows(part, len(rows)) for part in parts_of(output)]
+            of_shape = "" if input_shape is None else f" of input_shape={input_shape}"
+            parts = [as_rows(part, len(rows), of_shape) for part in parts_of(output)]
             outputs.append(np.concatenate(parts, axis=1))
     return np.concatenate(outputs)
 
@@ -190,7 +191,7 @@ def parts_of(output: Any) -> Iterator[Any]:
             yield from parts_of(part)
 
 
-def as_rows(output: Any, n_rows: int) -> np.ndarray:
+def as_rows(output: Any, n_rows: int, of_shape: str = "") -> np.ndarray:
     if not isinstance(output, torch.Tensor) or not output.is_floating_point():
         raise TypeError(
             "the model must return 2-D tensors of real numbers, it returned a "
@@ -201,7 +202,7 @@ def as_rows(output: Any, n_rows: int) -> np.ndarray:
     if output.ndim != 2 or len(output) != n_rows:
         raise TypeError(
             "the model must return 2-D tensors with a row a sample, it returned "
-            f"the shape {tuple(output.shape)} for {n_rows} rows."
+            f"the shape {tuple(output.shape)} for {n_rows} rows{of_shape}."
         )
     dtype = torch.float64 if output.dtype == torch.float64 else torch.float32
     return output.detach().to("cpu", dtype).numpy()

@@ -11,8 +11,8 @@ from skfeat.utils._torch import PLAIN
 
 SUPPORTED = (
     "supported: chains and residual blocks of Linear, Conv1d and Conv2d, ReLU and the "
-    "other elementwise activations, average and max pooling, GLU, Softmax and "
-    "LogSoftmax (over the last dimension), BatchNorm1d, BatchNorm2d, LayerNorm, "
+    "other elementwise activations of torch.nn, average and max pooling, GLU, Softmax "
+    "and LogSoftmax (over the last dimension), BatchNorm1d, BatchNorm2d, LayerNorm, "
     "RMSNorm, GroupNorm, Dropout, Identity and Flatten, whose results may be added, "
     "multiplied, concatenated, sliced and returned as several outputs; "
     "start='the name of a module' unwraps the part after anything else"

@@ -107,8 +107,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
 
         Parameters
         ----------
-        output : int
-            Index of the output.
+        output : int or str
+            Index of the output, or its name.
         max_terms : int, default=None
             Number of inputs written; ``None`` means all with a nonzero weight.
         feature_names : sequence of str, default=None
@@ -125,7 +125,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Raises
         ------
         ValueError
-            If `output` is not the index of an output, or the names are too few.
+            If `output` is not one of the outputs, or the names are too few.
         """
         names = self._names(feature_names, output_names)
         return write_formula(self.coef_, output, max_terms, *names)
@@ -148,8 +148,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
 
         Parameters
         ----------
-        output : int
-            Index of the output.
+        output : int or str
+            Index of the output, or its name.
         X : array-like or sparse matrix of shape (n, n_inputs)
             Features of the first layer.
         y : array-like or sparse matrix of shape (n,) or (n, n_outputs), default=None

@@ -10,8 +10,9 @@ from sklearn.utils import check_array, gen_batches
 
 from skfeat.connector._logic_shown import MIN_ROWS, Logic
 from skfeat.utils._arrays import accept_tensor
-from skfeat.utils._checks import check_int, check_int_or_none, check_nonnegative
+from skfeat.utils._checks import check_int_or_none, check_nonnegative
 from skfeat.utils._formula import write_logic
+from skfeat.utils._names import number_of
 from skfeat.utils._shown import write_text
 
 # Half of fewer expected firings may be chance: 10 of 20 is two standard errors off.
@@ -102,7 +103,7 @@ def connector_logic(
     ValueError
         If an argument is not as described.
     """
-    check_int("output", output, 0, coef.shape[0] - 1)
+    output = number_of("output", output, names[1])
     check_int_or_none("max_inputs", max_inputs)
     check_nonnegative("threshold", threshold)
     row = coef[[output]].toarray().ravel()
@@ -114,7 +115,7 @@ def connector_logic(
     listed = _strongest(X, row, max_inputs)
     x = X[:, listed].toarray() if sparse.issparse(X) else X[:, listed]
     inputs = [names[0][i] for i in listed.tolist()]
-    name = names[1][int(output)]
+    name = names[1][output]
     logic, _ = read_logic(name, listed, inputs, row[listed], x, y, threshold)
     return logic
 

@@ -16,6 +16,7 @@ from skfeat.solvers.connector._path import Solution, check_budget
 from skfeat.solvers.connector._rectified_minibatch import ConnectorSettings
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import accept_tensor, check_magnitude
+from skfeat.utils._checks import described
 from skfeat.utils._ignored import ignored_params
 from skfeat.utils._names import distinct_names, keep_names
 from skfeat.utils._sklearn import _align_api_if_sparse, _check_sample_weight
@@ -222,7 +223,8 @@ def given_start(connector, shape) -> tuple[np.ndarray, np.ndarray]:
     if shapes != (shape, shape[:1]) or not finite:
         raise ValueError(
             f"init must be 'random', 'product' or a pair of finite arrays of "
-            f"shapes {shape} and {shape[:1]}, to match X and y."
+            f"shapes {shape} and {shape[:1]}, to match X and y. Got "
+            f"{described(connector.init)} instead."
         )
     return coef, intercept * connector.fit_intercept
 

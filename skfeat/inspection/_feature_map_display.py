@@ -191,7 +191,8 @@ class FeatureMapDisplay:
         if shape is None or len(shape) != 3:
             raise ValueError(
                 "estimator must be of a convolutional model that was unwrapped on "
-                f"images. Got {type(network).__name__} of input_shape={shape} instead."
+                f"images; explore() and TopExamplesDisplay show others. Got "
+                f"{type(estimator).__name__} of input_shape={shape} instead."
             )
         at = layer_index(network.layer_names_, layer)
         map_shape, m = network.map_shapes[at], network.n_shared_components_[at]

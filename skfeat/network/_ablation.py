@@ -141,7 +141,8 @@ def _by_name(network: NetworkArrays, name: str) -> tuple[int, int]:
         raise ValueError(
             f"features must be told by names that a single feature has, such as "
             f"{network.feature_names_[0][0]!r}, or by pairs (layer, feature). Got "
-            f"{name!r}, the name of {len(places)} features."
+            f"{name!r}, which {'no feature' if not places else 'several features'} "
+            f"{'has' if not places else 'have'}."
         )
     return places[0]
 

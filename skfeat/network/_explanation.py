@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from skfeat.network._attribution import Attribution, attribute
 from skfeat.network._attribution_shown import CONSTANTS, levels
 from skfeat.network._decide import decide, hard_predictions
 from skfeat.network._predict import checked_features
+from skfeat.utils._names import number_of
 from skfeat.utils._shown import Column, Part, Shown, data_frame
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class Explanation(Shown):
         ):
             order = np.argsort(-np.abs(parts[0]), kind="stable")
             sorted_names = [names[i] for i in order.tolist()]
-            yield layer, sorted_names, values[order], parts[0][order], constants[0]
+            # No part is -0.0 in a file.
+            own = parts[0][order] + 0.0
+            yield layer, sorted_names, values[order], own, constants[0]
 
     def _parts(self) -> list[Part]:
         rows: list[tuple[str, str, str, float]] = []
@@ -185,7 +188,7 @@ class Explanation(Shown):
 
 def explain(network: Any, x: Any, output: Any) -> Explanation:
     """Return what :meth:`SparseFeatureNetwork.explain` describes."""
-    X = as_inputs(network, one_row(x), "x")
+    X = as_inputs(network, one_row(x, network.input_shape), "x")
     classes = getattr(network, "classes_", None)
     prediction = None
     features = checked_features(network, X)
@@ -194,44 +197,53 @@ def explain(network: Any, x: Any, output: Any) -> Explanation:
         prediction = decide(outputs, classes, network.decision_rule)[0]
         if output is None and network.n_outputs_ > 1:
             output = int(hard_predictions(outputs, network.decision_rule)[0])
-    if isinstance(output, str):
-        if output not in network.output_names_:
-            raise ValueError(
-                f"output must be None, an int or one of {network.output_names_}. Got "
-                f"{output!r} instead."
-            )
-        output = network.output_names_.index(output)
+    output = output_index(network, output)
     inputs = all(step.kind in PIECEWISE_LINEAR for step in walk(network.front.steps))
     values = [part[0] for part in features]
     return Explanation(
-        _attribute(network, X, output, inputs),
+        attribute(network, X, output, inputs),
         [X[0], *values] if inputs else values,
         prediction,
     )
 
 
-def _attribute(
-    network: NetworkArrays, X: Any, output: Any, inputs: bool
-) -> Attribution:
-    """Attribute, and refuse an output for each row, of which there is one."""
-    if output is not None and np.ndim(output):
-        raise ValueError(
-            f"output must be one output of the row, or None. Got {output!r} instead."
+def output_index(network: NetworkArrays, output: Any) -> int | None:
+    """Return the number of one output, given by its number or its name, or None.
+
+    Raises
+    ------
+    ValueError
+        If there is no such output.
+    """
+    if output is None:
+        return None
+    names, classes = network.output_names_, getattr(network, "classes_", ())
+    one_logit = len(names) == 1 and len(classes) == 2
+    note = f" (both classes share one logit, that of {names[0]!r})" * one_logit
+    return number_of("output", output, names, or_none=True, note=note)
+
+
+def one_row(x: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """Return rows that are one: a vector as a row, a Series with its names.
+
+    It may also be one sample of maps of the given shape, which become a row.
+    """
+    if isinstance(x, Mapping):
+        raise TypeError(
+            f"x must be one row of numbers. Got a {type(x).__name__} instead."
         )
-    return attribute(network, X, output, inputs)
-
-
-def one_row(x: Any) -> Any:
-    """Return rows that are one: a vector as a row, a Series with its names."""
+    if shape is not None and np.shape(x) in (shape, (1, *shape)):
+        return np.reshape(x, (1, -1))
     if np.ndim(x) == 1:
         if hasattr(x, "to_frame") and hasattr(x, "T"):
             return x.to_frame().T.infer_objects()
         return np.reshape(x, (1, -1))
-    shape = np.shape(x)
-    if len(shape) != 2 or shape[0] != 1:
+    found = np.shape(x)
+    if len(found) != 2 or found[0] != 1:
+        of_maps = "" if shape is None else f", or one sample of shape {shape}"
         raise ValueError(
-            f"x must be one row, of shape (n_features,) or (1, n_features). Got shape "
-            f"{shape} instead."
+            f"x must be one row, of shape (n_features,) or (1, n_features){of_maps}. "
+            f"Got shape {found} instead."
         )
     return x
 

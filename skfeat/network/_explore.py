@@ -25,9 +25,10 @@ from skfeat.explorer._statistics import choose_rows, count_classes, summarize
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_inputs, layer_title
 from skfeat.network._decide import hard_predictions
+from skfeat.network._explanation import output_index
 from skfeat.network._explore_flows import Flows
 from skfeat.network._explore_rows import shown_rows
-from skfeat.utils._checks import check_int, is_int, value_error
+from skfeat.utils._checks import check_int
 
 # Pairs of a row and a feature that are ablated at once.
 _ABLATED_ROWS = 4096
@@ -72,7 +73,7 @@ def describe(network: NetworkArrays, X: Any, y: Any, options: Options) -> Explor
     image_shape = check_image_shape(options.image_shape, X.shape[1])
     labels = as_labels(y, len(X))
     random = as_random(options.random_state)
-    network_rows = _Rows(network, X, _as_output(network, options.output))
+    network_rows = _Rows(network, X, output_index(network, options.output))
     measured = np.sort(random.permutation(len(X))[: network_rows.n_measured()])
     parts = Flows(network, X[measured], network_rows.outputs_of(measured))
     layers, columns = _layers(network, network_rows, parts)
@@ -113,17 +114,6 @@ def describe(network: NetworkArrays, X: Any, y: Any, options: Options) -> Explor
         effect_name="mean |change| of the output without it",
         notes=_notes(len(X), len(measured), parts),
     )
-
-
-def _as_output(network: NetworkArrays, output: Any) -> int | None:
-    """Return the column of one output, given as such or by its name."""
-    names = network.output_names_
-    if isinstance(output, str) and output in names:
-        return names.index(output)
-    if output is None or (is_int(output) and 0 <= output < len(names)):
-        return output
-    allowed = f"None, an int from 0 to {len(names) - 1} or one of the output names"
-    raise value_error("output", allowed, output)
 
 
 class _Rows:

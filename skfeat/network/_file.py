@@ -22,9 +22,11 @@ from skfeat import _version
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 from skfeat.network._arrays import NetworkArrays, names_and_classes
-from skfeat.utils._files import replacing
+from skfeat.utils._files import check_writable, replacing
 
-_FORMAT = "skfeat.SparseFeatureNetwork"
+_FORMAT, MAP_FORMAT = "skfeat.SparseFeatureNetwork", "skfeat.SparseMapNetwork"
+# The class that reads each format.
+_FORMATS = {_FORMAT: "SparseFeatureNetwork", MAP_FORMAT: "SparseMapNetwork"}
 _VERSION = 1
 
 _FIELDS = {"links", "layer_names", "feature_names", "activation", "k", "front", "back"}
@@ -93,12 +95,7 @@ def write_arrays(
 ) -> None:
     """Write a header and arrays to one file."""
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    path = Path(os.fsdecode(path))
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"path must name a file to write. Got the folder {os.fspath(path)!r} "
-            f"instead."
-        )
+    path = check_writable(Path(os.fsdecode(path)))
     with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -111,7 +108,10 @@ def read_parts(
     if "header" not in arrays:
         raise ValueError("it has no header.")
     header = json.loads(arrays.pop("header").tobytes())
-    if not isinstance(header, dict) or header.get("format") != file_format:
+    found = header.get("format") if isinstance(header, dict) else None
+    if found in _FORMATS and found != file_format:
+        raise ValueError(f"it holds a {_FORMATS[found]}; use {_FORMATS[found]}.load.")
+    if found != file_format:
         raise ValueError(f"its header does not name the format {file_format}.")
     version = header.get("version")
     if version != _VERSION:

@@ -11,7 +11,6 @@ from skfeat.activations import JumpReLU, TopK
 from skfeat.maps._reads import Reads
 from skfeat.network import _file
 
-_FORMAT = "skfeat.SparseMapNetwork"
 _DENSE = ("encoder_intercept", "encoder_bias", "decoder_intercept")
 _ENDS = ("encoder_coef", "decoder_coef")
 _PLAIN = ("links", "layer_names", "map_shapes", "input_shape")
@@ -20,7 +19,7 @@ _PLAIN = ("links", "layer_names", "map_shapes", "input_shape")
 def write(network: Any, path: str | os.PathLike[str]) -> None:
     """Write a network; the file appears under its name only once it is whole."""
     activation = network.shared_activation
-    header, arrays = _file.named_header(network, _FORMAT)
+    header, arrays = _file.named_header(network, _file.MAP_FORMAT)
     ends = network.reads_in, network.reads_out
     header |= {
         "activation": activation.name,
@@ -55,7 +54,7 @@ def write(network: Any, path: str | os.PathLike[str]) -> None:
 
 def read(file: BinaryIO) -> dict[str, Any]:
     """Read the constructor's parameters; a broken file may raise any exception."""
-    arrays, header = _file.read_parts(file, _FORMAT)
+    arrays, header = _file.read_parts(file, _file.MAP_FORMAT)
     found: dict[str, Any] = {name: header[name] for name in _PLAIN}
     found |= _file.read_names(arrays, header)
     found["activation"] = _file.read_activation(arrays, header)

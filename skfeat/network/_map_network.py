@@ -16,7 +16,7 @@ from skfeat.network import _map_file
 from skfeat.network._arrays import as_activation, as_array, as_csr, as_end
 from skfeat.network._compact import compacted
 from skfeat.network._network import SparseFeatureNetwork
-from skfeat.utils._names import feature_prefix
+from skfeat.utils._names import INPUT_PREFIX, feature_prefix
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,8 @@ class SparseMapNetwork(SparseFeatureNetwork):
     given, counted and saved. Everything that :class:`SparseFeatureNetwork` does runs on
     them written out for each position: its ``features``, attributions and ablations
     have a column for each feature at each position, those of the first position first,
-    named ``"F1_3[2,5]"``: feature 3 of the first layer, in row 2 and column 5.
+    named ``"F1_3[2,5]"``: feature 3 of the first layer, in row 2 and column 5. Inputs
+    without names of their own are called likewise, ``"x0[2,5]"`` in the first channel.
 
     A :class:`skfeat.FeatureUnwrapper` of a convolutional model makes one.
 
@@ -193,6 +194,8 @@ class SparseMapNetwork(SparseFeatureNetwork):
             layer_names=layer_names,
             **names,
         )
+        if names.get("input_names") is None and self.input_shape is not None:
+            self.input_names_ = _input_names(self.input_shape)
         self.n_weights_ = [int(coef.nnz) for coef in self.shared_coefs_]
         ends = self.shared_encoder_coef_, self.shared_decoder_coef_
         counts = [_n_nonzero(end) for end in ends]
@@ -332,6 +335,13 @@ def _position_names(
         for x in range(shape[1])
     ]
     return [f"{name}{place}" for place in places for name in names]
+
+
+def _input_names(input_shape: tuple[int, ...]) -> list[str]:
+    """Name inputs by channel and place, such as "x0[3,7]" or, of series, "x0[12]"."""
+    channels, *sizes = input_shape
+    places = [",".join(map(str, place)) for place in np.ndindex(*sizes)]
+    return [f"{INPUT_PREFIX}{c}[{place}]" for c in range(channels) for place in places]
 
 
 def _n_nonzero(coef: Any) -> int:

@@ -591,8 +591,12 @@ class SparseFeatureNetwork(NetworkArrays):
             try:
                 return cls(**cls._files.read(file))
             except Exception as error:  # a hostile file may provoke any
+                told = str(error).rstrip(".")
+                if not isinstance(error, ValueError):
+                    kind = type(error).__name__
+                    told = f"it is damaged, or no file of a network ({kind}: {told})"
                 raise ValueError(
-                    f"Cannot read a {cls.__name__} from {os.fspath(path)!r}: {error}"
+                    f"Cannot read a {cls.__name__} from {os.fspath(path)!r}: {told}."
                 ) from error
 
     def to_torch(self) -> nn.Module:

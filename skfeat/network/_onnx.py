@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from skfeat.activations import Activation, JumpReLU, TopK
 from skfeat.chain import Step
 from skfeat.chain._kinds import JOINS, KINDS, OnnxGraph, add_affine
 from skfeat.network._arrays import NetworkArrays, names_and_classes
+from skfeat.utils._files import check_writable
 
 # The first operator set with Gelu, and the file version that came with it: what is
 # newer than it has to be, older runtimes refuse.
@@ -30,6 +32,7 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
             "to_onnx needs onnx; install it by pip install skfeat[onnx]."
         ) from None
 
+    path = check_writable(Path(os.fsdecode(path)))
     convolutions = getattr(network, "convolutions", None)
     graph = _graph_of(network) if convolutions is None else _graph_of_maps(network)
     graph.add("Identity", output="outputs")

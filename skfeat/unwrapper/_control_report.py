@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skfeat.utils._checks import type_error
 from skfeat.utils._shown import Part
 from skfeat.utils._table import Table, is_nan, titled_columns
 
@@ -94,6 +95,15 @@ def control_report(
         Maps raw outputs to score, agreement and divergence.
     controls : dict of str to network
     """
+    wrong = not isinstance(controls, dict) or any(
+        not hasattr(one, "predict_raw") for one in controls.values()
+    )
+    if wrong:
+        raise type_error(
+            "controls",
+            "a bool or a dict of names and networks, as fit_controls returns",
+            controls,
+        )
     found = [{"network": "model", **of_model}]
     for name, one in {"features": network, **controls}.items():
         row = {

@@ -69,9 +69,7 @@ class TakesMaps:
     def _single_map(self, x: Any) -> Any:
         """Return one sample, a map or a row, as a batch of one row."""
         shape = self._input_shape
-        if shape is not None and np.shape(x) in (shape, (1, *shape)):
-            return np.reshape(as_numpy(x), (1, -1))
-        return one_row(x)
+        return one_row(x if shape is None else as_numpy(x), shape)
 
 
 def _takes_rows_alone(model: Any) -> bool:

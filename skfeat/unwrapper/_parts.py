@@ -106,7 +106,7 @@ def make_network(
             "front": chain.slice(0, 0),
             "encoder_coef": own(reads.coef_),
             "encoder_intercept": own(reads.intercept_),
-            "encoder_bias": np.zeros(chain.n_features_in),
+            "encoder_bias": np.zeros(chain.n_features_in, chain.dtype),
             "activation": ReLU(),
         }
     else:

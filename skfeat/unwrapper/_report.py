@@ -19,7 +19,7 @@ from skfeat.utils._table import Table, is_nan, titled_columns
 _TITLES = {
     "layer": ("layer", ""),
     "n_features": ("features", ""),
-    "l0": ("L0", "mean active features a row"),
+    "l0": ("L0", "mean active features a row, in the row of a map's layer a position"),
     "n_dead": ("dead", "features active in no row"),
     "fvu": (
         "FVU",
@@ -30,7 +30,10 @@ _TITLES = {
         "R2 net",
         "R2 of the connector, fed with the network's own features",
     ),
-    "n_weights": ("weights", "nonzero ones between features, and of sparse ends"),
+    "n_weights": (
+        "weights",
+        "nonzero ones that lead to the features; of the network, to its outputs too",
+    ),
     "score": ("score", "accuracy or R2 with this layer alone replaced; of the network"),
     "score_up_to": ("up to", "score with this layer and all before it replaced"),
     "agreement": ("agree", "share of the model's labels kept, or R2 to its values"),

@@ -58,6 +58,27 @@ def replacing(
         os.close(folder)
 
 
+def check_writable(path: Path) -> Path:
+    """Return where a file shall be written, if its folder is there and it is none.
+
+    Raises
+    ------
+    OSError
+        IsADirectoryError or FileNotFoundError, in a sentence.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"path must name a file to write. Got the folder {os.fspath(path)!r} "
+            f"instead."
+        )
+    if not path.parent.exists():
+        raise FileNotFoundError(
+            f"path must be a file in a folder that exists. Got {os.fspath(path)!r} "
+            f"instead."
+        )
+    return path
+
+
 def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
     """Return the start of a .npy file, of the same length for any number of rows."""
     text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"

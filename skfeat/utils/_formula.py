@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from skfeat.utils._checks import check_int, check_int_or_none
+from skfeat.utils._checks import check_int_or_none
+from skfeat.utils._names import number_of
 
 
 def write_formula(coef, output, max_terms, input_names, output_names) -> str:
     """Write one row of CSR weights (q, p) as a sum, strongest term first."""
-    check_int("output", output, 0, coef.shape[0] - 1)
+    output = number_of("output", output, output_names)
     check_int_or_none("max_terms", max_terms)
     span = slice(coef.indptr[output], coef.indptr[output + 1])
     weights, inputs = coef.data[span], coef.indices[span]
     order = np.argsort(-np.abs(weights), kind="stable")[:max_terms]
     names = [input_names[i] for i in inputs[order].tolist()]
-    return f"{output_names[int(output)]} = {weighted_sum(weights[order], names)}"
+    return f"{output_names[output]} = {weighted_sum(weights[order], names)}"
 
 
 def weighted_sum(weights, names) -> str:

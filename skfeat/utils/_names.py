@@ -15,6 +15,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from skfeat.utils._checks import is_int, value_error
+
+# Names that a message lists, if there are no more.
+_SHOWN = 12
 INPUT_PREFIX, OUTPUT_PREFIX = "x", "output "
 READ_PREFIX, WRITTEN_PREFIX = "IF_", "OF_"
 
@@ -86,6 +90,44 @@ def _head_names(heads: Mapping[str, slice]) -> list[str]:
         several = [f"{name}[{column}]" for column in range(n_columns)]
         names += [name] if n_columns == 1 else several
     return names
+
+
+def number_of(
+    parameter: str,
+    value: Any,
+    names: Sequence[str],
+    *,
+    or_none: bool = False,
+    note: str = "",
+) -> int:
+    """Return the number of what is given by its number or by its name.
+
+    Parameters
+    ----------
+    parameter : str
+        What the value was given for.
+    value : int or str
+    names : sequence of str
+    or_none : bool, default=False
+        Whether the message is to say that None is allowed; it is the caller's to see.
+    note : str, default=""
+        What the message adds to what is allowed.
+
+    Raises
+    ------
+    ValueError
+        If there is no such number or name.
+    """
+    if isinstance(value, str) and value in names:
+        return list(names).index(value)
+    if is_int(value) and 0 <= value < len(names):
+        return int(value)
+    shown = f"one of {list(names)}" if len(names) > 1 else repr(names[0])
+    if len(names) > _SHOWN:
+        shown = f"a name such as {names[0]!r}"
+    numbers = f"an int from 0 to {len(names) - 1}" if len(names) > 1 else "0"
+    allowed = f"{'None, ' * or_none}{numbers} or {shown}{note}"
+    raise value_error(parameter, allowed, value)
 
 
 def column_names(table: Any) -> list[Any] | None:

@@ -208,7 +208,7 @@ class EpochLines:
             parts.append(f"validation score {score:.6g}")
         left = (now - self.start) / self.n_run * (self.n_epochs - epoch)
         if left >= 1:
-            parts.append(f"{_duration(left)} left for {self.n_epochs} epochs")
+            parts.append(f"{_duration(left)} left to epoch {self.n_epochs}")
         print(", ".join(parts), flush=True)
 
 

@@ -434,9 +434,9 @@ def test_nor_does_the_order_of_rows_or_inputs(seed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"output": 1}, "output must be an int from 0 to 0.*Got 1 instead"),
-        ({"output": True}, "output must be an int"),
-        ({"output": 0.0}, "output must be an int"),
+        ({"output": 1}, "output must be 0 or 'F2_0'. Got 1 instead"),
+        ({"output": True}, "output must be 0"),
+        ({"output": 0.0}, "output must be 0"),
         ({"max_inputs": 0}, "max_inputs must be None or an int of at least 1. Got 0"),
         ({"max_inputs": True}, "max_inputs must be None or an int of at least 1"),
         ({"max_inputs": 2.5}, "max_inputs must be None or an int of at least 1"),

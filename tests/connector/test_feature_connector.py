@@ -442,6 +442,7 @@ def test_formula(written):
     assert written.formula(1, max_terms=2) == "F2_1 = -2.00*F1_2 + 0.50*F1_5"
     assert written.formula(30, max_terms=np.int64(1)) == "F2_30 = 0.26*F1_2797"
     assert written.formula(np.int64(0)) == "F2_0 = 0"
+    assert written.formula("F2_1") == written.formula(1)
     names = [f"n{i}" for i in range(3000)]
     text = written.formula(1, max_terms=1, feature_names=names)
     assert text == "F2_1 = -2.00*n2"

@@ -133,7 +133,7 @@ def test_torch_and_the_file_compute_the_same(net, tmp_path):
     assert_allclose(loaded.predict_raw(X), expected)
     assert loaded.n_weights_ == net.n_weights_
     assert loaded.predict(X[:2]).tolist() == net.predict(X[:2]).tolist()
-    with pytest.raises(ValueError, match=r"format skfeat\.SparseFeatureNetwork"):
+    with pytest.raises(ValueError, match=r"use SparseMapNetwork\.load"):
         SparseFeatureNetwork.load(tmp_path / "net.npz")
 
 
@@ -186,6 +186,23 @@ def test_features_have_names_of_their_positions():
     assert net.feature_names_[0][:9:8] == ["F1_0[0,0]", "F1_0[0,1]"]
     assert net.feature_names_[2] == [f"F3_{j}" for j in range(7)]
     assert "SparseMapNetwork" in repr(net)
+
+
+def test_inputs_have_names_of_their_places():
+    net = network(ReLU())
+    assert net.input_names_[:3] == ["x0[0,0]", "x0[0,1]", "x0[0,2]"]
+    assert net.input_names_[30 + 5 * 2 + 4] == "x1[2,4]"
+    assert not hasattr(net, "feature_names_in_")
+
+
+def test_a_single_map_is_explained():
+    net = network(ReLU(), connected=True)
+    expected = net.explain(X[0].ravel()).attribution
+    for one in (X[0], X[:1]):
+        found = net.explain(one).attribution
+        assert_allclose(found.inputs, expected.inputs)
+    with pytest.raises(ValueError, match=r"or one sample of shape \(2, 6, 5\)"):
+        net.explain(X[:2])
 
 
 def test_other_shapes_are_refused():

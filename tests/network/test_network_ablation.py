@@ -118,7 +118,7 @@ def test_nothing_is_changed_and_the_dtype_is_kept():
         ({"fc0": -1}, "Got -1 instead"),
         ({"fc0": "F9"}, "names of a single feature, such as 'F1_0'. Got 'F9' instead"),
         ({"fc0": 1.0}, "Got 1.0 instead"),
-        ("F9_9", "Got 'F9_9', the name of 0 features"),
+        ("F9_9", "Got 'F9_9', which no feature has"),
         ([3], "pairs .layer, feature. or a mapping.* Got 3 among them"),
         ([], "at least one feature"),
         ({"fc0": []}, "at least one feature"),

@@ -88,10 +88,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_path_that_cannot_be_written_is_told(tmp_path):
     network = SparseFeatureNetwork(**parameters(0))
     (tmp_path / "file").write_bytes(b"")
-    errors = {"nonexist": FileNotFoundError, "file": NotADirectoryError}
-    for folder, error in errors.items():
+    errors = {
+        "nonexist": (FileNotFoundError, "folder that exists. Got {} instead"),
+        "file": (NotADirectoryError, "directory: {}$"),
+    }
+    for folder, (error, message) in errors.items():
         path = tmp_path / folder / "x"
-        with pytest.raises(error, match=rf"directory: '{re.escape(str(path))}'$"):
+        told = message.format(re.escape(repr(str(path))))
+        with pytest.raises(error, match=told):
             network.save(path)
 
 

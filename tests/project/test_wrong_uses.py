@@ -350,7 +350,7 @@ USES = [
     (
         "formula of no output",
         lambda m: m.connector.formula(99),
-        r"output must be an int from 0 to 2. Got 99 instead",
+        r"output must be an int from 0 to 2 or one of .*F2_2.*Got 99 instead",
     ),
     (
         "path over no alphas",
@@ -416,6 +416,31 @@ USES = [
         r"must name hidden layers of the model: .* Got \['fc9'\] instead",
     ),
     (
+        "unwrapper: a layer twice",
+        lambda m: m.unwrap(m.mlp, layers=["hidden_0", "hidden_0"]).fit(X),
+        r"must name each layer once. Got \['hidden_0', 'hidden_0'\] instead",
+    ),
+    (
+        "unwrapper: explained for the class without a logit",
+        lambda m: m.unwrapper.explain(X[0], output="0"),
+        r"output must be None, 0 or '1' \(both classes share one logit, that of '1'\)",
+    ),
+    (
+        "unwrapper: a dict for a row",
+        lambda m: m.unwrapper.explain({"a": 1.0}),
+        r"x must be one row of numbers. Got a dict instead",
+    ),
+    (
+        "unwrapper: controls by name",
+        lambda m: m.unwrapper.report(X, LABELS, controls="pruned"),
+        r"controls must be a bool or a dict of names and networks.* Got 'pruned'",
+    ),
+    (
+        "unwrapper: controls that are no networks",
+        lambda m: m.unwrapper.report(X, LABELS, controls={"a": 1}),
+        r"controls must be a bool or a dict of names and networks",
+    ),
+    (
         "unwrapper: frozen, not fitted",
         lambda m: m.unwrap(m.mlp, autoencoder=FrozenEstimator(sae())).fit(X),
         r"FrozenEstimator of a SparseAutoencoder that is not fitted; fit it first",
@@ -446,12 +471,17 @@ USES = [
     (
         "network: no such feature",
         lambda m: m.network.ablate(X, "F9_9"),
-        r"Got 'F9_9', the name of 0 features",
+        r"Got 'F9_9', which no feature has",
     ),
     (
         "network: saved nowhere",
         lambda m: m.network.save(None),
         r"path must be a path, a str or such. Got None instead",
+    ),
+    (
+        "network: saved in no folder",
+        lambda m: m.network.save("no such folder/network.npz"),
+        r"path must be a file in a folder that exists. Got 'no such folder/",
     ),
     (
         "network: another file",

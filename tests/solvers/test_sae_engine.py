@@ -248,7 +248,7 @@ class TestLoop:
         monkeypatch.setattr(_progress.time, "perf_counter", lambda: next(clock))
         self.run([3.0, 2.0, 1.0], max_iter=3, verbose=1, may_end_falling=True)
         ends = [line.partition(", ")[2] for line in capsys.readouterr().out.split("\n")]
-        assert ends[:3] == ["4 s left for 3 epochs", "2 s left for 3 epochs", ""]
+        assert ends[:3] == ["4 s left to epoch 3", "2 s left to epoch 3", ""]
 
     def test_nothing_counts_before_an_epoch(self):
         losses = [5.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]

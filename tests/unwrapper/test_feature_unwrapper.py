@@ -323,7 +323,7 @@ def test_parts_that_take_long_say_how_far_they_are(joint, n_jobs, capsys, monkey
         of_part = [
             x for x in lines if x.startswith(f"[FeatureUnwrapper] {part}: epoch")
         ]
-        assert any(" left for " in line for line in of_part)
+        assert any(" left to " in line for line in of_part)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1])

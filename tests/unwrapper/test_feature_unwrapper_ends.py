@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.base import clone
 
@@ -58,6 +59,7 @@ def test_everything_is_sparse_between_the_ends(tmp_path):
     est = unwrapper(connect_input=True, connect_output=True, n_nonzero_coefs=budgets)
     network = est.fit(X).network()
     assert sparse.issparse(network.encoder_coef_)
+    assert {part.dtype for part in network.to_torch().parameters()} == {torch.float32}
     assert sparse.issparse(network.decoder_coef_)
     weights = [network.n_weights_in_, *network.n_weights_, network.n_weights_out_]
     assert weights == budgets

@@ -66,10 +66,10 @@ def test_epochs_of_a_part(clock, printed):
             clock.now += 2
             lines.add(epoch, 1 / epoch)
     assert printed() == [
-        "[Owner] part: epoch 1: loss 1, 78 s left for 40 epochs",
-        "[Owner] part: epoch 10: loss 0.1, 60 s left for 40 epochs",
-        "[Owner] part: epoch 20: loss 0.05, 40 s left for 40 epochs",
-        "[Owner] part: epoch 30: loss 0.0333333, 20 s left for 40 epochs",
+        "[Owner] part: epoch 1: loss 1, 78 s left to epoch 40",
+        "[Owner] part: epoch 10: loss 0.1, 60 s left to epoch 40",
+        "[Owner] part: epoch 20: loss 0.05, 40 s left to epoch 40",
+        "[Owner] part: epoch 30: loss 0.0333333, 20 s left to epoch 40",
         "[Owner] part: epoch 40: loss 0.025",
     ]
 
@@ -229,7 +229,7 @@ def test_a_pair_speaks_for_its_parts(rows, joint, n_jobs, slow_clock, printed):
     parts = ["input_autoencoder", "output_autoencoder", "nonlinear_connector"]
     for part in [*parts, *["training together"] * joint]:
         of_part = [line for line in lines if line.startswith(f"[LayerPair] {part}: ")]
-        assert any(" epoch " in line and " left for " in line for line in of_part)
+        assert any(" epoch " in line and " left to " in line for line in of_part)
     assert any(
         re.fullmatch(r".* connector: \d+ weights, .* an output", x) for x in lines
     )
