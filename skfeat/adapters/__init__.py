@@ -2,6 +2,7 @@
 
 from skfeat.adapters._outputs import class_labels, head_slices, logits_end
 from skfeat.adapters._read import (
+    N_COMPARED,
     check_chain,
     frozen_model,
     infer_task,
@@ -12,6 +13,7 @@ from skfeat.adapters._read import (
 from skfeat.adapters._wrappers import Steps, check_rule, without_wrappers
 
 __all__ = [
+    "N_COMPARED",
     "Steps",
     "check_chain",
     "check_rule",

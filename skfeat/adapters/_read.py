@@ -35,6 +35,9 @@ _EXPECTED = (
 # a model in eval mode changes flags that every user of the model sees: one at a time.
 _LOCK = threading.RLock()
 
+# Rows on which a chain is compared with its model.
+N_COMPARED = 256
+
 
 def read_chain(
     model: Any,
@@ -227,10 +230,10 @@ def check_chain(
 ) -> None:
     """Raise ValueError unless the chain computes the model's outputs on X.
 
-    Up to 256 rows are compared; what may differ is rounding, relative to the largest
-    output: 1e-6 of a float64 model, 1e-3 of a float32 and 2e-2 of a half one.
+    Up to `N_COMPARED` rows are compared; what may differ is rounding, relative to the
+    largest output: 1e-6 of a float64 model, 1e-3 of a float32 and 2e-2 of a half one.
     """
-    X = X[:256]
+    X = X[:N_COMPARED]
     outputs = model_outputs(model, X, input_shape=input_shape)
     check_outputs(chain, model, outputs, chain.forward(X))
 

@@ -211,7 +211,7 @@ def keep(
 def _settings_of(sae, X, sample_weight, warm) -> dict[str, Any]:
     """Return what a fit depends on, its parameters by their names."""
     params = {
-        name: _plain(value)
+        name: plain_setting(value)
         for name, value in sae.get_params(deep=False).items()
         if name not in _LEFT_OUT
     }
@@ -229,7 +229,7 @@ def _settings_of(sae, X, sample_weight, warm) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_setting(value: Any) -> Any:
     """Return the value of a parameter as JSON has it."""
     if value is None or isinstance(value, (bool, str)):
         return value

@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from skfeat.utils._arrays import ArrayHome, accept_tensor, check_weights
-from skfeat.utils._rows import assert_finite_rows, is_plain_table
+from skfeat.utils._rows import ComputedRows, assert_finite_rows, is_plain_table
 from skfeat.utils._sklearn import check_same_namespace
 
 
@@ -28,7 +28,7 @@ def rows_to_fit(
     reset : bool
     """
     X = accept_tensor(X)
-    home = ArrayHome.of(X)
+    home = _home_of(X)
     X = _validated(estimator, X, home, reset=reset)
     return home, X, check_weights(sample_weight, X)
 
@@ -36,8 +36,9 @@ def rows_to_fit(
 def rows_of_fitted(estimator, X, method: str) -> tuple[ArrayHome, np.ndarray]:
     """Validate the rows that a method of a fitted estimator takes."""
     X = accept_tensor(X)
-    check_same_namespace(X, estimator, attribute="components_", method=method)
-    home = ArrayHome.of(X)
+    if not isinstance(X, ComputedRows):
+        check_same_namespace(X, estimator, attribute="components_", method=method)
+    home = _home_of(X)
     keep_dtype = method == "score"
     return home, _validated(estimator, X, home, reset=False, keep_dtype=keep_dtype)
 
@@ -62,8 +63,16 @@ def validated_codes(
     return home, codes
 
 
+def _home_of(X) -> ArrayHome:
+    return ArrayHome.of(X.source if isinstance(X, ComputedRows) else X)
+
+
 def _validated(estimator, X, home: ArrayHome, *, reset, keep_dtype=True):
     """Validate X as scikit-learn does, a mapped file without reading it whole."""
+    if isinstance(X, ComputedRows):
+        # Who computes them has checked that they are finite.
+        validate_data(estimator, X[:1], dtype=None, reset=reset)
+        return X
     if getattr(X, "ndim", 2) == 3:
         raise ValueError(
             f"Found array with dim 3, while dim <= 2 is required by "

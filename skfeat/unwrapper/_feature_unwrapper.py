@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy, deepcopy
 from numbers import Integral, Real
+from os import PathLike
 from typing import Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.adapters import (
+    N_COMPARED,
     Steps,
     check_chain,
     check_rule,
@@ -38,6 +40,7 @@ from skfeat.controls import fit_controls
 from skfeat.metrics._reconstruction import r2
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._decide import probabilities
+from skfeat.rows._store import spooled
 from skfeat.unwrapper._explain import ExplainedRows
 from skfeat.unwrapper._explore import Explored
 from skfeat.unwrapper._feature_names import LayerFeatures
@@ -54,6 +57,7 @@ from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._frozen import remember_fits
 from skfeat.utils._names import INPUT_PREFIX, Numbered, column_names
+from skfeat.utils._rows import assert_finite_rows, is_plain_table
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -243,6 +247,18 @@ class FeatureUnwrapper(
     random_state : int, RandomState instance or None, default=None
         Seeds the autoencoders, the connectors and the training of the whole network.
 
+    checkpoint : str or path, default=None
+        A folder, made where there is none, from which `fit` goes on where it was
+        stopped, in whatever way: the result is that of a fit that was not, on the CPU
+        to the bit. Each autoencoder has a ``.safetensors`` file of its own there,
+        unless it names another, and one more has the rest. They are written about every
+        minute, when a part is finished, at the end and at Ctrl-C. Of what is not kept,
+        distillation with ``joint=False`` and the training together of a convolutional
+        model, only the autoencoders and connectors before it are. The folder may serve
+        several fits: those of other rows, models or parameters have other files. It
+        needs a `random_state`, and the extra ``interop``; not possible in a process
+        group.
+
     verbose : int, default=0
         1: print how far each part is and the training of the whole network, with the
         time left, and a line for each part that is fitted on its own: some thirty lines
@@ -364,6 +380,7 @@ class FeatureUnwrapper(
         "tol": [Interval(Real, 0, None, closed="left")],
         "device": "no_validation",  # resolve_device checks it
         "random_state": ["random_state"],
+        "checkpoint": [str, PathLike, None],
         "verbose": ["verbose"],
     }
 
@@ -391,6 +408,7 @@ class FeatureUnwrapper(
         tol=1e-3,
         device=None,
         random_state=None,
+        checkpoint=None,
         verbose=0,
     ):
         self.model = model
@@ -414,6 +432,7 @@ class FeatureUnwrapper(
         self.tol = tol
         self.device = device
         self.random_state = random_state
+        self.checkpoint = checkpoint
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -422,8 +441,15 @@ class FeatureUnwrapper(
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features) or (n, channels, ...)
-            Inputs of the model; maps for a convolutional one.
+        X : array-like of shape (n, n_features) or (n, channels, ...), or iterator
+            Inputs of the model; maps for a convolutional one. A mapped file of rows,
+            as ``np.load(path, mmap_mode="r")`` gives it, is read batch by batch in
+            memory that does not grow with it, and what the model computes of a batch
+            is computed when it is needed; but with `start`, and of a convolutional
+            model, all rows are held. Connectors without a budget, and all with
+            ``joint=False``, are fitted to as many of its rows as 256 MiB hold with
+            their features. An iterator of batches of rows, such as a DataLoader or what
+            :func:`skfeat.rows.iter_rows` returns, is written to a temporary file first.
         y : array-like of shape (n,), default=None
             Labels; never fitted to. Those of a classifier set `classes_`.
 
@@ -439,8 +465,12 @@ class FeatureUnwrapper(
         ValueError
             If a parameter or X does not fit the model, as a data frame does not that
             has other columns, or in another order, than the one the model was fitted
-            on. A fit that is refused before it trains leaves the one before as it was;
-            one that fails later, nothing.
+            on; or if a file of `checkpoint` is damaged. A fit that is refused before it
+            trains leaves the one before as it was; one that fails later, nothing.
+        OSError
+            If `checkpoint` cannot be written, or is in use by the same fit elsewhere.
+        ImportError
+            If `checkpoint` is set and safetensors is not installed.
 
         Warns
         -----
@@ -481,15 +511,22 @@ class FeatureUnwrapper(
             X, chain = self._read_part(X, y)
             X = X.astype(chain.dtype, copy=False)
             return X, self._prepared(network, chain, y)
+        X = spooled(X)
         self._note_shape(X, network)
         if not self._starts_later:  # else the steps check X
             check_model_columns((self.model, network), column_names(X))
-        X = self._rows(X, reset=True)
         check_consistent_length(X, y)
-        chain = read_chain(network, X.shape[1], self._input_shape)
-        X = X.astype(chain.dtype, copy=False)
-        check_chain(chain, network, X, self._input_shape)
-        return X, self._prepared(network, chain, y)
+        on_disk = is_plain_table(X)
+        # Of a mapped file some rows tell all but whether the others are finite.
+        rows = self._rows(X[:N_COMPARED] if on_disk else X, reset=True)
+        chain = read_chain(network, rows.shape[1], self._input_shape)
+        if on_disk and chain.has_maps:
+            on_disk, rows = False, self._rows(X, reset=True)
+        rows = rows.astype(chain.dtype, copy=False)
+        check_chain(chain, network, rows, self._input_shape)
+        if on_disk and not self._starts_later:
+            assert_finite_rows(X, self)
+        return X if on_disk else rows, self._prepared(network, chain, y)
 
     def _prepared(self, network, chain, y):
         """Return the fit to be run, or say what is wrong."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from skfeat._fitting import check_shared_budget, fit_autoencoders, give_product_starts
 from skfeat.autoencoder._setup import epochs_of
+from skfeat.unwrapper._checkpoint import keep
+from skfeat.unwrapper._computed import computed_rows, stages_of
 from skfeat.unwrapper._fit_apart import fit_apart
 from skfeat.unwrapper._fit_checks import check_kept, ignored_by_unwrapper
 from skfeat.unwrapper._fit_jointly import fit_jointly
@@ -14,11 +16,14 @@ from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import unnamed, warn_of_refits
 from skfeat.utils._ignored import warn_of_ignored
+from skfeat.utils._rows import ComputedRows, mapped_file
 
 # Epochs that an autoencoder makes at most before all parts are trained together. Of few
 # rows, twice as many changed neither accuracy nor what is explained: training goes on.
 # Of many rows all planned updates are made, which take fewer epochs than these.
 _MOST_EPOCHS = 350
+# Rows of a mapped file on which the lines of progress say how good an autoencoder is.
+_SCORED_ROWS = 8192
 
 
 def prepare(params, chain, classes) -> Unwrapping:
@@ -54,24 +59,40 @@ def run(job: Unwrapping, X, context, data) -> dict:
     data : dict
         ``X``, ``y`` and ``metadata`` as the callbacks shall see them.
     """
-    if isinstance(job, MapUnwrapping):
-        return run_maps(job, X, context, data, _shorten)
+    with keep(job, X) as job.kept:
+        if isinstance(job, MapUnwrapping):
+            return run_maps(job, X, context, data, _shorten)
+        return _run(job, X, context, data)
+
+
+def _run(job: Unwrapping, X, context, data) -> dict:
     job.context, job.data = context, data
-    chain = job.chain
-    activations = layer_activations(chain, job.layers, X)
-    outputs = chain.forward(activations[-1], job.start, job.stop)
-    job.means = [rows.mean(axis=0) for rows in activations]
-    _fit_autoencoders(job, activations)
+    rows = _rows_of(job, X)
+    _fit_autoencoders(job, rows.activations)
     give_product_starts(
         job.ends.between(job.connectors.estimators),
         job.ends.between(job.connectors.frozen),
         job.autoencoders.estimators,
-        chain,
+        job.chain,
         job.layers,
     )
     way = fit_jointly if job.trains_jointly else fit_apart
-    way(job, Rows(X, activations, outputs))
+    way(job, rows)
     return job.fitted()
+
+
+def _rows_of(job: Unwrapping, X) -> Rows:
+    """Return what the model computes, and note the means of its layers."""
+    if mapped_file(X) is None:
+        activations = layer_activations(job.chain, job.layers, X)
+        outputs = job.chain.forward(activations[-1], job.start, job.stop)
+        job.means = [rows.mean(axis=0) for rows in activations]
+        return Rows(X, activations, outputs)
+    stages = stages_of(job, X, job.params._steps)
+    job.kept.measure(stages)
+    rows = computed_rows(stages)
+    job.means = [part.moments.mean.astype(part.dtype) for part in rows.activations]
+    return rows
 
 
 def _shorten(job: Unwrapping, n_rows: list[int]) -> None:
@@ -95,10 +116,12 @@ def _fit_autoencoders(job: Unwrapping, activations) -> None:
     fitted = fit_autoencoders(
         job.autoencoders, activations, contexts, job.params.n_jobs, names, job.share
     )
-    job.autoencoders = job.autoencoders._replace(estimators=fitted)
+    job.take_autoencoders(fitted)
     for name, autoencoder, rows, context in zip(
         names, fitted, activations, contexts, strict=True
     ):
         job.close(context)
         if job.params.verbose:
+            if isinstance(rows, ComputedRows):
+                rows = rows[:: -(-len(rows) // _SCORED_ROWS)]
             job.say(name, f"R2 {unnamed(autoencoder).score(rows):.6g}")

@@ -12,6 +12,7 @@ from skfeat._base import CallbackEpochs
 from skfeat._fitting import fit_part, with_decoder, with_weights
 from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
+from skfeat.unwrapper._computed import some_rows
 from skfeat.unwrapper._parts import dense_codes
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._frozen import unnamed
@@ -25,6 +26,7 @@ _DISTILL_RATE = 1e-2
 
 def fit_apart(job: Unwrapping, rows: Rows) -> None:
     """Fit the connectors to fitted autoencoders, and distil if that is wanted."""
+    rows = some_rows(rows, job.widths)
     autoencoders, ends = job.autoencoders, job.ends
     codes = [
         dense_codes(autoencoder, hidden)
@@ -70,7 +72,9 @@ def _fit_connectors(job: Unwrapping, features) -> None:
             if starts:
                 connector.set_params(link="identity")
             name, share = names[index], job.share
-            fit_part(connector, inputs, context, targets, name=name, share=share)
+            if not job.kept.find_connector(index, connector):
+                fit_part(connector, inputs, context, targets, name=name, share=share)
+                job.kept.keep_connector(index, connector)
             connector.set_params(link=link)
         job.close(context)
         inputs = unnamed(connector).predict(inputs).reshape(len(inputs), -1)

@@ -11,6 +11,7 @@ from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.solvers.joint._train import train_jointly
+from skfeat.unwrapper._computed import some_rows
 from skfeat.unwrapper._parts import dense_codes
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._warnings import told_once
@@ -45,6 +46,7 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
         else job.chain.torch_function(
             job.start, job.stop, dtype=torch.float32, device=job.device
         ),
+        stages=rows.stages,
     )
     settings = settings_of(job, len(rows.X))
     context = job.open("train", max_subtasks=settings.n_epochs)
@@ -62,6 +64,7 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
             remedy="set joint=False, or rescale the activations of the model",
             hooks=hooks,
             verbose=params.verbose,
+            file=job.kept,
         )
     job.close(context)
     coders, linked = _moved(job, learnt, rows, history.n_epochs)
@@ -74,7 +77,7 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
 
 def _shapes(job: Unwrapping, rows: Rows) -> list[tuple[int, int]]:
     """Return the shape (n_outputs, n_inputs) of each connector."""
-    widths = [len(part.components_) for part in job.autoencoders.estimators]
+    widths = job.widths
     if job.ends.input:
         widths.insert(0, rows.X.shape[1])
     if job.ends.output:
@@ -88,23 +91,28 @@ def _start_connectors(job: Unwrapping, rows: Rows) -> None:
     They are fitted to the encoded features of both layers.
     """
     _, names = job.names()
+    held: list[Rows] = []
 
     def features(position: int):
+        own = held[0]
         layer = position - job.ends.input
         if layer < 0:
-            return rows.X
+            return own.X
         if layer == len(job.layers):
-            return rows.outputs
-        return dense_codes(job.autoencoders.estimators[layer], rows.activations[layer])
+            return own.outputs
+        return dense_codes(job.autoencoders.estimators[layer], own.activations[layer])
 
     for index, (n_outputs, _) in enumerate(_shapes(job, rows)):
         context = job.open("connector")
         job.budgets[index] = job.budget_of(index, n_outputs)
         if job.budgets[index] is None and not job.connectors.frozen[index]:
             connector = job.connectors.estimators[index]
-            y = features(index + 1)
-            name, share = names[index], job.share
-            fit_part(connector, features(index), context, y, name=name, share=share)
+            if not job.kept.find_connector(index, connector):
+                held = held or [some_rows(rows, job.widths)]
+                y = features(index + 1)
+                name, share = names[index], job.share
+                fit_part(connector, features(index), context, y, name=name, share=share)
+                job.kept.keep_connector(index, connector)
             job.say(names[index], f"{connector.coef_.nnz} nonzero weights")
         job.close(context)
 

@@ -93,7 +93,7 @@ def _fit_autoencoders(job: MapUnwrapping, rows: list[np.ndarray]) -> None:
     fitted = fit_autoencoders(
         job.autoencoders, rows, contexts, job.params.n_jobs, names, job.share
     )
-    job.autoencoders = job.autoencoders._replace(estimators=fitted)
+    job.take_autoencoders(fitted)
     for name, part, own, context in zip(names, fitted, rows, contexts, strict=True):
         job.close(context)
         if job.params.verbose:

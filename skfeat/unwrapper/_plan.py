@@ -28,15 +28,20 @@ from skfeat.unwrapper._parts import (
 from skfeat.utils._distributed import agreed
 from skfeat.utils._names import output_names
 from skfeat.utils._progress import Share, progress_of, say, share_of
+from skfeat.utils._stages import Stages
 from skfeat.utils._torch import draw_seeds, resolve_device
 
 
 class Rows(NamedTuple):
-    """What a fit sees of the model: inputs, activations of its layers, outputs."""
+    """What a fit sees of the model: inputs, activations of its layers, outputs.
 
-    X: np.ndarray
-    activations: list[np.ndarray]
-    outputs: np.ndarray
+    Of a mapped file they are computed, by `stages`, when they are read.
+    """
+
+    X: Any
+    activations: list[Any]
+    outputs: Any
+    stages: Stages | None = None
 
 
 class Unwrapping:
@@ -68,6 +73,12 @@ class Unwrapping:
         seeds = agreed(draw_seeds(params.random_state, n_seeds))
         self.seed = seeds[-1]
         refuse_lost_checkpoints(params.random_state, params.autoencoder)
+        if params.checkpoint is not None and params.random_state is None:
+            raise ValueError(
+                f"random_state=None is not possible with checkpoint="
+                f"{params.checkpoint!r}: each call draws other seeds, so that none "
+                f"goes on where the last one was stopped. Set random_state to an int."
+            )
         self.autoencoders = clone_per_layer(
             self._autoencoders() if params.autoencoder is None else params.autoencoder,
             seeds[:n_layers],
@@ -92,6 +103,9 @@ class Unwrapping:
         self.losses: list[float] = []
         self.pruning_epochs: tuple[float, float] | None = None
         self.undistilled: list[SparseAutoencoder] | None = None
+        # Where the fit is kept on its way, and which autoencoders have no other place.
+        self.kept: Any = None
+        self.kept_in_folder: list[int] = []
 
     def n_read(self, widths: list[int]) -> list[int]:
         """Return how many columns each connector reads, by the features of each end."""
@@ -104,6 +118,17 @@ class Unwrapping:
             *widths,
             *([self.chain.n_outputs] * self.ends.output),
         ]
+
+    def take_autoencoders(self, fitted: list[SparseAutoencoder]) -> None:
+        """Take fitted autoencoders in place of those that were to be fitted."""
+        for index in self.kept_in_folder:
+            fitted[index].checkpoint = None  # as it was given
+        self.autoencoders = self.autoencoders._replace(estimators=fitted)
+
+    @property
+    def widths(self) -> list[int]:
+        """Features of each layer, once autoencoders are fitted."""
+        return [len(part.components_) for part in self.autoencoders.estimators]
 
     @property
     def n_tasks(self) -> int:

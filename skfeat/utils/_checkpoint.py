@@ -20,7 +20,7 @@ import numpy as np
 
 from skfeat import _version
 from skfeat.utils._files import import_safetensors, replacing
-from skfeat.utils._rows import mapped_file, release
+from skfeat.utils._rows import ComputedRows, mapped_file, release
 from skfeat.utils._warnings import warn
 
 _FORMAT = "skfeat.checkpoint"
@@ -171,8 +171,13 @@ def as_setting(digest: str) -> str:
     return _DIGEST + digest
 
 
-def digest_of_rows(X: np.ndarray) -> str:
-    """Digest rows from all over X: all of up to 64 MiB, evenly spread runs of more."""
+def digest_of_rows(X: np.ndarray | ComputedRows) -> str:
+    """Digest rows from all over X: all of up to 64 MiB, evenly spread runs of more.
+
+    Of computed rows, those that they are computed from, and how.
+    """
+    if isinstance(X, ComputedRows):
+        return digest_of([X.key, digest_of_rows(X.source)])
     digest = blake2b(f"{X.dtype.str}{X.shape}".encode(), digest_size=16)
     size = max(1, _RUN_BYTES // max(1, X[:1].nbytes))
     starts = np.arange(0, len(X), size)

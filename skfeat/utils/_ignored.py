@@ -255,6 +255,7 @@ TABLE: dict[str, dict[str, Matters]] = {
         "tol": _when(distills=_DISTILLS),
         "device": _when(distills=_DISTILLS, plain=_CPU),
         "random_state": _HABIT,
+        "checkpoint": _ALWAYS,
         "verbose": _HABIT,
     },
     "LayerPair": {

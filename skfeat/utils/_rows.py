@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,17 +26,77 @@ class Batch(NamedTuple):
     """The rows of one batch: ``source[local]``, which are rows `ids` of the whole."""
 
     ids: np.ndarray
-    source: np.ndarray
+    source: Any
     local: np.ndarray
 
     def take(self, mask: np.ndarray) -> Batch:
-        """Return the batch of some of the rows."""
+        """Return the batch of some of the rows, by a mask or by their places."""
         return Batch(self.ids[mask], self.source, self.local[mask])
 
 
-def mapped_file(X: np.ndarray) -> mmap.mmap | None:
+class ComputedRows:
+    """Rows that are computed from those of a mapped file whenever they are read.
+
+    The functions of this module take them as they take the mapped rows themselves.
+
+    Parameters
+    ----------
+    source : ndarray of shape (n, d_in)
+        Mapped rows.
+    compute : callable
+        Maps some rows of the source to as many rows of `width` numbers.
+    width : int
+    dtype : np.dtype
+        Of what is computed.
+    key : str
+        Digest of the function: with equal keys and sources, rows are equal.
+    row_bytes : int
+        Bytes that one row takes while it is computed.
+    moments : Moments, optional
+        Those of all rows, where they are known.
+    """
+
+    ndim = 2
+
+    def __init__(
+        self,
+        source: np.ndarray,
+        compute: Callable[[np.ndarray], np.ndarray],
+        width: int,
+        dtype: np.dtype,
+        *,
+        key: str,
+        row_bytes: int,
+        moments: Any = None,
+    ):
+        self.source, self.compute, self.key = source, compute, key
+        self.shape, self.dtype = (len(source), width), np.dtype(dtype)
+        self.row_bytes, self.moments = row_bytes, moments
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        rows = self.compute(self.source[index])
+        release(mapped_file(self.source))
+        return rows
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        rows = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        for block, part in row_blocks(self):
+            rows[block] = part
+        return rows
+
+    def with_source(self, source: Any) -> ComputedRows:
+        """Return the same rows of a source that stands elsewhere."""
+        other = object.__new__(ComputedRows)
+        other.__dict__.update(self.__dict__, source=source)
+        return other
+
+
+def mapped_file(X: np.ndarray | ComputedRows) -> mmap.mmap | None:
     """Return the file mapping that X is a view of, if its pages may be dropped."""
-    base: object = X
+    base: object = X.source if isinstance(X, ComputedRows) else X
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap):
             # Copy-on-write pages hold what the user has written, and nothing else does.
@@ -68,7 +128,13 @@ def release(mapping: mmap.mmap | None) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def rows_at(X: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def row_bytes(X: np.ndarray | ComputedRows) -> int:
+    """Return the bytes that one row takes, while it is read, at least one."""
+    own = X.row_bytes if isinstance(X, ComputedRows) else X[:1].nbytes
+    return max(1, own)
+
+
+def rows_at(X: np.ndarray | ComputedRows, ids: np.ndarray) -> np.ndarray:
     """Copy some rows; a mapped file keeps no more of them in memory than it must."""
     mapping = mapped_file(X)
     if mapping is None:
@@ -80,7 +146,7 @@ def rows_at(X: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def block_reader(X: np.ndarray) -> Callable[[slice], np.ndarray]:
+def block_reader(X: np.ndarray | ComputedRows) -> Callable[[slice], np.ndarray]:
     """Return the function that reads a slice of rows.
 
     Of a mapped file it releases what was read before.
@@ -95,11 +161,11 @@ def block_reader(X: np.ndarray) -> Callable[[slice], np.ndarray]:
 
 
 def row_blocks(
-    X: np.ndarray, max_rows: int | None = None
+    X: np.ndarray | ComputedRows, max_rows: int | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the rows of X in order, some megabytes at a time, with their places."""
     mapping = mapped_file(X)
-    size = max(1, 4 * _RUN_BYTES // max(1, X[:1].nbytes))
+    size = max(1, 4 * _RUN_BYTES // row_bytes(X))
     size = min(size, max_rows or size)
     for start in range(0, len(X), size):
         block = slice(start, start + size)
@@ -108,7 +174,7 @@ def row_blocks(
 
 
 def batches_of_rows(
-    X: np.ndarray,
+    X: np.ndarray | ComputedRows,
     batch_size: int,
     generator: torch.Generator,
     rows: np.ndarray | None = None,
@@ -151,7 +217,7 @@ def _permutation(n: int, generator: torch.Generator) -> np.ndarray:
 def _windows(X, generator, rows, n_left_out):
     """Yield shuffled rows of a mapped file and their numbers, a window at a time."""
     mapping = mapped_file(X)
-    size = max(1, _RUN_BYTES // max(1, X[:1].nbytes))
+    size = max(1, _RUN_BYTES // row_bytes(X))
     wanted = None
     if rows is not None:
         wanted = np.zeros(len(X), dtype=bool)

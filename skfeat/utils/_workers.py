@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skfeat.utils._rows import mapped_file
+from skfeat.utils._rows import ComputedRows, mapped_file
 from skfeat.utils._sklearn import Interval
 
 # What `n_jobs` may be: zero workers fit nothing.
@@ -54,6 +54,8 @@ def _map_again(path: str, dtype: np.dtype, offset: int, shape: tuple) -> MappedR
 
 def rows_to_send(X):
     """Wrap rows that a worker can map from their file; others go as they are."""
+    if isinstance(X, ComputedRows):
+        return X.with_source(rows_to_send(X.source))
     if mapped_file(X) is None or not X.flags.c_contiguous:
         return X
     root = X
@@ -64,4 +66,6 @@ def rows_to_send(X):
 
 def received_rows(X):
     """Return the rows that `rows_to_send` has wrapped."""
+    if isinstance(X, ComputedRows):
+        return X.with_source(received_rows(X.source))
     return X.rows if isinstance(X, MappedRows) else X

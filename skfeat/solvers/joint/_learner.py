@@ -23,13 +23,20 @@ from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import PRUNED_AT, Pruner
-from skfeat.solvers.joint._problem import Connection, JointSettings, Learnt, Problem
+from skfeat.solvers.joint._problem import (
+    BatchRows,
+    Connection,
+    JointSettings,
+    Learnt,
+    Problem,
+)
 from skfeat.solvers.joint._removal import (
     ESTIMATE_EVERY,
     RemovalPruning,
     removal_costs,
 )
 from skfeat.solvers.joint._start import regress, start_rows
+from skfeat.solvers.joint._state import go_on, set_weights
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import (
     Unit,
@@ -39,6 +46,7 @@ from skfeat.solvers.joint._units import (
 )
 from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._rows import Batch
 from skfeat.utils._torch import make_generator, to_numpy
 
 
@@ -50,11 +58,19 @@ class Learner(Updates):
     problem : Problem
     settings : JointSettings
     team : Team
+    state : dict, optional
+        What `state` has returned of a learner of this problem, to go on from.
     """
 
     pruning: RemovalPruning
 
-    def __init__(self, problem: Problem, settings: JointSettings, team: Team):
+    def __init__(
+        self,
+        problem: Problem,
+        settings: JointSettings,
+        team: Team,
+        state: dict | None = None,
+    ):
         self.problem, self.settings, self.team = problem, settings, team
         self.generator = make_generator(settings.seed)
         self.n_steps = 0
@@ -79,7 +95,10 @@ class Learner(Updates):
             if problem.back is None:
                 unit = _centred(unit, problem.connections[-1])
             self.output_unit = unit
-        self._start()
+        if state is None:
+            self._start()
+        else:
+            set_weights(self, state)
         self.pruners = [
             _pruner(coef.detach(), connection)
             for coef, connection in zip(self.coefs, problem.connections, strict=True)
@@ -96,6 +115,8 @@ class Learner(Updates):
         connectors += [part for part in self.intercepts if part.requires_grad]
         coders = [part for coder in self.coders for part in coder.parameters]
         self._set_optimizer(connectors, coders)
+        if state is not None:
+            go_on(self, state)
 
     def _start(self) -> None:
         """Set the first weights of connectors, and what is known of the codes."""
@@ -106,19 +127,18 @@ class Learner(Updates):
         weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
         self.code_means, self.code_variances = [], []
         codes = []
+        chosen = problem.read(problem.batch(rows))
         for layer, coder in enumerate(self.coders):
             with torch.no_grad():
-                own = coder.codes(
-                    self._rows(problem.hidden[layer], rows, self.units[layer])
-                )
+                own = coder.codes(self._hidden(chosen, layer))
             codes.append(to_numpy(own))
             self._measure(coder, own, weights)
         ends = []
         if problem.inputs is not None:
-            ends.append(self.input_unit.apply(problem.inputs[rows]))
+            ends.append(self.input_unit.apply(chosen.inputs()))
         features = [*ends, *codes]
         if problem.outputs is not None and problem.back is None:
-            features.append(self.output_unit.apply(problem.outputs[rows]))
+            features.append(self.output_unit.apply(chosen.outputs()))
         # What a connector reads counts from its mean: a weight that is dropped leaves
         # what it added on average to the intercept.
         self.read_means = [
@@ -183,37 +203,41 @@ class Learner(Updates):
         coef = coef / read.scale * out[:, None]
         return coef, intercept * out - coef @ read.mean + computed.mean
 
-    def _rows(self, array, rows, unit) -> torch.Tensor:
-        return torch.from_numpy(unit.apply(array[rows])).to(self.settings.device)
+    def _hidden(self, rows: BatchRows, layer: int) -> torch.Tensor:
+        """Return the rows of a layer, in its unit."""
+        return self._in_unit(rows.hidden(layer), self.units[layer])
+
+    def _in_unit(self, rows: np.ndarray, unit: Unit) -> torch.Tensor:
+        return torch.from_numpy(unit.apply(rows)).to(self.settings.device)
 
     def _choose_products(self) -> None:
         n_rows = self.problem.n_rows * self.settings.n_epochs
         self.products = [product(p.mask, n_rows, self.team) for p in self.pruners]
 
-    def step(self, rows: np.ndarray, planned: int) -> float:
-        """Make one update on a batch of rows; return its loss."""
-        of_batch = self.sample_weight[rows].sum()
-        mine = distributed.shard(rows)
+    def step(self, rows: np.ndarray | Batch, planned: int) -> float:
+        """Make one update on a batch of rows, or on their numbers; return its loss."""
+        batch = self.problem.batch(rows)
+        of_batch = self.sample_weight[batch.ids].sum()
+        mine = batch.take(distributed.shard(np.arange(len(batch.ids))))
         weights = torch.as_tensor(
-            self.sample_weight[mine] / of_batch,
+            self.sample_weight[mine.ids] / of_batch,
             dtype=torch.float32,
             device=self.settings.device,
         )
         if self._is_time_to_estimate(planned):
-            self._estimate_costs(rows)
+            self._estimate_costs(batch)
         return self.update(self._loss(mine, weights), planned)
 
     def _prune(self, progress: float) -> None:
         self.pruning.prune(progress)
         self._choose_products()
 
-    def _loss(self, rows: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
+    def _loss(self, batch: np.ndarray | Batch, weights: torch.Tensor) -> torch.Tensor:
         problem, settings = self.problem, self.settings
+        rows = problem.read(problem.batch(batch))
         of_coders, codes = weights.new_zeros(()), []
-        for coder, array, unit in zip(
-            self.coders, problem.hidden, self.units, strict=True
-        ):
-            hidden = self._rows(array, rows, unit)
+        for layer, coder in enumerate(self.coders):
+            hidden = self._hidden(rows, layer)
             if not coder.parameters:
                 codes.append(coder.codes(hidden))
                 continue
@@ -226,7 +250,7 @@ class Learner(Updates):
                 of_coders = of_coders + coder.penalty * (weights @ own.sum(dim=1))
         loss = of_coders * (1 if problem.outputs is None else RECONSTRUCTION)
         if problem.inputs is not None:
-            features = self._rows(problem.inputs, rows, self.input_unit).T
+            features = self._in_unit(rows.inputs(), self.input_unit).T
         else:
             features = codes[0] if settings.train_encoder else codes[0].detach()
             features = features.T
@@ -242,7 +266,7 @@ class Learner(Updates):
         if problem.outputs is None:
             return loss
         outputs = self._outputs(computed[-1])
-        targets = torch.from_numpy(np.ascontiguousarray(problem.outputs[rows]))
+        targets = torch.from_numpy(np.ascontiguousarray(rows.outputs()))
         targets = targets.to(outputs)
         if settings.classify:
             return loss + kl_divergence(outputs, targets, weights)
@@ -267,24 +291,26 @@ class Learner(Updates):
             return False
         return self.n_steps % ESTIMATE_EVERY == 0
 
-    def _estimate_costs(self, batch: np.ndarray) -> None:
+    def _estimate_costs(self, batch: np.ndarray | Batch) -> None:
         """Estimate from some rows of a batch what removing each weight would cost."""
-        rows = batch[: self.pruning.n_rows()]
-        mine = distributed.shard(np.arange(len(rows)))
-        weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
+        some = self.problem.batch(batch)
+        n = min(self.pruning.n_rows(), len(some.ids))
+        mine = distributed.shard(np.arange(n))
+        weights = self.sample_weight[some.ids[:n]]
+        weights = weights / weights.sum()
         weights = torch.as_tensor(weights[mine], dtype=torch.float32)
         weights = weights.to(self.settings.device)
         problem, settings = self.problem, self.settings
+        rows = problem.read(some.take(mine))
         with torch.no_grad():
             if problem.inputs is not None:
-                read = self._rows(problem.inputs, rows[mine], self.input_unit).T
+                read = self._in_unit(rows.inputs(), self.input_unit).T
             else:
-                hidden = self._rows(problem.hidden[0], rows[mine], self.units[0])
-                read = self.coders[0].codes(hidden).T
+                read = self.coders[0].codes(self._hidden(rows, 0)).T
 
         def signs(like: torch.Tensor) -> torch.Tensor:
             """Draw random signs (q, n): the same for a row, whoever has it."""
-            shape = len(like), len(rows)
+            shape = len(like), n
             drawn = torch.randint(0, 2, shape, generator=self.generator)
             return (2 * drawn - 1)[:, mine].to(like)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from skfeat.activations import Activation
+from skfeat.utils._rows import Batch, ComputedRows, batches_of_rows
+from skfeat.utils._stages import Stages, StagesOfBatch
+from skfeat.utils._torch import shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -69,30 +73,59 @@ class Problem:
 
     Parameters
     ----------
-    hidden : list of ndarray, (n, d_l) each
+    hidden : list of ndarray or ComputedRows, (n, d_l) each
         Rows of each layer, which its autoencoder is to reconstruct.
     coders : list of Coder
         One a layer.
     connections : list of Connection
         From `inputs`, if given, or from the first layer, to each layer after it; and
         last to `outputs`, if these are given and there is no `back`.
-    inputs : ndarray of shape (n, p), or None
+    inputs : ndarray or ComputedRows of shape (n, p), or None
         What the first connector reads in place of the first layer's features.
-    outputs : ndarray of shape (n, n_outputs), or None
+    outputs : ndarray or ComputedRows of shape (n, n_outputs), or None
         The model's logits, or values, which the network is to compute.
     back : callable, or None
         Maps a tensor of decoded activations of the last layer (n, d) to the outputs,
         differentiably.
     sample_weight : ndarray of shape (n,), or None
+    stages : Stages, or None
+        Where no rows are held: the inputs, each layer and the outputs, as they are
+        computed from those of a mapped file.
     """
 
-    hidden: list[np.ndarray]
+    hidden: list[np.ndarray] | list[ComputedRows]
     coders: list[Coder]
     connections: list[Connection]
-    inputs: np.ndarray | None = None
-    outputs: np.ndarray | None = None
+    inputs: np.ndarray | ComputedRows | None = None
+    outputs: np.ndarray | ComputedRows | None = None
     back: Callable[[torch.Tensor], torch.Tensor] | None = None
     sample_weight: np.ndarray | None = field(default=None)
+    stages: Stages | None = None
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator, first: int = 0
+    ) -> Iterator[Batch]:
+        """Yield each row once, in shuffled batches, without the `first` ones.
+
+        All that shuffles is drawn from the generator before the first batch comes.
+        """
+        if self.stages is not None:
+            return batches_of_rows(self.stages.X, batch_size, generator, first=first)
+        parts = shuffled_batches(self.n_rows, batch_size, generator)
+        return map(self.batch, islice(parts, first, None))
+
+    def batch(self, rows: np.ndarray | Batch) -> Batch:
+        """Return some rows, given by their numbers, as a batch."""
+        if isinstance(rows, Batch):
+            return rows
+        source = self.hidden[0] if self.stages is None else self.stages.X
+        return Batch(rows, source, rows)
+
+    def read(self, batch: Batch) -> BatchRows:
+        """Return the rows of a batch."""
+        if self.stages is None:
+            return BatchRows(self, batch.ids)
+        return ComputedBatchRows(self, self.stages.of_batch(batch))
 
     @property
     def n_rows(self) -> int:
@@ -104,9 +137,61 @@ class Problem:
         """The layer that the first connector computes."""
         return 0 if self.inputs is not None else 1
 
+    def end_widths(self, widths: list[int]) -> list[int]:
+        """Return how many columns each connector reads, and what the last computes.
+
+        `widths` are those of the layers' features.
+        """
+        found = list(widths)
+        if self.inputs is not None:
+            found.insert(0, self.inputs.shape[1])
+        if self.outputs is not None and self.back is None:
+            found.append(self.outputs.shape[1])
+        return found
+
     def targets(self) -> range:
         """Return the layers whose features are computed by connectors, in order."""
         return range(self.first_target, len(self.coders))
+
+
+class BatchRows:
+    """Rows of one batch, taken from those of a problem when they are asked for."""
+
+    def __init__(self, problem: Problem, ids: np.ndarray):
+        self.problem, self.ids = problem, ids
+
+    def inputs(self) -> np.ndarray:
+        """Return what the first connector reads."""
+        assert self.problem.inputs is not None
+        return self.problem.inputs[self.ids]
+
+    def hidden(self, layer: int) -> np.ndarray:
+        """Return the rows of a layer."""
+        return self.problem.hidden[layer][self.ids]
+
+    def outputs(self) -> np.ndarray:
+        """Return what the model gives."""
+        assert self.problem.outputs is not None
+        return self.problem.outputs[self.ids]
+
+
+class ComputedBatchRows(BatchRows):
+    """Rows of one batch, computed stage by stage."""
+
+    def __init__(self, problem: Problem, computed: StagesOfBatch):
+        self.problem, self.computed = problem, computed
+
+    def inputs(self) -> np.ndarray:
+        """Return what the first connector reads."""
+        return self.computed[0]
+
+    def hidden(self, layer: int) -> np.ndarray:
+        """Return the rows of a layer."""
+        return self.computed[1 + layer]
+
+    def outputs(self) -> np.ndarray:
+        """Return what the model gives."""
+        return self.computed[1 + len(self.problem.hidden)]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from math import ceil
+from typing import Protocol
+
+import numpy as np
+import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.solvers._loop import EpochHooks, History, run_epochs
+from skfeat.solvers.autoencoder._settings import Position
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
+from skfeat.solvers.joint._state import state_of
 from skfeat.solvers.joint._updates import stopping
-from skfeat.utils._torch import n_batches, shuffled_batches
+from skfeat.utils._interrupts import InterruptsWait
+from skfeat.utils._torch import n_batches, to_numpy
 
 # Updates of the weights that a default training plans, in no more than so many epochs.
 _UPDATES, _MOST_EPOCHS = 1500, 200
@@ -21,6 +31,26 @@ def planned_epochs(n_rows: int, batch_size: int) -> int:
     return min(_MOST_EPOCHS, max(3, ceil(_UPDATES / updates_an_epoch)))
 
 
+class RunFile(Protocol):
+    """Where a run is kept from which it can go on.
+
+    Attributes
+    ----------
+    saved : dict or None
+        What was kept last.
+    is_due : bool
+        Whether it is time to keep it again.
+    """
+
+    saved: dict | None
+
+    @property
+    def is_due(self) -> bool: ...
+
+    def save(self, run: dict) -> None:
+        """Keep a run."""
+
+
 def train_jointly(
     problem: Problem,
     settings: JointSettings,
@@ -29,6 +59,7 @@ def train_jointly(
     remedy: str,
     hooks: EpochHooks | None = None,
     verbose: int = 0,
+    file: RunFile | None = None,
 ) -> tuple[Learnt, History]:
     """Train autoencoders and connectors together, and prune on the way.
 
@@ -42,35 +73,103 @@ def train_jointly(
         Advice in the error message if the loss diverges.
     hooks : EpochHooks, optional
     verbose : int, default=0
+    file : RunFile, optional
+        Keeps the run; what it has kept is gone on from.
 
     Returns
     -------
     learnt : Learnt
     history : History
     """
-    n = problem.n_rows
-    planned = settings.n_epochs * n_batches(n, settings.batch_size)
-    team = Team()
+    with Team() as team:
+        saved = None if file is None else file.saved
+        state = None if saved is None else saved["learner"]
+        run = _Run(Learner(problem, settings, team, state), saved, file)
+        with run.kept_whatever_happens():
+            run.save()
+            history = run_epochs(
+                run.epoch,
+                stopping(settings),
+                name=name,
+                state=run.learner.weights,
+                hooks=hooks,
+                verbose=verbose,
+                remedy=remedy,
+                # Its length is planned, and its rate has come down to zero by the end.
+                may_end_falling=True,
+                history=run.history,
+            )
+            run.save()
+    return run.learner.finish(), history
 
-    def run_epoch():
-        total = 0.0
-        for rows in shuffled_batches(n, settings.batch_size, learner.generator):
-            weight = float(learner.sample_weight[rows].sum())
-            if weight > 0:
-                total += weight * learner.step(rows, planned)
-        return total / float(learner.sample_weight.sum())
 
-    with team:
-        learner = Learner(problem, settings, team)
-        history = run_epochs(
-            run_epoch,
-            stopping(settings),
-            name=name,
-            state=learner.weights,
-            hooks=hooks,
-            verbose=verbose,
-            remedy=remedy,
-            # Its length is planned, and its rate has come down to zero by the end.
-            may_end_falling=True,
+class _Run:
+    """The epochs of a run, and how far it has come."""
+
+    def __init__(self, learner: Learner, saved: dict | None, file: RunFile | None):
+        self.learner, self.file = learner, file
+        self.history, self.position = History(), None
+        if saved is not None:
+            self.history = History(saved["losses"].tolist(), [], saved["stopped"])
+            self.position = Position(**saved["position"]) if saved["position"] else None
+        self.is_whole = True
+
+    def epoch(self) -> float:
+        """Make an epoch, or what is left of it; return its mean loss."""
+        learner, settings = self.learner, self.learner.settings
+        batch_size, number = settings.batch_size, self.history.n_epochs
+        at, drawn_since = self.position, None
+        if at is None or at.epoch != number:
+            at = Position(number, to_numpy(learner.generator.get_state()))
+        elif at.n_batches > 0:
+            # Rows are shuffled as they were; what was drawn since then stays drawn.
+            drawn_since = learner.generator.get_state()
+        learner.generator.set_state(torch.from_numpy(at.generator.copy()))
+        self.position = at
+        planned = settings.n_epochs * n_batches(learner.problem.n_rows, batch_size)
+        wait = InterruptsWait()
+        with nullcontext() if self.file is None else wait.installed():
+            for batch in learner.problem.batches(
+                batch_size, learner.generator, at.n_batches
+            ):
+                if drawn_since is not None:
+                    learner.generator.set_state(drawn_since)
+                    drawn_since = None
+                weight = float(learner.sample_weight[batch.ids].sum())
+                with wait:
+                    self.is_whole = False
+                    loss = learner.step(batch, planned) if weight > 0 else 0.0
+                    at = self.position = at.after(weight, loss)
+                    self.is_whole = True
+                if self.file is not None and self.file.is_due:
+                    self.save()
+        if drawn_since is not None:  # all batches were done
+            learner.generator.set_state(drawn_since)
+        return at.total / float(learner.sample_weight.sum())
+
+    def save(self) -> None:
+        """Keep the run as it is, unless an update is half done."""
+        if self.file is None or not self.is_whole:
+            return
+        history = self.history
+        self.file.save(
+            {
+                "learner": state_of(self.learner),
+                "position": self.position and asdict(self.position),
+                "losses": np.array(history.losses, dtype=np.float64),
+                # What Ctrl-C has ended goes on.
+                "stopped": history.stopped and not history.interrupted,
+            }
         )
-    return learner.finish(), history
+
+    @contextmanager
+    def kept_whatever_happens(self) -> Iterator[None]:
+        """Keep the run where a callback fails, or a signal ends it."""
+        try:
+            yield
+        except OSError:
+            raise  # it may be the file that cannot be written
+        except BaseException:
+            with suppress(OSError):
+                self.save()
+            raise

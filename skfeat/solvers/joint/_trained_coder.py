@@ -91,6 +91,28 @@ class TrainedCoder:
         own = [] if self.coder.tied else [self.encoder]
         return [self.decoder, *own, self.encoder_bias, self.bias]
 
+    def state(self) -> dict:
+        """Return what training has changed, as numpy arrays and numbers."""
+        return {
+            "tensors": [to_numpy(tensor) for tensor in self.parameters],
+            "penalty": self.penalty,
+            "l0": self.l0,
+            "raised": self._raised,
+        }
+
+    @torch.no_grad()
+    def go_on(self, state: dict) -> None:
+        """Take over what `state` has returned."""
+        for tensor, array in zip(self.parameters, state["tensors"], strict=True):
+            if tensor.shape != array.shape:
+                raise ValueError("its weights are not those of such an autoencoder")
+            tensor.copy_(torch.from_numpy(array))
+        self.penalty, self.l0 = state["penalty"], state["l0"]
+        self._raised = state["raised"]
+        given = self.coder.activation
+        if isinstance(given, JumpReLU) and self._raised != 1.0:
+            self._raise_thresholds(given)
+
     @property
     def holds_l0(self) -> bool:
         """Whether a penalty must hold the number of active features."""
@@ -139,7 +161,10 @@ class TrainedCoder:
         given = self.coder.activation
         if isinstance(given, JumpReLU) and self._has_thresholds:
             self._raised *= times
-            self.activation = JumpReLU(given.threshold / self.unit.scale * self._raised)
+            self._raise_thresholds(given)
+
+    def _raise_thresholds(self, given: JumpReLU) -> None:
+        self.activation = JumpReLU(given.threshold / self.unit.scale * self._raised)
 
     @torch.no_grad()
     def normalize(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skfeat.solvers.autoencoder._standardizer import Standardizer
-from skfeat.utils._rows import row_blocks
+from skfeat.utils._rows import ComputedRows, row_blocks
 
 # A spread below so many units of rounding is nothing else.
 _ROUNDING = 8
@@ -37,20 +37,33 @@ class Unit:
         return centred.astype(np.float32, copy=False)
 
 
-def unit_of_hidden(rows: np.ndarray, weights: np.ndarray) -> Unit:
+def unit_of_hidden(rows: np.ndarray | ComputedRows, weights: np.ndarray) -> Unit:
     """Return the unit of a layer, whose columns share one: root mean square one."""
     found = Standardizer.from_rows(rows, weights, center=True, rms=True)
     return Unit(found.mean, found.scale)
 
 
-def unit_of_inputs(rows: np.ndarray, weights: np.ndarray) -> Unit:
+def unit_of_inputs(rows: np.ndarray | ComputedRows, weights: np.ndarray) -> Unit:
     """Return the unit of inputs, whose columns may have units of their own.
 
     A column deviates from its mean by at most one. Its standard deviation would make
     a column that is nearly always the same, such as a pixel at the edge, weigh more
     than any other where it is not.
     """
-    weights = weights / weights.sum()
+    known = getattr(rows, "moments", None)
+    if known is not None and np.ptp(weights) == 0:
+        mean, largest = known.mean, known.deviation(known.mean)
+    else:
+        mean, largest = _mean_and_deviation(rows, weights / weights.sum())
+    # Of a column of equal values nothing is left but rounding.
+    largest[largest <= _rounding(rows) * np.abs(mean)] = 0.0
+    return Unit(mean, np.where(largest > 0, largest, 1.0))
+
+
+def _mean_and_deviation(
+    rows: np.ndarray | ComputedRows, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of columns, and how far rows of some weight are from it."""
     mean, largest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for block, part in row_blocks(rows):
         mean += weights[block] @ part.astype(np.float64, copy=False)
@@ -58,20 +71,24 @@ def unit_of_inputs(rows: np.ndarray, weights: np.ndarray) -> Unit:
         part = part[weights[block] > 0]
         if len(part):
             np.maximum(largest, np.abs(part - mean).max(axis=0), out=largest)
-    # Of a column of equal values nothing is left but rounding.
-    largest[largest <= _rounding(rows) * np.abs(mean)] = 0.0
-    return Unit(mean, np.where(largest > 0, largest, 1.0))
+    return mean, largest
 
 
-def unit_of_outputs(rows: np.ndarray, weights: np.ndarray, *, each: bool) -> Unit:
+def unit_of_outputs(
+    rows: np.ndarray | ComputedRows, weights: np.ndarray, *, each: bool
+) -> Unit:
     """Return the unit of outputs, of all together or of each column.
 
     Where a column, or all, do not vary, their unit is that of what does, and else of
     their size.
     """
-    weights = weights / weights.sum()
-    mean = weights @ rows.astype(np.float64)
-    square = weights @ np.square(rows - mean)
+    known = getattr(rows, "moments", None)
+    if known is not None and np.ptp(weights) == 0:
+        mean, square = known.mean, known.square
+    else:
+        held, weights = np.asarray(rows), weights / weights.sum()
+        mean = weights @ held.astype(np.float64)
+        square = weights @ np.square(held - mean)
     size = np.sqrt(square.mean())
     if not each:
         size = size if size > _rounding(rows) * np.sqrt((mean**2).mean()) else 0.0
@@ -81,5 +98,5 @@ def unit_of_outputs(rows: np.ndarray, weights: np.ndarray, *, each: bool) -> Uni
     return Unit(mean, np.where(scale > 0, scale, float(scale.max()) or 1.0))
 
 
-def _rounding(rows: np.ndarray) -> float:
+def _rounding(rows: np.ndarray | ComputedRows) -> float:
     return _ROUNDING * float(np.finfo(rows.dtype).eps)

@@ -1,0 +1,108 @@
+"""All that a learner needs to go on, as numpy arrays and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from skfeat.utils._torch import to_numpy
+
+# Of a learner: `skfeat.solvers.joint._learner.Learner`, which imports this module.
+Learner = Any
+
+
+def state_of(learner: Learner) -> dict:
+    """Return copies of all that training has changed."""
+
+    def arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        return [to_numpy(tensor) for tensor in tensors]
+
+    return {
+        "n_steps": learner.n_steps,
+        "generator": to_numpy(learner.generator.get_state()),
+        "coefs": arrays(learner.coefs),
+        "intercepts": arrays(learner.intercepts),
+        "read_means": arrays(learner.read_means),
+        "code_means": arrays(learner.code_means),
+        "code_variances": arrays(learner.code_variances),
+        "coders": [coder.state() for coder in learner.coders],
+        "first": [int(pruner.first) for pruner in learner.pruners],
+        "masks": [to_numpy(pruner.mask, np.uint8) for pruner in learner.pruners],
+        "costs": arrays(learner.pruning.costs),
+        "moments": {
+            str(index): slots for index, slots in learner.optimizer.moments().items()
+        },
+    }
+
+
+def set_weights(learner: Learner, state: dict) -> None:
+    """Set the weights, and what is known of the codes, in place of a start.
+
+    Raises
+    ------
+    ValueError
+        If arrays have other shapes than those of such a learner: loops trust them.
+    """
+    for coder, own in zip(learner.coders, state["coders"], strict=True):
+        coder.go_on(own)
+    widths = [len(coder.encoder) for coder in learner.coders]
+    n_reads = len(learner.problem.connections)
+    ends = learner.problem.end_widths(widths)
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "read_means": [(width,) for width in ends[:n_reads]],
+        "code_means": [(width,) for width in widths],
+        "code_variances": [()] * len(widths),
+        "coefs": [(computed, read) for read, computed in pairwise(ends)],
+        "intercepts": [(width,) for width in ends[1:]],
+    }
+    trained = {
+        "coefs": [not part.frozen for part in learner.problem.connections],
+        "intercepts": [
+            not part.frozen and part.fit_intercept
+            for part in learner.problem.connections
+        ],
+    }
+    for name, expected in shapes.items():
+        _check_shapes(name, state[name], expected)
+        flags = trained.get(name, [False] * len(expected))
+        found = [
+            learner._tensor(array, trained=flag)
+            for array, flag in zip(state[name], flags, strict=True)
+        ]
+        setattr(learner, name, found)
+
+
+def go_on(learner: Learner, state: dict) -> None:
+    """Take over the rest of a state, once all parts of the learner are there."""
+    _check_shapes(
+        "masks", state["masks"], [part.mask.shape for part in learner.pruners]
+    )
+    for pruner, first, mask in zip(
+        learner.pruners, state["first"], state["masks"], strict=True
+    ):
+        pruner.first = first
+        pruner.mask = torch.as_tensor(mask > 0, device=pruner.mask.device)
+    costs = learner.pruning.costs
+    _check_shapes("costs", state["costs"], [cost.shape for cost in costs])
+    for cost, array in zip(costs, state["costs"], strict=True):
+        cost.copy_(torch.from_numpy(array))
+    moments = {int(index): slots for index, slots in state["moments"].items()}
+    for index, slots in moments.items():
+        shape = learner.parameters[index].shape
+        given = [slots["exp_avg"], slots["exp_avg_sq"]]
+        _check_shapes("moments", given, [shape, shape])
+    learner.optimizer.load_moments(moments)
+    learner._choose_products()
+    learner.n_steps = state["n_steps"]
+    learner.generator.set_state(torch.from_numpy(state["generator"].copy()))
+
+
+def _check_shapes(
+    name: str, arrays: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]
+) -> None:
+    if [np.shape(array) for array in arrays] != [tuple(shape) for shape in shapes]:
+        raise ValueError(f"its {name} are not those of such a network")
