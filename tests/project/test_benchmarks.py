@@ -95,6 +95,14 @@ def test_checkpoint_kills(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_mapped_unwrapping(tmp_path):
+    pytest.importorskip("safetensors")
+    done = run("mapped_unwrapping.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 kills, equal to the bit: True" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_process_scaling(tmp_path):
     done = run("process_scaling.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr
