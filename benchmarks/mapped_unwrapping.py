@@ -34,8 +34,8 @@ from _common import print_table, write_record
 from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.utils import _checkpoint
 
-N_COLUMNS, UNITS, N_OUTPUTS, N_FEATURES = 4096, 64, 10, 256
-FULL = {"GiB": 20.0, "kills": 10, "batch": 8192, "seconds between writes": 5.0}
+N_COLUMNS, UNITS, N_OUTPUTS, N_FEATURES = 4096, 32, 10, 128
+FULL = {"GiB": 20.0, "kills": 10, "batch": 2048, "seconds between writes": 5.0}
 SMOKE = {"GiB": 0.02, "kills": 2, "batch": 128, "seconds between writes": 0.02}
 
 
@@ -93,7 +93,7 @@ def fit(folder, settings, checkpoint):
     memory.start()
     X = np.load(folder / "rows.npy", mmap_mode="r")
     autoencoder = SparseAutoencoder(
-        N_FEATURES, k=16, max_iter=1, batch_size=settings["batch"]
+        N_FEATURES, k=8, max_iter=1, batch_size=settings["batch"]
     )
     print("begins", flush=True)
     start, cpu = time.perf_counter(), time.process_time()

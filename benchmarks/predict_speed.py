@@ -2,9 +2,9 @@
 
 Models and networks have random weights of the sizes and sparsity that unwrapping gives;
 rows look like images of digits, most pixels dark. Intercepts are chosen on such rows so
-that a feature is active in 3 to 12 % of them. Networks are compacted first. Dense
-models run in torch, with as many threads. Contestants take turns in each round; medians
-over rounds of the time of one call.
+that a feature is active in 3 to 12 % of them. Networks are compacted, and compiled.
+Dense models run in torch, with as many threads. Contestants take turns in each round;
+medians over rounds of the time of one call.
 
 ``python benchmarks/predict_speed.py`` writes ``records/predict_speed.json``.
 """
@@ -187,7 +187,7 @@ def whole_rows(case, batches, n_rounds, shortest):
     """Race whole networks; return a row of the record for each batch size."""
     model = make_model(case.width, seed=0)
     full = make_network(case, model, seed=1)
-    network = full.compact()
+    network = full.compact().compile()
     dense_cost = read_chain(model).n_multiply_adds()
     X = make_rows(max(batches), seed=3)
     gap = np.abs(network.predict_raw(X[:1000]) - full.predict_raw(X[:1000])).max()

@@ -233,6 +233,7 @@ class NetworkArrays:
     n_features_in_: int
     n_outputs_: int
     input_shape: tuple[int, ...] | None = None
+    is_compiled = False  # whether calls of any size run compiled loops
 
     def __init__(
         self,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy import sparse
 
+from skfeat.kernels._optional import has_numba
 from skfeat.network import _file, _predict, _run
 from skfeat.network._ablation import Ablation, ablate
 from skfeat.network._arrays import NetworkArrays, as_inputs, as_rows, layer_index
@@ -24,6 +25,9 @@ from skfeat.utils._checks import check_path
 if TYPE_CHECKING:
     import networkx as nx
     from torch import nn
+
+# Few rows and many run other loops.
+_COMPILED_FOR = (1, 64)
 
 
 class SparseFeatureNetwork(NetworkArrays):
@@ -187,8 +191,9 @@ class SparseFeatureNetwork(NetworkArrays):
     def predict_raw(self, X: Any) -> np.ndarray:
         """Compute the raw outputs of the rows of X.
 
-        Where numba is installed and there is enough to do, compiled loops leave out
-        the features that are inactive; the result is the same to rounding.
+        Where numba is installed, compiled loops leave out the features that are
+        inactive, in calls that are large enough to be worth compiling them, and in all
+        after :meth:`compile`; the result is the same to rounding.
 
         Parameters
         ----------
@@ -532,6 +537,36 @@ class SparseFeatureNetwork(NetworkArrays):
             + n_decoder_multiply_adds(self)
             + self.back.n_multiply_adds()
         )
+
+    def compile(self) -> Self:
+        """Compile what predicts, for many calls of a few rows each.
+
+        One row then takes a quarter of the time, and large calls, which compile without
+        being told, as long as before. Compiling takes some ten seconds, and one or two
+        in later processes: numba keeps the loops in the folder that `NUMBA_CACHE_DIR`
+        names, by default beside the installed modules. They are those for rows of the
+        precision of the weights. Files, and other networks that are made from this one,
+        do not keep that it was done.
+
+        Returns
+        -------
+        self : SparseFeatureNetwork
+
+        Raises
+        ------
+        ImportError
+            If numba is not installed.
+        """
+        if not has_numba():
+            raise ImportError(
+                "compile needs numba, without which nothing is compiled; install it "
+                "with pip install 'skfeat[fast]'."
+            )
+        self.is_compiled = True
+        for n_rows in _COMPILED_FOR:
+            rows = np.zeros((n_rows, self.n_features_in_), self.decoder_coef_.dtype)
+            self.predict_raw(rows)
+        return self
 
     def compact(self) -> SparseFeatureNetwork:
         """Make the network that computes the same without the features nothing reads.

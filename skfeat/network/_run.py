@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._optional import has_numba
 from skfeat.network._arrays import NetworkArrays
 from skfeat.network._predict import (
@@ -16,8 +17,8 @@ from skfeat.network._predict import (
 )
 from skfeat.utils._finite import is_moderate
 
-# Below so many multiply-adds, collecting the weights for the compiled loops, or loading
-# these, takes longer than all else.
+# Below so many multiply-adds, collecting the weights for compiled loops takes longer
+# than all else, even where they are compiled already.
 _MIN_MULTIPLY_ADDS = 2**12
 
 
@@ -29,8 +30,9 @@ def predict(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
     ValueError
         If a row has NaN or infinity, or outputs leave the range of the dtype.
     """
-    n_weights = network.encoder_coef_.size + sum(network.n_weights_)
-    plain = len(X) * n_weights < _MIN_MULTIPLY_ADDS or not has_numba()
+    n_weights = network.encoder_coef_.size + sum(coef.nnz for coef in network.coefs_)
+    least = 0 if network.is_compiled else LIMITS.compiled_prediction
+    plain = len(X) * n_weights < max(_MIN_MULTIPLY_ADDS, least) or not has_numba()
     predict_fast = predict_plainly if plain else _compiled_predict()
     try:
         outputs = predict_fast(network, X)

@@ -12,7 +12,7 @@ from scipy import sparse
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 from skfeat.kernels import _threads
-from skfeat.kernels._limits import LIMITS
+from skfeat.kernels._limits import LIMITS, Limits
 from skfeat.network import SparseFeatureNetwork, _predict
 from tests.chain.test_chain_joins import random_steps
 from tests.network.test_network import ENDS, NETWORKS, parameters, rows
@@ -23,6 +23,13 @@ from skfeat.kernels.inference import _loops_sparse_layers as _tiles
 from skfeat.network import _predict_compiled, _run
 
 TILE = _tiles.TILE
+
+
+@pytest.fixture(autouse=True)
+def compiled_of_any_size(monkeypatch):
+    monkeypatch.setattr(LIMITS, "compiled_prediction", 0)
+
+
 FAST = settings(max_examples=100, deadline=None)
 
 
@@ -256,6 +263,57 @@ def test_without_numba(monkeypatch):
     np.testing.assert_allclose(network.predict_raw(X), expected, atol=1e-11)
 
 
+def counted(monkeypatch):
+    """Count the calls of compiled loops."""
+    calls = []
+
+    def predict_compiled(network, X):
+        calls.append(len(X))
+        return _predict.predict_plainly(network, X)
+
+    monkeypatch.setattr(_run, "_compiled_predict", lambda: predict_compiled)
+    return calls
+
+
+def test_small_calls_compile_nothing(monkeypatch):
+    network = random_network(7, 60, 20, 200, TopK(4))
+    X, calls = rows(network, 2000), counted(monkeypatch)
+    monkeypatch.setattr(LIMITS, "compiled_prediction", Limits.compiled_prediction)
+    network.predict_raw(X)
+    assert not calls
+    monkeypatch.setattr(LIMITS, "compiled_prediction", 2**20)
+    network.predict_raw(X[:100])
+    assert not calls
+    network.predict_raw(X)
+    assert calls == [2000]
+
+
+def test_a_network_compiles_when_it_is_told(monkeypatch):
+    network = random_network(7, 200, 30, 2000, TopK(4))
+    X, calls = rows(network, 20), counted(monkeypatch)
+    monkeypatch.setattr(LIMITS, "compiled_prediction", Limits.compiled_prediction)
+    assert network.compile() is network
+    assert calls == [1, 64]
+    network.predict_raw(X)
+    assert calls == [1, 64, 20]
+    network.compact().predict_raw(X)
+    assert len(calls) == 3
+
+
+def test_compiled_calls_compute_the_same(monkeypatch):
+    network = random_network(7, 200, 30, 2000, TopK(4))
+    monkeypatch.setattr(LIMITS, "compiled_prediction", Limits.compiled_prediction)
+    X = rows(network, 20)
+    expected = network.predict_raw(X)
+    np.testing.assert_allclose(network.compile().predict_raw(X), expected, atol=1e-11)
+
+
+def test_compile_needs_numba(monkeypatch):
+    monkeypatch.setattr("skfeat.network._network.has_numba", lambda: False)
+    with pytest.raises(ImportError, match="compile needs numba"):
+        random_network(7, 60, 20, 200, TopK(4)).compile()
+
+
 def test_number_of_threads_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -273,7 +331,7 @@ import sys
 sys.modules["torch"] = sys.modules["sklearn"] = None
 import numpy as np
 from skfeat.network import SparseFeatureNetwork, _predict
-network = SparseFeatureNetwork.load({str(tmp_path / "net")!r})
+network = SparseFeatureNetwork.load({str(tmp_path / "net")!r}).compile()
 from skfeat.kernels._optional import has_numba
 assert has_numba()
 rows = np.ones((20_000, 20))  # enough for threads
