@@ -22,7 +22,7 @@ import torch
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import PRUNED_AT, Pruner
+from skfeat.solvers._prune import Pruner
 from skfeat.solvers.joint._problem import (
     BatchRows,
     Connection,
@@ -31,7 +31,7 @@ from skfeat.solvers.joint._problem import (
     Problem,
 )
 from skfeat.solvers.joint._removal import (
-    ESTIMATE_EVERY,
+    RandomSigns,
     RemovalPruning,
     removal_costs,
 )
@@ -224,7 +224,7 @@ class Learner(Updates):
             dtype=torch.float32,
             device=self.settings.device,
         )
-        if self._is_time_to_estimate(planned):
+        if self.pruning.is_time(self.n_steps, planned):
             self._estimate_costs(batch)
         return self.update(self._loss(mine, weights), planned)
 
@@ -286,15 +286,10 @@ class Learner(Updates):
             computed.append(features)
         return before, computed
 
-    def _is_time_to_estimate(self, planned: int) -> bool:
-        if not self.trained or self.n_steps > PRUNED_AT * planned:
-            return False
-        return self.n_steps % ESTIMATE_EVERY == 0
-
     def _estimate_costs(self, batch: np.ndarray | Batch) -> None:
         """Estimate from some rows of a batch what removing each weight would cost."""
         some = self.problem.batch(batch)
-        n = min(self.pruning.n_rows(), len(some.ids))
+        n = min(self.pruning.n_samples(), len(some.ids))
         mine = distributed.shard(np.arange(n))
         weights = self.sample_weight[some.ids[:n]]
         weights = weights / weights.sum()
@@ -308,31 +303,20 @@ class Learner(Updates):
             else:
                 read = self.coders[0].codes(self._hidden(rows, 0)).T
 
-        def signs(like: torch.Tensor) -> torch.Tensor:
-            """Draw random signs (q, n): the same for a row, whoever has it."""
-            shape = len(like), n
-            drawn = torch.randint(0, 2, shape, generator=self.generator)
-            return (2 * drawn - 1)[:, mine].to(like)
-
+        signs = RandomSigns(n, mine, self.generator)
         before, computed = self._compute(read)
         combination = weights.new_zeros(())
         if settings.faithfulness > 0:
             for layer, part in zip(problem.targets(), computed, strict=False):
                 share = settings.faithfulness * weights / self.code_variances[layer]
-                combination = combination + (signs(part) * part * share.sqrt()).sum()
+                combination = combination + signs.of_features(part, share)
         if problem.outputs is not None:
             outputs = self._outputs(computed[-1]).T
             if settings.classify:
-                # Their square is on average the curvature of the KL divergence.
-                share = outputs.detach().softmax(dim=0).sqrt()
-                drawn = signs(outputs) * share
-                drawn = drawn - share.square() * drawn.sum(dim=0)
-                outputs = outputs * drawn / 2**0.5
+                combination = combination + signs.of_logits(outputs, weights)
             else:
-                scale = torch.as_tensor(self.output_unit.scale).to(outputs)
-                outputs = signs(outputs) * outputs / scale.reshape(-1, 1)
-                outputs = outputs / len(outputs) ** 0.5
-            combination = combination + (outputs * weights.sqrt()).sum()
+                scale = self.output_unit.scale
+                combination = combination + signs.of_values(outputs, scale, weights)
         gradients = torch.autograd.grad(
             combination, [computed[index] for index in self.trained]
         )

@@ -18,14 +18,18 @@ References
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 
-from skfeat.solvers._prune import Pruner, SaliencyPruning
+from skfeat.solvers._prune import PRUNED_AT, Pruner, SaliencyPruning
 
 # Costs are estimated every so many updates; the share of the latest in their mean.
-ESTIMATE_EVERY, _COST_SHARE = 4, 0.05
-# Weights times rows that an estimate takes at most, and the rows it has at least.
-_MOST_ELEMENTS, _LEAST_ROWS = 2**21, 32
+_ESTIMATE_EVERY, _COST_SHARE = 4, 0.05
+# Weights times rows that an estimate takes at most, and the rows it has at least; a
+# sample of maps has a row for each position, so few of them are many.
+_MOST_ELEMENTS, _LEAST_ROWS, _LEAST_MAPS = 2**21, 32, 8
 # Of these so many at a time, which caches hold: three times as fast as all at once.
 _AT_ONCE = 2**18
 
@@ -34,13 +38,36 @@ class RemovalPruning(SaliencyPruning):
     """Prunes weights in training by what their removal would cost the loss.
 
     It is given the costs; see `removal_costs`.
+
+    Parameters
+    ----------
+    coefs : list of Tensor
+    pruners : list of Pruner
+    shared : bool
+        As of `SaliencyPruning`.
+    n_positions : list of int, default=None
+        How many positions share the weights of each matrix; None: one.
     """
 
     def __init__(
-        self, coefs: list[torch.Tensor], pruners: list[Pruner], *, shared: bool
+        self,
+        coefs: list[torch.Tensor],
+        pruners: list[Pruner],
+        *,
+        shared: bool,
+        n_positions: list[int] | None = None,
     ):
         super().__init__(coefs, pruners, shared=shared)
         self.costs = [torch.zeros_like(coef) for coef in coefs]
+        self.n_positions = n_positions or [1] * len(coefs)
+
+    def is_time(self, n_steps: int, planned: int) -> bool:
+        """Tell whether to estimate costs before the next of so many planned updates."""
+        return (
+            len(self.coefs) > 0
+            and n_steps <= PRUNED_AT * planned
+            and n_steps % _ESTIMATE_EVERY == 0
+        )
 
     def take_costs(self, costs: list[torch.Tensor]) -> None:
         """Follow the costs of the weights that are left, from the rows of a batch."""
@@ -51,10 +78,67 @@ class RemovalPruning(SaliencyPruning):
         """Return the running means of the costs."""
         return self.costs
 
-    def n_rows(self) -> int:
-        """Return of how many rows an estimate takes the costs."""
-        n_weights = max((int(p.mask.sum()) for p in self.pruners), default=0)
-        return max(_LEAST_ROWS, _MOST_ELEMENTS // max(n_weights, 1))
+    def n_samples(self) -> int:
+        """Return of how many samples an estimate takes the costs."""
+        n_elements = max(
+            (
+                int(pruner.mask.sum()) * n_positions
+                for pruner, n_positions in zip(
+                    self.pruners, self.n_positions, strict=True
+                )
+            ),
+            default=0,
+        )
+        is_rows = max(self.n_positions, default=1) == 1
+        least = _LEAST_ROWS if is_rows else _LEAST_MAPS
+        return max(least, _MOST_ELEMENTS // max(n_elements, 1))
+
+
+class RandomSigns:
+    """Draws the random combinations whose gradients tell curvatures.
+
+    Parameters
+    ----------
+    n_samples : int
+        In all processes together.
+    mine : ndarray of int
+        Those of this process.
+    generator : torch.Generator
+    """
+
+    def __init__(self, n_samples: int, mine: np.ndarray, generator: torch.Generator):
+        self.n_samples, self.mine, self.generator = n_samples, mine, generator
+
+    def draw(self, like: torch.Tensor) -> torch.Tensor:
+        """Draw signs (q, n): the same for a sample, whoever has it."""
+        n_positions = like.shape[1] // max(len(self.mine), 1)
+        shape = len(like), self.n_samples, n_positions
+        drawn = torch.randint(0, 2, shape, generator=self.generator)
+        return (2 * drawn[:, self.mine] - 1).reshape(like.shape).to(like)
+
+    def of_features(
+        self, features: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Combine features (q, n) whose squared errors have weights (n,)."""
+        return (self.draw(features) * features * weights.sqrt()).sum()
+
+    def of_logits(self, logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Combine logits (q, n): the KL divergence of whose softmax has weights (n,).
+
+        The square is on average the curvature of that divergence.
+        """
+        share = logits.detach().softmax(dim=0).sqrt()
+        drawn = self.draw(logits) * share
+        drawn = drawn - share.square() * drawn.sum(dim=0)
+        return (logits * drawn * (weights / 2).sqrt()).sum()
+
+    def of_values(
+        self, values: torch.Tensor, scale: Any, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Combine outputs (q, n), the mean of whose squared errors has weights (n,)."""
+        scale = torch.as_tensor(scale).to(values).reshape(-1, 1)
+        values = self.draw(values) * values / scale
+        return (values * (weights / len(values)).sqrt()).sum()
 
 
 def removal_costs(
@@ -65,13 +149,15 @@ def removal_costs(
     gradient: torch.Tensor,
     *,
     rectified: bool,
+    n_positions: int = 1,
 ) -> torch.Tensor:
-    """Return what the removal of each weight would cost, summed over rows.
+    """Return what the removal of each weight would cost, summed over samples.
 
     Parameters
     ----------
     read : Tensor of shape (p, n)
-        Features that the weights multiply, from their means.
+        Features that the weights multiply, from their means: n rows, those of the
+        positions of a sample one after the other.
     pre : Tensor of shape (q, n)
         What the weights compute, before the rectifier.
     coef, mask : Tensor of shape (q, p)
@@ -79,6 +165,8 @@ def removal_costs(
     gradient : Tensor of shape (q, n)
         Of a random combination of what the loss compares, after the rectifier.
     rectified : bool
+    n_positions : int, default=1
+        Of a sample, which share the weights: a removal changes all of them at once.
 
     Returns
     -------
@@ -99,5 +187,7 @@ def removal_costs(
         if rectified:
             without.relu_()
         change = without.sub_(after[out]).mul_(gradient[out])
+        if n_positions > 1:
+            change = change.reshape(len(change), -1, n_positions).sum(dim=2)
         costs.append(change.square_().sum(dim=1))
     return torch.cat(costs)

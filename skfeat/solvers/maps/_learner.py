@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from skfeat.kernels._threads import Team
 from skfeat.maps._reads import Reads
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import CurvaturePruning, Pruner
+from skfeat.solvers._prune import Pruner
 from skfeat.solvers.joint._problem import JointSettings
+from skfeat.solvers.joint._removal import RandomSigns, RemovalPruning, removal_costs
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
 from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
@@ -44,6 +45,8 @@ class MapLearner(Updates):
     settings : JointSettings
     team : Team
     """
+
+    pruning: RemovalPruning
 
     def __init__(
         self,
@@ -71,10 +74,11 @@ class MapLearner(Updates):
             for coef, connection in zip(self.coefs, problem.connections, strict=True)
         ]
         trained = [i for i, coef in enumerate(self.coefs) if coef.requires_grad]
-        self.pruning = CurvaturePruning(
+        self.pruning = RemovalPruning(
             [self.coefs[index] for index in trained],
             [self.pruners[index] for index in trained],
             shared=settings.share_budgets,
+            n_positions=[problem.reads[index].n_positions_out for index in trained],
         )
         self.trained = trained
         connectors = [self.coefs[index] for index in trained]
@@ -91,6 +95,7 @@ class MapLearner(Updates):
         inputs, _, outputs = layers.run(chosen)
         root = float(inputs.square().mean().sqrt()) or 1.0
         self.input_unit = Unit(np.zeros(inputs.shape[1]), root)
+        self.input_mean = (inputs.mean(dim=0) / root).float()
         shares = np.full(len(chosen), 1 / len(chosen))
         self.output_unit = unit_of_outputs(
             to_numpy(outputs), shares, each=not self.settings.classify
@@ -115,17 +120,23 @@ class MapLearner(Updates):
             ]
 
     def _start_connections(self) -> None:
+        # What a connector reads counts from its mean: a weight that is dropped leaves
+        # what it added on average to the intercept.
+        self.read_means = [
+            self._mean_of_reads(index) * connection.fit_intercept
+            for index, connection in enumerate(self.problem.connections)
+        ]
         self.coefs, self.intercepts = [], []
         for index, connection in enumerate(self.problem.connections):
             assert connection.start is not None
             coef, intercept = connection.start
             read, computed = self._ends(index)
             out = np.broadcast_to(computed.scale, len(coef))
+            coef = coef * read.scale / out[:, None]
             intercept = (intercept - computed.mean) / out
+            intercept += coef @ to_numpy(self.read_means[index], np.float64)
             trained = not connection.frozen
-            self.coefs.append(
-                self._tensor(coef * read.scale / out[:, None], trained=trained)
-            )
+            self.coefs.append(self._tensor(coef, trained=trained))
             self.intercepts.append(
                 self._tensor(intercept, trained=trained and connection.fit_intercept)
             )
@@ -139,38 +150,34 @@ class MapLearner(Updates):
             units.append(self.output_unit)
         return units[index], units[index + 1]
 
+    def _mean_of_reads(self, index: int) -> torch.Tensor:
+        """Return the mean, in units in training, of what a connector reads."""
+        layer, reads = index - self.problem.reads_inputs, self.problem.reads[index]
+        mean = self.input_mean if layer < 0 else self.code_means[layer]
+        if reads.is_mean:
+            return mean
+        # Where a place is padding it reads zero.
+        inside = (reads.patches.source >= 0).mean(axis=0)
+        return (torch.as_tensor(inside).to(mean)[:, None] * mean).ravel()
+
     def step(self, samples: np.ndarray, planned: int) -> float:
         """Make one update on a batch of samples; return its loss."""
+        if self.pruning.is_time(self.n_steps, planned):
+            self._estimate_costs(samples)
         mine = distributed.shard(samples)
         return self.update(self._loss(mine, len(mine) / len(samples)), planned)
 
-    @torch.no_grad()
     def _prune(self, progress: float) -> None:
-        before = [coef.detach().clone() for coef in self.coefs]
         self.pruning.prune(progress)
-        # What a weight added on average, where it is dropped, stays in the intercept.
-        for index in self.trained:
-            if self.intercepts[index].requires_grad:
-                mean = self._mean_of_reads(index)
-                dropped = before[index] - self.coefs[index]
-                self.intercepts[index] += dropped @ mean
 
-    def _mean_of_reads(self, index: int) -> torch.Tensor:
-        layer = index - self.problem.reads_inputs
-        coef = self.coefs[index]
-        if layer < 0:
-            return coef.new_zeros(coef.shape[1])
-        return self.code_means[layer].repeat(self.problem.reads[index].n_places)
-
-    def _loss(self, samples: np.ndarray, share: float) -> torch.Tensor:
+    def _loss(self, samples: np.ndarray, share_of_all: float) -> torch.Tensor:
         problem, settings = self.problem, self.settings
         inputs, hidden, outputs = problem.layers.run(samples)
         loss, codes = torch.zeros((), device=settings.device), []
         weights_of_layers = []
-        for coder, rows, unit in zip(self.coders, hidden, self.units, strict=True):
-            mean = torch.as_tensor(unit.mean).to(rows)
-            rows = ((rows - mean) / float(unit.scale)).float()
-            weights = rows.new_full((len(rows),), share / max(len(rows), 1))
+        for layer, coder in enumerate(self.coders):
+            rows = self._in_unit(hidden[layer], layer)
+            weights = rows.new_full((len(rows),), share_of_all / max(len(rows), 1))
             weights_of_layers.append(weights)
             if not coder.parameters:
                 codes.append(coder.codes(rows))
@@ -182,30 +189,99 @@ class MapLearner(Updates):
             loss = loss + RECONSTRUCTION * error
         self._follow(codes, weights_of_layers)
         if problem.reads_inputs:
-            features = (inputs / float(self.input_unit.scale)).float()
+            features = self._as_read(inputs)
         else:
             features = codes[0] if settings.train_encoder else codes[0].detach()
-        for index, connection in enumerate(problem.connections):
-            features = convolved(
-                features,
-                self.coefs[index],
-                self.intercepts[index],
-                problem.reads[index],
-            )
-            if connection.link == "relu":
-                features = features.relu()
-            layer = problem.first_target + index
-            if layer < len(codes) and settings.faithfulness > 0:
-                error = (features - codes[layer]).square().sum(dim=1)
-                error = weights_of_layers[layer] @ error / self.code_variances[layer]
-                loss = loss + settings.faithfulness * error
-        found = self._outputs(features)
+        _, computed = self._compute(features)
+        if settings.faithfulness > 0:
+            for layer, part in enumerate(computed, problem.first_target):
+                if layer < len(codes):
+                    error = (part - codes[layer]).square().sum(dim=1)
+                    error = weights_of_layers[layer] @ error
+                    share = settings.faithfulness / self.code_variances[layer]
+                    loss = loss + share * error
+        found = self._outputs(computed[-1] if computed else features)
         targets = outputs.to(found)
-        weights = found.new_full((len(found),), share / max(len(found), 1))
+        weights = found.new_full((len(found),), share_of_all / max(len(found), 1))
         if settings.classify:
             return loss + kl_divergence(found, targets, weights)
         scale = torch.as_tensor(self.output_unit.scale).to(found)
         return loss + squared_error(found / scale, targets / scale, weights)
+
+    def _as_read(self, inputs: torch.Tensor) -> torch.Tensor:
+        return (inputs / float(self.input_unit.scale)).float()
+
+    def _in_unit(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        unit = self.units[layer]
+        mean = torch.as_tensor(unit.mean).to(hidden)
+        return ((hidden - mean) / float(unit.scale)).float()
+
+    def _compute(
+        self, features: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Run the connectors; return what each computes, before and after its link."""
+        before, computed = [], []
+        for coef, intercept, mean, connection, reads in zip(
+            self.coefs,
+            self.intercepts,
+            self.read_means,
+            self.problem.connections,
+            self.problem.reads,
+            strict=True,
+        ):
+            before.append(convolved(features, coef, intercept - coef @ mean, reads))
+            features = before[-1].relu() if connection.link == "relu" else before[-1]
+            computed.append(features)
+        return before, computed
+
+    def _estimate_costs(self, batch: np.ndarray) -> None:
+        """Estimate from samples of a batch what removing each weight would cost."""
+        problem, settings = self.problem, self.settings
+        samples = batch[: self.pruning.n_samples()]
+        mine = distributed.shard(np.arange(len(samples)))
+        with torch.no_grad():
+            inputs, hidden, _ = problem.layers.run(samples[mine])
+            read = self._as_read(inputs)
+            if not problem.reads_inputs:
+                read = self.coders[0].codes(self._in_unit(hidden[0], 0))
+        signs = RandomSigns(len(samples), mine, self.generator)
+        before, computed = self._compute(read)
+        combination = read.new_zeros(())
+        if settings.faithfulness > 0:
+            for layer, part in enumerate(computed, problem.first_target):
+                if layer < len(self.coders):
+                    n_rows = len(samples) * problem.layers.n_positions[layer]
+                    share = settings.faithfulness / n_rows / self.code_variances[layer]
+                    combination = combination + signs.of_features(part.T, share)
+        outputs = self._outputs(computed[-1]).T
+        share = outputs.new_tensor(1 / len(samples))
+        if settings.classify:
+            combination = combination + signs.of_logits(outputs, share)
+        else:
+            scale = self.output_unit.scale
+            combination = combination + signs.of_values(outputs, scale, share)
+        gradients = torch.autograd.grad(
+            combination, [computed[index] for index in self.trained]
+        )
+        features = [read, *computed]
+        with torch.no_grad():
+            costs = []
+            for index, gradient in zip(self.trained, gradients, strict=True):
+                reads = problem.reads[index]
+                patches = patches_of(features[index], reads)
+                costs.append(
+                    removal_costs(
+                        (patches - self.read_means[index]).T.contiguous(),
+                        before[index].T.contiguous(),
+                        self.coefs[index],
+                        self.pruners[index].mask,
+                        gradient.T.contiguous(),
+                        rectified=problem.connections[index].link == "relu",
+                        n_positions=reads.n_positions_out,
+                    )
+                )
+        distributed.all_reduce(*costs)
+        self.pruning.take_costs(costs)
 
     def _outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Return the outputs (n, q) of the network, in the units of the data."""
@@ -229,8 +305,12 @@ class MapLearner(Updates):
         ):
             read, computed = self._ends(index)
             out = np.broadcast_to(computed.scale, len(coef))
-            coefs.append(to_numpy(coef, np.float64) / read.scale * out[:, None])
-            intercepts.append(to_numpy(intercept, np.float64) * out + computed.mean)
+            coef, intercept, mean = (
+                to_numpy(part, np.float64)
+                for part in (coef, intercept, self.read_means[index])
+            )
+            intercepts.append((intercept - coef @ mean) * out + computed.mean)
+            coefs.append(coef / read.scale * out[:, None])
         coders = [coder.export() for coder in self.coders]
         return MapLearnt(coders, coefs, intercepts, self._decoder())
 
@@ -277,6 +357,28 @@ def convolved(
         maps, kernel, intercept, patches.stride, patches.padding, patches.dilation
     )
     return found.permute(0, 2, 3, 1).reshape(-1, len(coef))
+
+
+def patches_of(features: torch.Tensor, reads: Reads) -> torch.Tensor:
+    """Return what a connector reads at each position it computes.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n * n_positions_in, m)
+    reads : Reads
+
+    Returns
+    -------
+    Tensor of shape (n * n_positions_out, n_places * m)
+        Padding is zero; one place with the means over positions, where these are read.
+    """
+    maps = features.reshape(-1, reads.n_positions_in, features.shape[1])
+    if reads.is_mean:
+        return maps.mean(dim=1)
+    source = torch.as_tensor(reads.patches.source, device=features.device)
+    found = maps[:, source.clamp(min=0)]
+    found *= (source >= 0).to(found)[:, :, None]
+    return found.reshape(len(maps) * len(source), -1)
 
 
 def _pruner(coef: torch.Tensor, budget: int | None) -> Pruner:
