@@ -305,12 +305,12 @@ class MapLearner(Updates):
         ):
             read, computed = self._ends(index)
             out = np.broadcast_to(computed.scale, len(coef))
-            coef, intercept, mean = (
+            weights, at_mean, mean = (
                 to_numpy(part, np.float64)
                 for part in (coef, intercept, self.read_means[index])
             )
-            intercepts.append((intercept - coef @ mean) * out + computed.mean)
-            coefs.append(coef / read.scale * out[:, None])
+            intercepts.append((at_mean - weights @ mean) * out + computed.mean)
+            coefs.append(weights / read.scale * out[:, None])
         coders = [coder.export() for coder in self.coders]
         return MapLearnt(coders, coefs, intercepts, self._decoder())
 
