@@ -89,9 +89,16 @@ class Step:
     def is_weighted(self) -> bool:
         """Whether the step is an affine or a convolution, or has one in a branch."""
         inner = (step for branch in self.branches for step in branch)
-        return self.kind in ("affine", "conv") or any(
-            step.is_weighted for step in inner
-        )
+        return self.kind in _LINEAR_LAYERS or any(step.is_weighted for step in inner)
+
+
+# Kinds whose weights multiply all that they read.
+_LINEAR_LAYERS = "affine", "conv"
+
+
+def linear_layers(steps: Sequence[Step]) -> list[Step]:
+    """Return the affines and convolutions, those of branches too, in order."""
+    return [step for step in walk(steps) if step.kind in _LINEAR_LAYERS]
 
 
 def arrays_of(kind: Any) -> tuple[str, ...]:

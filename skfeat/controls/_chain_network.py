@@ -10,6 +10,7 @@ from scipy import sparse
 
 from skfeat.activations import ReLU
 from skfeat.chain import Chain, Step
+from skfeat.chain._steps import linear_layers, n_multiply_adds
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._arrays import as_rows
 from skfeat.network._decide import decide
@@ -119,7 +120,17 @@ class ChainNetwork:
         -------
         int
         """
-        return self.n_weights_all_
+        costs = 0.0
+        for step in linear_layers(self.chain.steps):
+            # Of a convolution each weight runs at all positions.
+            coef = step.arrays["coef"]
+            share = np.count_nonzero(coef) / max(coef.size, 1)
+            costs += share * n_multiply_adds([step])
+        others = self.n_weights_all_ - sum(
+            np.count_nonzero(step.arrays["coef"])
+            for step in linear_layers(self.chain.steps)
+        )
+        return round(costs) + int(others)
 
 
 def as_network(

@@ -15,13 +15,17 @@ from skfeat.activations import ReLU, TopK
 from skfeat.autoencoder._joint import with_coder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.kernels.inference._encode import EncoderWeights
-from skfeat.maps._reads import positions_of
+from skfeat.maps._reads import Reads, positions_of
 from skfeat.network import SparseFeatureNetwork, SparseMapNetwork
 from skfeat.network._arrays import names_and_classes
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._start import regress, start_rows
+from skfeat.solvers.maps._start import n_patches
 from skfeat.utils._frozen import is_frozen, unnamed
 from skfeat.utils._ignored import ignored_are_told
+
+# Maps whose features are shuffled, at most: of their many positions some are read.
+_MOST_MAPS = 4096
 
 
 def untrained_control(
@@ -134,7 +138,6 @@ def shuffled_control(
     check_is_fitted(unwrapper)
     rng = check_random_state(random_state)
     own = unwrapper.network()
-    refuse_maps(own, "shuffled_control")
     connectors = connectors_of(unwrapper)
     if not connectors:
         raise ValueError(
@@ -142,6 +145,9 @@ def shuffled_control(
             "control that shuffles what they read. Got one with a single layer instead."
         )
     rows = unwrapper.network_inputs(X)
+    reads = _reads_of(own, len(connectors))
+    if isinstance(own, SparseMapNetwork) and len(rows) > _MOST_MAPS:
+        rows = rows[np.linspace(0, len(rows) - 1, _MOST_MAPS).astype(np.int64)]
     layers = _activations(unwrapper, rows)
     features = [
         EncoderWeights.from_autoencoder(part).encode(hidden)
@@ -150,48 +156,81 @@ def shuffled_control(
     reads_inputs = hasattr(unwrapper, "input_connector_")
     gives_outputs = hasattr(unwrapper, "output_connector_")
     if reads_inputs:
-        features.insert(0, rows)
+        n_positions = 1 if reads[0] is None else reads[0].n_positions_in
+        features.insert(0, positions_of(rows, n_positions))
     if gives_outputs:
         features.append(unwrapper._model_values(rows))
     fitted = [
-        _fitted_to(connector, _permuted(before, rng), after, rng)
-        for connector, before, after in zip(
-            connectors, features[:-1], features[1:], strict=True
+        _fitted_to(
+            connector, *_read(_permuted(before, rng), after, own_reads, rng), rng
+        )
+        for connector, before, after, own_reads in zip(
+            connectors, features[:-1], features[1:], reads, strict=True
         )
     ]
     between = fitted[reads_inputs : len(fitted) - gives_outputs]
     dtype = rows.dtype
-    return SparseFeatureNetwork(
-        front=own.front,
-        encoder_coef=fitted[0][0].astype(dtype) if reads_inputs else own.encoder_coef_,
-        encoder_intercept=fitted[0][1].astype(dtype)
-        if reads_inputs
-        else own.encoder_intercept_,
-        encoder_bias=own.encoder_bias_,
-        activation=own.activation,
-        coefs=[coef.astype(dtype) for coef, _ in between],
-        intercepts=[intercept.astype(dtype) for _, intercept in between],
-        links=own.links,
-        decoder_coef=fitted[-1][0].astype(dtype).T
-        if gives_outputs
-        else own.decoder_coef_,
-        decoder_intercept=fitted[-1][1].astype(dtype)
-        if gives_outputs
-        else own.decoder_intercept_,
-        back=own.back,
-        layer_names=own.layer_names_,
-        feature_names=own.feature_names_,
+    encoder, decoder = _ends_of(own)
+    if reads_inputs:
+        encoder = [part.astype(dtype) for part in fitted[0]]
+    if gives_outputs:
+        coef, intercept = (part.astype(dtype) for part in fitted[-1])
+        decoder = [coef.T, intercept]
+    made: dict[str, Any] = {
+        "front": own.front,
+        "encoder_coef": encoder[0],
+        "encoder_intercept": encoder[1],
+        "encoder_bias": own.encoder_bias_,
+        "activation": own.activation,
+        "coefs": [coef.astype(dtype) for coef, _ in between],
+        "intercepts": [intercept.astype(dtype) for _, intercept in between],
+        "links": own.links,
+        "decoder_coef": decoder[0],
+        "decoder_intercept": decoder[1],
+        "back": own.back,
+        "layer_names": own.layer_names_,
+        "feature_names": own.feature_names_,
         **names_and_classes(own),
+    }
+    if not isinstance(own, SparseMapNetwork):
+        return SparseFeatureNetwork(**made)
+    made["encoder_bias"] = own.shared_encoder_bias_
+    made["activation"] = own.shared_activation
+    kept = "map_shapes", "reads", "reads_in", "reads_out", "input_shape"
+    return SparseMapNetwork(**made, **{name: getattr(own, name) for name in kept})
+
+
+def _ends_of(network: Any) -> tuple[list, list]:
+    """Return weights and intercepts of a network's encoder and decoder."""
+    shared = "shared_" if isinstance(network, SparseMapNetwork) else ""
+    encoder, decoder = (
+        [getattr(network, f"{shared}{end}_{part}_") for part in ("coef", "intercept")]
+        for end in ("encoder", "decoder")
     )
+    return encoder, decoder
 
 
-def refuse_maps(network: Any, what: str) -> None:
-    """Raise ValueError if a network is of maps, whose weights positions share."""
-    if isinstance(network, SparseMapNetwork):
-        raise ValueError(
-            f"{what} is not possible with a convolutional model; "
-            "untrained_control(unwrapper, X) is."
-        )
+def _reads_of(network: Any, n_connectors: int) -> list[Reads | None]:
+    """Return what each connector reads of maps, those of the ends too; None of rows."""
+    if not isinstance(network, SparseMapNetwork):
+        return [None] * n_connectors
+    every = [network.reads_in, *network.reads, network.reads_out]
+    return [reads for reads in every if reads is not None]
+
+
+def _read(
+    before: np.ndarray,
+    after: np.ndarray,
+    reads: Reads | None,
+    rng: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a connector reads, and computes, as rows: of maps some patches."""
+    if reads is None:
+        return before, after
+    width = before.shape[1] * reads.n_places
+    n = n_patches(width, len(after))
+    drawn = rng.choice(len(after), n, replace=False)
+    return reads.rows(before, *divmod(drawn, reads.n_positions_out)), after[drawn]
 
 
 def connectors_of(unwrapper: Any) -> list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfeat.adapters import logits_end
 from skfeat.chain import Chain
-from skfeat.chain._steps import walk
+from skfeat.chain._steps import linear_layers
 from skfeat.controls._features import connectors_of, shuffled_control, untrained_control
 from skfeat.controls._neurons import Budgets, fit_neurons
 from skfeat.controls._target import read_target
+from skfeat.network import SparseMapNetwork
+from skfeat.network._arrays import names_and_classes
 
 
 def fit_controls(
@@ -74,6 +77,9 @@ def fit_controls(
     budgets = matched_budgets(unwrapper)
     task = "classification" if hasattr(unwrapper, "classes_") else "regression"
     target = read_target(*_model_of(unwrapper, X), task)
+    network = unwrapper.network()
+    if isinstance(network, SparseMapNetwork):
+        target = replace(target, names=names_and_classes(network))
     pruned, scratch = (
         fit_neurons(
             target,
@@ -96,7 +102,8 @@ def fit_controls(
 
 def _model_of(unwrapper: Any, X: Any) -> tuple[Any, Any]:
     """Return what a control stands for, and the rows that it is fitted on."""
-    if unwrapper.start is None:
+    is_of_maps = isinstance(unwrapper.network(), SparseMapNetwork)
+    if unwrapper.start is None and not is_of_maps:
         return unwrapper.model, X
     classes = getattr(unwrapper, "classes_", None)
     return _Part(unwrapper._chain, classes), unwrapper.network_inputs(X)
@@ -115,10 +122,10 @@ class _Part:
 
 
 def matched_budgets(unwrapper: Any) -> Budgets:
-    """Return how many weights each of a model's linear layers keeps in a control.
+    """Return how many weights each of a model's layers keeps in a control.
 
-    Between two layers that were unwrapped, the model's own linear layers share what the
-    connector has.
+    Between two layers that were unwrapped, the model's own linear layers and
+    convolutions share what the connector has.
     """
     chain = unwrapper._chain
     stop = logits_end(chain, hasattr(unwrapper, "classes_"))
@@ -128,7 +135,7 @@ def matched_budgets(unwrapper: Any) -> Budgets:
     gaps: list[list[int]] = []
     number = 0
     for begin, end in pairwise([0, *stops, stop]):
-        n = sum(step.kind == "affine" for step in walk(chain.steps[begin:end]))
+        n = len(linear_layers(chain.steps[begin:end]))
         gaps.append(list(range(number, number + n)))
         number += n
     at_start = hasattr(unwrapper, "input_connector_")

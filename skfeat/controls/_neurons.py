@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skfeat.chain import Step
-from skfeat.chain._steps import walk
+from skfeat.chain._steps import linear_layers
 from skfeat.controls._chain_network import ChainNetwork, as_network
 from skfeat.controls._target import Target, read_target
 from skfeat.network import SparseFeatureNetwork
@@ -54,13 +54,13 @@ def pruned_control(
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier, MLPRegressor or Pipeline
         What :class:`skfeat.FeatureUnwrapper` takes.
-    X : array-like of shape (n, n_features)
-        Inputs of the model to train on.
+    X : array-like of shape (n, n_features) or (n, channels, ...)
+        Inputs of the model to train on; maps for a convolutional one.
     n_nonzero_coefs : int or list
-        Nonzero weights of all linear layers together, shared where they help most. A
-        list has an entry for each linear layer, those of branches too: its number of
-        weights, ``None`` for a layer that stays dense and is trained, or "frozen" for
-        one that stays what it is in the model.
+        Nonzero weights of all linear layers and convolutions together, shared where
+        they help most. A list has an entry for each of these layers, those of branches
+        too: its number of weights, ``None`` for a layer that stays dense and is
+        trained, or "frozen" for one that stays what it is in the model.
     task : {"auto", "classification", "regression"}, default="auto"
         As of :class:`skfeat.FeatureUnwrapper`.
     max_iter : int or "auto", default="auto"
@@ -129,11 +129,11 @@ def scratch_control(
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier, MLPRegressor or Pipeline
         What :class:`skfeat.FeatureUnwrapper` takes.
-    X : array-like of shape (n, n_features)
-        Inputs of the model to train on.
+    X : array-like of shape (n, n_features) or (n, channels, ...)
+        Inputs of the model to train on; maps for a convolutional one.
     n_nonzero_coefs : int or list
-        Nonzero weights of all linear layers together, or a list with an entry for each:
-        its number of weights, or ``None`` for a layer that stays dense.
+        Nonzero weights of all linear layers and convolutions together, or a list with
+        an entry for each: its number of weights, or ``None`` for one that stays dense.
     hidden_layer_sizes : sequence of int, default=None
         Widths of hidden layers with ReLUs, such as the numbers of features of an
         unwrapper. ``None``: the model's own layers.
@@ -205,7 +205,7 @@ def as_budgets(value: Any, n_layers: int, *, may_freeze: bool) -> Budgets:
 
 
 def _n_layers(steps) -> int:
-    return sum(step.kind == "affine" for step in walk(steps))
+    return len(linear_layers(steps))
 
 
 def _layers_of_widths(target: Target, hidden_layer_sizes: Any) -> tuple[Step, ...]:

@@ -58,17 +58,21 @@ def read_target(model: Any, X: Any, task: str) -> Target:
     Parameters
     ----------
     model : torch.nn.Module, skorch net, MLPClassifier, MLPRegressor or Pipeline
-    X : array-like of shape (n, n_features)
+    X : array-like of shape (n, n_features) or (n, channels, ...)
         What the model takes.
     task : {"auto", "classification", "regression"}
     """
     check_option("task", task, ("auto", "classification", "regression"))
     network, before, rule = without_wrappers(model)
-    rows, input_names = before.transform(accept_tensor(X))
+    X, shape = accept_tensor(X), None
+    if len(getattr(X, "shape", ())) > 2:
+        shape = tuple(int(size) for size in X.shape[1:])
+        X = np.asarray(X).reshape(len(X), -1)
+    rows, input_names = before.transform(X)
     rows = check_array(rows, dtype=[np.float64, np.float32], input_name="X")
-    chain = read_chain(network, rows.shape[1])
+    chain = read_chain(network, rows.shape[1], shape)
     rows = rows.astype(chain.dtype, copy=False)
-    check_chain(chain, network, rows)
+    check_chain(chain, network, rows, shape)
     if task == "auto":
         task = infer_task(model) or "regression"
     classes = None

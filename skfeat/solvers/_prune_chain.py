@@ -1,4 +1,4 @@
-"""Pruning a network's own linear layers while they are trained on given outputs.
+"""Pruning of the linear layers and convolutions of a network, trained on outputs.
 
 All weights move together so that the network gives those outputs, no labels needed, and
 those that cost least are dropped on the way: the control that a sparse network of
@@ -20,7 +20,11 @@ from skfeat.chain._steps import run_numpy, torch_step, walk
 from skfeat.solvers._loop import History, Stopping, one_cycle, run_epochs
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share, updates_between
-from skfeat.solvers._trained_steps import TrainedLayer, TrainedStep
+from skfeat.solvers._trained_steps import (
+    TrainedConvolution,
+    TrainedLayer,
+    TrainedStep,
+)
 from skfeat.solvers.joint._units import unit_of_outputs
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
@@ -46,8 +50,9 @@ class PruneSettings:
     Parameters
     ----------
     budgets : list of (list of int, int)
-        Numbers of linear layers, in the order of the steps, those of branches too; and
-        how many weights these keep together. Layers in no list stay dense.
+        Numbers of linear layers and convolutions, in the order of the steps, those of
+        branches too; and how many weights these keep together. Layers in no list stay
+        dense.
     frozen : list of int
         Numbers of the linear layers that stay as they are.
     from_scratch : bool
@@ -170,7 +175,8 @@ class _Learner:
         self._run_start(self.given, self.X[rows], at_inputs=True)
         first = self.parts.get(id(self.given[0]))
         self.centre = None
-        if isinstance(first, TrainedLayer) and self.X.dtype == np.float64:
+        if self.given[0].kind == "affine" and self.X.dtype == np.float64:
+            assert isinstance(first, TrainedLayer)
             # In float32 little might be left of inputs that are far from zero.
             first.is_centred, self.centre = True, first.mean
 
@@ -187,6 +193,10 @@ class _Learner:
                 layer = TrainedLayer(step, read, of_inputs=at_inputs)
                 self.parts[id(step)] = layer
                 values = self._start_layer(layer, values)
+            elif step.kind == "conv":
+                layer = TrainedConvolution(step, values)
+                self.parts[id(step)] = layer
+                values = self._start_layer(layer, values)
             else:
                 if step.arrays:
                     self.parts[id(step)] = TrainedStep(step)
@@ -199,22 +209,21 @@ class _Learner:
         coef, intercept = step.arrays["coef"], step.arrays["intercept"]
         if self.settings.from_scratch:
             coef, intercept = self._draw(layer, values)
-        computed = values @ coef.T + intercept
+        computed = layer.compute(values, coef, intercept)
         out = np.sqrt(np.square(computed - computed.mean(axis=0)).mean())
         layer.start(coef, intercept, float(out) or 1.0)
         return computed.astype(values.dtype)
 
     def _draw(self, layer: TrainedLayer, values) -> tuple[np.ndarray, np.ndarray]:
         """Draw uniform weights that make outputs of a deviation near their unit."""
-        rows = (values - layer.mean) / layer.into
-        power = np.square(rows).mean(axis=0).sum() or 1.0
+        power = layer.power(values) or 1.0
         shape = layer.step.arrays["coef"].shape
         draws = torch.rand(shape, generator=self.generator, **PLAIN).numpy()
         out = 1.0
         if id(layer.step) in self.at_outputs:
             out = float(np.mean(self.output_unit.scale))
         coef = out * np.sqrt(3 / power) * (2.0 * draws - 1.0) / layer.into
-        return coef, -coef @ layer.mean
+        return coef, -layer.on_average(coef)
 
     def _run(self, steps, x: torch.Tensor) -> torch.Tensor:
         for step in steps:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from skfeat.chain import Step
-from skfeat.chain._steps import torch_step
+from skfeat.chain._kinds import Window
+from skfeat.chain._steps import run_numpy, torch_step
 from skfeat.solvers.joint._units import unit_of_hidden, unit_of_inputs
 from skfeat.utils._torch import to_numpy
 
@@ -33,7 +36,20 @@ class TrainedLayer:
         """Set the raw weights to begin with, and the unit of what is computed."""
         self.out = out
         self.theta = coef * self.into / out
-        self.phi = (intercept + coef @ self.mean) / out
+        self.phi = (intercept + self.on_average(coef)) / out
+
+    def on_average(self, coef):
+        """Return what raw weights (q, p) add to each output on average."""
+        return coef @ self.mean
+
+    def power(self, values: np.ndarray) -> float:
+        """Return the sum of mean squares, in its unit, of what an output reads."""
+        rows = (values - self.mean) / self.into
+        return float(np.square(rows).mean(axis=0).sum())
+
+    def compute(self, values: np.ndarray, coef, intercept) -> np.ndarray:
+        """Apply raw weights to rows."""
+        return values @ coef.T + intercept
 
     def to_device(self, device: torch.device, *, trained: bool) -> None:
         """Make tensors of the weights and units; centred rows may be read already."""
@@ -62,12 +78,49 @@ class TrainedLayer:
         if not self.coef.requires_grad:
             return self.step.arrays
         coef = to_numpy(self.coef, np.float64) * self.out / self.into
-        intercept = to_numpy(self.intercept, np.float64) * self.out - coef @ self.mean
+        intercept = to_numpy(self.intercept, np.float64) * self.out
+        intercept -= self.on_average(coef)
         given = self.step.arrays
         return {
             "coef": coef.astype(given["coef"].dtype),
             "intercept": intercept.astype(given["intercept"].dtype),
         }
+
+
+class TrainedConvolution(TrainedLayer):
+    """A convolution in training, in the units of all positions of its maps."""
+
+    def __init__(self, step: Step, read: np.ndarray):
+        self.step = step
+        window, groups = Window.of(step.settings), int(step.settings["groups"])
+        maps = read.reshape(len(read), window.channels, -1)
+        means = maps.mean(axis=(0, 2), dtype=np.float64)
+        spread = np.square(maps - means[:, None]).mean()
+        # An output reads the channels of its group, each at all places of a patch.
+        means = means.reshape(groups, -1).repeat(np.prod(window.kernel), axis=1)
+        self.mean = means.repeat(len(step.arrays["coef"]) // groups, axis=0)
+        self.into = np.full(self.mean.shape[1], float(np.sqrt(spread)) or 1.0)
+        self.is_centred = False
+
+    def on_average(self, coef):
+        """Return what raw weights (q, p) add to each output on average."""
+        return (coef * self.mean).sum(axis=1)
+
+    def power(self, values: np.ndarray) -> float:
+        """Return the sum of mean squares, in its unit, of what an output reads."""
+        return float(len(self.into))
+
+    def compute(self, values: np.ndarray, coef, intercept) -> np.ndarray:
+        """Apply raw weights to rows of maps."""
+        arrays = {"coef": coef, "intercept": intercept}
+        return run_numpy([replace(self.step, arrays=arrays)], values)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the layer of rows x."""
+        coef = self.coef * self.unit
+        intercept = self.intercept * self.out - (coef * self.centre).sum(dim=1)
+        arrays = {"coef": coef, "intercept": intercept}
+        return torch_step("conv")(x, arrays, self.step.settings)
 
 
 class TrainedStep:

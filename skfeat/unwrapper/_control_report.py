@@ -115,7 +115,9 @@ def control_report(
         if hasattr(one, "n_weights_"):
             ends = one.n_weights_in_, one.n_weights_out_
             row["n_weights"] = sum(one.n_weights_) + sum(n or 0 for n in ends)
-            row["n_features"] = sum(one.n_components_)
+            # Of maps those of a position, as weights are counted once.
+            widths = getattr(one, "n_shared_components_", one.n_components_)
+            row["n_features"] = sum(widths)
         found.append(row)
     return ControlReport(
         **{name: [row.get(name, float("nan")) for row in found] for name in _TITLES}

@@ -288,15 +288,16 @@ def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
             labels, model_decides, unwrapper._decide(floor_logits), classifies
         )
     )
+    by_position = [
+        features.reshape(-1, m)
+        for features, m in zip(own_features, maps.n_components, strict=True)
+    ]
     rows.append(
         {
             "layer": "network",
             "n_features": sum(maps.n_components),
-            "l0": sum(metrics.l0(features) for features in own_features),
-            "n_dead": sum(
-                metrics.n_dead(features.reshape(-1, m))
-                for features, m in zip(own_features, maps.n_components, strict=True)
-            ),
+            "l0": sum(metrics.l0(features) for features in by_position),
+            "n_dead": sum(metrics.n_dead(features) for features in by_position),
             "fvu": metrics.fvu(activations[-1], own_decoded),
             "decoder": "distilled" if _moved(unwrapper) else "fitted",
             "n_weights": sum(network.n_weights_)

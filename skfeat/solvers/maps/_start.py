@@ -44,8 +44,7 @@ def patch_rows(
     """
     n_out, n_samples = reads.n_positions_out, len(layers.X)
     width = _width(coders, index, layers) * reads.n_places
-    wanted = max(_ROWS, _TIMES_INPUTS * width)
-    wanted = min(wanted, max(1, _MOST_NUMBERS // width), n_samples * n_out)
+    wanted = n_patches(width, n_samples * n_out)
     each = min(n_out, -(-wanted // n_samples))
     n = min(n_samples, -(-wanted // each))
     chosen = np.linspace(0, n_samples - 1, n).astype(np.int64)
@@ -64,6 +63,12 @@ def patch_rows(
         found.append((X, Y[sample, position.ravel()]))
     read, computed = zip(*found, strict=True)
     return np.concatenate(read), np.concatenate(computed)
+
+
+def n_patches(width: int, available: int) -> int:
+    """Return how many patches of so many values a regression sees."""
+    wanted = max(_ROWS, _TIMES_INPUTS * width)
+    return min(wanted, max(1, _MOST_NUMBERS // width), available)
 
 
 def _width(coders: list[Coder], index: int, layers: MapLayers) -> int:
