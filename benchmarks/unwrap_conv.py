@@ -56,7 +56,12 @@ class Plan:
 
 
 PLANS = {
-    "mnist": Plan(),
+    "mnist": Plan(
+        weights=(8,),
+        n_components=(32, 64, 128),
+        k=(8, 10, 16),
+        coder_epochs=5,
+    ),
     "digits": Plan(
         channels=(12, 24),
         hidden=32,
