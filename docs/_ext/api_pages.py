@@ -214,6 +214,7 @@ SECTIONS = [
             "write_circuit_tracer",
             "read_dictionary_learning",
             "read_sparsify",
+            "read_sparsify_transcoder",
             "read_gemma_scope",
             "read_openai",
             "read_tied",

@@ -15,6 +15,7 @@ from skfeat.interop._tied import read_tied
 from skfeat.interop._transcoders import (
     read_circuit_tracer,
     read_saelens_transcoder,
+    read_sparsify_transcoder,
     write_circuit_tracer,
     write_saelens_transcoder,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "read_saelens",
     "read_saelens_transcoder",
     "read_sparsify",
+    "read_sparsify_transcoder",
     "read_tied",
     "write_circuit_tracer",
     "write_saelens",

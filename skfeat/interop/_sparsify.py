@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.interop._files import Tensors, read_json, reading
@@ -60,29 +61,15 @@ def read_sparsify(
     array([[0., 2., 0., 0., 0.]])
     """
     with reading("sparsify", folder, "folder", unit_norm=unit_norm) as path:
-        config_path = path / "cfg.json"
-        if not config_path.is_file():
-            hookpoints = sorted(found.parent.name for found in path.glob("*/cfg.json"))
-            if hookpoints:
-                raise ValueError(f"name one of its hookpoints: {', '.join(hookpoints)}")
-        config = read_json(config_path)
+        config = read_config_of_sparsify(path, "SparseAutoencoder")
         for key, what in {
-            "transcode": "a transcoder",
+            "transcode": "a transcoder; use read_sparsify_transcoder",
             "skip_connection": "an autoencoder with a skip connection",
-            "signed": "an autoencoder with codes below zero",
         }.items():
             if config.get(key):
-                raise ValueError(
-                    f"it is {what} ({key} is true), which a SparseAutoencoder cannot "
-                    "express"
-                )
-        if config.get("activation", "topk") != "topk":
-            raise ValueError(
-                f"its activation must be 'topk', not {config['activation']!r}, which a "
-                "SparseAutoencoder cannot express"
-            )
+                raise ValueError(f"it is {what} ({key} is true)")
         tensors = Tensors.read(path / "sae.safetensors")
-        arrays = tensors.arrays(_SHAPES, sizes=_sizes(config))
+        arrays = tensors.arrays(_SHAPES, sizes=sizes_of(config))
         if config.get("normalize_decoder"):
             check_unit_norms(arrays["W_dec"], _NORM_TOLERANCE)
         read = Weights(
@@ -98,7 +85,48 @@ def read_sparsify(
         return read.autoencoder(unit_norm=unit_norm)
 
 
-def _sizes(config: dict) -> dict[str, int]:
+def read_config_of_sparsify(
+    path: Path, kind: str, what: str = "an autoencoder"
+) -> dict:
+    """Return the configuration of a folder.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder of one hookpoint.
+    kind : str
+        The estimator that is to be made of it.
+    what : str
+        What the folder should hold.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or such an estimator cannot express it.
+    """
+    config_path = path / "cfg.json"
+    if not config_path.is_file():
+        hookpoints = sorted(found.parent.name for found in path.glob("*/cfg.json"))
+        if hookpoints:
+            raise ValueError(f"name one of its hookpoints: {', '.join(hookpoints)}")
+    config = read_json(config_path)
+    if config.get("signed"):
+        raise ValueError(
+            f"it is {what} with codes below zero (signed is true), which a {kind} "
+            "cannot express"
+        )
+    if config.get("activation", "topk") != "topk":
+        raise ValueError(
+            f"its activation must be 'topk', not {config['activation']!r}, which a "
+            f"{kind} cannot express"
+        )
+    return config
+
+
+def sizes_of(config: dict) -> dict[str, int]:
+    """Return the sizes that a configuration states, by the letters of shapes."""
     d, m = config.get("d_in"), config.get("num_latents")
     if type(d) is not int:
         raise ValueError(f"d_in must be a whole number, not {d!r}")

@@ -1,4 +1,4 @@
-"""Transcoders in the files of SAELens and of circuit-tracer."""
+"""Transcoders in the files of SAELens, circuit-tracer and sparsify."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from skfeat.interop._saelens import (
     replace,
     write_folder,
 )
+from skfeat.interop._sparsify import read_config_of_sparsify, sizes_of
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_path
 from skfeat.utils._files import import_safetensors
@@ -273,6 +274,69 @@ def write_circuit_tracer(transcoder: Transcoder, path: str | os.PathLike[str]) -
     contiguous = {key: a.reshape(tensors[key].shape) for key, a in contiguous.items()}
     replace(file, lambda to: save_file(contiguous, to))
     return file
+
+
+def read_sparsify_transcoder(folder: str | os.PathLike[str]) -> Transcoder:
+    """Read a top-k transcoder that sparsify has saved, with or without a skip.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder of one hookpoint, with ``cfg.json`` and ``sae.safetensors``.
+
+    Returns
+    -------
+    skfeat.Transcoder
+        Fitted, with the configuration as `metadata_`. Its decoder rows have the norms
+        of the file, not one, and those of features that never fired are zero.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged, or a `Transcoder` cannot express what it holds.
+    ImportError
+        If safetensors is not installed.
+
+    See Also
+    --------
+    read_sparsify : Reads its autoencoders.
+
+    Examples
+    --------
+    >>> import json, os, tempfile
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from skfeat.interop import read_sparsify_transcoder
+    >>> tensors = {
+    ...     "encoder.weight": torch.eye(5, 3), "encoder.bias": torch.zeros(5),
+    ...     "W_dec": 2 * torch.eye(5, 3), "b_dec": torch.ones(3),
+    ... }
+    >>> config = {"d_in": 3, "num_latents": 5, "k": 1, "transcode": True}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(tensors, os.path.join(folder, "sae.safetensors"))
+    ...     with open(os.path.join(folder, "cfg.json"), "w") as file:
+    ...         json.dump(config, file)
+    ...     transcoder = read_sparsify_transcoder(folder)
+    >>> transcoder.predict([[2.0, 3.0, 1.5]])
+    array([[1., 7., 1.]])
+    """
+    with reading("sparsify", folder, "folder", "a transcoder") as path:
+        config = read_config_of_sparsify(path, "Transcoder", "a transcoder")
+        if not config.get("transcode"):
+            raise ValueError("it is an autoencoder; use read_sparsify")
+        shapes = {"encoder.weight": "md", "encoder.bias": "m", "W_dec": "md"}
+        shapes |= {"b_dec": "d"}
+        shapes |= {"W_skip": "dd"} if config.get("skip_connection") else {}
+        tensors = Tensors.read(path / "sae.safetensors")
+        arrays = tensors.arrays(shapes, sizes=sizes_of(config))
+        k, m = config.get("k"), len(arrays["W_dec"])
+        if type(k) is not int or not 1 <= k <= m:
+            raise ValueError(f"k must be a whole number from 1 to {m}, not {k!r}")
+        arrays["W_enc"] = arrays.pop("encoder.weight")
+        arrays["b_enc"] = arrays.pop("encoder.bias")
+        return _fitted(arrays, "topk", k, metadata=config)
 
 
 def _checked(transcoder: Any) -> Transcoder:

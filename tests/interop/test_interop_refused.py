@@ -154,7 +154,10 @@ def test_decoders_without_norm_one(name, tmp_path):
 
 
 SPARSIFY = {
-    "transcoder": ({"transcode": True}, "it is a transcoder .transcode is true., wh"),
+    "transcoder": (
+        {"transcode": True},
+        "it is a transcoder; use read_sparsify_transcoder",
+    ),
     "skip": ({"skip_connection": True}, "an autoencoder with a skip connection"),
     "signed": ({"signed": True}, "an autoencoder with codes below zero"),
     "groupmax": (

@@ -1,4 +1,4 @@
-"""Transcoders in the files of SAELens and of circuit-tracer."""
+"""Transcoders in the files of SAELens, circuit-tracer and sparsify."""
 
 import json
 
@@ -16,6 +16,8 @@ from skfeat import SparseAutoencoder, Transcoder  # noqa: E402
 from skfeat.interop import (  # noqa: E402
     read_circuit_tracer,
     read_saelens_transcoder,
+    read_sparsify,
+    read_sparsify_transcoder,
     write_circuit_tracer,
     write_saelens_transcoder,
 )
@@ -194,3 +196,59 @@ def test_saelens_computes_the_same(activation, skip, tmp_path):
     with torch.no_grad():
         found = theirs(torch.from_numpy(X)).numpy()
     np.testing.assert_allclose(found, transcoder.predict(X), rtol=1e-4, atol=1e-2)
+
+
+def sparsify_folder(folder, *, skip=False, **changed):
+    """Write a folder as sparsify does, and return its arrays."""
+    rng = np.random.RandomState(0)
+    shapes = {"encoder.weight": (M, D), "encoder.bias": (M,), "W_dec": (M, D)}
+    shapes |= {"b_dec": (D,)} | ({"W_skip": (D, D)} if skip else {})
+    arrays = {key: rng.randn(*shape).astype("f") for key, shape in shapes.items()}
+    arrays["W_dec"][3] = 0  # of a feature that has never fired
+    config = {"d_in": D, "num_latents": M, "k": 3, "activation": "topk"}
+    config |= {"transcode": True, "skip_connection": skip, **changed}
+    save_file(arrays, folder / "sae.safetensors")
+    (folder / "cfg.json").write_text(json.dumps(config))
+    return arrays
+
+
+@SKIP
+def test_a_transcoder_of_sparsify_computes_what_the_library_does(skip, tmp_path):
+    arrays = sparsify_folder(tmp_path, skip=skip)
+    transcoder = read_sparsify_transcoder(tmp_path)
+    X = np.random.RandomState(1).randn(N, D).astype("f")
+    u = np.maximum(X @ arrays["encoder.weight"].T + arrays["encoder.bias"], 0)
+    codes = np.where(u >= np.sort(u, axis=1)[:, -3][:, None], u, 0)
+    expected = codes @ arrays["W_dec"] + arrays["b_dec"]
+    if skip:
+        expected = expected + X @ arrays["W_skip"].T
+    np.testing.assert_allclose(transcoder.predict(X), expected, rtol=1e-4, atol=1e-4)
+    assert transcoder.skip == skip
+    assert transcoder.metadata_["num_latents"] == M
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"transcode": False}, "it is an autoencoder; use read_sparsify"),
+        ({"k": None}, "k must be a whole number from 1 to 16, not None"),
+        ({"k": 17}, "k must be a whole number from 1 to 16, not 17"),
+        (
+            {"activation": "groupmax"},
+            "its activation must be 'topk', not 'groupmax', which a Tr",
+        ),
+        ({"num_latents": 7}, "encoder.weight has the shape"),
+        ({"signed": True}, "it is a transcoder with codes below zero"),
+    ],
+)
+def test_what_no_transcoder_of_sparsify_can_be_is_refused(changed, message, tmp_path):
+    sparsify_folder(tmp_path, **changed)
+    start = "Cannot read a transcoder of sparsify from"
+    with pytest.raises(ValueError, match=f"{start} .*: {message}"):
+        read_sparsify_transcoder(tmp_path)
+
+
+def test_each_reader_of_sparsify_names_the_other(tmp_path):
+    sparsify_folder(tmp_path)
+    with pytest.raises(ValueError, match="a transcoder; use read_sparsify_transcoder"):
+        read_sparsify(tmp_path)
