@@ -106,14 +106,14 @@ def pick_layers(chain, names, lists=()) -> list:
         )
     asked = [named[name] for name in names]
     chosen = [layer for layer in chain.hidden if layer in asked]
-    if len(chosen) < len(asked):
+    if len(set(names)) < len(names):
         raise ValueError(
             f"The 'layers' parameter must name each layer once. Got {list(names)} "
             "instead."
         )
     if lists and asked != chosen:
         raise ValueError(
-            f"The 'layers' parameter must name layers in the order of the "
+            f"The 'layers' parameter must name each layer once, in the order of the "
             f"model, where {lists[0]!r} is a list that goes with them: "
             f"{[layer.name for layer in chosen]}. Got {list(names)} instead."
         )

@@ -109,18 +109,17 @@ class RandomSigns:
     def __init__(self, n_samples: int, mine: np.ndarray, generator: torch.Generator):
         self.n_samples, self.mine, self.generator = n_samples, mine, generator
 
-    def draw(self, like: torch.Tensor) -> torch.Tensor:
+    def draw(self, like: torch.Tensor, n_positions: int = 1) -> torch.Tensor:
         """Draw signs (q, n): the same for a sample, whoever has it."""
-        n_positions = like.shape[1] // max(len(self.mine), 1)
         shape = len(like), self.n_samples, n_positions
         drawn = torch.randint(0, 2, shape, generator=self.generator)
         return (2 * drawn[:, self.mine] - 1).reshape(like.shape).to(like)
 
     def of_features(
-        self, features: torch.Tensor, weights: torch.Tensor
+        self, features: torch.Tensor, weights: torch.Tensor, n_positions: int = 1
     ) -> torch.Tensor:
         """Combine features (q, n) whose squared errors have weights (n,)."""
-        return (self.draw(features) * features * weights.sqrt()).sum()
+        return (self.draw(features, n_positions) * features * weights.sqrt()).sum()
 
     def of_logits(self, logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Combine logits (q, n): the KL divergence of whose softmax has weights (n,).

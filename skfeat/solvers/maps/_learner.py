@@ -250,9 +250,11 @@ class MapLearner(Updates):
         if settings.faithfulness > 0:
             for layer, part in enumerate(computed, problem.first_target):
                 if layer < len(self.coders):
-                    n_rows = len(samples) * problem.layers.n_positions[layer]
+                    n_positions = problem.layers.n_positions[layer]
+                    n_rows = len(samples) * n_positions
                     share = settings.faithfulness / n_rows / self.code_variances[layer]
-                    combination = combination + signs.of_features(part.T, share)
+                    part = signs.of_features(part.T, share, n_positions)
+                    combination = combination + part
         outputs = self._outputs(computed[-1]).T
         share = outputs.new_tensor(1 / len(samples))
         if settings.classify:
