@@ -443,7 +443,7 @@ def test_in_a_notebook():
     html = report._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
-    assert 'title="mean active features a row</th>' in html
+    assert 'title="mean active features a row' in html
     assert html.count("<table>") == 1
     assert repr(report) == str(report)
     assert f"{report.fvu[0]:.4f}" in html
