@@ -29,6 +29,17 @@ from skfeat.adapters._torch_tidy import tidy
 from skfeat.adapters._torch_trace import Traced
 from skfeat.adapters._torch_unregistered import user_path
 
+_ATTENTION = F.scaled_dot_product_attention
+_OF_SEQUENCES = (
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
 _NAMESPACES = (torch, F, operator, torch.special, torch._C._nn)
 _CONCATENATIONS = ("cat", "concat", "concatenate", "hstack")
 # What a sum or difference takes its operands times, alpha being one by default.
@@ -62,6 +73,7 @@ class _Reader:
         self.choices = Choices(self.values, self._constant)
 
     def read(self, graph: torch.fx.Graph) -> tuple[list[Op], list[str]]:
+        self._check_positions(graph)
         tidy(graph, self.modules)
         names: list[str] = []
         for node in graph.nodes:
@@ -72,6 +84,17 @@ class _Reader:
             elif not (node.op == "get_attr" or self._is_size(node) or _fields(node)):
                 self._take(node)
         return Branches(self.values, node).read(), names
+
+    def _check_positions(self, graph: torch.fx.Graph) -> None:
+        """Raise TypeError if attention or recurrence is used.
+
+        Else what a model does to its rows before would be named, such as a transpose,
+        and not what it does it for.
+        """
+        for node in graph.nodes:
+            module = self.modules.get(node.target) if node.op == "call_module" else None
+            if isinstance(module, _OF_SEQUENCES) or node.target is _ATTENTION:
+                raise refusal(self._label(node)[0])
 
     def _take_output(self, node: Node) -> list[str]:
         outputs = list(_outputs(node.args[0], ""))

@@ -149,7 +149,7 @@ class _Builder:
             else:
                 step = self.step(op, width, parts, shape)
             if shape is not None and step.n_in not in (None, width):
-                raise refusal(f"{op.kind} {op.name!r} of maps of shape {tuple(shape)}")
+                raise refusal(f"layer {op.name!r} on maps of shape {tuple(shape)}")
             steps.append(step)
             shape = map_shape_after([step], shape)
             before = step.n_in if width is None else width

@@ -288,7 +288,7 @@ def _group_norm(module: nn.GroupNorm, name: str) -> Op:
 
     branches = tuple(
         (
-            Op("slice", "", {"width": n, "start": start, "stop": start + size}),
+            Op("slice", name, {"width": n, "start": start, "stop": start + size}),
             Op("layer_norm", name, {"eps": float(module.eps)}, part(start)),
         )
         for start in range(0, n, size)

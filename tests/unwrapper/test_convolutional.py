@@ -13,6 +13,7 @@ from skfeat.network import SparseMapNetwork
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:.*features are dead"),
 ]
 
 IMAGES, LABELS = load_digits(return_X_y=True)
@@ -226,6 +227,49 @@ def test_a_clone_keeps_the_model_and_its_parameters(fitted):
     other = clone(fitted)
     assert other.get_params()["input_shape"] is None
     assert not hasattr(other, "autoencoders_")
+
+
+class OverPositions(nn.Module):
+    """A convolution, then a layer that mixes positions, then an MLP."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.conv, self.mix = nn.Conv2d(1, 8, 3), mix
+        self.fc, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x)).flatten(2).transpose(1, 2)
+        if self.mix is None:
+            x = nn.functional.scaled_dot_product_attention(x, x, x)
+        elif isinstance(self.mix, nn.MultiheadAttention):
+            x = self.mix(x, x, x)[0]
+        else:
+            x = self.mix(x)[0]
+        return self.out(torch.relu(self.fc(x.mean(1))))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: nn.MultiheadAttention(8, 2, batch_first=True), r"\(MultiheadAtt"),
+        (lambda: None, "the operation 'scaled_dot_product_attention'"),
+        (lambda: nn.GRU(8, 8, batch_first=True), r"layer 'mix' \(GRU\)"),
+    ],
+)
+def test_attention_and_recurrence_are_named(make, named):
+    net = OverPositions(make()).eval()
+    with pytest.raises(TypeError, match=rf"{named}.*start='the name of a module'"):
+        unwrapper(net).fit(X[:20])
+    one = FeatureUnwrapper(net, autoencoder=PART, start="fc").fit(X[:40])
+    assert one.predict(X[:3]).shape == (3,)
+
+
+def test_a_norm_of_groups_of_channels_is_named():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU())
+    with pytest.raises(
+        TypeError, match=r"layer '1' on maps of shape \(4, 6, 6\).*start"
+    ):
+        unwrapper(nn.Sequential(*net, nn.Flatten(), nn.Linear(144, 3))).fit(X[:20])
 
 
 def test_what_cannot_be_unwrapped_says_what_to_do():
