@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from skfeat.language._predictions import prediction_losses
 from skfeat.language._replacement_table import Losses
 from skfeat.language.whole._feature_mlp import FeatureMLP
 from skfeat.language.whole._slots import SlottedModel
@@ -48,7 +47,7 @@ def original_means(slotted: SlottedModel, batches, numbers) -> list[np.ndarray]:
     for number in numbers:
         batch = slotted.batch(batches[number], number)
         with slotted.using({}, records=True) as uses:
-            batch.logits()
+            batch.outputs()
             for name, use in uses.items():
                 rows = batch.rows(use.made).double().sum(dim=0).cpu().numpy()
                 totals[name] = totals.get(name, 0.0) + rows
@@ -70,16 +69,19 @@ def measure(
     losses = Losses(["original", *(one.name for one in replacements)])
     for number, raw in enumerate(batches):
         batch = slotted.batch(raw, number)
-        mask, targets, sequences = batch.predicted()
-        if not len(targets):
-            continue
         with slotted.using({}, records=True) as uses:
-            of_batch = {"original": prediction_losses(batch.logits(), mask, targets)}
+            outputs = batch.outputs()
             seen = {name: use.seen for name, use in uses.items()}
+        goal = slotted.goal
+        assert goal is not None
+        counted = goal.counted(batch, outputs)
+        if not len(counted.sequences):
+            continue
+        of_batch = {"original": goal.losses(outputs, counted)}
         for one in replacements:
             with slotted.using(one.functions, seen if one.is_given else None):
-                of_batch[one.name] = prediction_losses(batch.logits(), mask, targets)
-        losses.add(sequences, of_batch)
+                of_batch[one.name] = goal.losses(batch.outputs(), counted)
+        losses.add(counted.sequences, of_batch)
     if not losses.n_predictions:
         raise ValueError(
             "batches hold nothing to predict: no real token follows another one."
@@ -119,7 +121,7 @@ def activity_of(
     for number, raw in enumerate(batches):
         batch = slotted.batch(raw, number)
         with slotted.using(functions, records=True) as uses:
-            batch.logits()
+            batch.outputs()
             for name, activity in found.items():
                 rows = batch.rows(uses[name].seen).float()
                 activity.add(functions[name], rows)

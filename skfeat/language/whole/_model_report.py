@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skfeat.language.whole._feature_mlp import FeatureMLP, Layer
+from skfeat.language.whole._goal import LastStates, NextTokens
 from skfeat.language.whole._measure import Replacement, activity_of, measure
 from skfeat.language.whole._slots import SlottedModel
 from skfeat.utils._shown import Column, Part
@@ -19,7 +20,7 @@ _TITLES = {
     "own": (
         "lost (own)",
         (
-            "nats a token that the loss rises by, each replaced MLP fed what the "
+            "what the loss rises by, in the unit above, each replaced MLP fed what the "
             "replaced model computes"
         ),
     ),
@@ -55,16 +56,20 @@ class ModelReport(Table):
         "features": the unwrapper that reports. Other names are those given for others.
         "mean": the mean of each MLP's output. "zero": zero.
     own, true : list of float
-        Nats a token that the loss rises by. "own": replaced MLPs are fed what the
+        What the loss rises by, in `unit`. "own": replaced MLPs are fed what the
         replaced model computes. "true": what the model itself computes. They are one
         where a single MLP is replaced, or by a constant.
     own_noise, true_noise : list of float
         Half the width of the 95 % confidence interval, taken sequence by sequence; see
         :func:`skfeat.metrics.paired_noise`.
     loss : float
-        Mean cross-entropy of the next token in the model itself, in nats.
+        Mean cross-entropy of the next token in the model itself, in nats; zero of an
+        encoder.
+    unit : str
+        Of what is lost: "nats a token", or of an encoder "share of the variance of last
+        states", the squared error of `last_hidden_state` over its variance.
     n_predictions : int
-        Number of predicted tokens.
+        Number of predicted tokens, or of states.
     layers : dict of str to list
         One value for each layer and way of replacing it: "layer", its "module", "by",
         "n_weights" between features, "inputs" and "outputs" active a token,
@@ -87,6 +92,7 @@ class ModelReport(Table):
     """
 
     loss: float
+    unit: str = NextTokens.unit
     n_predictions: int
     layers: dict[str, list]
 
@@ -131,9 +137,11 @@ class ModelReport(Table):
             ]
 
         heading = (
-            f"{self.loss:.4f} nats a token in the model itself, over "
+            f"{self.loss:.4f} {self.unit} in the model itself, over "
             f"{self.n_predictions:,} predictions"
         )
+        if self.unit == LastStates.unit:
+            heading = f"Lost: {self.unit}, over {self.n_predictions:,} tokens"
         parts: list[Part] = [heading, titled_columns(_TITLES, cells)]
         if self.layers:
             parts.append(_columns_of_layers(self.layers))
@@ -223,6 +231,7 @@ def make_report(
     )
     beside = {
         "loss": means_of["original"],
+        "unit": slotted.goal.unit if slotted.goal else NextTokens.unit,
         "n_predictions": losses.n_predictions,
         "layers": _layer_rows(slotted, batches, modules),
     }

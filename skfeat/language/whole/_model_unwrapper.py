@@ -41,14 +41,16 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
     every token. Attention, normalisation and the residual stream stay the model's own.
     Layers are fitted one after another, each on what the model computes with the
     earlier ones replaced, then all are trained together on the model's own next-token
-    distribution while weights are pruned to the budget.
+    distribution (of an encoder, on its last states) while weights are pruned to the
+    budget.
 
     Parameters
     ----------
     model : torch.nn.Module
         A causal language model of transformers, or any module that takes batches of
-        tokens and returns logits. It is never changed. ``None`` is for what was loaded
-        from a file, which holds no model.
+        tokens and returns logits; or an encoder, such as ``BertModel``, which returns
+        no logits but a `last_hidden_state`. It is never changed. ``None`` is for what
+        was loaded from a file, which holds no model.
 
     modules : sequence of str, default=None
         Names of the MLPs to replace: modules that take and return one tensor, a row
@@ -85,7 +87,8 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
     faithfulness : float, default=0.1
         With ``joint=True``, the weight of the squared error of each MLP's computed
         output and of the autoencoders' reconstructions, as shares of variances averaged
-        over the layers, beside the KL divergence in nats.
+        over the layers, beside the KL divergence in nats, or of an encoder the error of
+        its last states, a share of their variance.
 
     n_rows : int, default=200_000
         Tokens that the parts of a layer are fitted to, those of batches drawn at
@@ -264,7 +267,8 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
             If `batches` is a single batch.
         ValueError
             If a parameter or a batch is not valid, a module does not run exactly once,
-            or the model returns no logits that predict the next token.
+            or the model returns neither logits that predict the next token nor, without
+            logits, a `last_hidden_state`.
 
         Warns
         -----

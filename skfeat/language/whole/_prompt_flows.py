@@ -89,7 +89,7 @@ class PromptRun:
         self.slotted, self.batch = slotted, batch
         self.modules = dict(zip(slotted.names, modules, strict=True))
         with torch.no_grad(), slotted.using({}, records=True) as uses:
-            logits = batch.logits()[0, position]
+            logits = batch.outputs()[0, position]
             self.errors = {
                 name: use.made[0].float()
                 - self.modules[name](use.seen[0].float()).float()
@@ -100,7 +100,7 @@ class PromptRun:
         self.probability = float(logits.softmax(dim=0)[self.token])
 
     def _value(self) -> torch.Tensor:
-        logits = self.batch.logits()[0, self.position]
+        logits = self.batch.outputs()[0, self.position]
         return logits[self.token] - logits.mean()
 
     def held(self, *, direct: bool) -> tuple[torch.Tensor, torch.Tensor, list, list]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from skfeat.inspection._token_text import token_texts
 from skfeat.language.whole._feature_mlp import FeatureMLP, Layer
+from skfeat.language.whole._goal import NextTokens
 from skfeat.language.whole._model_report import ModelReport, make_report
 from skfeat.language.whole._prompt_flows import PromptRun, flows_of
 from skfeat.language.whole._prompt_graph import PromptGraph
@@ -86,8 +87,9 @@ class ReplacedModelMixin:
         Returns
         -------
         ModelReport
-            The model's loss with the MLPs replaced all at once, each alone and up to
-            each, in both protocols, beside those with their mean and with zero.
+            What the model loses with the MLPs replaced all at once, each alone and up
+            to each, in both protocols, beside their mean and zero: nats of the next
+            token, or of an encoder a share of the variance of its last states.
 
         Raises
         ------
@@ -185,9 +187,13 @@ class ReplacedModelMixin:
             allowed = f"an int from {-length} to {length - 1}"
             raise value_error("position", allowed, position)
         modules = [FeatureMLP(layer).to(_device_of(slotted)) for layer in self.layers()]
-        n_tokens = 0
         with torch.no_grad():
-            n_tokens = batch.logits().shape[-1]
+            n_tokens = batch.outputs().shape[-1]
+        if not isinstance(slotted.goal, NextTokens):
+            raise ValueError(
+                "prompt_graph needs a model that predicts tokens. Got "
+                f"{type(slotted.model).__name__}, which gives last states alone."
+            )
         if token is not None:
             token = check_int("token", token, 0, n_tokens - 1)
         run = PromptRun(slotted, batch, modules, int(position) % length, token)

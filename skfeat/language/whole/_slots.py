@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from skfeat.capture._hooks import logits_of
 from skfeat.capture._options import check_batches
 from skfeat.capture._reader import ActivationReader
 from skfeat.language._predictions import Predictions
+from skfeat.language.whole._goal import Goal, goal_of
 
 # Last parts of the names that MLPs have in transformers.
 _MLP_NAMES = ("mlp", "ffn", "feed_forward")
@@ -144,6 +144,7 @@ class SlottedModel:
             replace_module(own, name, slot)
         self.reader = _reader(own, self.names)
         self.predictions = Predictions(self.reader)
+        self.goal: Goal | None = None  # known once it has run
 
     @contextmanager
     def using(
@@ -220,7 +221,7 @@ class Batch:
         self.present = torch.from_numpy(present)
 
     def check(self) -> None:
-        """Run the model, and raise ValueError unless it predicts the next tokens."""
+        """Run the model; raise ValueError unless it gives what can be kept of it."""
         slotted = self.slotted
         order: list[str] = []
         for slot in slotted.slots.values():
@@ -238,11 +239,19 @@ class Batch:
                 f"{order.count(wrong)} times."
             )
         slotted.names = order
-        slotted.predictions.check(output, self.tokens, self.raw)
+        goal_of(output).check(output, self)
 
-    def logits(self) -> torch.Tensor:
-        """Return the logits (n_sequences, length, n_tokens) of the model as it is."""
-        return logits_of(self._run(), self.ids, self.number).float()
+    def outputs(self) -> torch.Tensor:
+        """Return what the model gives, as it is: logits or states.
+
+        Returns
+        -------
+        Tensor of shape (n_sequences, length, n_tokens or d)
+        """
+        output = self._run()
+        if self.slotted.goal is None:
+            self.slotted.goal = goal_of(output)
+        return self.slotted.goal.outputs(output, self)
 
     def _run(self) -> Any:
         # A model may write to its arguments.
@@ -257,13 +266,9 @@ class Batch:
         """Return the rows (n, d) of a tensor that are not those of padding."""
         return tensor[self.present.to(tensor.device)]
 
-    def predicted(self) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        """Return where a real token is predicted, which it is, and its sequence."""
-        known = self.slotted.reader.kept_tokens(self.stream)
-        counted = known[:, 1:] & self.present.numpy()[:, :-1]
-        targets = torch.from_numpy(np.ascontiguousarray(self.ids[:, 1:]))
-        mask = torch.from_numpy(counted)
-        return mask, targets[mask].long(), np.nonzero(counted)[0]
+    def kept_tokens(self) -> np.ndarray:
+        """Return where a token is neither padding nor a special one."""
+        return self.slotted.reader.kept_tokens(self.stream)
 
 
 def listed_batches(batches: Any) -> list[Any]:

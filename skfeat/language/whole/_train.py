@@ -1,8 +1,9 @@
-"""Training of all replacements together, on the model's own next-token distribution.
+"""Training of all replacements together, on what the model itself gives.
 
 An update takes one batch of tokens. Its loss is ::
 
-      KL divergence of the replaced model's next-token distribution from the model's
+      KL divergence of the replaced model's next-token distribution from the model's,
+      or, of an encoder, the error of its last states
     + faithfulness * mean over layers of the error of the MLP's computed output
       and of the autoencoders' reconstructions
 
@@ -110,20 +111,20 @@ class Together:
         """Make one update; return its loss and the number of its tokens."""
         batch = self.slotted.batch(raw, number)
         with torch.no_grad(), self.slotted.using({}, records=True) as uses:
-            targets = batch.rows(batch.logits()).log_softmax(dim=1)
+            targets = batch.rows(batch.outputs())
             seen = {name: use.seen for name, use in uses.items()}
             made = {name: batch.rows(use.made).float() for name, use in uses.items()}
         if not len(targets):
             return 0.0, 0
+        goal = self.slotted.goal
+        assert goal is not None
+        targets = goal.targets(targets)
         # Of two updates in a row, one sees the replaced model's own activations.
         is_given = self.n_steps % 2 == 1
         given = seen if is_given else None
         with self.slotted.using(self.trained, given, records=True) as uses:
-            logits = batch.rows(batch.logits()).log_softmax(dim=1)
+            loss = goal.loss(batch.rows(batch.outputs()), targets)
             computed = {name: batch.rows(use.made) for name, use in uses.items()}
-        loss = torch.nn.functional.kl_div(
-            logits, targets, reduction="batchmean", log_target=True
-        )
         for part in self.trained.values():
             loss = loss + part.sparsity.loss()
         if self.settings.faithfulness:
