@@ -45,13 +45,16 @@ class Preset:
     # with parallel blocks and Adam, all MLPs but the first hardly matter to the loss.
     sequential: bool = False
     muon: float = 0.0  # its largest learning rate; 0: Adam for all weights
+    # One matrix embeds tokens and predicts them, so that MLPs must turn one into the
+    # other.
+    tied: bool = False
 
 
 PRESETS = {
     "tiny": Preset(512, 2, 64, 4, 64, 0.5, 16, 4e-3),
     "small": Preset(2048, 4, 128, 4, 128, 4, 16, 3e-3),
     "testbed": Preset(
-        1024, 4, 128, 4, 128, 3.5, 16, 3e-3, sequential=True, muon=1.5e-2
+        1024, 3, 128, 4, 128, 1.75, 16, 3e-3, sequential=True, muon=1.5e-2, tied=True
     ),
     # For a GPU, the last of the size of pythia-70m. Without dropout they would learn
     # the books by heart.
@@ -165,7 +168,7 @@ def new_model(preset, tokenizer):
         hidden_dropout=preset.dropout,
         attention_dropout=preset.dropout,
         use_parallel_residual=not preset.sequential,
-        tie_word_embeddings=False,
+        tie_word_embeddings=preset.tied,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
@@ -212,10 +215,9 @@ def _optimizers(model, preset):
     decayed = [p for p in model.parameters() if p.ndim > 1]
     found = []
     if preset.muon:
-        ends = [
-            model.get_input_embeddings().weight,
-            model.get_output_embeddings().weight,
-        ]
+        ends = [model.get_input_embeddings().weight]
+        if not preset.tied:
+            ends.append(model.get_output_embeddings().weight)
         blocks = [p for p in decayed if all(p is not end for end in ends)]
         decayed = ends
         found = [
