@@ -45,7 +45,7 @@ SMOKE = Plan(12_000, 6_000, 3_000, 96, 96, 4, 4, 10.0, 16, 2, 50, 1)
 
 @dataclass(frozen=True)
 class Layer:
-    """An MLP of a model and the residual stream that enters its block."""
+    """An MLP of a model and the residual stream that enters it or its block."""
 
     number: int
     source: str  # module whose output the stream is
@@ -55,22 +55,27 @@ class Layer:
 def layers_of(model, numbers=None, source=None, module=None):
     """Return the layers of a model.
 
-    The stream that enters a block is the output of the block before, and what the
-    embedding gives for the first. In GPT-NeoX it is what the MLP reads, as attention
-    runs beside it.
+    The stream that enters an MLP is, in GPT-NeoX with parallel blocks, the output of
+    the block before, as attention runs beside the MLP (what the embedding gives for the
+    first); with sequential ones, the normalised stream after attention.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
     numbers : sequence of int, default=None
-        ``None`` means all but the first, whose stream is the token alone.
+        ``None`` means all, but for the first of parallel blocks, whose stream is the
+        token alone.
     source, module : str, default=None
         Templates of the names, with ``{before}`` and ``{layer}`` for the numbers of
         the block before and of the block; ``None`` means those of GPT-NeoX.
     """
+    is_sequential = not getattr(model.config, "use_parallel_residual", True)
     if numbers is None:
-        numbers = range(1, model.config.num_hidden_layers)
-    source = source or "gpt_neox.layers.{before}"
+        numbers = range(not is_sequential, model.config.num_hidden_layers)
+    if source is None:
+        source = "gpt_neox.layers.{before}"
+        if is_sequential:
+            source = "gpt_neox.layers.{layer}.post_attention_layernorm"
     module = module or "gpt_neox.layers.{layer}.mlp"
     embedding = next(
         name
@@ -80,7 +85,9 @@ def layers_of(model, numbers=None, source=None, module=None):
     return [
         Layer(
             number,
-            source.format(before=number - 1, layer=number) if number else embedding,
+            embedding
+            if not number and "{before}" in source
+            else source.format(before=number - 1, layer=number),
             module.format(before=number - 1, layer=number),
         )
         for number in numbers

@@ -2,7 +2,7 @@
 
 Trains a small model of Pythia's architecture on the books of ``SKFEAT_DATA`` (the first
 time; it is kept in a folder), or takes one of transformers with ``--model``. For every
-layer it unwraps the residual stream that enters the block, and what the MLP writes,
+layer it unwraps the residual stream that enters the MLP, and what the MLP writes,
 into features; connects them by ten weights an output feature; and measures on held-out
 text
 
@@ -62,7 +62,9 @@ def options():
         "--model", help="name or folder of a causal language model of transformers"
     )
     parser.add_argument("--context", type=int, help="tokens of a window")
-    parser.add_argument("--layers", type=int, nargs="+", help="all but 0 by default")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", help="all that read more than a token"
+    )
     parser.add_argument(
         "--source", help="module before the MLP, as in gpt_neox.layers.{before}"
     )
@@ -99,7 +101,7 @@ def get_model(given):
         model, tokenizer = load_model(given.model)
         context = min(128, model.config.max_position_embeddings)
         return model, tokenizer, context, {"model": given.model}
-    preset = given.preset or ("tiny" if given.smoke else "small")
+    preset = given.preset or ("tiny" if given.smoke else "testbed")
     model, tokenizer, training = cached_model(preset, given.cache)
     return model, tokenizer, PRESETS[preset].context, {"model": preset, **training}
 

@@ -39,9 +39,10 @@ from skfeat.language import ModelUnwrapper
 class Plan:
     """How large the experiment is; rows are tokens."""
 
-    n_rows: int = 100_000  # the parts of a layer are fitted to
-    n_trained: int = 1_000_000  # of training together, a pass
-    n_held_out: int = 50_000
+    n_rows: int = 30_000  # the parts of a layer are fitted to
+    n_trained: int = 100_000  # of training together, a pass
+    n_held_out: int = 8_000
+    batch_size: int = 4  # windows of an update
     n_features: int = 512
     k: int = 16
     epochs: int = 3  # of autoencoders and transcoders
@@ -51,7 +52,7 @@ class Plan:
     length: int = 24  # tokens of a prompt
 
 
-SMOKE = Plan(4_000, 8_000, 2_000, 64, 6, 1, 1, (10.0,), 1, 12)
+SMOKE = Plan(4_000, 8_000, 2_000, 16, 64, 6, 1, 1, (10.0,), 1, 12)
 
 
 def make_parts(plan):
@@ -76,7 +77,7 @@ def unwrap(model, rows, plan, seed, **options):
             max_iter=plan.passes,
             random_state=seed,
             **options,
-        ).fit(batches(rows, size=16))
+        ).fit(batches(rows, size=plan.batch_size))
     return unwrapper, time.perf_counter() - start
 
 

@@ -92,3 +92,44 @@ def test_language_model_whole(tmp_path):
         "prompt_0.html",
         "prompt_0.png",
     ]
+
+
+@pytest.mark.slow
+def test_transcoder_quality(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("safetensors")
+    if not (Path(os.environ.get("SKFEAT_DATA", "")) / "text").is_dir():
+        pytest.skip("the books are not there: SKFEAT_DATA names no folder with text/")
+    options = ["--smoke", "--seeds", "1", "--cache", tmp_path]
+    done = run("transcoder_quality.py", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("top-k", "top-k, skip", "batch top-k", "jump-ReLU"):
+        assert done.stdout.count(f"  skfeat, {name}  ") == 2  # MLPs of the tiny model
+    assert "files -> skfeat: predictions differ by 0.0e+00" in done.stdout
+
+
+@pytest.mark.slow
+def test_encoder_whole(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
+    if not (Path(os.environ.get("SKFEAT_DATA", "")) / "text").is_dir():
+        pytest.skip("the books are not there: SKFEAT_DATA names no folder with text/")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    with torch.random.fork_rng(devices=[]):
+        transformers.BertModel(config).save_pretrained(tmp_path)
+    options = ["--smoke", "--seeds", "1", "--encoder", tmp_path]
+    done = run("encoder_whole.py", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("10 weights", "transcoders", "mean"):
+        assert done.stdout.count(f"\n{name}  ") == 1
+    assert "nan" not in done.stdout
