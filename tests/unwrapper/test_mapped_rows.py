@@ -20,6 +20,7 @@ from skfeat.utils import _rows
 from skfeat.utils._rows import ComputedRows, batches_of_rows, row_blocks, rows_at
 from skfeat.utils._stages import Composed, moments_of
 from skfeat.utils._torch import make_generator
+from skfeat.utils._workers import received_rows, rows_to_send
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*features are dead"),
@@ -232,3 +233,12 @@ def test_units_follow_from_moments(mapped, each):
     for found, expected in pairs:
         np.testing.assert_allclose(found.mean, expected.mean)
         np.testing.assert_allclose(found.scale, expected.scale)
+
+
+def test_workers_elsewhere_map_the_file_again(mapped):
+    # As Dask and Ray send it, who would copy all rows of a mapping.
+    sent = pickle.dumps(rows_to_send(computed(mapped)))
+    assert len(sent) < 2000
+    found = received_rows(pickle.loads(sent))
+    np.testing.assert_array_equal(np.asarray(found), np.square(mapped))
+    assert _rows.mapped_file(found) is not None
