@@ -8,6 +8,9 @@ on from what the one before kept. All that both fits leave is compared.
 Memory is that of the process that fits, read ten times a second: what is its own (anon)
 and what it has mapped of files at that moment, which the system may take back (file).
 
+A process is killed after a random share, of up to a fifth, of the processor's time that
+the whole fit takes.
+
 Run: python benchmarks/mapped_unwrapping.py (--smoke for a small file and two kills)
 """
 
@@ -28,6 +31,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from _common import print_table, write_record
 
@@ -50,7 +54,6 @@ def write_rows(path, gib):
         block[:] = rng.standard_normal((len(block), 32), dtype=np.float32) @ basis
         rows._mmap.madvise(4)  # MADV_DONTNEED: of a shared mapping nothing is lost
     rows.flush()
-    return n
 
 
 def model():
@@ -139,36 +142,36 @@ def digest(unwrapper):
     return found.hexdigest()
 
 
-def run(folder, options, checkpoint, seconds=None):
-    """Fit in another process, killed after some seconds; return peaks and the code."""
+def run(folder, options, checkpoint, cpu_seconds=None):
+    """Fit in another process, killed after so much of the processor's time.
+
+    Return what it took, and its exit code.
+    """
     command = [sys.executable, __file__, "--fit", str(folder), checkpoint, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
-        begin = time.perf_counter()
-        peak = 0
+        begin, peak, cpu = time.perf_counter(), 0, 0.0
+        handle = psutil.Process(process.pid)
+        start = sum(handle.cpu_times()[:2])
         while process.poll() is None:
-            late = seconds is not None and time.perf_counter() - begin > seconds
-            if late:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                break
             try:
-                status = Path(f"/proc/{process.pid}/status").read_text()
-            except OSError:
+                peak = max(peak, handle.memory_info().rss)
+                cpu = sum(handle.cpu_times()[:2]) - start
+            except psutil.Error:
                 break
-            for line in status.splitlines():
-                if line.startswith("VmRSS"):
-                    peak = max(peak, int(line.split()[1]) * 1024)
-            time.sleep(0.1 if seconds is None or seconds > 10 else 0.01)
+            if cpu_seconds is not None and cpu > cpu_seconds:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.02)
         process.wait()
-    return {"seconds": time.perf_counter() - begin, "peak bytes": peak}, (
-        process.returncode
-    )
+    took = {"seconds": time.perf_counter() - begin, "CPU seconds": cpu}
+    return took | {"peak bytes": peak}, process.returncode
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="small; writes nothing")
+    parser.add_argument("--folder", type=Path, help="keep rows and the whole fit there")
     parser.add_argument("--fit", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     settings = SMOKE if arguments.smoke else FULL
@@ -179,20 +182,22 @@ def main():
     options = ["--smoke"] * arguments.smoke
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        start = time.perf_counter()
-        n = write_rows(folder / "rows.npy", settings["GiB"])
+        folder = arguments.folder or Path(name)
+        if not (folder / "rows.npy").exists():
+            write_rows(folder / "rows.npy", settings["GiB"])
+        n = len(np.load(folder / "rows.npy", mmap_mode="r"))
         n_bytes = os.stat(folder / "rows.npy").st_size
-        seconds = time.perf_counter() - start
-        print(f"{n:,} rows, {n_bytes / 2**30:.1f} GiB, {seconds:.0f} s to write")
-        _, code = run(folder, options, "none")
-        if code:
-            raise SystemExit(f"The fit in peace ended with the status {code}.")
+        print(f"{n:,} rows, {n_bytes / 2**30:.1f} GiB", flush=True)
+        if not (folder / "whole.json").exists():
+            _, code = run(folder, options, "none")
+            if code:
+                raise SystemExit(f"The fit in peace ended with the status {code}.")
         whole = json.loads((folder / "whole.json").read_text())
         processes, digests, n_kills = [], [], 0
         while n_kills < settings["kills"] or not digests:
             is_last = n_kills == settings["kills"]
-            limit = None if is_last else rng.uniform(0.03, 0.22) * whole["seconds"]
+            share = rng.uniform(0.02, 0.2)
+            limit = None if is_last else share * whole["CPU seconds"]
             found, code = run(folder, options, "kept", limit)
             if code not in (0, -signal.SIGKILL):
                 raise SystemExit(f"A fit ended with the status {code}.")

@@ -57,7 +57,7 @@ from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._frozen import remember_fits
 from skfeat.utils._names import INPUT_PREFIX, Numbered, column_names
-from skfeat.utils._rows import assert_finite_rows, is_plain_table
+from skfeat.utils._rows import is_plain_table
 from skfeat.utils._sklearn import (
     Interval,
     StrOptions,
@@ -517,15 +517,14 @@ class FeatureUnwrapper(
             check_model_columns((self.model, network), column_names(X))
         check_consistent_length(X, y)
         on_disk = is_plain_table(X)
-        # Of a mapped file some rows tell all but whether the others are finite.
+        # Of a mapped file some rows tell all but whether the others are finite, which
+        # the one pass over it tells that measures what the model computes.
         rows = self._rows(X[:N_COMPARED] if on_disk else X, reset=True)
         chain = read_chain(network, rows.shape[1], self._input_shape)
         if on_disk and chain.has_maps:
             on_disk, rows = False, self._rows(X, reset=True)
         rows = rows.astype(chain.dtype, copy=False)
         check_chain(chain, network, rows, self._input_shape)
-        if on_disk and not self._starts_later:
-            assert_finite_rows(X, self)
         return X if on_disk else rows, self._prepared(network, chain, y)
 
     def _prepared(self, network, chain, y):

@@ -16,7 +16,8 @@ from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import unnamed, warn_of_refits
 from skfeat.utils._ignored import warn_of_ignored
-from skfeat.utils._rows import ComputedRows, mapped_file
+from skfeat.utils._rows import ComputedRows, assert_finite_rows, mapped_file
+from skfeat.utils._stages import NotFiniteError
 
 # Epochs that an autoencoder makes at most before all parts are trained together. Of few
 # rows, twice as many changed neither accuracy nor what is explained: training goes on.
@@ -89,7 +90,12 @@ def _rows_of(job: Unwrapping, X) -> Rows:
         job.means = [rows.mean(axis=0) for rows in activations]
         return Rows(X, activations, outputs)
     stages = stages_of(job, X, job.params._steps)
-    job.kept.measure(stages)
+    try:
+        job.kept.measure(stages)
+    except NotFiniteError:
+        if not job.params._steps.steps:
+            assert_finite_rows(X, job.params)  # says it as scikit-learn does
+        raise
     rows = computed_rows(stages)
     job.means = [part.moments.mean.astype(part.dtype) for part in rows.activations]
     return rows

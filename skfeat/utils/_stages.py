@@ -73,6 +73,10 @@ def _measured(rows: np.ndarray) -> list[np.ndarray]:
     return [mean, square, rows.min(axis=0), rows.max(axis=0)]
 
 
+class NotFiniteError(ValueError):
+    """What a stage computes is not finite for every row."""
+
+
 class Stage(NamedTuple):
     """One function of `Stages`.
 
@@ -150,7 +154,7 @@ class Stages:
 
         Raises
         ------
-        ValueError
+        NotFiniteError
             If something that is computed is not finite.
         """
         n_at_once = max(1, 2**24 // self.row_bytes)
@@ -172,7 +176,7 @@ class Stages:
             if moments.mean.shape != (stage.width,):
                 raise ValueError("its moments are not those of such a network")
             if not np.isfinite([moments.low, moments.high]).all():
-                raise ValueError(
+                raise NotFiniteError(
                     f"{stage.name} are not finite for every row of X; X may be too "
                     f"large for the model."
                 )
