@@ -234,6 +234,7 @@ class NetworkArrays:
     n_outputs_: int
     input_shape: tuple[int, ...] | None = None
     is_compiled = False  # whether calls of any size run compiled loops
+    n_calls = 0  # of predictions so far
 
     def __init__(
         self,

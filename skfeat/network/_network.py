@@ -192,8 +192,9 @@ class SparseFeatureNetwork(NetworkArrays):
         """Compute the raw outputs of the rows of X.
 
         Where numba is installed, compiled loops leave out the features that are
-        inactive, in calls that are large enough to be worth compiling them, and in all
-        after :meth:`compile`; the result is the same to rounding.
+        inactive: in calls that are large enough to be worth compiling them, in all
+        after the first eight, and in all after :meth:`compile`. The result is the same
+        to rounding.
 
         Parameters
         ----------
@@ -539,10 +540,10 @@ class SparseFeatureNetwork(NetworkArrays):
         )
 
     def compile(self) -> Self:
-        """Compile what predicts, for many calls of a few rows each.
+        """Compile what predicts now, not after the first calls.
 
-        One row then takes a quarter of the time, and large calls, which compile without
-        being told, as long as before. Compiling takes some ten seconds, and one or two
+        One row then takes a quarter of the time. Large calls, and the ninth of any
+        size, compile without being told. Compiling takes some ten seconds, and one or two
         in later processes: numba keeps the loops in the folder that `NUMBA_CACHE_DIR`
         names, by default beside the installed modules. They are those for rows of the
         precision of the weights. Files, and other networks that are made from this one,

@@ -20,6 +20,8 @@ from skfeat.utils._finite import is_moderate
 # Below so many multiply-adds, collecting the weights for compiled loops takes longer
 # than all else, even where they are compiled already.
 _MIN_MULTIPLY_ADDS = 2**12
+# A network that is called more often than that is in use, and compiling is repaid.
+_CALLS = 8
 
 
 def predict(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
@@ -31,7 +33,9 @@ def predict(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
         If a row has NaN or infinity, or outputs leave the range of the dtype.
     """
     n_weights = network.encoder_coef_.size + sum(coef.nnz for coef in network.coefs_)
-    least = 0 if network.is_compiled else LIMITS.compiled_prediction
+    is_used = network.is_compiled or network.n_calls >= _CALLS
+    least = 0 if is_used else LIMITS.compiled_prediction
+    network.n_calls += 1
     plain = len(X) * n_weights < max(_MIN_MULTIPLY_ADDS, least) or not has_numba()
     predict_fast = predict_plainly if plain else _compiled_predict()
     try:

@@ -288,6 +288,20 @@ def test_small_calls_compile_nothing(monkeypatch):
     assert calls == [2000]
 
 
+def test_a_network_that_is_used_compiles(monkeypatch):
+    network = random_network(7, 200, 30, 2000, TopK(4))
+    X, calls = rows(network, 20), counted(monkeypatch)
+    monkeypatch.setattr(LIMITS, "compiled_prediction", Limits.compiled_prediction)
+    for _ in range(8):
+        network.predict_raw(X)
+    assert not calls
+    network.predict_raw(X)
+    assert calls == [20]
+    # Another network of the same weights begins anew.
+    network.compact().predict_raw(X)
+    assert calls == [20]
+
+
 def test_a_network_compiles_when_it_is_told(monkeypatch):
     network = random_network(7, 200, 30, 2000, TopK(4))
     X, calls = rows(network, 20), counted(monkeypatch)
