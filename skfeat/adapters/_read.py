@@ -81,7 +81,8 @@ def read_chain(
     else:
         with frozen_model(module_of(model)) as module, torch.no_grad():
             shape = None if input_shape is None else MapShape.of(input_shape)
-            chain = module_chain(module, n_features, shape=shape)
+            operations = read_operations(module, input_shape)
+            chain = module_chain(module, n_features, operations, shape)
     if not chain.hidden:
         raise ValueError(
             f"{type(model).__name__} has no hidden layer to unwrap; it needs at least "

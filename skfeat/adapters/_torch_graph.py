@@ -64,7 +64,7 @@ class _Reader:
     """Reads each node of a graph, in its order, as a value computed from others."""
 
     def __init__(self, root: nn.Module, traced: Traced) -> None:
-        self.modules = traced.modules
+        self.modules, self.axes = traced.modules, traced.axes or {}
         self.paths = {id(p): path for path, p in root.named_parameters()}
         self.tensors = traced.tensors
         self.sizes: dict[Any, Any] = {}  # node of a size: its dimension; None: all
@@ -195,7 +195,14 @@ class _Reader:
     def _op(self, node: Node, what: str, function: str, rest: dict) -> Op:
         if node.op == "call_module":
             path = str(node.target)
-            return module_op(self.modules[path], user_path(path))
+            module = self.modules[path]
+            if module in self.axes:
+                shape = self.axes[module]
+                if shape is None:
+                    raise refusal(f"{what}, which changes the order of values")
+                is_map = len(shape) > 1
+                return Op("", width=math.prod(shape), shape=shape if is_map else None)
+            return module_op(module, user_path(path))
         arguments = list(node.args[1:])
         if function in ("view", "reshape"):
             return self._reshape(arguments or list(node.kwargs.values()), what)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from skfeat.adapters._torch_axes import axes_given
 from skfeat.adapters._torch_graph import read_graph
 from skfeat.adapters._torch_maps import MAP_OPS, map_step
 from skfeat.adapters._torch_ops import (
@@ -37,13 +38,19 @@ class Operations(NamedTuple):
     """Classes of modules that are random though the model is in eval mode."""
 
 
-def read_operations(root: nn.Module) -> Operations:
-    """Return the operations of a module, in eval mode."""
+def read_operations(
+    root: nn.Module, input_shape: tuple[int, ...] | None = None
+) -> Operations:
+    """Return the operations of a module, in eval mode.
+
+    `input_shape` is that of a sample, if the module takes maps.
+    """
     # Nothing process-wide has to be patched for a Sequential, so fx is kept for custom
     # forwards.
     found = list(leaves(root))
     if not all(map(known, found)):
-        traced = trace(root)
+        axes = None if input_shape is None else axes_given(root, input_shape)
+        traced = trace(root, axes)
         return Operations(*read_graph(root, traced), traced.random)
     paths = {module: path for path, module in root.named_modules()}
     return Operations([module_op(leaf, paths[leaf]) for leaf in found], [], [])
@@ -57,8 +64,8 @@ def module_chain(
 ) -> Chain:
     """Return the chain of a module; `n_features` counts where its layers leave it open.
 
-    `operations` are those of a part of the module, where the rest is not read; `shape`
-    is that of the maps it takes, if it takes any.
+    `operations` are those that were read already, of a part of the module or with the
+    axes of what it takes; `shape` is that of the maps it takes, if it takes any.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import torch.fx
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from skfeat.adapters._torch_axes import Axes
 from skfeat.adapters._torch_ops import SUPPORTED, known, leaves, refusal, unwrapped
 from skfeat.adapters._torch_restore import (
     kept_attributes,
@@ -28,6 +29,8 @@ class Traced(NamedTuple):
     """The modules that it calls, by the targets of the graph's nodes."""
     random: list[str]
     """Classes of modules that are random though the model is in eval mode."""
+    axes: Axes | None = None
+    """Modules that only give axes."""
 
 
 class Part(NamedTuple):
@@ -62,11 +65,12 @@ class _Rows(torch.fx.Proxy):
 class _Tracer(torch.fx.Tracer):
     """Records a forward without storing anything in the model or firing its hooks."""
 
-    def __init__(self, unregistered: Unregistered) -> None:
+    def __init__(self, unregistered: Unregistered, axes: Axes | None = None) -> None:
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]
         self.thread = threading.get_ident()
         self.tensors: dict[torch.fx.Node, torch.Tensor] = {}
         self.unregistered = unregistered
+        self.axes = axes or {}
         weights = unregistered.root.parameters()
         floats = (p for p in weights if p.is_floating_point())
         self.like = next(floats, torch.empty(0))
@@ -79,7 +83,7 @@ class _Tracer(torch.fx.Tracer):
         return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
 
     def is_leaf_module(self, m: nn.Module, name: str) -> bool:
-        if known(m) or isinstance(m, torch.jit.ScriptModule):
+        if known(m) or m in self.axes or isinstance(m, torch.jit.ScriptModule):
             return True
         return "forward" not in vars(m) and super().is_leaf_module(m, name)
 
@@ -208,20 +212,24 @@ def _are_equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     return tensor.shape == other.shape and bool(torch.equal(tensor, other))
 
 
-def trace(root: nn.Module) -> Traced:
-    """Follow a forward, and raise TypeError where that cannot be done."""
+def trace(root: nn.Module, axes: Axes | None = None) -> Traced:
+    """Follow a forward, and raise TypeError where that cannot be done.
+
+    `axes` are modules that are not followed, as those of `Traced`.
+    """
     if "forward" in vars(root):
         raise refusal(f"a {type(root).__name__} whose forward was replaced")
-    tracer = _follow(root)
+    tracer = _follow(root, axes=axes)
     unregistered = tracer.unregistered
     if unregistered.has_weights():
-        unregistered.check_weights(_follow(root).unregistered)
+        unregistered.check_weights(_follow(root, axes=axes).unregistered)
     modules = {path: module for module, path in unregistered.paths.items()}
     return Traced(
         tracer.graph,
         tracer.tensors,
         dict(root.named_modules()) | modules,
         unregistered.random(tracer.graph),
+        tracer.axes,
     )
 
 
@@ -238,9 +246,11 @@ def calls_what_eval_passes_by(root: nn.Module) -> bool:
         return False
 
 
-def _follow(root: nn.Module, part: Part | None = None) -> _Tracer:
+def _follow(
+    root: nn.Module, part: Part | None = None, axes: Axes | None = None
+) -> _Tracer:
     with kept_random_state(), Unregistered(root) as unregistered:
-        tracer = _Tracer(unregistered)
+        tracer = _Tracer(unregistered, axes)
         if part is not None:
             tracer = _PartTracer(unregistered, part)
         try:

@@ -532,7 +532,9 @@ class FeatureUnwrapper(
         classes = None
         task = self.task
         if task == "auto":
-            task = infer_task(self.model, None if self._start is None else chain)
+            # What is before a start, or the shape of maps, only the chain tells.
+            is_rows = self._start is None and self._input_shape is None
+            task = infer_task(self.model, None if is_rows else chain)
         if task == "classification":
             check_rule(network, chain.steps[-1].kind == "sigmoid")
             classes = class_labels(y, chain, model_classes(self.model))

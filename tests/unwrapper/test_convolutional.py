@@ -291,10 +291,89 @@ def test_skorch_nets_of_convolutions(model):
     assert one.network().map_shapes[0] == (4, 4)
 
 
+@pytest.mark.filterwarnings("ignore")  # those of the library
 def test_a_braindecode_model():
     models = pytest.importorskip("braindecode.models")
     torch.manual_seed(0)
-    net = models.ShallowFBCSPNet(4, 2, n_times=200, final_conv_length="auto")
-    trials = np.random.default_rng(0).standard_normal((40, 4, 200))
-    one = unwrapper(net.eval(), max_iter=1).fit(trials.astype(np.float32))
-    assert one.predict(trials.astype(np.float32)).shape == (40,)
+    net = models.EEGNet(n_chans=4, n_outputs=2, n_times=200, sfreq=100).eval()
+    trials = np.random.default_rng(0).standard_normal((60, 4, 200)).astype(np.float32)
+    one = unwrapper(net, connect_output=True).fit(trials)
+    network = one.network()
+    assert one.layer_names_ == ["conv_spatial", "conv_separable_point"]
+    assert network.map_shapes == [(1, 50), (1, 6)]
+    own = net(torch.from_numpy(trials)).argmax(1).numpy()
+    assert (one.predict(trials) == own).mean() > 0.6
+    assert one.report(trials, own).score_model[-1] == 1
+    assert_allclose(
+        network.to_torch()(torch.from_numpy(trials)).detach().numpy(),
+        network.predict_raw(trials),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+class Ensured(nn.Module):
+    """Adds axes of one."""
+
+    def forward(self, x):
+        while len(x.shape) < 4:
+            x = x.unsqueeze(-1)
+        return x
+
+
+class Moved(nn.Module):
+    def __init__(self, *axes):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        return x.permute(*self.axes) if x.ndim == 4 else 1 / 0
+
+
+class Rectified(nn.Module):
+    def forward(self, x):
+        assert len(x.shape) > 0
+        return x.clamp(min=0)
+
+
+def decoder(moved):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        Ensured(),
+        moved,
+        nn.Conv2d(1, 4, (1, 5), padding=(0, 2)),
+        nn.Conv2d(4, 6, (3, 1)),
+        nn.ReLU(),
+        nn.AvgPool2d((1, 4)),
+        nn.Flatten(),
+        nn.Linear(30, 2),
+    ).eval()
+
+
+def test_modules_that_give_axes_are_run_to_see_which():
+    series = np.random.default_rng(0).standard_normal((80, 3, 20)).astype(np.float32)
+    net = decoder(Moved(0, 3, 1, 2))  # (n, 3, 20, 1) to (n, 1, 3, 20)
+    before = [len(part._forward_hooks) for part in net.modules()]
+    one = unwrapper(net, connect_output=True, max_iter=1).fit(series)
+    assert one.network().map_shapes == [(1, 5)]
+    assert one.classes_.tolist() == [0, 1]
+    own = one._model_values(one.network_inputs(series))
+    with torch.no_grad():
+        assert_allclose(own, net(torch.from_numpy(series)), rtol=1e-4, atol=1e-5)
+    assert [len(part._forward_hooks) for part in net.modules()] == before
+
+
+def test_modules_that_change_the_order_or_the_values_are_named():
+    series = np.random.default_rng(0).standard_normal((80, 1, 3, 20))
+    other = decoder(Moved(0, 1, 3, 2))
+    other[2], other[3] = (
+        nn.Conv2d(1, 4, (5, 1), padding=(2, 0)),
+        nn.Conv2d(4, 6, (1, 3)),
+    )
+    other[5] = nn.AvgPool2d((4, 1))
+    message = r"layer '1' \(Moved\), which changes the order of values"
+    with pytest.raises(TypeError, match=message):
+        unwrapper(other).fit(series)
+    # What a rectifier does shows in numbers of both signs.
+    with pytest.raises(TypeError, match="cannot follow the forward"):
+        unwrapper(decoder(Rectified())).fit(series)
