@@ -9,13 +9,14 @@ A weight counts once, whatever the positions it is used at. Beside each stand
 
 Points are of accuracy on rows that nothing was fitted to, times 100. ``--part`` runs
 one data set, ``--seeds`` several seeds; the record is written seed by seed. ``--speed``
-measures the prediction of 60,000 images, by the network and by the model in torch.
+measures a fit to 60,000 images and their prediction, beside the model in torch.
 ``python benchmarks/unwrap_conv.py`` writes ``records/unwrap_conv.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import time
@@ -221,6 +222,24 @@ def pruned(chain, X, n_weights, plan, seed):
     return student
 
 
+def fitted(model, X, plan, epochs, seed, each=8):
+    """Unwrap a model to so many weights a feature, the outputs too."""
+    n_outputs = model[-1].out_features
+    return FeatureUnwrapper(
+        model,
+        autoencoder=[
+            SparseAutoencoder(m, k=k, max_iter=plan.coder_epochs, random_state=seed)
+            for m, k in zip(plan.n_components, plan.k, strict=True)
+        ],
+        # Outputs are few, and no sparse features: they have twenty each, by default.
+        n_nonzero_coefs=[*(each * m for m in plan.n_components[1:]), 20 * n_outputs],
+        connect_output=True,
+        max_iter=epochs,
+        batch_size=plan.batch_size,
+        random_state=seed,
+    ).fit(X)
+
+
 def measure(part, plan, seed, smoke):
     """Unwrap one network to each budget, and return a row for each."""
     X, y, X_test, y_test = data_of(part, smoke)
@@ -228,24 +247,9 @@ def measure(part, plan, seed, smoke):
     score = float((predicted(model, X_test) == y_test).mean())
     rows = []
     epochs = max(1, round(plan.n_updates * plan.batch_size / len(X)))
-    parts = [
-        SparseAutoencoder(m, k=k, max_iter=plan.coder_epochs, random_state=seed)
-        for m, k in zip(plan.n_components, plan.k, strict=True)
-    ]
-    n_outputs = 2 if part == "series" else 10
     for each in plan.weights:
-        # Outputs are few, and no sparse features: they have twenty each, by default.
-        budgets = [*(each * m for m in plan.n_components[1:]), 20 * n_outputs]
         began = time.process_time()
-        unwrapper = FeatureUnwrapper(
-            model,
-            autoencoder=parts,
-            n_nonzero_coefs=budgets,
-            connect_output=True,
-            max_iter=epochs,
-            batch_size=plan.batch_size,
-            random_state=seed,
-        ).fit(X)
+        unwrapper = fitted(model, X, plan, epochs, seed, each)
         seconds = time.process_time() - began
         network = unwrapper.network()
         found = {
@@ -280,20 +284,10 @@ def measure(part, plan, seed, smoke):
 
 
 def speed(plan, smoke):
-    """Measure the prediction of all images of MNIST, by turns, medians of five."""
+    """Measure a fit to all images of MNIST, and their prediction, medians of three."""
     X, y, _, _ = data_of("mnist", smoke)
     model = train("mnist", SMOKE if smoke else Plan(epochs=1), X[:6000], y[:6000], 0)
-    parts = [
-        SparseAutoencoder(m, k=k, max_iter=1, random_state=0)
-        for m, k in zip(plan.n_components, plan.k, strict=True)
-    ]
-    network = (
-        FeatureUnwrapper(
-            model, autoencoder=parts, connect_output=True, max_iter=1, random_state=0
-        )
-        .fit(X[:2000])
-        .network()
-    )
+    network = fitted(model, X[:2000], plan, 1, 0).network()
     flat = X.reshape(len(X), -1)
     ways = {
         "network": lambda: network.predict_raw(flat),
@@ -301,14 +295,25 @@ def speed(plan, smoke):
         "model in torch": lambda: predicted(model, X),
     }
     times = {name: [] for name in ways}
-    for _ in range(1 if smoke else 5):
+    for _ in range(1 if smoke else 3):
         for name, run in ways.items():
             began = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - began)
     found = {name: statistics.median(own) for name, own in times.items()}
-    found["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak MiB of predictions"] = peak()
+    began = time.perf_counter()
+    epochs = max(1, round(plan.n_updates * plan.batch_size / len(X)))
+    fitted(model, X, plan, epochs, 0)
+    found["fit"] = time.perf_counter() - began
+    found["peak MiB of the fit"] = peak()
+    found["load"] = os.getloadavg()[0]
     return [{"images": len(X), **found}]
+
+
+def peak():
+    """Return the largest memory of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():

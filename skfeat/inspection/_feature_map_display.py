@@ -130,6 +130,8 @@ class FeatureMapDisplay:
                     own["alpha"] = np.zeros_like(own["alpha"])
                 self.im_.append(panel.imshow(fired, **style(own, im_kw)))
                 if patches:
+                    # A patch at the border of an image is smaller; its edge shows it.
+                    panel.spines[:].set(visible=True, color="tab:red")
                     panel.set_xlim(x0 - 0.5, x1 - 0.5)
                     panel.set_ylim(y1 - 0.5, y0 - 0.5)
                     continue
