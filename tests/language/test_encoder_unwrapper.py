@@ -1,5 +1,6 @@
 """All MLPs of an encoder, which gives last states and no logits, on features."""
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 
 from skfeat import SparseAutoencoder
 from skfeat.language import ModelUnwrapper
+from skfeat.language.whole._cascade import rows_of_layer
+from skfeat.language.whole._slots import SlottedModel
 from tests.tiny_causal import TinyCausal, batches
 
 pytestmark = pytest.mark.filterwarnings(
@@ -107,3 +110,19 @@ def test_states_must_belong_to_tokens():
     with pytest.raises(ValueError, match="must return a last_hidden_state of shape"):
         ModelUnwrapper(Pooled().eval()).fit(batches())
     assert np.isfinite(fitted().loss_curve_).all()
+
+
+def test_rows_of_a_layer_need_no_run_beyond_it():
+    model = copy.deepcopy(encoder())
+    ran = []
+    model.blocks[1].mlp.register_forward_hook(lambda *_: ran.append(True))
+    slotted = SlottedModel(model, ["blocks.0.mlp", "blocks.1.mlp"])
+    given = batches(2, seed=5)
+    first = rows_of_layer(slotted, given, [0, 1], {}, "blocks.0.mlp")
+    assert not ran
+    embedded = encoder().embed(torch.cat(given))
+    read = embedded + embedded.mean(dim=1, keepdim=True)
+    np.testing.assert_allclose(first[0], read.detach().flatten(0, 1), atol=1e-6)
+    rows_of_layer(slotted, given, [0, 1], {}, "blocks.1.mlp")
+    assert len(ran) == 2
+    assert slotted.batch(given[0], 0).outputs().shape == (32, 16, 16)

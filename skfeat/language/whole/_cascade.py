@@ -248,7 +248,7 @@ def rows_of_layer(
     for number in numbers:
         batch = slotted.batch(batches[number], number)
         with slotted.using(functions, records=True) as uses:
-            batch.outputs()
+            batch.run_to(name)
             read.append(batch.rows(uses[name].seen).float().cpu().numpy())
             made.append(batch.rows(uses[name].made).float().cpu().numpy())
     rows = np.concatenate(read), np.concatenate(made)

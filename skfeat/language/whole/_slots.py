@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,10 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
     setattr(model.get_submodule(parent), last, new)
 
 
+class Passed(Exception):
+    """Ends a run of the model at the slot that it was to reach."""
+
+
 @dataclass
 class Use:
     """How a slot computes, and what has passed it.
@@ -67,6 +71,8 @@ class Use:
         Whether `seen`, what was read, and `made`, what was computed, are kept.
     order : list of str or None
         Gets the names of slots as they run.
+    ends : bool
+        Whether the run of the model ends here.
     """
 
     function: Callable | None = None
@@ -75,6 +81,7 @@ class Use:
     seen: Any = None
     made: Any = None
     order: list[str] | None = None
+    ends: bool = False
 
 
 class Slot(nn.Module):
@@ -115,6 +122,8 @@ class Slot(nn.Module):
             output = made.reshape(*x.shape[:-1], made.shape[-1]).to(x.dtype)
         if use.records:
             use.seen, use.made = x, output
+        if use.ends:
+            raise Passed
         return output
 
 
@@ -265,6 +274,12 @@ class Batch:
     def rows(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the rows (n, d) of a tensor that are not those of padding."""
         return tensor[self.present.to(tensor.device)]
+
+    def run_to(self, name: str) -> None:
+        """Run the model up to a slot: what follows it is not needed."""
+        self.slotted.slots[name].use.ends = True
+        with suppress(Passed):
+            self._run()
 
     def kept_tokens(self) -> np.ndarray:
         """Return where a token is neither padding nor a special one."""
