@@ -310,6 +310,7 @@ def main():
     parser.add_argument("--cache", help="folder in which trained models are kept")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--mlps", type=int, help="how many, from the first")
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     given = parser.parse_args()
     plan = SMOKE if given.smoke else Plan()
@@ -325,6 +326,7 @@ def main():
     training = some(training, plan.n_rows, 0)
     held_out = some(held_out, plan.n_held_out)
     modules = [f"gpt_neox.layers.{i}.mlp" for i in range(PRESETS[preset].n_layers)]
+    modules = modules[: given.mlps]
     fitted, seen = (
         [
             capture(model, batches(text), modules, what=what).activations
