@@ -35,7 +35,7 @@ from skfeat.solvers.joint._removal import (
     RemovalPruning,
     removal_costs,
 )
-from skfeat.solvers.joint._start import regress, start_rows
+from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
 from skfeat.solvers.joint._state import go_on, set_weights
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import (
@@ -48,6 +48,9 @@ from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._rows import Batch
 from skfeat.utils._torch import make_generator, to_numpy
+
+# Codes that are computed at a time for the start.
+_CODES_AT_ONCE = 2**24
 
 
 class Learner(Updates):
@@ -126,13 +129,11 @@ class Learner(Updates):
         rows = start_rows(problem.n_rows, max(n_inputs, *widths))
         weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
         self.code_means, self.code_variances = [], []
-        codes = []
         chosen = problem.read(problem.batch(rows))
-        for layer, coder in enumerate(self.coders):
-            with torch.no_grad():
-                own = coder.codes(self._hidden(chosen, layer))
-            codes.append(to_numpy(own))
-            self._measure(coder, own, weights)
+        codes = [
+            self._codes_at_start(coder, self._hidden(chosen, layer), weights)
+            for layer, coder in enumerate(self.coders)
+        ]
         ends = []
         if problem.inputs is not None:
             ends.append(self.input_unit.apply(chosen.inputs()))
@@ -165,6 +166,32 @@ class Learner(Updates):
             self.intercepts.append(
                 self._tensor(intercept, trained=trained and connection.fit_intercept)
             )
+
+    @torch.no_grad()
+    def _codes_at_start(
+        self, coder: TrainedCoder, hidden: torch.Tensor, weights: np.ndarray
+    ) -> Rows:
+        """Return the codes of a layer's rows (n, d), and note what is known of them.
+
+        The pre-activations of all rows are never held: of a wide layer they would take
+        more memory than all else.
+        """
+        m, square, active, parts = len(coder.encoder), 0.0, 0.0, []
+        mean = torch.zeros(m, dtype=torch.float64, device=hidden.device)
+        n_at_once = max(1, _CODES_AT_ONCE // m)
+        for rows, shares in zip(
+            hidden.split(n_at_once),
+            torch.as_tensor(weights, device=hidden.device).split(n_at_once),
+            strict=True,
+        ):
+            own = coder.codes(rows)
+            mean += shares @ own.double()
+            square += float(shares @ own.double().square().sum(dim=1))
+            active += float(shares @ (own > 0).sum(dim=1).to(shares))
+            parts.append(to_numpy(own))
+        variance = square - float(mean.square().sum())
+        self._note(coder, mean.float(), variance, active)
+        return compact_rows(parts)
 
     def _means_of_reads(self) -> list[np.ndarray]:
         """Return the mean, in units in training, of what each connector reads."""

@@ -7,8 +7,14 @@ and dropping those that cost the outputs least.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
+
+from skfeat.kernels.connector._sparsity import mostly_zeros
+
+Rows: TypeAlias = np.ndarray | sparse.csr_array
 
 # Share of the mean second moment that is added to the diagonal.
 _RIDGE = 1e-2
@@ -25,9 +31,16 @@ def start_rows(n_rows: int, n_inputs: int) -> np.ndarray:
     return np.linspace(0, n_rows - 1, n).astype(np.int64)
 
 
+def compact_rows(parts: list[np.ndarray]) -> Rows:
+    """Join blocks of rows: as CSR where they are mostly zeros, as codes of top-k."""
+    if all(mostly_zeros(part) for part in parts):
+        return sparse.vstack([sparse.csr_array(part) for part in parts], format="csr")
+    return np.concatenate(parts)
+
+
 def regress(
-    features: np.ndarray,
-    targets: np.ndarray,
+    features: Rows,
+    targets: Rows,
     weights: np.ndarray,
     budget: int,
     *,
@@ -37,8 +50,8 @@ def regress(
 
     Parameters
     ----------
-    features : ndarray of shape (n, p)
-    targets : ndarray of shape (n, q)
+    features : ndarray or csr_array of shape (n, p)
+    targets : ndarray or csr_array of shape (n, q)
     weights : ndarray of shape (n,)
         Of rows; they sum to one.
     budget : int
@@ -50,19 +63,17 @@ def regress(
     coef : ndarray of shape (q, p)
     intercept : ndarray of shape (q,)
     """
-    root = np.sqrt(weights)[:, None].astype(features.dtype)
     means = [
         weights @ part if fit_intercept else np.zeros(part.shape[1])
         for part in (features, targets)
     ]
-    X, Y = (
-        (part - mean.astype(part.dtype)) * root
-        for part, mean in zip((features, targets), means, strict=True)
-    )
-    gram = (X.T @ X).astype(np.float64)
+    if sparse.issparse(features):
+        gram, cross = _moments_of_codes(features, targets, weights, means)
+    else:
+        gram, cross = _moments_of_rows(features, targets, weights, means)
     diagonal = gram.diagonal().copy()
     gram.flat[:: len(gram) + 1] += _RIDGE * diagonal.mean() or 1.0
-    solution = linalg.solve(gram, (X.T @ Y).astype(np.float64), assume_a="pos")
+    solution = linalg.solve(gram, cross, assume_a="pos", overwrite_a=True)
     coef = np.ascontiguousarray(solution.T)
     most = max(_MOST_WEIGHTS, _TIMES_BUDGET * budget)
     if most < coef.size:
@@ -71,3 +82,38 @@ def regress(
         dropped = np.argpartition(saliency, coef.size - most)[: coef.size - most]
         coef.ravel()[dropped] = 0.0
     return coef, means[1] - coef @ means[0]
+
+
+def _moments_of_rows(
+    features: np.ndarray, targets: Rows, weights: np.ndarray, means: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return second moments of features, and with targets, about their means."""
+    if sparse.issparse(targets):
+        targets = sparse.csr_array(targets).toarray()
+    root = np.sqrt(weights)[:, None].astype(features.dtype)
+    X, Y = (
+        (part - mean.astype(part.dtype)) * root
+        for part, mean in zip((features, targets), means, strict=True)
+    )
+    return (X.T @ X).astype(np.float64), (X.T @ Y).astype(np.float64)
+
+
+def _moments_of_codes(
+    codes: sparse.csr_array,
+    targets: Rows,
+    weights: np.ndarray,
+    means: list[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same over the nonzeros of codes alone.
+
+    Of k active features in m that is (k / m)^2 of the work.
+    """
+    weighted = codes.astype(np.float64).multiply(weights[:, None]).tocsr().T
+    moments = []
+    for part, mean in zip((codes, targets), means, strict=True):
+        product = weighted @ part.astype(np.float64)
+        if sparse.issparse(product):
+            product = product.toarray()
+        product -= np.outer(means[0], mean)
+        moments.append(product)
+    return moments[0], moments[1]

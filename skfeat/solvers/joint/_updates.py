@@ -66,11 +66,17 @@ class Updates:
         shares = torch.as_tensor(weights, dtype=torch.float32, device=own.device)
         mean = shares @ own
         variance = float(shares @ (own - mean).square().sum(dim=1))
+        active = float(shares @ (own > 0).sum(dim=1).to(shares))
+        self._note(coder, mean, variance, active)
+
+    def _note(
+        self, coder: TrainedCoder, mean: torch.Tensor, variance: float, active: float
+    ) -> None:
+        """Note the mean and variance of a layer's codes, and how many are active."""
         least = _CONSTANT * float(mean.square().sum())
         self.code_means.append(mean)
-        self.code_variances.append(own.new_tensor(max(variance, least) or 1.0))
+        self.code_variances.append(mean.new_tensor(max(variance, least) or 1.0))
         if coder.holds_l0:
-            active = float(shares @ (own > 0).sum(dim=1).to(shares))
             coder.hold(active, float(mean.sum()) / max(active, 1.0))
 
     @torch.no_grad()

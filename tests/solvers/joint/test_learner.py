@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.kernels._threads import Team
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
-from skfeat.solvers.joint._start import regress, start_rows
+from skfeat.solvers.joint._start import compact_rows, regress, start_rows
 from skfeat.solvers.joint._units import unit_of_inputs, unit_of_outputs
 
 RNG = np.random.RandomState(0)
@@ -321,6 +322,43 @@ def test_large_starts_keep_the_weights_that_matter(monkeypatch):
     coef, _ = regress(X, X @ truth.T, np.full(200, 1 / 200), 0, fit_intercept=True)
     assert np.count_nonzero(coef) == 6
     assert (coef[truth != 0] != 0).all()
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("of_targets", [True, False])
+def test_regression_over_nonzeros_is_that_of_all(fit_intercept, of_targets):
+    rng = np.random.RandomState(1)
+    codes = [rng.rand(400, m) * (rng.rand(400, m) < 0.05) for m in (60, 50)]
+    weights = rng.rand(400)
+    weights /= weights.sum()
+    targets = compact_rows([*np.array_split(codes[1], 3)])
+    assert sparse.issparse(targets)
+    found = regress(
+        sparse.csr_array(codes[0]),
+        targets if of_targets else codes[1],
+        weights,
+        5,
+        fit_intercept=fit_intercept,
+    )
+    expected = regress(*codes, weights, 5, fit_intercept=fit_intercept)
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=1e-9)
+    inputs = rng.randn(400, 5)
+    for targets in (codes[1], sparse.csr_array(codes[1])):
+        coef, _ = regress(inputs, targets, weights, 5, fit_intercept=fit_intercept)
+        expected, _ = regress(inputs, codes[1], weights, 5, fit_intercept=fit_intercept)
+        np.testing.assert_allclose(coef, expected)
+
+
+def test_codes_of_the_start_are_computed_in_blocks(monkeypatch):
+    whole = learner(problem())
+    monkeypatch.setattr("skfeat.solvers.joint._learner._CODES_AT_ONCE", 64)
+    parts = learner(problem())
+    for name in ("code_means", "code_variances", "coefs", "intercepts"):
+        for found, expected in zip(
+            getattr(parts, name), getattr(whole, name), strict=True
+        ):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_of_the_start_are_from_everywhere():
