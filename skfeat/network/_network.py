@@ -543,10 +543,11 @@ class SparseFeatureNetwork(NetworkArrays):
         """Compile what predicts now, not after the first calls.
 
         One row then takes a quarter of the time. Large calls, and the ninth of any
-        size, compile without being told. Compiling takes some ten seconds, and one or two
-        in later processes: numba keeps the loops in the folder that `NUMBA_CACHE_DIR`
-        names, by default beside the installed modules. They are those for rows of the
-        precision of the weights. Files, and other networks that are made from this one,
+        size, compile without being told. Compiling takes some ten seconds, and one or
+        two in later processes: numba keeps the loops in the folder that
+        `NUMBA_CACHE_DIR` names, by default beside the installed modules. They are those
+        for rows of the precision of the weights. Files, and other networks that are
+        made from this one,
         do not keep that it was done.
 
         Returns
