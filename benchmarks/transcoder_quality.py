@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from _common import mean_and_spread, print_table, write_record
+from _common import mean_and_spread, print_table, read_record, write_record
 from _language_model_layers import batches, some
 from _language_model_text import encode, load_books, split_books, windows
 from _language_model_training import PRESETS, cached_model, mean_loss
@@ -58,9 +58,10 @@ class Plan:
 
 SMOKE = Plan(4_000, 2_000, 64, 6, 1, 512, (1.0,))
 
-# Ours, and which of them is what a peer has.
+# Ours, with their own learning rate but for one.
 OURS = {
     "skfeat, top-k": {},
+    "skfeat, top-k, rate 0.02": {"learning_rate_init": 0.02},
     "skfeat, top-k, skip": {"skip": True},
     "skfeat, batch top-k": {"activation": "batch_topk"},
     "skfeat, jump-ReLU": {"activation": "jumprelu"},
@@ -310,6 +311,9 @@ def main():
     parser.add_argument("--cache", help="folder in which trained models are kept")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", type=int)
+    parser.add_argument(
+        "--names", nargs="+", choices=OURS, help="replaces rows of the record alone"
+    )
     parser.add_argument("--mlps", type=int, help="how many, from the first")
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     given = parser.parse_args()
@@ -336,14 +340,18 @@ def main():
     )
     original = loss_with(model, held_out, None)
     record = {"model": {"model": preset, **about}, "run": asdict(plan), "rows": []}
+    if given.names:
+        record = read_record("transcoder_quality")
+        record["rows"] = [row for row in record["rows"] if row["by"] not in given.names]
     best = None
     for number, module in enumerate(modules):
         rows, unseen = ([part[module] for part in parts] for parts in (fitted, seen))
-        if not number:
+        if not number and not given.names:
             record["files"] = round_trips(rows, plan)
             if has_sparsify():
                 best, record["rates of sparsify"] = choose_rates(rows, unseen, plan)
         makers = makers_of(plan, best)
+        makers = {name: makers[name] for name in given.names or makers}
         for seed in range(given.seeds):
             for name, make in makers.items():
                 transcoder = make(seed)
