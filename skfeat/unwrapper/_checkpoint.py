@@ -46,8 +46,11 @@ _CONNECTOR = ("alpha_", "n_iter_", "dual_gap_", "loss_curve_", "n_features_in_")
 class NothingKept:
     """Stands for the file of a fit that keeps none."""
 
-    saved: dict | None = None
     is_due = False
+
+    def take(self) -> dict | None:
+        """Return None: no training is kept."""
+        return None
 
     def save(self, run: dict) -> None:
         """Keep nothing."""
@@ -77,10 +80,10 @@ class KeptFit(NothingKept):
         self.content = file.load() or {"moments": None, "connectors": {}, "run": None}
         self.file.save(self.content)  # a full disk fails early
 
-    @property
-    def saved(self) -> dict | None:  # type: ignore[override]
-        """The training of all parts, as it was kept last."""
-        return self.content["run"]
+    def take(self) -> dict | None:
+        """Return the training of all parts as it was kept last, and let go of it."""
+        run, self.content["run"] = self.content["run"], None
+        return run
 
     @property
     def is_due(self) -> bool:  # type: ignore[override]
@@ -89,8 +92,7 @@ class KeptFit(NothingKept):
 
     def save(self, run: dict) -> None:
         """Keep the training of all parts."""
-        self.content["run"] = run
-        self.file.save(self.content)
+        self.file.save({**self.content, "run": run})
 
     def measure(self, stages: Stages) -> None:
         """Find the moments of a mapped file's layers, and keep them."""

@@ -36,16 +36,15 @@ class RunFile(Protocol):
 
     Attributes
     ----------
-    saved : dict or None
-        What was kept last.
     is_due : bool
         Whether it is time to keep it again.
     """
 
-    saved: dict | None
-
     @property
     def is_due(self) -> bool: ...
+
+    def take(self) -> dict | None:
+        """Return what was kept last, and let go of it."""
 
     def save(self, run: dict) -> None:
         """Keep a run."""
@@ -82,9 +81,7 @@ def train_jointly(
     history : History
     """
     with Team() as team:
-        saved = None if file is None else file.saved
-        state = None if saved is None else saved["learner"]
-        run = _Run(Learner(problem, settings, team, state), saved, file)
+        run = _Run(problem, settings, team, file)
         with run.kept_whatever_happens():
             run.save()
             history = run_epochs(
@@ -106,9 +103,18 @@ def train_jointly(
 class _Run:
     """The epochs of a run, and how far it has come."""
 
-    def __init__(self, learner: Learner, saved: dict | None, file: RunFile | None):
-        self.learner, self.file = learner, file
+    def __init__(
+        self,
+        problem: Problem,
+        settings: JointSettings,
+        team: Team,
+        file: RunFile | None,
+    ):
+        self.file = file
         self.history, self.position = History(), None
+        saved = None if file is None else file.take()
+        state = None if saved is None else saved["learner"]
+        self.learner = Learner(problem, settings, team, state)
         if saved is not None:
             self.history = History(saved["losses"].tolist(), [], saved["stopped"])
             self.position = Position(**saved["position"]) if saved["position"] else None
