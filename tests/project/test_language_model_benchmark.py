@@ -105,7 +105,13 @@ def test_transcoder_quality(tmp_path):
     options = ["--smoke", "--seeds", "1", "--cache", tmp_path]
     done = run("transcoder_quality.py", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("top-k", "top-k, rate 0.02", "top-k, skip", "batch top-k", "jump-ReLU"):
+    for name in (
+        "top-k",
+        "top-k, rate 0.02",
+        "top-k, skip",
+        "batch top-k",
+        "jump-ReLU",
+    ):
         assert done.stdout.count(f"  skfeat, {name}  ") == 2  # MLPs of the tiny model
     assert "files -> skfeat: predictions differ by 0.0e+00" in done.stdout
 

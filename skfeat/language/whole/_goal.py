@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ import torch
 from skfeat.capture._hooks import logits_of
 from skfeat.language._predictions import prediction_losses
 
-if TYPE_CHECKING:
-    from skfeat.language.whole._slots import Batch
+Batch = Any  # of _slots, which imports this module
 
 
 @dataclass(frozen=True)
