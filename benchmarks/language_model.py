@@ -101,7 +101,7 @@ def get_model(given):
         model, tokenizer = load_model(given.model)
         context = min(128, model.config.max_position_embeddings)
         return model, tokenizer, context, {"model": given.model}
-    preset = given.preset or ("tiny" if given.smoke else "testbed")
+    preset = given.preset or ("tiny" if given.smoke else "small")
     model, tokenizer, training = cached_model(preset, given.cache)
     return model, tokenizer, PRESETS[preset].context, {"model": preset, **training}
 
