@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from skfeat.utils._checkpoint import (
 )
 from skfeat.utils._frozen import unnamed
 from skfeat.utils._sklearn import _align_api_if_sparse
-from skfeat.utils._stages import Moments, Stages
+from skfeat.utils._stages import RunningMoments, Stages
 
 # Parameters that do not change what is fitted, or of which more is to say.
 _LEFT_OUT = {
@@ -95,17 +94,20 @@ class KeptFit(NothingKept):
         self.file.save({**self.content, "run": run})
 
     def measure(self, stages: Stages) -> None:
-        """Find the moments of a mapped file's layers, and keep them."""
-        kept = self.content["moments"]
+        """Find the moments of a mapped file's layers, and keep them on the way."""
+        running, kept = RunningMoments(), self.content["moments"]
         if kept is not None:
             with self.file.reading():
-                stages.moments = [Moments(**own) for own in kept]
+                running = RunningMoments(kept["n"], kept["found"])
+                stages.moments = running.moments()
                 stages.check_moments()
-            return
-        stages.measure()
-        assert stages.moments is not None
-        self.content["moments"] = [asdict(own) for own in stages.moments]
-        self.file.save(self.content)
+
+        def keep(running: RunningMoments) -> None:
+            self.content["moments"] = {"n": running.n, "found": running.found}
+            if self.file.is_due or running.n == len(stages.X):
+                self.file.save(self.content)
+
+        stages.measure(running, keep)
 
     def find_connector(self, index: int, connector: Any) -> bool:
         """Give a connector what its fit has left; tell whether that is kept."""

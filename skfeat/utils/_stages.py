@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,31 +39,47 @@ class Moments:
         return mean, (float(np.sqrt(square.mean())) or 1.0) if rms else 1.0
 
 
-def moments_of(blocks: Iterable[Sequence[np.ndarray]]) -> list[Moments]:
-    """Measure several tables in one pass over blocks of their rows.
+class RunningMoments:
+    """Moments of several tables, of as many of their rows as have been added.
 
-    Blocks are merged as Chan et al. do [1]_, which loses no digits.
+    Blocks of rows are merged as Chan et al. do [1]_, which loses no digits.
+
+    Parameters
+    ----------
+    n : int, default=0
+        Rows that have been added.
+    found : list of list of ndarray, optional
+        Of each table: mean, sum of squared deviations, least and largest value.
 
     References
     ----------
     .. [1] T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample
        variance: analysis and recommendations", The American Statistician, 1983.
     """
-    n, found = 0, list[list[np.ndarray]]()
-    for block in blocks:
-        size = len(block[0])
-        parts = [_measured(rows) for rows in block]
-        if not found:
-            n, found = size, parts
-            continue
-        share = size / (n + size)
-        for own, (mean, square, low, high) in zip(found, parts, strict=True):
+
+    def __init__(self, n: int = 0, found: list[list[np.ndarray]] | None = None):
+        self.n, self.found = n, found or []
+
+    def add(self, block: Sequence[np.ndarray]) -> None:
+        """Add a block of rows of each table."""
+        size, parts = len(block[0]), [_measured(rows) for rows in block]
+        if not self.found:
+            self.n, self.found = size, parts
+            return
+        share = size / (self.n + size)
+        for own, (mean, square, low, high) in zip(self.found, parts, strict=True):
             step = mean - own[0]
             own[0] = own[0] + share * step
-            own[1] = own[1] + square + np.square(step) * (n * share)
+            own[1] = own[1] + square + np.square(step) * (self.n * share)
             own[2], own[3] = np.minimum(own[2], low), np.maximum(own[3], high)
-        n += size
-    return [Moments(mean, square / n, low, high) for mean, square, low, high in found]
+        self.n += size
+
+    def moments(self) -> list[Moments]:
+        """Return the moments of each table."""
+        return [
+            Moments(mean, square / self.n, low, high)
+            for mean, square, low, high in self.found
+        ]
 
 
 def _measured(rows: np.ndarray) -> list[np.ndarray]:
@@ -149,24 +165,34 @@ class Stages:
         """Bytes that one row takes at most, in all stages."""
         return max(self.X[:1].nbytes, *(stage.row_bytes for stage in self.stages))
 
-    def measure(self) -> None:
+    def measure(
+        self,
+        running: RunningMoments | None = None,
+        after_block: Callable[[RunningMoments], None] | None = None,
+    ) -> None:
         """Find the moments of all stages, in one pass over the file.
+
+        Parameters
+        ----------
+        running : RunningMoments, optional
+            Of the rows that have been read before.
+        after_block : callable, optional
+            Called with the moments so far after each block of rows.
 
         Raises
         ------
         NotFiniteError
             If something that is computed is not finite.
         """
+        running = RunningMoments() if running is None else running
         n_at_once = max(1, 2**24 // self.row_bytes)
-        everything = range(len(self.stages))
-
-        def blocks() -> Iterable[Sequence[np.ndarray]]:
-            for _, rows in row_blocks(self.X, n_at_once):
-                computed = StagesOfBatch(rows, self.stages)
-                yield [computed[index] for index in everything]
-
         with np.errstate(over="ignore", invalid="ignore"):
-            self.moments = moments_of(blocks())
+            for _, rows in row_blocks(self.X[running.n :], n_at_once):
+                computed = StagesOfBatch(rows, self.stages)
+                running.add([computed[index] for index in range(len(self.stages))])
+                if after_block is not None:
+                    after_block(running)
+        self.moments = running.moments()
         self.check_moments()
 
     def check_moments(self) -> None:

@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
 from skfeat.utils import _checkpoint
+from skfeat.utils import _stages as stages
 from skfeat.utils._checkpoint import CheckpointFile
 from tests.checkpoints import IGNORED, Killed, write_often
 
@@ -134,6 +135,28 @@ def test_a_killed_fit_of_a_mapped_file_goes_on(tmp_path, monkeypatch):
     assert held(found) == held(expected)
 
 
+def test_the_first_pass_over_a_file_goes_on(tmp_path, monkeypatch):
+    np.save(tmp_path / "rows.npy", rows())
+    X = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    row_blocks, n_read = stages.row_blocks, []
+
+    def counted(X, n_at_once):
+        for block, part in row_blocks(X, 16):
+            n_read.append(len(part))
+            yield block, part
+
+    monkeypatch.setattr(stages, "row_blocks", counted)
+    expected = unwrapper().fit(X)
+    assert sum(n_read) == 200
+    n_read.clear()
+    found, n_kills = killed_and_resumed(
+        lambda: unwrapper(checkpoint=tmp_path / "fit"), X, every=7
+    )
+    assert n_kills > 3
+    assert 200 < sum(n_read) < 300  # each kill loses a block
+    assert held(found) == held(expected)
+
+
 def test_frozen_parts_are_told_by_what_they_have_learnt(tmp_path):
     X = rows()
     first = unwrapper().fit(X)
@@ -240,6 +263,7 @@ import numpy as np
 warnings.simplefilter("ignore")
 from tests.unwrapper.test_checkpoint import held, rows, unwrapper
 from skfeat.utils import _checkpoint
+from skfeat.utils import _stages as stages
 _checkpoint._SECONDS_BETWEEN_WRITES, _checkpoint._LARGEST_SHARE = 0.03, float("inf")
 folder = Path(sys.argv[1])
 X = np.load(folder / "rows.npy", mmap_mode="r")

@@ -18,7 +18,7 @@ from skfeat.solvers.joint._units import unit_of_inputs, unit_of_outputs
 from skfeat.unwrapper import _computed
 from skfeat.utils import _rows
 from skfeat.utils._rows import ComputedRows, batches_of_rows, row_blocks, rows_at
-from skfeat.utils._stages import Composed, moments_of
+from skfeat.utils._stages import Composed, RunningMoments
 from skfeat.utils._torch import make_generator
 from skfeat.utils._workers import received_rows, rows_to_send
 
@@ -219,7 +219,10 @@ def test_computed_rows_are_read_as_others(mapped):
 @pytest.mark.parametrize("each", [True, False])
 def test_units_follow_from_moments(mapped, each):
     X, ones = np.array(mapped, np.float64), np.ones(len(mapped))
-    (moments,) = moments_of([X[start : start + 70]] for start in range(0, 600, 70))
+    running = RunningMoments()
+    for start in range(0, 600, 70):
+        running.add([X[start : start + 70]])
+    (moments,) = running.moments()
     np.testing.assert_allclose(moments.mean, X.mean(axis=0))
     np.testing.assert_allclose(moments.square, X.var(axis=0))
     rows = computed(mapped, moments=moments)
