@@ -336,6 +336,11 @@ class Rectified(nn.Module):
         return x.clamp(min=0)
 
 
+class Sorted(nn.Module):
+    def forward(self, x):
+        return x.sort(dim=-1).values if x.ndim == 4 else 1 / 0
+
+
 def decoder(moved):
     torch.manual_seed(0)
     return nn.Sequential(
@@ -374,6 +379,9 @@ def test_modules_that_change_the_order_or_the_values_are_named():
     message = r"layer '1' \(Moved\), which changes the order of values"
     with pytest.raises(TypeError, match=message):
         unwrapper(other).fit(series)
+    # Sorting does not show in numbers that are in order.
+    with pytest.raises(TypeError, match=r"\(Sorted\), which changes the order"):
+        unwrapper(decoder(Sorted())).fit(series)
     # What a rectifier does shows in numbers of both signs.
     with pytest.raises(TypeError, match="cannot follow the forward"):
         unwrapper(decoder(Rectified())).fit(series)
