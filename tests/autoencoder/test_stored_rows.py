@@ -286,7 +286,8 @@ def test_script_of_the_page(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    shape, same, streamed, connector, contexts = done.stdout.splitlines()
+    shape, same, streamed, connector, weights, contexts = done.stdout.splitlines()
+    assert re.fullmatch(r"\[[1-9]\d*\]", weights)
     assert contexts == "10"
     assert shape.startswith("(10000, 16) 0.9")
     assert (same, streamed, connector) == ("True", "(32, 16)", "(8, 8)")
