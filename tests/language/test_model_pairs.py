@@ -4,9 +4,14 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
+from torch import nn
 
+from skfeat.capture import capture
 from skfeat.language import LayerPair, ModelUnwrapper
+from skfeat.language.whole._pairs import rows_of_mlps
+from skfeat.language.whole._slots import SlottedModel
 from tests.language.test_model_unwrapper import (
     MLPS,
     fitted,
@@ -14,6 +19,7 @@ from tests.language.test_model_unwrapper import (
     new,
     rows_of_mlp,
 )
+from tests.language_model import tiny_model
 from tests.network.test_network_explore import written
 from tests.tiny_causal import N_TOKENS, batches
 
@@ -63,6 +69,56 @@ def test_frequent_features_alone():
     for name in MLPS:
         assert few[name].output_events_[few[name].live_outputs_].min() >= 40
         assert len(few[name].live_outputs_) < len(more[name].live_outputs_)
+
+
+class InPlace(nn.Module):
+    """A block that adds what its MLP computes to what the MLP has read, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, x):
+        x += self.mlp(x)
+        return x
+
+
+def test_rows_are_those_of_one_run_without_special_tokens():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8), InPlace(), InPlace(), nn.Linear(8, 20))
+    model.requires_grad_(False)
+    names, texts = ["1.mlp", "2.mlp"], batches(3, seed=5)
+    texts = [part % 20 for part in texts]
+    rows, captured = rows_of_mlps(SlottedModel(model, names), texts)
+    for what, at in (("input", 0), ("output", 1)):
+        expected = capture(model, texts, names, what=what)
+        for name in names:
+            np.testing.assert_allclose(
+                rows[name][at], expected.activations[name], atol=1e-6
+            )
+    for column in ("sequence", "position", "token_ids"):
+        given, same = getattr(captured, column), getattr(expected, column)
+        np.testing.assert_array_equal(given, same)
+        assert given.dtype == same.dtype
+
+
+def test_padding_and_special_tokens_are_left_out():
+    transformers = pytest.importorskip("transformers")
+    assert transformers
+    model = tiny_model()
+    model.config.bos_token_id = 0
+    ids = torch.tensor([[0, 5, 6, 7, 8, 9], [0, 3, 4, 2, 2, 2]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+    texts = [{"input_ids": ids, "attention_mask": mask}]
+    names = [name for name, _ in model.named_modules() if name.endswith(".mlp")]
+    rows, captured = rows_of_mlps(SlottedModel(model, names), texts)
+    expected = capture(model, texts, names, what="output")
+    assert captured.n_rows < 9
+    np.testing.assert_array_equal(captured.token_ids, expected.token_ids)
+    for name in names:
+        np.testing.assert_allclose(rows[name][1], expected.activations[name], atol=1e-6)
+    with pytest.raises(ValueError, match="no token that is not padding"):
+        rows_of_mlps(SlottedModel(model, names), [{"input_ids": ids[:, :1]}])
 
 
 def test_the_page_shows_every_layer(tmp_path):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat.capture import Capture, capture
+from skfeat.capture import Capture
 from skfeat.connector._feature_connector import FeatureConnector
 from skfeat.connector._joint import with_weights
 from skfeat.explorer._page import page_path
@@ -20,22 +21,54 @@ from skfeat.language._layer_pair import LayerPair
 from skfeat.language._pair_codes import count_events, sparse_codes
 from skfeat.language._pair_explore import explore_pairs
 from skfeat.language._pair_fit import live_features
-from skfeat.language.whole._slots import listed_batches
+from skfeat.language.whole._slots import SlottedModel, listed_batches
 from skfeat.utils._checks import check_int
 
 # Rows of an MLP's input and of its output.
 Rows = tuple[np.ndarray, np.ndarray]
 
 
+@torch.no_grad()
 def rows_of_mlps(
-    model: Any, names: list[str], batches: list[Any]
+    slotted: SlottedModel, batches: list[Any]
 ) -> tuple[dict[str, Rows], Capture]:
-    """Return the rows that MLPs read and write, by name, and the tokens they are of."""
-    read = capture(model, batches, names, what="input")
-    written = capture(model, batches, names, what="output")
-    return {
-        name: (read.activations[name], written.activations[name]) for name in names
-    }, read
+    """Return the rows that MLPs read and compute, by name, and the tokens they are of.
+
+    One run of the model gives both. Padding and special tokens are left out.
+
+    Raises
+    ------
+    ValueError
+        If no other token is left.
+    """
+    rows: dict[str, tuple[list, list]] = {name: ([], []) for name in slotted.names}
+    tokens: dict[str, list] = {"sequence": [], "position": [], "token_ids": []}
+    n_sequences = 0
+    for number, raw in enumerate(batches):
+        batch = slotted.batch(raw, number)
+        with slotted.using({}, records=True) as uses:
+            batch.outputs()
+        kept = batch.kept_tokens()
+        for name, use in uses.items():
+            for part, tensor in zip(rows[name], (use.seen, use.made), strict=True):
+                mask = torch.from_numpy(kept).to(tensor.device)
+                part.append(tensor[mask].float().cpu().numpy())
+        sequence, position = np.nonzero(kept)
+        tokens["sequence"].append(sequence + n_sequences)
+        tokens["position"].append(position.astype(np.int32))
+        tokens["token_ids"].append(batch.ids[kept].astype(np.int32))
+        n_sequences += len(kept)
+    joined = {
+        name: (np.concatenate(read), np.concatenate(made))
+        for name, (read, made) in rows.items()
+    }
+    columns: dict[str, Any] = {
+        name: np.concatenate(parts) for name, parts in tokens.items()
+    }
+    captured = Capture({name: read for name, (read, _) in joined.items()}, **columns)
+    if not captured.n_rows:
+        raise ValueError("batches hold no token that is not padding or a special one.")
+    return joined, captured
 
 
 def pairs_of(
@@ -90,7 +123,7 @@ class PairsMixin:
     output_autoencoders_: list
     connectors_: list
     transcoders_: list
-    _model: Any
+    _slotted: Any
 
     def pairs(self, batches: Any, *, min_events: int = 1) -> dict[str, LayerPair]:
         """Return each replaced MLP as a pair, on what the model itself computes.
@@ -121,7 +154,9 @@ class PairsMixin:
         """
         layers = self._layer_parts()
         min_events = check_int("min_events", min_events, 1)
-        rows, _ = rows_of_mlps(self._model(), list(layers), listed_batches(batches))
+        rows, _ = rows_of_mlps(
+            self._slotted(self.module_names_), listed_batches(batches)
+        )
         return pairs_of(layers, rows, min_events)
 
     def explore(
@@ -181,7 +216,7 @@ class PairsMixin:
         min_events = check_int("min_events", min_events, 1)
         file = page_path(path)
         rows, captured = rows_of_mlps(
-            self._model(), list(layers), listed_batches(batches)
+            self._slotted(self.module_names_), listed_batches(batches)
         )
         return explore_pairs(
             pairs_of(layers, rows, min_events),

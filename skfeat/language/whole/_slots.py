@@ -121,7 +121,8 @@ class Slot(nn.Module):
             made = use.function(rows.reshape(-1, rows.shape[-1]).float())
             output = made.reshape(*x.shape[:-1], made.shape[-1]).to(x.dtype)
         if use.records:
-            use.seen, use.made = x, output
+            # Copies, as a later module may work in place.
+            use.seen, use.made = x.clone(), output.clone()
         if use.ends:
             raise Passed
         return output
