@@ -20,6 +20,7 @@ from skfeat.inspection._style import style
 # How much wider text may be in a file of another resolution than the screen's.
 _HINTING = 1.04
 _WIDEST_EDGE, _THINNEST_EDGE = 5.0, 0.5
+_WIDEST_FIGURE, _WIDEST_COLUMN = 16.0, 4.0  # inches, of up to six columns and of more
 _GREY = np.array([0.92, 0.92, 0.92, 1.0])
 
 
@@ -95,7 +96,9 @@ def figure_size(
     # Letters are about 0.6 of the font's size wide.
     text = (0.6 * font * sum(widths) + layout.LARGEST_IMAGE * with_images.sum()) / 72
     width = 1.6 * len(labels) + 1.2 + text
-    return float(np.clip(width, 4, 16)), float(np.clip(height, 3.2, 13))
+    # Of more than six columns, each one makes the figure wider: names stay readable.
+    widest = _WIDEST_FIGURE + _WIDEST_COLUMN * max(0, len(labels) - 6)
+    return float(np.clip(width, 4, widest)), float(np.clip(height, 3.2, 13))
 
 
 def draw_boxes(

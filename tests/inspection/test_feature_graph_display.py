@@ -231,6 +231,17 @@ def test_long_names_are_cut():
 # ------------------------------------------------------------------ from networks
 
 
+def test_columns_of_many_layers_have_room_for_whole_names():
+    names = [[f"OF{i}_{100 + j} @ mistake" for j in range(6)] for i in range(8)]
+    display = FeatureGraphDisplay(
+        edges=[np.eye(6)] * 7, node_values=[np.ones(6)] * 8, node_names=names
+    ).plot()
+    plt.close(display.figure_)
+    texts = [text.get_text() for text in display.texts_]
+    shown = [text.partition("  ")[0] for text in texts]
+    assert sorted(shown) == sorted(name for column in names for name in column)
+
+
 def test_one_row_shows_exact_contributions():
     parts = NETWORK.attribute(X[:1], inputs=True)
     display = FeatureGraphDisplay.from_network(

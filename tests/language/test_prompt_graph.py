@@ -1,5 +1,6 @@
 """The graph of a predicted token: exact contributions, edges and interventions."""
 
+import re
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from skfeat import SparseAutoencoder, Transcoder
 from skfeat.language import ModelUnwrapper
 from skfeat.language.whole._held import Held
 from tests.language_model import tiny_model
-from tests.tiny_causal import batches, tiny_causal
+from tests.tiny_causal import N_TOKENS, batches, tiny_causal
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.*features are dead"
@@ -149,6 +150,7 @@ def test_display_and_page(tmp_path):
     ):
         for value, name, flow in zip(values, names, out, strict=True):
             if name.startswith("("):
+                assert "@" not in name
                 assert value == pytest.approx(flow, abs=1e-5)
     path = graph.save(tmp_path / "graph.html")
     text = path.read_text(encoding="utf-8")
@@ -159,6 +161,18 @@ def test_display_and_page(tmp_path):
     assert len(graph.to_frame()) == len(graph.name)
     with pytest.raises(ValueError, match="path must be"):
         graph.save(tmp_path / "none" / "graph.html")
+
+
+def test_nothing_stands_beyond_the_edge_of_the_page(tmp_path):
+    words = [f"unconquerable{i}" for i in range(N_TOKENS)]
+    graph = fitted().prompt_graph(PROMPT, max_nodes=3, checks=False, decode=words)
+    text = graph.save(tmp_path / "graph.html").read_text(encoding="utf-8")
+    width = float(re.search(r'<svg width="(\d+)"', text).group(1))
+    labels = re.findall(r'<text x="(\d+)" y="\d+">([^<]*)</text>', text)
+    assert sum("unconquerable" in label for _, label in labels) >= 2
+    for x, label in labels:
+        # Letters of 12 pixels are 7 wide on average.
+        assert float(x) + 7 * len(label) <= width
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,8 @@ class PromptGraph(Table):
         """Return the graph as columns of nodes, layer by layer.
 
         What passes layers by, as the residual stream lets it, goes through nodes of
-        these layers, one for each source, whose name is that of the source in brackets.
+        these layers, one for each source, whose name is that of the source in brackets,
+        without its token.
 
         Returns
         -------
@@ -205,7 +206,6 @@ class PromptGraph(Table):
         names: list[list[str]] = [[] for _ in titles]
         values: list[list[float]] = [[] for _ in titles]
         place: dict[Any, int] = {}
-        names_of: dict[int, str] = {}
 
         def add(column: int, key: Any, name: str, value: float) -> None:
             place[key] = len(names[column])
@@ -220,7 +220,6 @@ class PromptGraph(Table):
             number = f" {self['position'][node]}" if not at else ""
             number = "" if self["kind"][node] == OUTPUT else number
             name = f"{self['name'][node]}{at}{number}"
-            names_of[node] = name
             add(column, node, name, self["contribution"][node])
         edges: list[dict[tuple[int, int], float]] = [{} for _ in titles[1:]]
         for source, target, flow in zip(
@@ -231,7 +230,7 @@ class PromptGraph(Table):
             for column in range(first + 1, last + 1):
                 key: Any = target if column == last else (source, column)
                 if key not in place:
-                    add(column, key, f"({names_of[source]})", 0.0)
+                    add(column, key, f"({self['name'][source]})", 0.0)
                 if column < last:
                     values[column][place[key]] += float(flow)
                 ends = place[key], place[before]

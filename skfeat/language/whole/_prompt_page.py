@@ -15,6 +15,7 @@ from skfeat.utils._shown import write_html
 _POSITIVE, _NEGATIVE = "#c0392b", "#2471a3"
 _STEP_X, _STEP_Y, _LEFT, _TOP, _DOT = 96, 64, 70, 30, 15
 _EDGES = 300  # drawn at most, the strongest
+_LETTER = 9.0  # at most so many pixels a letter of the picture is wide, on average
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -108,7 +109,7 @@ def _svg(graph: Any) -> str:
     largest = max(np.abs(graph["contribution"][:-1]), default=1.0) or 1.0
     strongest = np.argsort(-np.abs(graph.flows), kind="stable")[:_EDGES]
     most = float(np.abs(graph.flows).max(initial=0)) or 1.0
-    lines = [f'<svg width="{width:.0f}" height="{height:.0f}" role="img">']
+    lines = []
     for edge in strongest[::-1]:
         a, b = int(graph.sources[edge]), int(graph.targets[edge])
         (x, y), (u, v) = places[a], places[b]
@@ -123,23 +124,10 @@ def _svg(graph: Any) -> str:
         value = float(graph["contribution"][i])
         size = 4 + 5 * min(1.0, abs(value) / largest) ** 0.5
         lines.append(_mark(graph["kind"][i], i, (x, y), size, _color(value)))
-    named = set()
-    for i, (kind, position) in enumerate(
-        zip(graph["kind"], graph["position"], strict=True)
-    ):
-        if kind != "output" and position not in named:
-            named.add(position)
-            text = escape(visible(graph.tokens[position]))
-            x = min(
-                p[0]
-                for p, at in zip(places, graph["position"], strict=True)
-                if at == position
-            )
-            lines.append(f'<text x="{x - 6:.0f}" y="{height - 12:.0f}">{text}</text>')
-        if kind == "output":
-            x, y = places[i]
-            text = escape(visible(graph["name"][i]))
-            lines.append(f'<text x="{x + 14:.0f}" y="{y + 4:.0f}">{text}</text>')
+    texts = _texts(graph, places, height)
+    lines += [
+        f'<text x="{x:.0f}" y="{y:.0f}">{escape(text)}</text>' for x, y, text in texts
+    ]
     rows: dict[int, list[float]] = {
         layer: [] for layer in sorted(set(graph["layer"][:-1])) if layer
     }
@@ -150,7 +138,26 @@ def _svg(graph: Any) -> str:
         f'<text x="8" y="{np.mean(ys) + 4:.0f}">MLP {layer}</text>'
         for layer, ys in rows.items()
     ]
-    return "\n".join([*lines, "</svg>"])
+    # What stands at the right must not be cut.
+    width = max(width, *(x + _LETTER * (len(text) + 1) for x, _, text in texts))
+    size = f'width="{width:.0f}" height="{height:.0f}"'
+    return "\n".join([f'<svg {size} role="img">', *lines, "</svg>"])
+
+
+def _texts(graph: Any, places: list, height: float) -> list[tuple[float, float, str]]:
+    """Return the texts of tokens below the graph and beside the output."""
+    lefts: dict[int, float] = {}
+    found = []
+    for (x, y), kind, name, position in zip(
+        places, graph["kind"], graph["name"], graph["position"], strict=True
+    ):
+        lefts[position] = min(x, lefts.get(position, x))
+        if kind == "output":
+            found.append((x + 14, y + 4, visible(name)))
+    return found + [
+        (x - 6, height - 12, visible(graph.tokens[position]))
+        for position, x in lefts.items()
+    ]
 
 
 def _color(value: float) -> str:
