@@ -78,7 +78,8 @@ class LayerPair(
         Cloned and fitted to the codes of the live features. ``None`` means
         ``FeatureConnector(link="identity", fit_intercept=False, candidates=6)``. A
         fitted one in a ``FrozenEstimator`` is used as it is, on as many live features
-        of each side as it was fitted to.
+        of each side as it was fitted to; or, if it was fitted to all features of both
+        sides, its part between the live ones.
 
     nonlinear_connector : regressor or None, default=None
         Cloned and fitted to the same codes in CSR, without a budget, unless it is in a

@@ -28,6 +28,7 @@ from skfeat.autoencoder._setup import ignored_by_autoencoder
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.connector._joint import with_weights
 from skfeat.connector._setup import ignored_in_part
 from skfeat.language._dense_map import fit_dense
 from skfeat.solvers.joint._problem import Connection, JointSettings, Problem
@@ -205,6 +206,7 @@ def fit_maps(
     )
     n_outputs = codes_out.shape[1]
     if is_kept:
+        connector = _between_live(connector, pair)
         check_ends(connector, "connector", codes_in.shape[1], n_outputs)
     elif pair.n_nonzero_coefs is not None:
         budget = round(float(pair.n_nonzero_coefs) * n_outputs)
@@ -234,6 +236,19 @@ def fit_maps(
         codes = codes_in, codes_out
         maps["nonlinear"] = _fit_nonlinear(pair, codes, seed, context, data)
     return maps
+
+
+def _between_live(connector, pair):
+    """Return the part between live features of a connector between all features."""
+    live = pair.live_outputs_, pair.live_inputs_
+    n_all = len(pair.output_events_), len(pair.input_events_)
+    if connector.coef_.shape != n_all or n_all == tuple(map(len, live)):
+        return connector
+    outputs, inputs = live
+    coef = sparse.csr_array(connector.coef_)[outputs][:, inputs]
+    intercept = np.asarray(connector.intercept_)[outputs]
+    own = FeatureConnector(link=connector.link, n_nonzero_coefs=int(coef.nnz))
+    return with_weights(own, coef, intercept, coef.dtype, n_epochs=0)
 
 
 def _fit_nonlinear(pair, codes, seed: int, context, data):

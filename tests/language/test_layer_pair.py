@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfeat import FeatureConnector, SparseAutoencoder
+from skfeat.connector._joint import with_weights
 from skfeat.language import LayerPair, MLPConnector
 from skfeat.testing import expected_failed_checks
 
@@ -180,6 +181,28 @@ def test_fitted_autoencoders_are_used_as_they_are(pair):
     again = clone(LayerPair(*frozen, min_events=MIN)).fit(X, Y)
     assert again.input_autoencoder_ is pair.input_autoencoder_
     np.testing.assert_array_equal(again.coef_.toarray(), pair.coef_.toarray())
+
+
+def test_of_a_connector_between_all_features_the_live_part_is_used(pair):
+    X, Y = rows()
+    frozen = [
+        FrozenEstimator(part_)
+        for part_ in (pair.input_autoencoder_, pair.output_autoencoder_)
+    ]
+    coef = pair.coef_.toarray()
+    intercept = np.arange(len(coef), dtype=float)
+    whole = with_weights(FeatureConnector(), coef, intercept, coef.dtype, n_epochs=0)
+    for min_events in (MIN, 2 * MIN):
+        again = LayerPair(
+            *frozen, connector=FrozenEstimator(whole), min_events=min_events
+        ).fit(X, Y)
+        live = np.ix_(again.live_outputs_, again.live_inputs_)
+        assert again.connector_.coef_.shape == coef[live].shape
+        np.testing.assert_array_equal(again.coef_.toarray()[live], coef[live])
+        np.testing.assert_array_equal(
+            again.connector_.intercept_, intercept[again.live_outputs_]
+        )
+    assert len(again.live_outputs_) < len(pair.live_outputs_)
 
 
 def test_fitted_connectors_are_used_as_they_are(pair):

@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.capture import Capture
-from skfeat.connector._feature_connector import FeatureConnector
-from skfeat.connector._joint import with_weights
 from skfeat.explorer._page import page_path
 from skfeat.language._layer_pair import LayerPair
-from skfeat.language._pair_codes import count_events, sparse_codes
 from skfeat.language._pair_explore import explore_pairs
-from skfeat.language._pair_fit import live_features
 from skfeat.language.whole._slots import SlottedModel, listed_batches
 from skfeat.utils._checks import check_int
 
@@ -86,33 +81,15 @@ def pairs_of(
     min_events : int
         Rows in which a feature must fire to be shown.
     """
-    pairs = {}
-    for name, (encoder, connector, decoder) in layers.items():
-        X, Y = rows[name]
-        live = [
-            live_features(
-                count_events(sparse_codes(part, part_rows)), min_events, len(X), side
-            )
-            for part, part_rows, side in (
-                (encoder, X, "input"),
-                (decoder, Y, "output"),
-            )
-        ]
-        pairs[name] = LayerPair(
+    return {
+        name: LayerPair(
             FrozenEstimator(encoder),
             FrozenEstimator(decoder),
-            connector=FrozenEstimator(_between(connector, *live)),
+            connector=FrozenEstimator(connector),
             min_events=min_events,
-        ).fit(X, Y)
-    return pairs
-
-
-def _between(connector: Any, inputs: np.ndarray, outputs: np.ndarray) -> Any:
-    """Return the part of a connector that leads from some features to some others."""
-    coef = sparse.csr_array(connector.coef_)[outputs][:, inputs]
-    intercept = np.asarray(connector.intercept_)[outputs]
-    own = FeatureConnector(link=connector.link, n_nonzero_coefs=int(coef.nnz))
-    return with_weights(own, coef, intercept, coef.dtype, n_epochs=0)
+        ).fit(*rows[name])
+        for name, (encoder, connector, decoder) in layers.items()
+    }
 
 
 class PairsMixin:
