@@ -4,12 +4,14 @@ Trains the preset "testbed" on the books of ``SKFEAT_DATA`` (the first time; it 
 in a folder): blocks one after another, attention before the MLP. What each MLP matters
 to the loss stands in the record, as "alone" by zero. With one seed after another it
 replaces all MLPs by sparse connections between features, at several
-budgets of weights an output, and by transcoders at equal active features, both trained
-together on the model's own predictions; and by connections between random features.
+budgets of weights an output, shared by the layers, and by transcoders at equal active
+features, both trained together on the model's own predictions in equally many updates;
+and by connections between random features.
 On held-out text it measures the cross-entropy lost, each replaced MLP fed what the
 replaced model computes, and what the model itself does; all at once, each alone and up
-to each; beside the MLPs' means and zero. Of the first seed it makes the graphs of some
-prompts and compares the predicted changes with measured ones.
+to each; beside the MLPs' means and zero. It counts the weights that are not zero. Of
+the first seed it makes the graphs of some prompts and compares the predicted changes
+with measured ones, also with all held that the prediction holds.
 
 ``python benchmarks/language_model_whole.py`` writes
 ``records/language_model_whole.json``.
@@ -28,6 +30,7 @@ from _common import print_table, write_record
 from _language_model_layers import batches, some
 from _language_model_text import encode, load_books, split_books, windows
 from _language_model_training import PRESETS, cached_model
+from _prompt_checks import correlations
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 
@@ -47,12 +50,14 @@ class Plan:
     k: int = 16
     epochs: int = 3  # of autoencoders and transcoders
     passes: int = 1  # of training together
-    weights: tuple = (3.0, 10.0, 30.0, None)  # of an output; None: dense
+    weights: tuple = (3.0, 10.0, 30.0, 100.0, None)  # of an output; None: dense
+    random: float = 10.0  # weights of an output between random features
+    explained: float = 30.0  # those of the replacement that prompts are explained by
     n_prompts: int = 3
     length: int = 24  # tokens of a prompt
 
 
-SMOKE = Plan(4_000, 8_000, 2_000, 16, 64, 6, 1, 1, (10.0,), 1, 12)
+SMOKE = Plan(4_000, 8_000, 2_000, 16, 64, 6, 1, 1, (10.0,), 10.0, 10.0, 1, 12)
 
 
 def make_parts(plan):
@@ -67,6 +72,7 @@ def make_parts(plan):
 def unwrap(model, rows, plan, seed, **options):
     """Fit an unwrapper; return it and the processor seconds."""
     start = time.process_time()
+    joint = options.get("joint", True)
     with warnings.catch_warnings():
         # The number of epochs is what the benchmark can afford.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -74,7 +80,8 @@ def unwrap(model, rows, plan, seed, **options):
         unwrapper = ModelUnwrapper(
             model,
             n_rows=plan.n_rows,
-            max_iter=plan.passes if options.get("joint", True) else "auto",
+            shared_budget=joint,
+            max_iter=plan.passes if joint else "auto",
             random_state=seed,
             **options,
         ).fit(batches(rows, size=plan.batch_size))
@@ -129,10 +136,14 @@ def fit_all(model, rows, plan, seed):
     add("transcoders", transcoder=transcoder)
     add("transcoders, apart", transcoder=transcoder, joint=False)
     first = found[name_of(plan.weights[0])]
-    middle = sorted(w for w in plan.weights if w is not None)
-    middle = middle[len(middle) // 2]
-    add("random features", n_nonzero_coefs=middle, **random_like(first, seed))
+    add("random features", n_nonzero_coefs=plan.random, **random_like(first, seed))
     return found, seconds
+
+
+def count_nonzero(layer):
+    """Return how many weights of a layer are not zero, with those of its ends."""
+    ends = np.count_nonzero(layer.encoder) + np.count_nonzero(layer.decoder)
+    return int(ends + (0 if layer.coef is None else layer.coef.nnz))
 
 
 def figures_of(found, held_out):
@@ -161,6 +172,8 @@ def figures_of(found, held_out):
     ]
     for layer in layers:
         layer["by"] = called.get(layer["by"], layer["by"])
+        number = found[layer["by"]].module_names_.index(layer["module"])
+        layer["nonzero"] = count_nonzero(found[layer["by"]].layers()[number])
     return {
         "loss": report.loss,
         "predictions": report.n_predictions,
@@ -176,10 +189,14 @@ def graphs_of(unwrapper, held_out, tokenizer, plan, folder):
     for number, row in enumerate(some(held_out, plan.n_prompts * held_out.shape[1])):
         if number == plan.n_prompts:
             break
-        graph = unwrapper.prompt_graph(row[: plan.length], decode=tokenizer)
+        ids = row[: plan.length]
+        graph = unwrapper.prompt_graph(ids, decode=tokenizer)
         graph.save(folder / f"prompt_{number}.html")
         figure = graph.to_display().plot().figure_
         figure.savefig(folder / f"prompt_{number}.png", dpi=80)
+        errors = np.array(graph.kind) == "error"
+        sizes = np.abs(graph.contribution)
+        token = int(graph.feature[-1])
         found.append(
             {
                 "prompt": "".join(graph.tokens),
@@ -187,8 +204,10 @@ def graphs_of(unwrapper, held_out, tokenizer, plan, folder):
                 "probability": graph.probability,
                 "nodes": len(graph.name),
                 "kept": graph.kept,
+                "errors' share": float(sizes[errors].sum() / sizes[:-1].sum()),
                 "checked": int(np.isfinite(graph.change).sum()),
                 "correlation": graph.correlation,
+                "held": correlations(unwrapper, ids, graph, token),
             }
         )
     return found
@@ -242,7 +261,7 @@ def main():
         figures = {"seed": seed, "seconds": seconds, **figures_of(found, held_out)}
         if seed == 0:
             record["prompts"] = graphs_of(
-                found[name_of(plan.weights[-2 if len(plan.weights) > 1 else 0])],
+                found[name_of(plan.explained)],
                 held_out,
                 tokenizer,
                 plan,
