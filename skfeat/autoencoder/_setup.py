@@ -25,6 +25,9 @@ from skfeat.utils._warnings import warn
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2000
+# How many times its usual rate a transcoder takes in a short run at most; measured on
+# MLPs of a language model and on hidden layers.
+_LARGEST_RISE = 4.0
 # Largest weight of a penalty on data of unit mean square, where one of 10 leaves hardly
 # a code, and on others, where the squares of larger ones leave the range of float32.
 _LARGEST_ALPHA, _LARGEST_ALPHA_UNSCALED = 1e6, 1e15
@@ -155,10 +158,7 @@ def settings_of(
     check_parameter_combinations(sae)
     rate = sae.learning_rate_init
     if rate == "auto":
-        # Penalised activations need smaller steps: L1 moves all weights.
-        top = 1e-2 if sae.activation in ("topk", "batch_topk") else 4e-3
-        # A rate that does not decay stays at the mean of one that does.
-        rate = (top if n_rows is not None else top / 2) * min(1.0, np.sqrt(256 / m))
+        rate = _automatic_rate(sae, m, n_rows, transcodes=n_decoded is not None)
     return SAESettings(
         n_components=m,
         activation=make_training_activation(
@@ -181,6 +181,22 @@ def settings_of(
         if n_rows is None
         else float(epochs_of(sae, n_rows)) * n_rows * m * n_features,
     )
+
+
+def _automatic_rate(sae, m: int, n_rows: int | None, *, transcodes: bool) -> float:
+    """Return the largest learning rate of m features; `n_rows` as above."""
+    top_k = sae.activation in ("topk", "batch_topk")
+    # Penalised activations need smaller steps: L1 moves all weights.
+    rate = (1e-2 if top_k else 4e-3) * min(1.0, np.sqrt(256 / m))
+    if n_rows is None:
+        # A rate that does not decay stays at the mean of one that does.
+        return rate / 2
+    if transcodes and top_k:
+        # Encoder and decoder start at random; in a short run, each update must take
+        # them further.
+        updates = epochs_of(sae, n_rows) * n_batches(n_rows, sae.batch_size)
+        rate *= min(max(1.0, np.sqrt(_AUTO_UPDATES / updates)), _LARGEST_RISE)
+    return rate
 
 
 def _number(k) -> float:

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skfeat import Transcoder
+from skfeat.autoencoder._setup import settings_of
 from skfeat.metrics import explained_variance
 from skfeat.solvers.autoencoder import _trainer
 from skfeat.solvers.autoencoder._linear_map import fit_linear_map
@@ -259,6 +260,29 @@ def test_parameters_that_change_nothing_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         fitted()
+
+
+@pytest.mark.parametrize(
+    ("activation", "max_iter", "times"),
+    [
+        ("topk", 1, 4.0),
+        ("batch_topk", 50, (2000 / 300) ** 0.5),
+        ("topk", 1000, 1.0),
+        ("relu", 1, 0.4),
+    ],
+)
+def test_the_rate_is_larger_in_short_runs_of_top_k(activation, max_iter, times):
+    k = {"k": 6} if "topk" in activation else {}
+    model = Transcoder(
+        1024, activation=activation, max_iter=max_iter, batch_size=100, **k
+    )
+    found = settings_of(model, 10, len(X), n_decoded=6).learning_rate
+    assert found == pytest.approx(0.5e-2 * times)
+    # Of an autoencoder, and of partial_fit, whose length is not known, it is not.
+    usual = min(times, 1.0) * 0.5e-2
+    assert settings_of(model, 10, len(X)).learning_rate == pytest.approx(usual)
+    found = settings_of(model, 10, None, n_decoded=6).learning_rate
+    assert found == pytest.approx(usual / 2)
 
 
 def test_what_diverges_is_named():
