@@ -1,11 +1,11 @@
 """Which autoencoders find the features of a known world: SynthSAEBench in small.
 
 A world of 2,048 features in 256 dimensions, in trees, correlated and as Zipf has it
-(`make_feature_world`, the generator of SynthSAEBench). Autoencoders of 512 features and
-of as many as there are, with 20 and 25 active features a row, see the same rows, each
-once: every activation of ours, and the trainers of SAELens with the settings that were
-published for them. SAELens' own evaluation scores all of them, on rows that its own
-sampler draws from the world:
+(`make_feature_world`, the generator of SynthSAEBench). Autoencoders of 512 features,
+with 25 and 20 active a row, see the same million rows, each once: every activation of
+ours, and the trainers of SAELens with the settings that were published for them.
+SAELens' own evaluation scores all of them, on rows that its own sampler draws from the
+world:
 
 - F1: of each feature found, as a classifier of the rows that the known feature of the
   nearest direction fires on; the mean over the features found;
@@ -16,44 +16,41 @@ Absorption, of `skfeat.metrics`, is measured on the same rows. Three rows have n
 dictionary: random directions with a trained encoder, an autoencoder before training,
 and the codes of ours shuffled.
 
-A trainer of SAELens gets the published rate and larger ones; the one with the best F1
-on the first seed is kept, which favours it. A second world, with other trees, rates,
-magnitudes and directions, shows whether defaults were fitted to the first.
+A trainer of SAELens gets several learning rates at the first seed and the first number
+of active features; the one with the best F1 is kept for the others, which favours it. A
+second world, with other trees, rates, magnitudes and directions, shows whether defaults
+were fitted to the first.
 
 ``python benchmarks/synth_bench.py`` in the environment of ``requirements-peers.txt``
-writes ``records/synth_bench.json`` after each fit and goes on from there.
+writes ``records/synth_bench.json`` after each fit and goes on from there; a part of it
+says how many rows were trained on. ``--methods``, ``--seeds``, ``--active`` and
+``--widths`` take some alone, and ``--rows 3000000 --widths 512 2048`` is the experiment
+at full size, which takes days of a core. ``--show`` prints what the record has. Times
+are seconds of the processor.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
-import tempfile
 import time
 import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from _common import keep, kept_of, mean_and_spread, print_table
 from _lens_trainers import ARCHITECTURES, BATCH_SIZE, PREFIXES, train_lens
-from _lens_world import lens_world
 from _random_rows import (
     FROZEN,
     PERMUTED,
     UNTRAINED,
     FrozenDecoder,
-    permuted,
     untrained,
 )
-from scipy import sparse
+from _world_judge import Frozen, Judge, Permuted, as_lens
 
 from skfeat import SparseAutoencoder
 from skfeat.datasets import make_feature_world
-from skfeat.interop import write_saelens
-from skfeat.metrics import absorption, match_components
 
 LENS = "SAELens "
 # Ours, by name. The number of active features is added; at a wide start it is so many
@@ -76,6 +73,8 @@ OURS = {
 RANDOM = (FROZEN, UNTRAINED, PERMUTED)
 METHODS = (*OURS, *(LENS + name for name in ARCHITECTURES), *RANDOM)
 COLUMNS = ("F1", "precision", "recall", "MCC", "EV", "L0", "dead", "unique")
+# Of SAELens' trainers: the published one and larger ones, for fewer rows.
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 _CHUNK = 100_000
 # The law of the first is flatter than the published one, so that of as many features
 # in all the most frequent quarter are as active: about 19 of 27 a row.
@@ -102,12 +101,9 @@ class Plan:
 
     n_components: int = 2048
     n_features: int = 256
-    n_rows: int = 3_000_000
+    n_rows: int = 1_000_000
     n_test: int = 50_000
     n_absorption: int = 10_000
-    widths: tuple = (512, 2048)
-    active: tuple = (20, 25)
-    rates: tuple = (3e-4, 1e-3, 3e-3, 1e-2)
     world: dict = field(default_factory=lambda: dict(_WORLDS["first"]))
 
 
@@ -117,9 +113,6 @@ SMOKE = Plan(
     n_rows=4 * BATCH_SIZE,
     n_test=2_000,
     n_absorption=500,
-    widths=(32,),
-    active=(4,),
-    rates=(1e-3,),
     world={"n_trees": 8, "depth": 2},
 )
 
@@ -135,105 +128,6 @@ class Case:
     k: int
     seed: int
     fitted: dict = field(default_factory=dict)  # ours, by what was asked for
-
-
-class Judge:
-    """SAELens' evaluation, on rows that its sampler has drawn once for all methods.
-
-    Parameters
-    ----------
-    world : FeatureWorld
-    plan : Plan
-    seed : int
-    """
-
-    def __init__(self, world, plan, seed):
-        self.world, self.plan = world, plan
-        self.directions, generator = lens_world(world)
-        torch.manual_seed(seed + 1000)
-        parts = [
-            sparse.csr_array(generator.sample(n).numpy())
-            for n in np.diff([*range(0, plan.n_test, BATCH_SIZE), plan.n_test])
-        ]
-        self.codes = sparse.vstack(parts, format="csr")
-
-    def sample(self, n):
-        """Return the codes of the next rows, as the generator of SAELens does."""
-        part = self.codes[self.place : self.place + n]
-        self.place += n
-        return torch.from_numpy(part.toarray())
-
-    def figures(self, sae):
-        """Return all figures of what has SAELens' `encode`, `decode` and `W_dec`."""
-        from sae_lens.synthetic import eval_sae_on_synthetic_data
-
-        self.place = 0
-        found = eval_sae_on_synthetic_data(
-            sae, self.directions, self, self.plan.n_test, BATCH_SIZE
-        )
-        classes = found.classification
-        known = self.codes[: self.plan.n_absorption]
-        with torch.no_grad():
-            rows = self.directions(torch.from_numpy(known.toarray()))
-            parts = [
-                sparse.csr_array(sae.encode(part).numpy())
-                for part in rows.split(BATCH_SIZE)
-            ]
-        matches, _ = match_components(self.world.dictionary, sae.W_dec.detach().numpy())
-        absorbed = absorption(
-            known, sparse.vstack(parts, format="csr"), matches, self.world.parents
-        )
-        return {
-            "F1": classes.f1_score,
-            "precision": classes.precision,
-            "recall": classes.recall,
-            "MCC": found.mcc,
-            "EV": found.explained_variance,
-            "L0": found.sae_l0,
-            "dead": found.dead_latents,
-            "unique": found.uniqueness,
-            "shrinkage": found.shrinkage,
-            "absorption": absorbed.rate,
-            "true L0": found.true_l0,
-        }
-
-
-class Frozen:
-    """A `FrozenDecoder` as SAELens' evaluation takes it."""
-
-    def __init__(self, fitted):
-        self.encode, self.decode = fitted.encode, fitted.decode
-        self.W_dec = fitted.directions
-
-    def eval(self):
-        """Do nothing: training is over."""
-        return self
-
-
-class Permuted:
-    """An autoencoder whose codes are given to other rows of the batch."""
-
-    def __init__(self, sae, seed):
-        self.sae, self.seed = sae, seed
-        self.decode, self.W_dec = sae.decode, sae.W_dec
-
-    def eval(self):
-        """Do nothing: training is over."""
-        return self
-
-    def encode(self, rows):
-        """Return the codes of a tensor of rows, shuffled."""
-        return torch.from_numpy(permuted(self.sae.encode(rows).numpy(), self.seed))
-
-
-def as_lens(autoencoder):
-    """Return ours as SAELens reads it from a file."""
-    from sae_lens import SAE
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_saelens(autoencoder, folder)
-        with contextlib.redirect_stdout(io.StringIO()):
-            return SAE.load_from_disk(folder).eval()
 
 
 def train_ours(case, **options):
@@ -268,9 +162,9 @@ def train(method, case, rate):
 
 def run(method, case, rate=None):
     """Train and judge; return a row."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     sae = train(method, case, rate)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     return {
         "method": method,
         "width": case.m,
@@ -282,28 +176,40 @@ def run(method, case, rate=None):
     }
 
 
-def rates_of(method, plan, width, active, seed, rows):
-    """Return the rates to try: all for the first seed, then the one that did best."""
+def best_rate(rows, method, width):
+    """Return the rate of a trainer with the best F1 where several were tried."""
+    tried = [row for row in rows if (row["method"], row["width"]) == (method, width)]
+    if not tried:
+        return None
+    first = [row for row in tried if _place(row) == _place(tried[0])]
+    return max(first, key=lambda row: row["F1"])["rate"]
+
+
+def _place(row):
+    return row["seed"], row["active"]
+
+
+def rates_of(method, width, place, rates, rows):
+    """Return the rates to try at a seed and number active: all at the first of them."""
     if not method.startswith(LENS):
         return (None,)
-    if seed == 0:
-        return plan.rates
-    tried = [row for row in rows if _key(row)[:3] == (method, width, active)]
-    first = [row for row in tried if row["seed"] == 0]
-    return (max(first, key=lambda row: row["F1"])["rate"],)
+    tried = [row for row in rows if (row["method"], row["width"]) == (method, width)]
+    if not tried or _place(tried[0]) == place:
+        return rates
+    return (best_rate(rows, method, width),)
 
 
 def _key(row):
     return tuple(row[name] for name in ("method", "width", "active", "seed", "rate"))
 
 
-def run_seed(plan, seed, sizes, methods, rows, keep):
+def run_seed(plan, seed, sizes, methods, rates, rows, keep):
     """Add the rows of a seed that are not there yet, calling `keep` after each."""
     done = {_key(row) for row in rows}
     case = None
     for width, active in sizes:
         for method in methods:
-            for rate in rates_of(method, plan, width, active, seed, rows):
+            for rate in rates_of(method, width, (seed, active), rates, rows):
                 if (method, width, active, seed, rate) in done:
                     continue
                 if case is None:
@@ -332,15 +238,14 @@ def print_rows(rows):
     """Print means and spreads over seeds, of each trainer at its best rate."""
     groups = {}
     for row in rows:
-        groups.setdefault(_key(row)[:3], []).append(row)
+        if row["rate"] == best_rate(rows, row["method"], row["width"]):
+            groups.setdefault(_key(row)[:3], []).append(row)
     table = []
     for (method, width, active), group in groups.items():
-        first = [row for row in group if row["seed"] == 0]
-        rate = max(first, key=lambda row: row["F1"])["rate"]
-        same = [row for row in group if row["rate"] == rate]
-        line = {"width": width, "active": active, "method": method, "rate": rate}
+        line = {"width": width, "active": active, "method": method}
+        line |= {"rate": group[0]["rate"], "seeds": len(group)}
         for name in (*COLUMNS, "shrinkage", "absorption", "seconds"):
-            values = [row[name] for row in same]
+            values = [row[name] for row in group]
             shown = name in ("F1", "MCC", "EV")
             line[name] = mean_and_spread(values) if shown else float(np.mean(values))
         table.append(line)
@@ -351,24 +256,23 @@ def print_rows(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", type=int, help="rows to train on; default: plan's")
+    parser.add_argument("--seeds", nargs="*", type=int, default=range(5))
+    parser.add_argument("--rows", type=int, default=Plan.n_rows, help="to train on")
     parser.add_argument("--world", choices=[*_WORLDS], default="first")
-    parser.add_argument("--widths", nargs="*", type=int, default=Plan.widths)
-    parser.add_argument("--active", nargs="*", type=int, default=Plan.active)
+    parser.add_argument("--widths", nargs="*", type=int, default=(512,))
+    parser.add_argument("--active", nargs="*", type=int, default=(25, 20))
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--rates", nargs="*", type=float, default=RATES)
+    parser.add_argument("--show", action="store_true", help="print the record alone")
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.smoke:
         rows = []
-        sizes = [(m, k) for m in SMOKE.widths for k in SMOKE.active]
-        run_seed(SMOKE, 0, sizes, options.methods, rows, lambda rows: None)
+        run_seed(SMOKE, 0, [(32, 4)], options.methods, (1e-3,), rows, lambda rows: None)
         print_rows(rows)
         return
-    plan = Plan(world=_WORLDS[options.world])
-    if options.rows:
-        plan = Plan(n_rows=options.rows, world=plan.world)
+    plan = Plan(n_rows=options.rows, world=_WORLDS[options.world])
     part = f"{options.world} world, {plan.n_rows:,} rows"
     rows = kept_of("synth_bench", part, plan, "rows")
     sizes = [(m, k) for m in options.widths for k in options.active]
@@ -377,8 +281,10 @@ def main():
         keep("synth_bench", part, plan, "rows", rows)
         print(json.dumps(rows[-1]), flush=True)
 
-    for seed in range(options.seeds):
-        run_seed(plan, seed, sizes, options.methods, rows, keep_rows)
+    for seed in () if options.show else options.seeds:
+        run_seed(
+            plan, seed, sizes, options.methods, tuple(options.rates), rows, keep_rows
+        )
     print(part)
     print_rows(rows)
 
