@@ -15,6 +15,7 @@ from _neurons import neurons
 from _probing_data import Activations
 from _random_rows import FrozenDecoder, permuted, untrained
 from sklearn.linear_model import Lasso
+from synth_bench import best_rate, rates_of
 
 from skfeat import SparseAutoencoder
 from skfeat.datasets import make_sparse_features
@@ -263,6 +264,25 @@ def test_synth_bench(tmp_path):
         assert sum(method in line for line in lines) == 1
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_rates_are_tried_at_the_first_seed_and_number_active_alone():
+    def row(method, seed, active, rate, score):
+        place = {"seed": seed, "active": active, "width": 8}
+        return {"method": method, "rate": rate, "F1": score, **place}
+
+    name, rates = "SAELens topk", (1e-3, 1e-2)
+    assert rates_of("skfeat topk", 8, (0, 5), rates, []) == (None,)
+    assert rates_of(name, 8, (0, 5), rates, []) == rates
+    rows = [row("SAELens batchtopk", 0, 5, 1e-3, 0.9), row(name, 0, 5, 1e-3, 0.6)]
+    assert rates_of(name, 8, (0, 5), rates, rows) == rates
+    rows += [row(name, 0, 5, 1e-2, 0.5)]
+    # A better score elsewhere, of another seed, changes nothing.
+    rows += [row(name, 1, 5, 1e-2, 0.8)]
+    assert best_rate(rows, name, 8) == 1e-3
+    for place in ((0, 4), (1, 5)):
+        assert rates_of(name, 8, place, rates, rows) == (1e-3,)
+    assert rates_of(name, 16, (0, 5), rates, rows) == rates
 
 
 def test_random_rows_have_no_dictionary():
