@@ -6,17 +6,19 @@ import warnings
 from collections.abc import Callable
 from copy import copy
 from math import prod
-from numbers import Integral
 from typing import Any, NamedTuple
 
+import torch
 from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
+from skfeat.autoencoder._setup import epochs_of
 from skfeat.chain import WHY_NOT_INNER
 from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
+from skfeat.kernels.sae._choose import runs_compiled
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import frozen_part, is_frozen
@@ -33,7 +35,8 @@ _WEIGHTS_PER_FEATURE, _WEIGHTS_AT_ENDS = 4, 20
 
 
 # Multiply-adds of an update's largest product up to which an autoencoder gains nothing
-# from a second thread: two of them, side by side, do.
+# from a second thread: two of them, side by side, do, if their loops are compiled.
+# Others would wait for one another, as Python runs one thread at a time.
 _SMALL = 2**24
 
 
@@ -288,7 +291,7 @@ def fit_autoencoders(
     together = EndTogether()
     if n_jobs is None and effective_n_jobs(None) == 1:
         n_workers = min(n_threads(), len(tasks))
-        if n_workers > 1 and all(_is_small(part, X) for part, X, _ in tasks):
+        if n_workers > 1 and all(_gains_beside_others(part, X) for part, X, _ in tasks):
             fit = together.part(one_thread(fit))
             options = {"n_jobs": n_workers, "backend": "threading"}
     # Each worker sets warning filters and puts back those it found: threads that end in
@@ -312,16 +315,25 @@ def _fit_autoencoder(part, X, context, name, share) -> tuple[Any, list[Waiting]]
     return part, waiting
 
 
-def _is_small(autoencoder, X) -> bool:
-    """Tell whether an autoencoder of such rows trains fastest in one thread."""
+def _gains_beside_others(autoencoder, X) -> bool:
+    """Tell whether an autoencoder of such rows trains fastest in one thread of several.
+
+    It is small, and what it runs is compiled.
+    """
     shape: tuple = getattr(X, "shape", ())
     if len(shape) != 2:
         # Lists of rows, and what `fit` refuses.
         return False
-    n_features = shape[1]
+    n_rows, n_features = shape
     sizes = (autoencoder.batch_size, autoencoder._width(n_features), n_features)
     # `fit` refuses parameters that are no numbers.
-    return all(isinstance(size, Integral) for size in sizes) and prod(sizes) <= _SMALL
+    if not all(is_int(size) and size >= 1 for size in sizes):
+        return False
+    if not (autoencoder.max_iter == "auto" or is_int(autoencoder.max_iter)):
+        return False
+    n_updates = epochs_of(autoencoder, n_rows) * n_rows
+    work = float(n_updates) * prod(sizes[1:])
+    return prod(sizes) <= _SMALL and runs_compiled(torch.device("cpu"), work)
 
 
 def fit_part(part, X, context, y=None, name="", share: Share = SILENT):

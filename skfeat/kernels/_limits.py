@@ -36,6 +36,9 @@ class Limits:
         Products of a connector's problem above which its loops are worth the seconds
         that they take to compile: of the Gram solver, the rectified one, second
         moments, and products with masked weights over a whole distillation.
+    compiled_removal : int
+        Weights times rows of all estimates of what removals cost, above which the same
+        holds of their loop.
     compiled_prediction : int
         Multiply-adds of a call of a network that was not told to compile, up to which
         it takes a tenth of a second without loops, and these ten to compile.
@@ -63,6 +66,7 @@ class Limits:
     compiled_rectified: int = 2**27
     compiled_moments: int = 2**28
     compiled_masked: int = 2**31
+    compiled_removal: int = 2**30
     compiled_prediction: int = 2**27
     held_moments: int = 2**28
     moment_density: float = 0.1

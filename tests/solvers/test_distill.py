@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from skfeat.solvers._distill import DistillSettings, Student, distill
-from skfeat.solvers._prune import Pruner
+from skfeat.solvers._prune import Pruner, _largest
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -86,8 +88,8 @@ def test_the_support_is_held():
         assert (found.dtype, found.shape) == (np.float64, old.shape)
     assert all(np.any(intercept != 0) for intercept in intercepts)
     assert history.n_epochs == 40
-    for given, old in zip(start.coefs, before, strict=True):
-        np.testing.assert_array_equal(given, old)
+    for now, old in zip(start.coefs, before, strict=True):
+        np.testing.assert_array_equal(now, old)
 
 
 @pytest.mark.parametrize("budgets", [[10, 7], [None, 5], [0, 0], [48, 30], [1000, 9]])
@@ -298,3 +300,11 @@ def test_a_run_that_ends_falling_says_nothing():
     # Warnings are errors here: no parameter of FeatureUnwrapper makes it longer.
     _, history = run(n_epochs=3)
     assert history.losses[-1] < 0.95 * history.losses[-2]
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_the_largest_are_marked_the_first_of_equal_ones(values, k):
+    found = _largest(torch.tensor(values, dtype=torch.float32), k)
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    assert set(found.nonzero().ravel().tolist()) == set(order[:k])

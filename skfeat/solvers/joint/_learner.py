@@ -33,7 +33,6 @@ from skfeat.solvers.joint._problem import (
 from skfeat.solvers.joint._removal import (
     RandomSigns,
     RemovalPruning,
-    removal_costs,
 )
 from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
 from skfeat.solvers.joint._state import go_on, set_weights
@@ -47,7 +46,7 @@ from skfeat.solvers.joint._units import (
 from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._rows import Batch
-from skfeat.utils._torch import make_generator, to_numpy
+from skfeat.utils._torch import make_generator, n_batches, to_numpy
 
 # Codes that are computed at a time for the start.
 _CODES_AT_ONCE = 2**24
@@ -113,6 +112,8 @@ class Learner(Updates):
             [self.pruners[index] for index in trained],
             shared=settings.share_budgets,
         )
+        planned = settings.n_epochs * n_batches(n, settings.batch_size)
+        self.removal_costs = self.pruning.kernels(planned, team)
         self._choose_products()
         connectors = [part for part in self.coefs if part.requires_grad]
         connectors += [part for part in self.intercepts if part.requires_grad]
@@ -350,7 +351,7 @@ class Learner(Updates):
         reads = [read, *computed]
         with torch.no_grad():
             costs = [
-                removal_costs(
+                costs_of(
                     reads[index] - self.read_means[index][:, None],
                     before[index],
                     self.coefs[index],
@@ -358,7 +359,9 @@ class Learner(Updates):
                     gradient,
                     rectified=problem.connections[index].link == "relu",
                 )
-                for index, gradient in zip(self.trained, gradients, strict=True)
+                for index, gradient, costs_of in zip(
+                    self.trained, gradients, self.removal_costs, strict=True
+                )
             ]
         distributed.all_reduce(*costs)
         self.pruning.take_costs(costs)

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._removal import RemovalCosts, removal_costs
 from skfeat.solvers._prune import PRUNED_AT, Pruner, SaliencyPruning
 
 # Costs are estimated every so many updates; the share of the latest in their mean.
@@ -30,14 +32,12 @@ _ESTIMATE_EVERY, _COST_SHARE = 4, 0.05
 # Weights times rows that an estimate takes at most, and the rows it has at least; a
 # sample of maps has a row for each position, so few of them are many.
 _MOST_ELEMENTS, _LEAST_ROWS, _LEAST_MAPS = 2**21, 32, 8
-# Of these so many at a time, which caches hold: three times as fast as all at once.
-_AT_ONCE = 2**18
 
 
 class RemovalPruning(SaliencyPruning):
     """Prunes weights in training by what their removal would cost the loss.
 
-    It is given the costs; see `removal_costs`.
+    It is given the costs; see `skfeat.kernels.connector._removal`.
 
     Parameters
     ----------
@@ -70,9 +70,20 @@ class RemovalPruning(SaliencyPruning):
         )
 
     def take_costs(self, costs: list[torch.Tensor]) -> None:
-        """Follow the costs of the weights that are left, from the rows of a batch."""
-        for mean, cost, pruner in zip(self.costs, costs, self.pruners, strict=True):
-            mean[pruner.mask] += _COST_SHARE * (cost - mean[pruner.mask])
+        """Follow the costs of all weights, from the rows of a batch."""
+        for mean, cost in zip(self.costs, costs, strict=True):
+            mean.lerp_(cost, _COST_SHARE)
+
+    def kernels(self, planned: int, team: Team) -> list[RemovalCosts]:
+        """Return what computes the costs of each matrix in so many planned updates."""
+        n_estimates = PRUNED_AT * planned / _ESTIMATE_EVERY
+        found = []
+        for coef, n_positions in zip(self.coefs, self.n_positions, strict=True):
+            least = _LEAST_ROWS if n_positions == 1 else _LEAST_MAPS * n_positions
+            # Sizes alone decide: a run that goes on has fewer weights left.
+            n_elements = n_estimates * max(_MOST_ELEMENTS, coef.numel() * least)
+            found.append(removal_costs(n_elements, coef.device, team))
+        return found
 
     def saliencies(self) -> list[torch.Tensor]:
         """Return the running means of the costs."""
@@ -138,55 +149,3 @@ class RandomSigns:
         scale = torch.as_tensor(scale).to(values).reshape(-1, 1)
         values = self.draw(values) * values / scale
         return (values * (weights / len(values)).sqrt()).sum()
-
-
-def removal_costs(
-    read: torch.Tensor,
-    pre: torch.Tensor,
-    coef: torch.Tensor,
-    mask: torch.Tensor,
-    gradient: torch.Tensor,
-    *,
-    rectified: bool,
-    n_positions: int = 1,
-) -> torch.Tensor:
-    """Return what the removal of each weight would cost, summed over samples.
-
-    Parameters
-    ----------
-    read : Tensor of shape (p, n)
-        Features that the weights multiply, from their means: n rows, those of the
-        positions of a sample one after the other.
-    pre : Tensor of shape (q, n)
-        What the weights compute, before the rectifier.
-    coef, mask : Tensor of shape (q, p)
-        The weights, and which of them are left.
-    gradient : Tensor of shape (q, n)
-        Of a random combination of what the loss compares, after the rectifier.
-    rectified : bool
-    n_positions : int, default=1
-        Of a sample, which share the weights: a removal changes all of them at once.
-
-    Returns
-    -------
-    Tensor of shape (n_left,)
-        In the order of ``mask.nonzero()``.
-    """
-    after = pre.relu() if rectified else pre
-    outputs, inputs = mask.nonzero(as_tuple=True)
-    at_once = max(1, _AT_ONCE // max(read.shape[1], 1))
-    costs = []
-    for out, column, weights in zip(
-        outputs.split(at_once),
-        inputs.split(at_once),
-        coef[outputs, inputs][:, None].split(at_once),
-        strict=True,
-    ):
-        without = read[column].mul_(-weights).add_(pre[out])
-        if rectified:
-            without.relu_()
-        change = without.sub_(after[out]).mul_(gradient[out])
-        if n_positions > 1:
-            change = change.reshape(len(change), -1, n_positions).sum(dim=2)
-        costs.append(change.square_().sum(dim=1))
-    return torch.cat(costs)

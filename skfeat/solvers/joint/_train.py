@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
 from skfeat.solvers._loop import EpochHooks, History, run_epochs
 from skfeat.solvers.autoencoder._settings import Position
@@ -19,7 +20,7 @@ from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.solvers.joint._state import state_of
 from skfeat.solvers.joint._updates import stopping
 from skfeat.utils._interrupts import InterruptsWait
-from skfeat.utils._torch import n_batches, to_numpy
+from skfeat.utils._torch import n_batches, to_numpy, torch_alone
 
 # Updates of the weights that a default training plans, in no more than so many epochs.
 _UPDATES, _MOST_EPOCHS = 1500, 200
@@ -80,7 +81,8 @@ def train_jointly(
     learnt : Learnt
     history : History
     """
-    with Team() as team:
+    alone = torch_alone() if _is_small(problem, settings) else nullcontext()
+    with Team() as team, alone:
         run = _Run(problem, settings, team, file)
         with run.kept_whatever_happens():
             run.save()
@@ -98,6 +100,16 @@ def train_jointly(
             )
             run.save()
     return run.learner.finish(), history
+
+
+def _is_small(problem: Problem, settings: JointSettings) -> bool:
+    """Tell whether a training is so small that no autoencoder runs compiled loops.
+
+    Its operations end before other threads have begun.
+    """
+    n_rows = float(problem.n_rows) * settings.n_epochs
+    works = [n_rows * coder.encoder.size for coder in problem.coders]
+    return max(works, default=0.0) <= LIMITS.compiled_training
 
 
 class _Run:

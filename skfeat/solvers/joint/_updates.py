@@ -89,15 +89,20 @@ class Updates:
             coder = self.coders[layer]
             if coder.coder.frozen:
                 continue
-            mean = shares @ own
-            deviation = (own - self.code_means[layer]).square().sum(dim=1)
-            variance = shares @ deviation
-            active = shares @ (own > 0).sum(dim=1).to(shares)
-            distributed.all_reduce(mean, variance, active)
-            self.code_means[layer].lerp_(mean, _SHARE)
+            mean, running = shares @ own, self.code_means[layer]
+            # Of deviations from the running mean, without a table of them. Shares of
+            # several processes have the sum one in all of them together.
+            square = shares @ torch.linalg.vector_norm(own, dim=1).square()
+            cross, constant = running @ mean, running.square().sum()
+            variance = square - 2 * cross + shares.sum() * constant
+            found = [mean, variance]
+            if coder.l0:
+                found.append(shares @ (own > 0).sum(dim=1).to(shares))
+            distributed.all_reduce(*found)
+            running.lerp_(mean, _SHARE)
             self.code_variances[layer].lerp_(variance, _SHARE)
             if coder.l0:
-                coder.follow(float(active))
+                coder.follow(float(found[-1]))
 
     def _tensor(self, array, *, trained: bool) -> torch.Tensor:
         return torch.tensor(

@@ -22,13 +22,13 @@ from skfeat.maps._reads import Reads
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers.joint._problem import JointSettings
-from skfeat.solvers.joint._removal import RandomSigns, RemovalPruning, removal_costs
+from skfeat.solvers.joint._removal import RandomSigns, RemovalPruning
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
 from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
 from skfeat.utils import _distributed as distributed
-from skfeat.utils._torch import make_generator, to_numpy
+from skfeat.utils._torch import make_generator, n_batches, to_numpy
 
 # Samples from which units are measured where no sampled rows tell.
 _SAMPLES = 1024
@@ -81,6 +81,9 @@ class MapLearner(Updates):
             n_positions=[problem.reads[index].n_positions_out for index in trained],
         )
         self.trained = trained
+        n = len(problem.layers.X)
+        planned = settings.n_epochs * n_batches(n, settings.batch_size)
+        self.removal_costs = self.pruning.kernels(planned, team)
         connectors = [self.coefs[index] for index in trained]
         connectors += [part for part in self.intercepts if part.requires_grad]
         coders = [part for coder in self.coders for part in coder.parameters]
@@ -268,11 +271,13 @@ class MapLearner(Updates):
         features = [read, *computed]
         with torch.no_grad():
             costs = []
-            for index, gradient in zip(self.trained, gradients, strict=True):
+            for index, gradient, costs_of in zip(
+                self.trained, gradients, self.removal_costs, strict=True
+            ):
                 reads = problem.reads[index]
                 patches = patches_of(features[index], reads)
                 costs.append(
-                    removal_costs(
+                    costs_of(
                         (patches - self.read_means[index]).T.contiguous(),
                         before[index].T.contiguous(),
                         self.coefs[index],

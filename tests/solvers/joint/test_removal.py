@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from skfeat.activations import ReLU
+from skfeat.kernels._optional import has_numba
 from skfeat.kernels._threads import Team
+from skfeat.kernels.connector import _removal
+from skfeat.kernels.connector._removal import plain, removal_costs
 from skfeat.solvers._prune import Pruner
-from skfeat.solvers.joint import _removal
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
-from skfeat.solvers.joint._removal import RemovalPruning, removal_costs
+from skfeat.solvers.joint._removal import RemovalPruning
 
 RNG = np.random.RandomState(0)
 Q, P, N = 4, 6, 50
@@ -20,29 +22,83 @@ def drawn(*shape):
     return torch.from_numpy(RNG.randn(*shape)).float()
 
 
-@pytest.mark.parametrize("at_once", [1, 70, 10**6])
-@pytest.mark.parametrize("rectified", [True, False])
-def test_costs_are_those_of_computing_without_each_weight(
-    rectified, at_once, monkeypatch
-):
-    monkeypatch.setattr(_removal, "_AT_ONCE", at_once)
-    read, coef, intercept, gradient = drawn(P, N), drawn(Q, P), drawn(Q), drawn(Q, N)
-    mask = drawn(Q, P) > 0
-    coef = coef * mask
+def compiled():
+    """Return what computes the costs of many weights."""
+    return removal_costs(1e15, torch.device("cpu"), Team())
+
+
+KERNELS = [plain, *([compiled()] if has_numba() else [])]
+
+
+def without_each(read, coef, mask, intercept, gradient, rectified, n_positions=1):
+    """Return the costs by computing without each weight in turn."""
 
     def computed(coef):
         before = coef @ read + intercept[:, None]
         return before.relu() if rectified else before
 
-    before = coef @ read + intercept[:, None]
-    costs = removal_costs(read, before, coef, mask, gradient, rectified=rectified)
-    expected = []
+    expected = np.zeros(coef.shape)
     for output, column in mask.nonzero():
         without = coef.clone()
         without[output, column] = 0
-        change = computed(coef) - computed(without)
-        expected.append(float((gradient * change).square().sum()))
+        change = gradient * (computed(coef) - computed(without))
+        change = change.reshape(len(coef), -1, n_positions).sum(dim=2)
+        expected[output, column] = float(change.square().sum())
+    return expected
+
+
+@pytest.mark.parametrize("costs_of", KERNELS)
+@pytest.mark.parametrize("n_positions", [1, 5])
+@pytest.mark.parametrize("at_once", [1, 70, 10**6])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_costs_are_those_of_computing_without_each_weight(
+    rectified, at_once, n_positions, costs_of, monkeypatch
+):
+    monkeypatch.setattr(_removal, "_AT_ONCE", at_once)
+    read, coef, intercept, gradient = drawn(P, N), drawn(Q, P), drawn(Q), drawn(Q, N)
+    mask = drawn(Q, P) > 0
+    coef = coef * mask
+    costs = costs_of(
+        read,
+        coef @ read + intercept[:, None],
+        coef,
+        mask,
+        gradient,
+        rectified=rectified,
+        n_positions=n_positions,
+    )
+    parts = read, coef, mask, intercept, gradient
+    expected = without_each(*parts, rectified, n_positions)
     np.testing.assert_allclose(costs.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+def test_threads_change_no_costs():
+    read, before, gradient = drawn(300, 40), drawn(200, 40), drawn(200, 40)
+    coef, mask = drawn(200, 300), drawn(200, 300) > 0
+    parts = read, before, coef, mask, gradient
+    alone = compiled()(*parts, rectified=True)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with Team() as team:
+            costs_of = removal_costs(1e15, torch.device("cpu"), team)
+            # Above the size from which a team divides the work.
+            many = [
+                part.repeat(1, 8) if part.shape[1] == 40 else part for part in parts
+            ]
+            together = costs_of(*many, rectified=True)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(together, 8 * alone, rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_loop_is_for(monkeypatch):
+    device = torch.device("cpu")
+    assert removal_costs(1e6, device, Team()) is plain
+    assert removal_costs(1e15, torch.device("meta"), Team()) is plain
+    monkeypatch.setattr(_removal, "has_numba", lambda: False)
+    assert removal_costs(1e15, device, Team()) is plain
 
 
 def test_a_weight_that_switches_a_feature_off_costs_what_it_switches_off():
@@ -50,24 +106,21 @@ def test_a_weight_that_switches_a_feature_off_costs_what_it_switches_off():
     read = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
     coef = torch.tensor([[1.0, -3.0]])
     before = coef @ read
-    costs = removal_costs(
-        read, before, coef, coef != 0, torch.ones(1, 3), rectified=True
-    )
+    costs = plain(read, before, coef, coef != 0, torch.ones(1, 3), rectified=True)
     # Both weights change one row of three by one, though the gradient of the second
     # weight is zero on each row: where it is read, the rectifier is off.
-    assert costs.tolist() == [1.0, 1.0]
+    assert costs.tolist() == [[1.0, 1.0]]
 
 
 def test_costs_are_followed_where_weights_are_left():
     coef = drawn(Q, P)
     pruner = Pruner.fixed(coef, drawn(Q, P) > 0)
     pruning = RemovalPruning([coef], [pruner], shared=False)
-    n_left = int(pruner.mask.sum())
+    found = drawn(Q, P).square() * pruner.mask
     for _ in range(200):
-        pruning.take_costs([torch.arange(1.0, n_left + 1)])
+        pruning.take_costs([found])
     (costs,) = pruning.saliencies()
-    np.testing.assert_allclose(costs[pruner.mask], np.arange(1, n_left + 1), rtol=1e-3)
-    assert not costs[~pruner.mask].any()
+    np.testing.assert_allclose(costs, found, rtol=1e-3)
 
 
 def learner(classify, outputs, connection, **changes):
