@@ -6,8 +6,8 @@ clipping, decoder norms, the optimiser), and nothing else. Libraries take turns 
 each round, so that a machine that slows down slows all of them; medians over rounds.
 
 ``python benchmarks/sae_speed.py`` in the environment of ``requirements-peers.txt``
-writes ``records/sae_speed.json``; ``--rows small`` or ``--rows wide`` measures some
-sizes and keeps what the record says of the others.
+writes ``records/sae_speed.json``, which has a section for each processor; ``--rows``
+measures some sizes and keeps what the section says of the others.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import argparse
 import statistics
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
-from _common import precisions_for, print_table, read_record, write_record
+from _common import machine, precisions_for, print_table, read_record, write_record
 from _peers import PlainTorch, available_peers
 
 from skfeat import SparseAutoencoder
@@ -168,28 +169,43 @@ def warm_up():
     return time.perf_counter() - start
 
 
+def instructions():
+    """Return which vector and matrix instructions the processor has, on Linux."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text().split() if info.is_file() else []
+    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
+    return [name for name in wanted if name in flags]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", choices=["small", "wide", "all"], default="all")
-    arguments = parser.parse_args()
+    kinds = {
+        "small": ["small batches", "small"],
+        "medium": ["medium"],
+        "large": ["large"],
+        "all": list(SIZES),
+    }
+    parser.add_argument("--rows", choices=[*kinds], default="all")
+    sizes = kinds[parser.parse_args().rows]
     warnings.simplefilter("ignore")
     seconds = warm_up()
     print(f"Compiled loops ready after {seconds:.1f} s (numba: {has_numba()})\n")
-    kinds = {"small": ["small batches", "small"], "wide": ["medium", "large"]}
-    sizes = kinds.get(arguments.rows, list(SIZES))
-    rows = read_record("sae_speed").get("rows", [])
+    here = machine() | {"instructions": instructions()}
+    sections = read_record("sae_speed").get("processors", {})
+    own = sections.setdefault(here["cpu"], {})
+    own |= {"machine": here, "warm-up seconds": seconds}
     measured = {describe(size) for size in sizes}
-    rows = [row for row in rows if row["size"] not in measured]
+    rows = [row for row in own.get("rows", []) if row["size"] not in measured]
     for size in sizes:
         for activation in ("topk", "relu"):
             rows += measure(size, activation)
             if size == "small" and activation == "topk":
                 rows += measure(size, "batch_topk")
-            record = {"warm-up seconds": seconds, "rows": rows}
-            write_record("sae_speed", record)
-    record["overhead of fit over its steps"] = overhead_of_fit()
-    print(f"fit costs {record['overhead of fit over its steps']:.1%} beside its steps")
-    write_record("sae_speed", record)
+            own["rows"] = rows
+            write_record("sae_speed", {"processors": sections})
+    own["overhead of fit over its steps"] = overhead_of_fit()
+    print(f"fit costs {own['overhead of fit over its steps']:.1%} beside its steps")
+    write_record("sae_speed", {"processors": sections})
 
 
 if __name__ == "__main__":
