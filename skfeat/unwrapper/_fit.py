@@ -22,7 +22,7 @@ from skfeat.utils._stages import NotFiniteError
 # Epochs that an autoencoder makes at most before all parts are trained together. Of few
 # rows, twice as many changed neither accuracy nor what is explained: training goes on.
 # Of many rows all planned updates are made, which take fewer epochs than these.
-_MOST_EPOCHS = 350
+MOST_EPOCHS = 350
 # Rows of a mapped file on which the lines of progress say how good an autoencoder is.
 _SCORED_ROWS = 8192
 
@@ -110,8 +110,8 @@ def _shorten(job: Unwrapping, n_rows: list[int]) -> None:
         plans = not is_kept and part.max_iter == "auto" and is_int(part.batch_size)
         if not plans or part.batch_size < 1:
             continue
-        if epochs_of(part, n) > _MOST_EPOCHS:
-            part.set_params(max_iter=_MOST_EPOCHS)
+        if epochs_of(part, n) > MOST_EPOCHS:
+            part.set_params(max_iter=MOST_EPOCHS)
 
 
 def _fit_autoencoders(job: Unwrapping, activations) -> None:

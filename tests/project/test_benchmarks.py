@@ -345,3 +345,12 @@ def test_whole_fits(tmp_path):
     assert not list(tmp_path.iterdir())
     assert done.stdout.count("now") == 2
     assert "cold" in done.stdout
+
+
+def test_time_to_quality(tmp_path):
+    done = run("time_to_quality.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+    for part in ("digits", "scikit-learn, Gram", "Adam"):
+        assert part in done.stdout
+    assert "nan" not in done.stdout
