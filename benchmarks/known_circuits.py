@@ -10,8 +10,8 @@ known weights. How many of the features and of the weights are found,
 Then a map of where it ends: the same autoencoders and connectors with one thing
 changed, more superposition, more active features, noise or other numbers of rows.
 
-Autoencoders are told how many features are active (batch top-k, 95 % of that number,
-from eight times as many at the start) and have a tenth more features than there are;
+Autoencoders are told how many features are active (batch top-k, from eight times as
+many at the start) and have a tenth more features than there are;
 connectors are told how many weights there are. Features are matched by the directions
 of their decoders. A path counts as found if each of its edges was. Weights of features
 that match no known one count as wrong.
@@ -43,9 +43,11 @@ TRUE, APART = "connectors of true features", "autoencoders and connectors"
 UNWRAPPED, JOINT = "FeatureUnwrapper", "FeatureUnwrapper, joint"
 # More features than there are: with just as many, one that is found twice costs one.
 WIDER = 1.1
-# Of the number of active features, k in the end and at the start. Features that fire
-# together share one decoder row if k is low from the start.
-K, K_START = 0.95, 8
+# Of the number of active features, k at the start. Features that fire together share one
+# decoder row if k is low from the start, or lower than their number in the end: at 95 %
+# of it ten times as many rows point between two features, and on networks that are not in
+# the record a tenth of the paths is lost, in place of a fourteenth.
+K_START = 8
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def autoencoders_for(network, seed, *, computed=False):
             SparseAutoencoder(
                 width,
                 activation="batch_topk",
-                k=K * n_active,
+                k=n_active,
                 k_start=min(round(K_START * max(1, n_active)), width),
                 random_state=seed,
             )
