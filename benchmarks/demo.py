@@ -33,6 +33,7 @@ from skfeat.inspection import (
     TopExamplesDisplay,
 )
 from skfeat.unwrapper._report import Report
+from skfeat.utils._torch import torch_alone
 
 FIGURES = Path("demo_figures")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -87,7 +88,9 @@ def main():
 def train_network(X, y):
     """Train the network, with names for its layers that a report can show."""
     hidden = (N_NEURONS, N_NEURONS)
-    layers = train_mlp(X, y, hidden=hidden, epochs=60, batch_size=64, seed=0)
+    # Batches are so small that a second thread would take time, where others work too.
+    with torch_alone():
+        layers = train_mlp(X, y, hidden=hidden, epochs=60, batch_size=64, seed=0)
     names = ["hidden1", "relu1", "hidden2", "relu2", "output"]
     return nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
 

@@ -68,7 +68,9 @@ def problem(name, seed):
         X /= 16
     else:
         X, y = make_friedman1(4000, noise=0.5, random_state=seed)
-        model = MLPRegressor((48, 48), max_iter=300, random_state=seed)
+        model = MLPRegressor(
+            hidden_layer_sizes=(48, 48), max_iter=300, random_state=seed
+        )
         y = (y - y.mean()) / y.std()
     X, X_test, y, y_test = train_test_split(X.astype(np.float32), y, random_state=seed)
     return model.fit(X, y), X, X_test, y_test
