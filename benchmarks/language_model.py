@@ -16,7 +16,8 @@ Then it searches the sparse maps of the first seed for output features that are 
 an AND-NOT of input features, prints the clearest with the tokens that they fire on, and
 writes a page and pictures of each to ``--pictures``.
 
-``python benchmarks/language_model.py`` writes ``records/language_model.json``.
+``python benchmarks/language_model.py`` writes ``records/language_model.json``; with a
+``--preset``, a record with its name.
 """
 
 from __future__ import annotations
@@ -176,11 +177,12 @@ def main():
     seen = capture_layers(model, rows, layers)
     predicted = some(held_out, plan.n_predicted)
     record = {"model": about, "run": asdict(plan), "layers": [], "connections": []}
+    name = "_".join(filter(None, ["language_model", given.preset]))
 
     def keep():
         record["seconds"] = time.perf_counter() - start
         if not given.smoke:
-            write_record("language_model", record)
+            write_record(name, record)
 
     pairs = {}
     for seed in range(given.seeds):
