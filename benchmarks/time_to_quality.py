@@ -247,6 +247,7 @@ def draw(record, path):
         ax.set(title=f"A connector, {link} link", ylabel="variance left, held out")
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel="CPU seconds of a fit")
+        ax.xaxis.set_minor_formatter("")  # too many numbers for so short an axis
         ax.legend(fontsize="small")
     figure.savefig(path, dpi=100)
 
