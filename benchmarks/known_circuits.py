@@ -44,9 +44,9 @@ UNWRAPPED, JOINT = "FeatureUnwrapper", "FeatureUnwrapper, joint"
 # More features than there are: with just as many, one that is found twice costs one.
 WIDER = 1.1
 # Of the number of active features, k at the start. Features that fire together share
-# one decoder row if k is low from the start. In the end it is the number itself: at 95 %
-# of it many more rows point between two features, and on two networks that are not in
-# the record a tenth of the paths is lost, in place of a fourteenth.
+# one decoder row if k is low from the start. In the end it is the number itself: at
+# 95 % of it many more rows point between two features, and on two networks a tenth of
+# the paths is lost, in place of a fourteenth.
 K_START = 8
 
 
