@@ -44,7 +44,10 @@ def codes_of(pair, layer, seen):
 
 
 def describe(connection, pair, layer, seen, tokenizer):
-    """Return a connection as a dict: what it says, how well, and on which tokens."""
+    """Return a connection as a dict: what it says, how well, and on which tokens.
+
+    By chance is what 19 in 20 shuffles of its output stay below.
+    """
     X, Y = codes_of(pair, layer, seen)
     logic = connection.logic
     inputs = [one["index"] for one in logic.inputs]
@@ -60,6 +63,9 @@ def describe(connection, pair, layer, seen, tokenizer):
         "logic": logic.formula,
         "formula": connection.formula,
         "score": connection.score,
+        "score by chance": connection.score_shuffled,
+        "F1": connection.f1,
+        "F1 by chance": connection.f1_shuffled,
         "R2": connection.r2,
         "precision": float(logic.precision),
         "recall": float(logic.recall),
@@ -81,6 +87,8 @@ def print_connection(found):
         f"{found['kind'].upper()}  layer {found['layer']}  {found['logic']}\n"
         f"    {found['output']} fires on {found['tokens']!r}: precision "
         f"{found['precision']:.2f}, recall {found['recall']:.2f}, R2 {found['R2']:.2f}"
+        f"\n    F1 {found['F1']:.2f}, by chance {found['F1 by chance']:.2f}; score "
+        f"{found['score']:.4f}, by chance {found['score by chance']:.4f}"
     )
     for one in found["inputs"]:
         weight = f"{one['weight']:+.2f} {one['name']}"

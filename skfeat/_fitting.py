@@ -14,7 +14,6 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
-from skfeat.autoencoder._setup import epochs_of
 from skfeat.chain import WHY_NOT_INNER
 from skfeat.initialization import product_init
 from skfeat.kernels._threads import n_threads, one_thread
@@ -331,8 +330,7 @@ def _gains_beside_others(autoencoder, X) -> bool:
         return False
     if not (autoencoder.max_iter == "auto" or is_int(autoencoder.max_iter)):
         return False
-    n_updates = epochs_of(autoencoder, n_rows) * n_rows
-    work = float(n_updates) * prod(sizes[1:])
+    work = float(autoencoder._planned_epochs(n_rows)) * n_rows * prod(sizes[1:])
     return prod(sizes) <= _SMALL and runs_compiled(torch.device("cpu"), work)
 
 

@@ -362,6 +362,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
         """Return the number of features of a fit to rows of that length."""
         return 4 * n_features if self.n_components is None else self.n_components
 
+    def _planned_epochs(self, n_rows: int) -> int:
+        """Return how many epochs a fit to so many rows plans."""
+        return epochs_of(self, n_rows)
+
     def make_activation(self) -> Activation:
         """Return the activation of the fitted weights.
 
