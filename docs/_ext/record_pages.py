@@ -154,13 +154,23 @@ def section(value: dict, depth: int) -> list[str]:
     return lines
 
 
+def script_of(path: Path) -> Path:
+    """Return the benchmark that wrote a record, which may have a suffix to its name."""
+    name = path.stem
+    while not (script := path.parents[1] / f"{name}.py").exists() and "_" in name:
+        name = name.rpartition("_")[0]
+    return script
+
+
 def record_page(path: Path) -> str:
     """Return the page of one record, in Markdown."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    script = path.parents[1] / f"{path.stem}.py"
+    script = script_of(path)
     said = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
     title, _, rest = said.partition("\n\n")
     title = " ".join(title.split()).rstrip(".")
+    if script.stem != path.stem:
+        title += f" ({path.stem.removeprefix(script.stem).strip('_')})"
     machine = record.pop("machine", {})
     lines = [f"# {title}", "", rest.replace("``", "`"), ""]
     lines += [f"Written by `benchmarks/{script.name}`; {{download}}`the record "]
