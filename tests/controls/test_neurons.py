@@ -36,7 +36,9 @@ def test_few_weights_keep_what_a_classifier_does(classifier):
     assert network.n_weights_all_ == 30
     parts = [network.n_weights_in_, *network.n_weights_, network.n_weights_out_]
     assert sum(parts) == 30
-    assert len(set(parts)) > 1  # shared where they help, not evenly
+    # Shared where they help, not in proportion to what there was.
+    shares = np.array(parts) / 30 - np.array([48, 144, 36]) / 228
+    assert np.abs(shares).max() > 0.1
     agreement = np.mean(network.predict(IRIS) == classifier.predict(IRIS))
     assert agreement > 0.94
     assert network.n_components_ == [12, 12]
@@ -61,7 +63,9 @@ def test_same_seed_same_network(control):
     ]
     outputs = [network.predict_raw(X) for network in made]
     np.testing.assert_array_equal(outputs[0], outputs[1])
-    assert not np.allclose(outputs[0], outputs[2])
+    # All rows are one batch: of a pruned model, a seed changes their order alone.
+    if control is scratch_control:
+        assert not np.allclose(outputs[0], outputs[2])
 
 
 def test_each_layer_has_its_own_budget():

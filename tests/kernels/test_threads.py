@@ -60,7 +60,11 @@ def watched():
     return Watched, seen
 
 
-def test_layers_that_share_the_threads_are_those_fitted_in_turn(set_threads):
+def test_layers_that_share_the_threads_are_those_fitted_in_turn(
+    set_threads, monkeypatch
+):
+    # Parts as small as these are fitted one after the other.
+    monkeypatch.setattr("skfeat._fitting._gains_beside_others", lambda *_: True)
     Watched, seen = watched()
     autoencoder = Watched(8, k=3, max_iter=5)
     fits = []
