@@ -29,16 +29,20 @@ def classifier():
 
 
 def test_few_weights_keep_what_a_classifier_does(classifier):
-    network = pruned_control(
-        classifier, IRIS, n_nonzero_coefs=30, max_iter=200, random_state=0
-    )
+    def pruned_to(n_weights):
+        network = pruned_control(
+            classifier, IRIS, n_nonzero_coefs=n_weights, max_iter=200, random_state=0
+        )
+        parts = [network.n_weights_in_, *network.n_weights_, network.n_weights_out_]
+        assert sum(parts) == n_weights
+        return network, parts
+
+    network, _ = pruned_to(30)
     assert isinstance(network, SparseFeatureNetwork)
     assert network.n_weights_all_ == 30
-    parts = [network.n_weights_in_, *network.n_weights_, network.n_weights_out_]
-    assert sum(parts) == 30
-    # Shared where they help, not in proportion to what there was.
-    shares = np.array(parts) / 30 - np.array([48, 144, 36]) / 228
-    assert np.abs(shares).max() > 0.1
+    # Of 30 on some processors each map keeps ten, where they help.
+    _, parts = pruned_to(45)
+    assert len(set(parts)) > 1  # shared where they help, not evenly
     agreement = np.mean(network.predict(IRIS) == classifier.predict(IRIS))
     assert agreement > 0.94
     assert network.n_components_ == [12, 12]
@@ -57,15 +61,15 @@ def test_few_weights_keep_what_a_regressor_does():
 
 @pytest.mark.parametrize("control", [pruned_control, scratch_control])
 def test_same_seed_same_network(control):
+    # Several batches: in one, a seed only changes the order of a pruned model's rows.
+    rows = np.tile(X, (20, 1))
     made = [
-        control(MODEL, X, n_nonzero_coefs=30, max_iter=20, random_state=seed)
+        control(MODEL, rows, n_nonzero_coefs=30, max_iter=20, random_state=seed)
         for seed in (3, 3, 4)
     ]
     outputs = [network.predict_raw(X) for network in made]
     np.testing.assert_array_equal(outputs[0], outputs[1])
-    # All rows are one batch: of a pruned model, a seed changes their order alone.
-    if control is scratch_control:
-        assert not np.allclose(outputs[0], outputs[2])
+    assert not np.allclose(outputs[0], outputs[2])
 
 
 def test_each_layer_has_its_own_budget():
