@@ -170,10 +170,16 @@ def figures_of(found, held_out):
         dict(zip(report.layers, values, strict=True))
         for values in zip(*report.layers.values(), strict=True)
     ]
+    nonzero = {
+        (name, module): count_nonzero(layer)
+        for name, unwrapper in found.items()
+        for module, layer in zip(
+            unwrapper.module_names_, unwrapper.layers(), strict=True
+        )
+    }
     for layer in layers:
         layer["by"] = called.get(layer["by"], layer["by"])
-        number = found[layer["by"]].module_names_.index(layer["module"])
-        layer["nonzero"] = count_nonzero(found[layer["by"]].layers()[number])
+        layer["nonzero"] = nonzero[layer["by"], layer["module"]]
     return {
         "loss": report.loss,
         "predictions": report.n_predictions,
