@@ -231,14 +231,15 @@ class JumpReLU(TrainingActivation):
 
     def penalty(self, u, z):
         """Return one for each code."""
-        return (z != 0).to(u.dtype)
+        return fitted.as_numbers(z != 0, u)
 
     def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
         threshold = at("log_threshold").exp()
         near = (u - threshold).abs() < self.bandwidth / 2
         grad = -(threshold * grad_codes + weight) / self.bandwidth * near
-        return grad_codes * (z != 0), {"log_threshold": grad * threshold}
+        on = fitted.as_numbers(z != 0, u)
+        return grad_codes * on, {"log_threshold": grad * threshold}
 
     def threshold(self, params):
         """Return the thresholds (m,) of the fitted activation, if it has them."""
@@ -305,7 +306,7 @@ class Gated(TrainingActivation):
     def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
         magnitude = at("log_magnitude").exp()
-        own = grad_codes * (z != 0)
+        own = grad_codes * fitted.as_numbers(z != 0, u)
         return magnitude * own + weight, {
             "log_magnitude": own * magnitude * u,
             "magnitude_bias": own,

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import torch
 
+from skfeat.activations import as_numbers
 from skfeat.kernels.sae._kernel import (
     AUX_WEIGHT,
     Batch,
@@ -80,7 +81,7 @@ class DenseKernel:
         u += params["encoder_bias"]
         active = self._active(u)
         # A product with truth values would convert them each time.
-        mask = active.to(u.dtype)
+        mask = as_numbers(active, u)
         codes = activation.codes(u, at).mul(mask)
         factor = (2 / n_features * weights)[:, None]
 
@@ -129,7 +130,7 @@ class DenseKernel:
             params[name].grad = (value * mask).sum(0)
         # What is selected is positive; sums of truth values take longer.
         on = active if activation.selects != "above" else codes > 0
-        n_on = (mask if on is active else on.to(u.dtype)).sum(0)
+        n_on = (mask if on is active else as_numbers(on, u)).sum(0)
         lowest = codes.new_tensor(float("inf"))
         # A process may have received no row of a small batch.
         if activation.selects == "by batch" and len(codes):
@@ -162,10 +163,10 @@ class DenseKernel:
         decoder = self.params["decoder"][dead]
         codes = u[:, dead]
         kept = self.shards.largest(codes, n_auxiliary(int(n_dead), self.activation.k))
-        codes = codes.relu().mul_(kept)
+        codes = codes.relu().mul_(as_numbers(kept, u))
         mean_square = (weights @ residual.square()).sum()
         self.shards.sum_rows(mean_square)
         error = self.shards.sum_features(codes @ decoder) + residual
         error *= (2 * AUX_WEIGHT * weights)[:, None] / mean_square.clamp_min(1e-12)
         grad_decoder.index_add_(0, dead, codes.T @ error)
-        grad_u.index_add_(1, dead, (error @ decoder.T) * (codes > 0))
+        grad_u.index_add_(1, dead, (error @ decoder.T) * as_numbers(codes > 0, u))
