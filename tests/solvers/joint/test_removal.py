@@ -51,9 +51,11 @@ def without_each(read, coef, mask, intercept, gradient, rectified, n_positions=1
 @pytest.mark.parametrize("n_positions", [1, 5])
 @pytest.mark.parametrize("at_once", [1, 70, 10**6])
 @pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("many", [0.0, 1.0])
 def test_costs_are_those_of_computing_without_each_weight(
-    rectified, at_once, n_positions, costs_of, monkeypatch
+    many, rectified, at_once, n_positions, costs_of, monkeypatch
 ):
+    monkeypatch.setattr(_removal, "_MANY", many)
     monkeypatch.setattr(_removal, "_AT_ONCE", at_once)
     read, coef, intercept, gradient = drawn(P, N), drawn(Q, P), drawn(Q), drawn(Q, N)
     mask = drawn(Q, P) > 0
