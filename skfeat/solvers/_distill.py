@@ -8,7 +8,6 @@ on the same rows; no labels are needed. Weights are pruned while they train.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,9 +15,15 @@ import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
-from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
+from skfeat.solvers._loop import EpochHooks, History, run_epochs
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import PRUNED_AT, CurvaturePruning, Pruner, is_time
+from skfeat.solvers._prune import (
+    CurvaturePruning,
+    Pruner,
+    is_time,
+    rate_at,
+    stopping,
+)
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
 from skfeat.utils._torch import make_generator, n_batches, shuffled_batches, to_numpy
@@ -166,13 +171,7 @@ def distill(
     with team:
         history = run_epochs(
             run_epoch,
-            # Pruning raises the loss on the way.
-            Stopping(
-                settings.n_epochs,
-                settings.tol,
-                max(5, settings.n_epochs // 10),
-                counted_from=ceil(PRUNED_AT * settings.n_epochs),
-            ),
+            stopping(settings.n_epochs, settings.tol),
             name="FeatureUnwrapper",
             state=learner.weights,
             hooks=hooks,
@@ -267,22 +266,17 @@ class _Learner:
         settings = self.settings
         weights = torch.as_tensor(weights, dtype=torch.float32, device=settings.device)
         loss = self._loss(rows, weights)
-        self.optimizer.zero_grad()
-        loss.backward()
-        value = loss.detach()
-        distributed.all_reduce(
-            value, *(p.grad for p in self.parameters if p.grad is not None)
-        )
+        value = distributed.backward(loss, self.parameters)
         self.n_steps += 1
         progress = self.n_steps / planned
-        rate = settings.learning_rate * one_cycle(progress, warm_up=0.1, decay=0.5)
+        rate = settings.learning_rate * rate_at(progress)
         self.optimizer.param_groups[0]["lr"] = rate
         self.pruning.take_gradients()
         self.optimizer.step()
         self.pruning.hold()
         if is_time(self.n_steps, progress):
             self._prune(progress)
-        return float(value)
+        return value
 
     def _prune(self, progress):
         self.pruning.prune(progress)

@@ -13,9 +13,12 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 import numpy as np
 import torch
+
+from skfeat.solvers._loop import Stopping, one_cycle
 
 # Pruning begins and reaches the budget at these shares of the updates: weights must
 # have been learnt before they can be ranked, and the rest of the run is refit.
@@ -36,6 +39,21 @@ def is_time(n_steps: int, progress: float, every: int = _PRUNE_EVERY) -> bool:
 def updates_between(planned: int) -> int:
     """Return how many updates of a run to prune after: of a short one, few."""
     return max(1, min(_PRUNE_EVERY, planned // _LEAST_STEPS))
+
+
+def stopping(n_epochs: int, tol: float) -> Stopping:
+    """Return when to stop: pruning raises the loss on the way, and does not count."""
+    return Stopping(
+        n_epochs,
+        tol,
+        max(5, n_epochs // 10),
+        counted_from=ceil(PRUNED_AT * n_epochs),
+    )
+
+
+def rate_at(progress: float) -> float:
+    """Return the factor of the learning rate at a share `progress` of the run."""
+    return one_cycle(progress, warm_up=0.1, decay=0.5)
 
 
 def pruned_epochs(planned: int) -> tuple[float, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 import numpy as np
 import torch
@@ -17,9 +16,16 @@ import torch
 from skfeat.chain import JOINS, Step
 from skfeat.chain._kinds import JOINS as JOIN_KINDS
 from skfeat.chain._steps import run_numpy, torch_step, walk
-from skfeat.solvers._loop import History, Stopping, one_cycle, run_epochs
+from skfeat.solvers._loop import History, run_epochs
 from skfeat.solvers._mismatch import kl_divergence, squared_error
-from skfeat.solvers._prune import PRUNED_AT, Pruner, is_time, share, updates_between
+from skfeat.solvers._prune import (
+    CurvaturePruning,
+    Pruner,
+    is_time,
+    rate_at,
+    stopping,
+    updates_between,
+)
 from skfeat.solvers._trained_steps import (
     TrainedConvolution,
     TrainedLayer,
@@ -37,8 +43,6 @@ from skfeat.utils._torch import (
 
 # Largest learning rate of Adam; all weights are trained in units in which it suits.
 _RATE = 5e-3
-# Share of the latest batch in the running mean of squared gradients.
-_SHARE = 0.02
 # Rows that units are measured on, from all over the data.
 _ROWS = 8192
 
@@ -112,12 +116,7 @@ def prune_chain(
 
     history = run_epochs(
         run_epoch,
-        Stopping(
-            settings.n_epochs,
-            settings.tol,
-            max(5, settings.n_epochs // 10),
-            counted_from=ceil(PRUNED_AT * settings.n_epochs),
-        ),
+        stopping(settings.n_epochs, settings.tol),
         name="The pruned network",
         state=learner.steps_now,
         remedy="rescale X",
@@ -145,16 +144,10 @@ class _Learner:
             layer.to_device(settings.device, trained=index not in settings.frozen)
         for other in others:
             other.to_device(settings.device)
-        groups = [[self.layers[i] for i in group] for group, _ in settings.budgets]
-        self.pruned = [layer for group in groups for layer in group]
         self.groups = [
-            _pruners([layer.coef.detach() for layer in group], budget)
-            for group, (_, budget) in zip(groups, settings.budgets, strict=True)
+            _pruning([self.layers[index].coef for index in group], budget)
+            for group, budget in settings.budgets
         ]
-        self.pruners = [pruner for group in self.groups for pruner in group]
-        # Mean square of each weight's gradient over recent batches: the curvature of
-        # the loss in this weight, up to a factor that is the same for all.
-        self.curvatures = [torch.zeros_like(layer.coef) for layer in self.pruned]
         self.parameters = [
             t
             for layer in self.layers
@@ -255,40 +248,22 @@ class _Learner:
         else:
             scale = torch.as_tensor(self.output_unit.scale).to(outputs)
             loss = squared_error(outputs / scale, targets / scale, weights)
-        self.optimizer.zero_grad()
-        loss.backward()
-        value = loss.detach()
-        distributed.all_reduce(
-            value, *(p.grad for p in self.parameters if p.grad is not None)
-        )
+        value = distributed.backward(loss, self.parameters)
         self.n_steps += 1
         progress = self.n_steps / planned
-        self.optimizer.param_groups[0]["lr"] = _RATE * one_cycle(
-            progress, warm_up=0.1, decay=0.5
-        )
-        for layer, pruner, curvature in zip(
-            self.pruned, self.pruners, self.curvatures, strict=True
-        ):
-            gradient = layer.coef.grad
-            assert gradient is not None  # `backward` has run
-            curvature.lerp_(gradient.square(), _SHARE)
-            gradient *= pruner.mask
+        self.optimizer.param_groups[0]["lr"] = _RATE * rate_at(progress)
+        for pruning in self.groups:
+            pruning.take_gradients()
         self.optimizer.step()
-        for pruner in self.pruners:
-            pruner.apply()
+        for pruning in self.groups:
+            pruning.hold()
         if is_time(self.n_steps, progress, updates_between(planned)):
             self._prune(progress)
-        return float(value)
+        return value
 
     def _prune(self, progress: float) -> None:
-        """Drop the weights whose loss would cost least, by a parabola in each."""
-        saliencies = [
-            layer.coef.detach().square() * curvature
-            for layer, curvature in zip(self.pruned, self.curvatures, strict=True)
-        ]
-        for group in self.groups:
-            share(group, progress, saliencies[: len(group)])
-            saliencies = saliencies[len(group) :]
+        for pruning in self.groups:
+            pruning.prune(progress)
 
     def steps_now(self) -> tuple[Step, ...]:
         """Return the steps with copies of the weights as they are."""
@@ -320,13 +295,14 @@ def _copied(steps: Sequence[Step]) -> tuple[Step, ...]:
     )
 
 
-def _pruners(coefs: list[torch.Tensor], budget: int) -> list[Pruner]:
-    """Make pruners of layers that share a budget."""
+def _pruning(coefs: list[torch.Tensor], budget: int) -> CurvaturePruning:
+    """Return what prunes layers that share a budget."""
     pruners = [
-        Pruner.fixed(coef, torch.ones_like(coef, dtype=torch.bool)) for coef in coefs
+        Pruner.fixed(coef.detach(), torch.ones_like(coef, dtype=torch.bool))
+        for coef in coefs
     ]
     for pruner in pruners:
         pruner.budget = 0
     # What they share is the sum.
     pruners[0].budget = min(budget, sum(coef.numel() for coef in coefs))
-    return pruners
+    return CurvaturePruning(coefs, pruners, shared=True)

@@ -45,6 +45,16 @@ def all_reduce(*tensors: torch.Tensor) -> None:
     _reduce(tensors, "SUM")
 
 
+def backward(loss: torch.Tensor, parameters: list[torch.Tensor]) -> float:
+    """Compute the gradients of a loss of which each rank has its share; return it."""
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward()
+    value = loss.detach()
+    all_reduce(value, *(p.grad for p in parameters if p.grad is not None))
+    return float(value)
+
+
 def all_reduce_min(*tensors: torch.Tensor) -> None:
     """Take the least of each entry over the ranks, in place."""
     _reduce(tensors, "MIN")

@@ -19,13 +19,20 @@ from skfeat.kernels.sae._dense import DenseKernel
 from skfeat.kernels.sae._kernel import Kernel, KernelSettings
 
 
+def is_small(work: float) -> bool:
+    """Tell whether training of so much work is over before compiled loops are ready.
+
+    Its operations end before other threads have begun, too.
+    """
+    return work <= LIMITS.compiled_training
+
+
 def runs_compiled(device: torch.device, work: float = math.inf) -> bool:
     """Tell whether compiled loops run on a device, for training of so much work.
 
     Sizes alone decide: what has been compiled already must not change how a fit rounds.
     """
-    repaid = work > LIMITS.compiled_training
-    return device.type == "cpu" and repaid and has_numba()
+    return device.type == "cpu" and not is_small(work) and has_numba()
 
 
 def is_narrow(decoder: torch.Tensor, encoder: torch.Tensor) -> bool:

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from skfeat.activations import Activation
-from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
-from skfeat.kernels.sae._choose import make_kernel, runs_compiled
+from skfeat.kernels.sae._choose import is_small, make_kernel, runs_compiled
 from skfeat.kernels.sae._kernel import SHARED, KernelSettings, Pairs
 from skfeat.kernels.sae._kernel import Batch as KernelBatch
 from skfeat.kernels.sae._reference import loss_reference
@@ -205,8 +204,7 @@ class SAETrainer:
         n_rows = len(X) if rows is None else len(rows)
         size = self.settings.batch_size
         wait = InterruptsWait()
-        small = self.settings.work <= LIMITS.compiled_training
-        alone = torch_alone() if small else nullcontext()
+        alone = torch_alone() if is_small(self.settings.work) else nullcontext()
         installed = nullcontext() if after_batch is None else wait.installed()
         with self.team, alone, installed:
             for batch in batches_of_rows(X, size, generator, rows, at.n_batches):

@@ -11,14 +11,14 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
+from skfeat.kernels.sae._choose import is_small
 from skfeat.solvers._loop import EpochHooks, History, run_epochs
+from skfeat.solvers._prune import stopping
 from skfeat.solvers.autoencoder._settings import Position
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.solvers.joint._state import state_of
-from skfeat.solvers.joint._updates import stopping
 from skfeat.utils._interrupts import InterruptsWait
 from skfeat.utils._torch import n_batches, to_numpy, torch_alone
 
@@ -81,14 +81,14 @@ def train_jointly(
     learnt : Learnt
     history : History
     """
-    alone = torch_alone() if _is_small(problem, settings) else nullcontext()
+    alone = torch_alone() if _all_small(problem, settings) else nullcontext()
     with Team() as team, alone:
         run = _Run(problem, settings, team, file)
         with run.kept_whatever_happens():
             run.save()
             history = run_epochs(
                 run.epoch,
-                stopping(settings),
+                stopping(settings.n_epochs, settings.tol),
                 name=name,
                 state=run.learner.weights,
                 hooks=hooks,
@@ -102,14 +102,9 @@ def train_jointly(
     return run.learner.finish(), history
 
 
-def _is_small(problem: Problem, settings: JointSettings) -> bool:
-    """Tell whether a training is so small that no autoencoder runs compiled loops.
-
-    Its operations end before other threads have begun.
-    """
+def _all_small(problem: Problem, settings: JointSettings) -> bool:
     n_rows = float(problem.n_rows) * settings.n_epochs
-    works = [n_rows * coder.encoder.size for coder in problem.coders]
-    return max(works, default=0.0) <= LIMITS.compiled_training
+    return all(is_small(n_rows * coder.encoder.size) for coder in problem.coders)
 
 
 class _Run:

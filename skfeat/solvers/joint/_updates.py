@@ -1,18 +1,16 @@
-"""One update of all parts that are trained together, and when they stop."""
+"""One update of all parts that are trained together."""
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 import numpy as np
 import torch
 
-from skfeat.solvers._loop import Stopping, one_cycle
 from skfeat.solvers._prune import (
-    PRUNED_AT,
     SaliencyPruning,
     is_time,
+    rate_at,
     updates_between,
 )
 from skfeat.solvers.joint._problem import JointSettings
@@ -120,17 +118,11 @@ class Updates:
 
         Each process has the loss of its share of the batch; return that of all.
         """
-        self.optimizer.zero_grad()
-        loss.backward()
-        value = loss.detach()
-        distributed.all_reduce(
-            value, *(p.grad for p in self.parameters if p.grad is not None)
-        )
+        value = distributed.backward(loss, self.parameters)
         self.n_steps += 1
         progress = self.n_steps / planned
-        factor = one_cycle(progress, warm_up=0.1, decay=0.5)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * rate_at(progress)
         self.pruning.take_gradients()
         self.optimizer.step()
         self.pruning.hold()
@@ -138,17 +130,7 @@ class Updates:
             coder.normalize()
         if is_time(self.n_steps, progress, updates_between(planned)):
             self._prune(progress)
-        return float(value)
-
-
-def stopping(settings: JointSettings) -> Stopping:
-    """Return when to stop: pruning raises the loss on the way, and does not count."""
-    return Stopping(
-        settings.n_epochs,
-        settings.tol,
-        max(5, settings.n_epochs // 10),
-        counted_from=ceil(PRUNED_AT * settings.n_epochs),
-    )
+        return value
 
 
 def in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 
 from skfeat.kernels._threads import Team
 from skfeat.solvers._loop import EpochHooks, History, run_epochs
+from skfeat.solvers._prune import stopping
 from skfeat.solvers.joint._problem import JointSettings
-from skfeat.solvers.joint._updates import stopping
 from skfeat.solvers.maps._learner import MapLearner
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem
 from skfeat.utils._torch import n_batches, shuffled_batches
@@ -54,7 +54,7 @@ def train_maps(
         learner = MapLearner(problem, rows, settings, team)
         history = run_epochs(
             run_epoch,
-            stopping(settings),
+            stopping(settings.n_epochs, settings.tol),
             name="FeatureUnwrapper",
             state=learner.learnt,
             hooks=hooks,
