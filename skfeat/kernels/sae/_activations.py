@@ -227,19 +227,18 @@ class JumpReLU(TrainingActivation):
 
     def codes(self, u, at):
         """Return the codes of active u."""
-        return torch.where(u > at("log_threshold").exp(), u, 0.0)
+        return u * fitted.above(u, at("log_threshold").exp())
 
     def penalty(self, u, z):
         """Return one for each code."""
-        return fitted.as_numbers(z != 0, u)
+        return _is_on(z)
 
     def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
         threshold = at("log_threshold").exp()
-        near = (u - threshold).abs() < self.bandwidth / 2
-        grad = -(threshold * grad_codes + weight) / self.bandwidth * near
-        on = fitted.as_numbers(z != 0, u)
-        return grad_codes * on, {"log_threshold": grad * threshold}
+        far = fitted.above((u - threshold).abs(), self.bandwidth / 2)
+        grad = (threshold * grad_codes + weight) * ((far - 1) / self.bandwidth)
+        return grad_codes * _is_on(z), {"log_threshold": grad * threshold}
 
     def threshold(self, params):
         """Return the thresholds (m,) of the fitted activation, if it has them."""
@@ -306,7 +305,7 @@ class Gated(TrainingActivation):
     def backward(self, u, z, grad_codes, weight, at):
         """Return the derivatives with respect to u and to extra parameters."""
         magnitude = at("log_magnitude").exp()
-        own = grad_codes * fitted.as_numbers(z != 0, u)
+        own = grad_codes * _is_on(z)
         return magnitude * own + weight, {
             "log_magnitude": own * magnitude * u,
             "magnitude_bias": own,
@@ -327,6 +326,11 @@ class Gated(TrainingActivation):
         """Return codes and penalties (n, m), differentiable by autograd."""
         magnitude = params["log_magnitude"].exp() * u + params["magnitude_bias"]
         return magnitude.relu() * (u > 0), u.relu()
+
+
+def _is_on(z: Tensor) -> Tensor:
+    """Return one where a code, which is never negative, is positive; else zero."""
+    return fitted.above(z, 0.0)
 
 
 def make_training_activation(

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 
-from skfeat.activations import as_numbers
+from skfeat.activations import above, as_numbers
 from skfeat.kernels.sae._kernel import (
     AUX_WEIGHT,
     Batch,
@@ -79,9 +79,7 @@ class DenseKernel:
         n_features = target.shape[1]
         u = self.product(rows, encoder.T)
         u += params["encoder_bias"]
-        active = self._active(u)
-        # A product with truth values would convert them each time.
-        mask = as_numbers(active, u)
+        mask = self._active(u)
         codes = activation.codes(u, at).mul(mask)
         factor = (2 / n_features * weights)[:, None]
 
@@ -128,19 +126,20 @@ class DenseKernel:
         bias.grad = grad_bias
         for name, value in extra.items():
             params[name].grad = (value * mask).sum(0)
-        # What is selected is positive; sums of truth values take longer.
-        on = active if activation.selects != "above" else codes > 0
-        n_on = (mask if on is active else as_numbers(on, u)).sum(0)
+        # What is selected is positive.
+        on = mask if activation.selects != "above" else above(codes, 0.0)
+        n_on = on.sum(0)
         lowest = codes.new_tensor(float("inf"))
         # A process may have received no row of a small batch.
         if activation.selects == "by batch" and len(codes):
-            lowest = codes.masked_fill(~on, float("inf")).min()
+            lowest = codes.masked_fill(on == 0, float("inf")).min()
         return BatchResult(loss, n_on > 0, n_on.sum(), lowest)
 
     def _active(self, u):
+        """Return one where u is active, else zero."""
         if self.activation.selects == "above":
-            return u > self.activation.bound(self.params)
-        return self.shards.active(u, self.activation)
+            return above(u, self.activation.bound(self.params))
+        return as_numbers(self.shards.active(u, self.activation), u)
 
     def _errors(self, codes, target):
         """Return the error of each prefix's reconstruction."""
@@ -169,4 +168,4 @@ class DenseKernel:
         error = self.shards.sum_features(codes @ decoder) + residual
         error *= (2 * AUX_WEIGHT * weights)[:, None] / mean_square.clamp_min(1e-12)
         grad_decoder.index_add_(0, dead, codes.T @ error)
-        grad_u.index_add_(1, dead, (error @ decoder.T) * as_numbers(codes > 0, u))
+        grad_u.index_add_(1, dead, (error @ decoder.T) * above(codes, 0.0))
