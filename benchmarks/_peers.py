@@ -112,16 +112,20 @@ class SaeLens(Peer):
 
     name = "SAELens"
     module = "sae_lens.training.sae_trainer"
+    activations = (*Peer.activations, "gated", "jumprelu")
 
     def _build(self):
         from sae_lens.registry import get_sae_training_class
         from sae_lens.training.sae_trainer import SAETrainer, SAETrainerConfig
 
         names = {"relu": "standard", "topk": "topk", "batch_topk": "batchtopk"}
-        sae_class, config_class = get_sae_training_class(names[self.activation])
+        name = names.get(self.activation, self.activation)
+        sae_class, config_class = get_sae_training_class(name)
         extra = {"k": self.k}
-        if self.activation == "relu":
-            extra = {"l1_coefficient": self.l1, "l1_warm_up_steps": self.n_steps // 20}
+        penalty = {"relu": "l1", "gated": "l1", "jumprelu": "l0"}.get(self.activation)
+        if penalty is not None:
+            warm_up = {f"{penalty}_warm_up_steps": self.n_steps // 20}
+            extra = {f"{penalty}_coefficient": self.l1} | warm_up
         sae = sae_class(config_class(d_in=self.d, d_sae=self.m, **extra))
         learning_rate = self.learning_rate or 3e-4
         config = SAETrainerConfig(
@@ -136,8 +140,10 @@ class SaeLens(Peer):
 
     def prepare(self, x_sample):
         self.scale = float(x_sample.norm(dim=1).mean()) / self.d**0.5
+        # A number of codes has no unit; squared errors have that of the data, squared.
+        power = 2 if self.activation == "jumprelu" else 1
         for penalty in self.trainer.coefficient_schedulers.values():
-            penalty.final_value = self.l1 / self.scale
+            penalty.final_value = self.l1 / self.scale**power
 
     def _step(self, x):
         self.trainer.step(x)
@@ -161,22 +167,32 @@ class DictionaryLearning(Peer):
     As in its demo data is scaled to a mean squared norm of one, and the learning rate,
     2e-4 * sqrt(2^14 / m) for top-k and 1e-3 for ReLU, falls over the last fifth. Warm-
     ups take a twentieth of the run, at most the default 1,000 steps (penalty: 2,000).
+    Jump-ReLU is held at `k` active features a row, as it has it.
     """
 
     name = "dictionary_learning"
     module = "dictionary_learning.trainers"
+    activations = (*Peer.activations, "gated", "jumprelu")
 
     def _build(self):
         from dictionary_learning import trainers
 
-        names = {"relu": "Standard", "topk": "TopK", "batch_topk": "BatchTopK"}
+        names = {
+            "relu": "Standard",
+            "topk": "TopK",
+            "batch_topk": "BatchTopK",
+            "gated": "GatedSAE",
+            "jumprelu": "JumpRelu",
+        }
         trainer = getattr(trainers, names[self.activation] + "Trainer")
         n = self.n_steps
         # Outside training batch_topk has a threshold, which it follows from this step
         # on only; without one all positive codes are active.
         extra = {"k": self.k, "threshold_start_step": min(1000, n // 2)}
-        if self.activation == "relu":
+        if self.activation in ("relu", "gated"):
             extra = {"l1_penalty": self.l1, "sparsity_warmup_steps": min(2000, n // 20)}
+        if self.activation == "jumprelu":
+            extra = {"target_l0": self.k, "sparsity_warmup_steps": min(2000, n // 20)}
         if self.learning_rate is not None:
             extra["lr"] = self.learning_rate
         extra |= {"warmup_steps": min(1000, n // 20), "decay_start": 4 * n // 5}
@@ -193,8 +209,10 @@ class DictionaryLearning(Peer):
 
     def _trained(self):
         ae = self.trainer.ae
-        bias = ae.bias if self.activation == "relu" else ae.b_dec
-        return ae.encode, ae.decoder.weight.T, bias
+        if self.activation == "jumprelu":
+            return ae.encode, ae.W_dec, ae.b_dec
+        bias = {"relu": "bias", "gated": "decoder_bias"}.get(self.activation, "b_dec")
+        return ae.encode, ae.decoder.weight.T, getattr(ae, bias)
 
 
 class Sparsify(Peer):

@@ -7,7 +7,7 @@ each round, so that a machine that slows down slows all of them; medians over ro
 
 ``python benchmarks/sae_speed.py`` in the environment of ``requirements-peers.txt``
 writes ``records/sae_speed.json``, which has a section for each processor; ``--rows``
-measures some sizes and keeps what the section says of the others.
+and ``--activations`` measure some and keep what the section says of the others.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ SIZES = {
     "medium": (512, 4096, 32, 4096, 8_192, 1, 1, 5),
     "large": (768, 24_576, 32, 4096, 4_096, 2, 1, 5),
 }
+KINDS = ("topk", "batch_topk", "relu", "gated", "jumprelu")
 
 
 def describe(size):
@@ -186,7 +187,8 @@ def main():
         "all": list(SIZES),
     }
     parser.add_argument("--rows", choices=[*kinds], default="all")
-    sizes = kinds[parser.parse_args().rows]
+    parser.add_argument("--activations", nargs="+", choices=KINDS, default=KINDS)
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
     seconds = warm_up()
     print(f"Compiled loops ready after {seconds:.1f} s (numba: {has_numba()})\n")
@@ -194,14 +196,14 @@ def main():
     sections = read_record("sae_speed").get("processors", {})
     own = sections.setdefault(here["cpu"], {})
     own |= {"machine": here, "warm-up seconds": seconds}
-    measured = {describe(size) for size in sizes}
-    rows = [row for row in own.get("rows", []) if row["size"] not in measured]
-    for size in sizes:
-        for activation in ("topk", "relu"):
-            rows += measure(size, activation)
-            if size == "small" and activation == "topk":
-                rows += measure(size, "batch_topk")
-            own["rows"] = rows
+    for size in kinds[options.rows]:
+        for activation in options.activations:
+            if activation == "batch_topk" and size != "small":
+                continue
+            about = {"size": describe(size), "activation": activation}
+            rows = own.get("rows", [])
+            others = [row for row in rows if not about.items() <= row.items()]
+            own["rows"] = others + measure(size, activation)
             write_record("sae_speed", {"processors": sections})
     own["overhead of fit over its steps"] = overhead_of_fit()
     print(f"fit costs {own['overhead of fit over its steps']:.1%} beside its steps")
