@@ -189,10 +189,10 @@ class FeatureUnwrapper(
         Train autoencoders and connectors together. Connectors with a budget then start
         dense, from a ridge regression on the encoded features; those without one are
         fitted first, and keep the weights that their alpha leaves. An autoencoder of
-        ``max_iter="auto"`` first makes no more than 350 epochs. ``False`` trains the
-        connectors alone, and the last decoder, with the autoencoders as they were
-        fitted: their features stay what they are without any connector, but many are
-        computed badly where weights are few.
+        ``max_iter="auto"`` first makes no more than 150 epochs, or 350 updates.
+        ``False`` trains the connectors alone, and the last decoder, with the
+        autoencoders as they were fitted: their features stay what they are without any
+        connector, but many are computed badly where weights are few.
 
     faithfulness : float, default=0.1
         Weight of the error of the computed features (a share of the variance of those

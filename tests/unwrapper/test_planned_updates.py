@@ -6,6 +6,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.unwrapper._fit import most_epochs
 
 X = np.random.RandomState(0).rand(40, 4)
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -17,7 +18,8 @@ def model():
 
 
 def unwrap(model, autoencoder, monkeypatch, **params):
-    monkeypatch.setattr("skfeat.unwrapper._fit.MOST_EPOCHS", 6)
+    monkeypatch.setattr("skfeat.unwrapper._fit._MOST_EPOCHS", 6)
+    monkeypatch.setattr("skfeat.unwrapper._fit._MOST_UPDATES", 0)
     monkeypatch.setattr("skfeat.autoencoder._setup._AUTO_UPDATES", 24)
     unwrapper = FeatureUnwrapper(
         model, autoencoder=autoencoder, max_iter=3, random_state=0, **params
@@ -34,6 +36,14 @@ def test_no_more_epochs_than_the_most(model, monkeypatch):
     assert [part.n_steps_ for part in apart] == [24, 24]
     assert [part.max_iter for part in apart] == ["auto", "auto"]
     assert autoencoder.max_iter == "auto"
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_epochs"),
+    [(100, 350), (512, 350), (1024, 175), (1536, 150), (60_000, 150)],
+)
+def test_few_rows_make_as_many_updates(n_rows, n_epochs):
+    assert most_epochs(n_rows, 512) == n_epochs
 
 
 def test_what_was_asked_for_is_done(model, monkeypatch):
