@@ -40,10 +40,10 @@ CASES = (*FIRST_USE, *MODELS, WIDE)
 LARGEST, TINY = (50_000, 2048, 8192), (2_000, 12, 24)
 
 
-def program(case):
+def program(case, checkout):
     """Return the arguments that run a case in a Python process."""
     if case == "make demo":
-        return [str(ROOT / "benchmarks" / "demo.py")]
+        return [str(checkout / "benchmarks" / "demo.py")]
     if case == "README example":
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         return ["-c", text.partition("```python\n")[2].partition("```")[0]]
@@ -122,7 +122,7 @@ def run(case, checkout, cache, smoke):
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", *program(case), *options],
+            [sys.executable, "-W", "ignore", *program(case, checkout), *options],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
