@@ -23,7 +23,6 @@ picture of the map.
 from __future__ import annotations
 
 import argparse
-import inspect
 import statistics
 import time
 import warnings
@@ -41,6 +40,7 @@ from skfeat.metrics import edge_recovery, match_components, path_recovery
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "known_circuits.png"
 TRUE, APART = "connectors of true features", "autoencoders and connectors"
 UNWRAPPED, JOINT = "FeatureUnwrapper", "FeatureUnwrapper, joint"
+FAITHFUL = "FeatureUnwrapper, joint, faithfulness=1"
 # More features than there are: with just as many, one that is found twice costs one.
 WIDER = 1.1
 # Of the number of active features, k at the start. Features that fire together share
@@ -191,9 +191,7 @@ def measure_unwrapped(network, plan, seed):
         network, max_iter=plan.n_updates, random_state=seed
     )
     X = network.features[0].toarray().astype(np.float32)
-    ways = {UNWRAPPED: {}}
-    if "joint" in inspect.signature(FeatureUnwrapper).parameters:
-        ways = {UNWRAPPED: {"joint": False}, JOINT: {"joint": True}}
+    ways = {UNWRAPPED: {"joint": False}, JOINT: {}, FAITHFUL: {"faithfulness": 1.0}}
     rows = []
     for how, params in ways.items():
         start = time.perf_counter()

@@ -198,8 +198,9 @@ class FeatureUnwrapper(
         Weight of the error of the computed features (a share of the variance of those
         that the autoencoders encode) beside the mismatch of the outputs. More makes
         the network's features those of the autoencoders more closely, and its outputs
-        those of the model less. Zero is for the outputs alone: features and what the
-        autoencoders mean by them drift apart.
+        those of the model less where weights are few. Above 0.3 reconstruction counts
+        as much. At 1 more of a network's known connections are found. Zero is for the
+        outputs alone: features and what the autoencoders mean by them drift apart.
 
     train_encoder : bool, default=True
         Whether what follows the first layer moves its encoder, with ``joint=True``.

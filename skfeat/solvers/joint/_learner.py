@@ -3,7 +3,8 @@
 On a batch of rows the loss is ::
 
       mismatch of the network's outputs with the model's
-    + 0.3 * sum over autoencoders of the squared error of their reconstruction
+    + max(0.3, faithfulness) * sum over autoencoders of the squared error of their
+      reconstruction
     + faithfulness * sum over computed layers of the squared error of the features that
       the network computes, against those that the layer's autoencoder encodes
 
@@ -43,7 +44,7 @@ from skfeat.solvers.joint._units import (
     unit_of_inputs,
     unit_of_outputs,
 )
-from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
+from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._rows import Batch
 from skfeat.utils._torch import make_generator, n_batches, to_numpy
@@ -276,7 +277,7 @@ class Learner(Updates):
         for coder, own in zip(self.coders, codes, strict=True):
             if coder.penalty:
                 of_coders = of_coders + coder.penalty * (weights @ own.sum(dim=1))
-        loss = of_coders * (1 if problem.outputs is None else RECONSTRUCTION)
+        loss = of_coders * (1 if problem.outputs is None else reconstruction(settings))
         if problem.inputs is not None:
             features = self._in_unit(rows.inputs(), self.input_unit).T
         else:

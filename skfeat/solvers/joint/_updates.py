@@ -23,9 +23,10 @@ from skfeat.utils._adam import Adam
 _RATE, _CODER_RATE = 8e-3, 2e-3
 
 
-# What reconstruction counts beside outputs: a share that leaves them near the model and
-# autoencoders good where weights are few. At 1 outputs are worse, at 0.1 autoencoders.
-RECONSTRUCTION = 0.3
+# What reconstruction counts beside outputs, at least: a share that leaves them near the
+# model and autoencoders good where weights are few. At 1 outputs are worse, at 0.1
+# autoencoders.
+_RECONSTRUCTION = 0.3
 # Share of the latest batch in running means of codes.
 _SHARE = 0.02
 # Of the mean square of codes, the least that their variance counts for.
@@ -131,6 +132,14 @@ class Updates:
         if is_time(self.n_steps, progress, updates_between(planned)):
             self._prune(progress)
         return value
+
+
+def reconstruction(settings: JointSettings) -> float:
+    """Return what reconstruction counts beside outputs.
+
+    No less than the features that are computed: dictionaries would give way to these.
+    """
+    return max(_RECONSTRUCTION, settings.faithfulness)
 
 
 def in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:

@@ -3,7 +3,8 @@
 On a batch of samples the loss is ::
 
       mismatch of the network's outputs with the model's
-    + 0.3 * sum over autoencoders of the squared error of their reconstruction
+    + max(0.3, faithfulness) * sum over autoencoders of the squared error of their
+      reconstruction
     + faithfulness * sum over computed layers of the squared error of the features that
       the network computes, against those that the layer's autoencoder encodes
 
@@ -25,7 +26,7 @@ from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.joint._removal import RandomSigns, RemovalPruning
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
-from skfeat.solvers.joint._updates import RECONSTRUCTION, Updates, in_raw_units
+from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import make_generator, n_batches, to_numpy
@@ -189,7 +190,7 @@ class MapLearner(Updates):
             codes.append(own)
             if coder.penalty:
                 error = error + coder.penalty * (weights @ own.sum(dim=1))
-            loss = loss + RECONSTRUCTION * error
+            loss = loss + reconstruction(settings) * error
         self._follow(codes, weights_of_layers)
         if problem.reads_inputs:
             features = self._as_read(inputs)

@@ -81,7 +81,8 @@ def encode(part, rows):
 def plain_loss(given, learnt, settings, inputs_first):
     """The loss on all rows, of weights that act on raw rows."""
     codes = [encode(c, h) for c, h in zip(learnt.coders, given.hidden, strict=True)]
-    loss, share = 0.0, 1.0 if given.outputs is None else 0.3
+    least = max(0.3, settings["faithfulness"])
+    loss, share = 0.0, 1.0 if given.outputs is None else least
     for part, own, rows in zip(learnt.coders, codes, given.hidden, strict=True):
         if not part.frozen:
             error = np.square(own @ part.decoder + part.bias - rows).sum()
@@ -116,14 +117,18 @@ def plain_loss(given, learnt, settings, inputs_first):
     return loss + (error / given.outputs.var(axis=0)).mean()
 
 
+@pytest.mark.parametrize("faithfulness", [0.1, 2.0])
 @pytest.mark.parametrize("classify", [True, False])
 @pytest.mark.parametrize("back", [True, False])
 @pytest.mark.parametrize("inputs", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_loss_is_the_one_that_is_written_down(activation, inputs, back, classify):
+def test_loss_is_the_one_that_is_written_down(
+    activation, inputs, back, classify, faithfulness
+):
     given = problem(activation, inputs=inputs, back=back)
-    settings = {**SETTINGS, "classify": classify}
-    ours = learner(given, classify=classify)
+    changed = {"classify": classify, "faithfulness": faithfulness}
+    settings = {**SETTINGS, **changed}
+    ours = learner(given, **changed)
     for part in ours.coders:
         part.penalty = 0.0
         part.l0 = None
