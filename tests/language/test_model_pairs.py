@@ -83,7 +83,7 @@ class InPlace(nn.Module):
         return x
 
 
-def test_rows_are_those_of_one_run_without_special_tokens():
+def test_rows_are_those_that_the_model_itself_reads_and_computes():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(20, 8), InPlace(), InPlace(), nn.Linear(8, 20))
     model.requires_grad_(False)
@@ -117,7 +117,10 @@ def test_padding_and_special_tokens_are_left_out():
     np.testing.assert_array_equal(captured.token_ids, expected.token_ids)
     for name in names:
         np.testing.assert_allclose(rows[name][1], expected.activations[name], atol=1e-6)
-    with pytest.raises(ValueError, match="no token that is not padding"):
+    with (
+        pytest.warns(UserWarning, match="keeps no row"),
+        pytest.raises(ValueError, match="no token that is not padding"),
+    ):
         rows_of_mlps(SlottedModel(model, names), [{"input_ids": ids[:, :1]}])
 
 
