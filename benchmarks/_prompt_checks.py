@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-
-from skfeat.language.whole._feature_mlp import FeatureMLP
-from skfeat.language.whole._prompt_flows import PromptRun
 
 HELD = {
     "attention": {"attention"},
@@ -59,6 +57,60 @@ class Replay(TorchFunctionMode):
         return centred * self._same(own) * weight + bias
 
 
+class Checked(nn.Module):
+    """A replaced MLP that adds what it misses, one of whose features can be left out.
+
+    Parameters
+    ----------
+    features : torch.nn.Module
+        That of a fitted ModelUnwrapper.
+    rows, output : Tensor of shape (1, length, d)
+        What the MLP reads and computes of a prompt.
+    """
+
+    def __init__(self, features, rows, output):
+        super().__init__()
+        self.features, self.error = features, output - features(rows)
+        self.left_out = None  # "read" or "write", position and feature
+
+    def forward(self, rows):
+        """Compute the MLP's output of a prompt."""
+        features, rows = self.features, rows[0]
+        codes = features.activate(features.pre_activations(rows))
+        computed = features.computed(self._without("read", codes))
+        return features.decode(self._without("write", computed), rows) + self.error
+
+    def _without(self, kind, codes):
+        if self.left_out is not None and self.left_out[0] == kind:
+            codes = codes.clone()
+            codes[self.left_out[1:]] = 0
+        return codes
+
+
+def checked_model(unwrapper, ids):
+    """Return a model that computes of a prompt what the one itself does, by features.
+
+    With it, the modules in place of the MLPs.
+    """
+    modules = {}
+
+    def note(name):
+        def hook(module, args, output):
+            modules[name] = Checked(replaced.get_submodule(name), *args, output)
+
+        return hook
+
+    own, replaced = unwrapper.to_torch([]), unwrapper.to_torch()
+    for name in unwrapper.module_names_:
+        own.get_submodule(name).register_forward_hook(note(name))
+    own(ids[None])
+    for name, module in modules.items():
+        parent, _, last = name.rpartition(".")
+        setattr(replaced.get_submodule(parent), last, module)
+    return replaced, [modules[name] for name in unwrapper.module_names_]
+
+
+@torch.no_grad()
 def correlations(unwrapper, ids, graph, token):
     """Return the correlation of predicted and measured changes, by what is held.
 
@@ -72,20 +124,24 @@ def correlations(unwrapper, ids, graph, token):
     token : int
         The one that is explained.
     """
-    slotted = unwrapper._slotted(unwrapper.module_names_)
-    modules = [FeatureMLP(layer) for layer in unwrapper.layers()]
-    batch = slotted.batch(ids[None], 0)
-    run = PromptRun(slotted, batch, modules, len(ids) - 1, token)
+    model, modules = checked_model(unwrapper, ids)
+
+    def value():
+        logits = model(ids[None]).logits[0, -1]
+        return float(logits[token] - logits.mean())
+
     checked = np.flatnonzero(np.isfinite(graph.change))
     predicted = -np.asarray(graph.contribution)[checked]
     found = {}
     for name, held in HELD.items():
-        with torch.no_grad(), Replay(held) as first:
-            before = run.without("", -1, 0, 0)
+        with Replay(held) as first:
+            before = value()
         changes = []
         for i in checked:
-            place = graph.kind[i], graph.layer[i] - 1, graph.position[i]
-            with torch.no_grad(), Replay(held, first.noted):
-                changes.append(run.without(*place, graph.feature[i]) - before)
+            module = modules[graph.layer[i] - 1]
+            module.left_out = graph.kind[i], graph.position[i], graph.feature[i]
+            with Replay(held, first.noted):
+                changes.append(value() - before)
+            module.left_out = None
         found[name] = float(np.corrcoef(predicted, changes)[0, 1])
     return found
