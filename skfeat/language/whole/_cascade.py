@@ -7,6 +7,7 @@ what the layer will read when the whole model is replaced, and what its MLP make
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,15 @@ from skfeat.kernels._threads import Team
 from skfeat.language._pair_codes import sparse_codes
 from skfeat.language.whole._feature_mlp import FeatureMLP, Layer
 from skfeat.language.whole._slots import Batch, SlottedModel
+from skfeat.language.whole._train import Settings
 from skfeat.language.whole._trained import Trained, TrainedPair, TrainedTranscoder
+from skfeat.language.whole._transcoded import (
+    PairStart,
+    may_share_features,
+    start_of_pair,
+    train_alone,
+    transcoder_like,
+)
 from skfeat.utils._frozen import frozen_part, is_frozen
 from skfeat.utils._progress import Share
 
@@ -45,6 +54,7 @@ class LayerParts:
 
     def __init__(self, index: int, seeds: list[int], params: dict[str, Any]):
         self.index = index
+        self.start: PairStart | None = None
         self.frozen: dict[str, bool] = {}
         given = {name: _of_layer(value, index) for name, value in params.items()}
         self.transcoder = None
@@ -99,8 +109,20 @@ class LayerParts:
                 )
             check_width(self.transcoder, f"transcoder{at}", X.shape[1], "its MLP reads")
             return
+        if joint and self._may_start_from_transcoder(budget, (X.shape[1], Y.shape[1])):
+            transcoder = fit_part(
+                transcoder_like(self.input_autoencoder),
+                X,
+                context,
+                Y,
+                name=f"transcoder{at}",
+                share=share,
+            )
+            self.start = start_of_pair(
+                transcoder, self.input_autoencoder, self.output_autoencoder, _some(X)
+            )
         for name, part_rows in (("input_autoencoder", X), ("output_autoencoder", Y)):
-            if not self.frozen[name]:
+            if not self.frozen[name] and self.start is None:
                 part = fit_part(
                     getattr(self, name), part_rows, context, name=name + at, share=share
                 )
@@ -135,6 +157,17 @@ class LayerParts:
             share=share,
         )
 
+    def _may_start_from_transcoder(self, budget, widths: tuple[int, int]) -> bool:
+        is_budgeted = budget is not None or self.connector.n_nonzero_coefs is not None
+        return (
+            not any(self.frozen.values())
+            and is_budgeted
+            and isinstance(self.connector.init, str)
+            and may_share_features(
+                self.input_autoencoder, self.output_autoencoder, widths
+            )
+        )
+
     def layer(self) -> Layer:
         """Return the layer of the fitted parts."""
         if self.transcoder is not None:
@@ -160,7 +193,7 @@ class LayerParts:
                 self.connector, coef, intercept, dtype, n_epochs=n_epochs
             )
 
-    def trained(self, rows, device: torch.device, team: Team) -> Trained:
+    def trained(self, rows, device, team: Team, settings: Settings) -> Trained:
         """Return the tensors that are trained, starting from the fitted parts."""
         self.rows = rows = tuple(_some(part) for part in rows)
         if self.transcoder is not None:
@@ -182,7 +215,14 @@ class LayerParts:
             None if frozen else self.connector.n_nonzero_coefs,
             frozen=frozen,
         )
-        return TrainedPair((read, computed), connection, rows, device, team)
+        if self.start is not None:
+            connection = replace(
+                connection, start=(self.start.coef, self.start.intercept)
+            )
+        pair = TrainedPair((read, computed), connection, rows, device, team)
+        if self.start is not None:
+            train_alone(pair, rows, settings.learning_rate, settings.seed)
+        return pair
 
 
 def _of_layer(value: Any, index: int) -> Any:
@@ -279,14 +319,23 @@ class Cascade:
         self.functions: dict[str, Any] = {}
 
     def add(
-        self, name: str, parts: LayerParts, budget, context, share, *, joint: bool
+        self,
+        name: str,
+        parts: LayerParts,
+        budget,
+        context,
+        share,
+        settings: Settings | None,
     ) -> None:
-        """Fit the parts of the next layer, and replace its MLP from now on."""
+        """Fit the parts of the next layer, and replace its MLP from now on.
+
+        With `settings` it is trained together with all others.
+        """
         rows = rows_of_layer(
             self.slotted, self.batches, self.numbers, self.functions, name
         )
-        parts.fit(rows, budget, context, share, joint=joint)
-        if joint:
-            self.functions[name] = parts.trained(rows, self.device, self.team)
+        parts.fit(rows, budget, context, share, joint=settings is not None)
+        if settings is not None:
+            self.functions[name] = parts.trained(rows, self.device, self.team, settings)
         else:
             self.functions[name] = FeatureMLP(parts.layer()).to(self.device)

@@ -292,6 +292,7 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         context.call_on_fit_task_begin(estimator=self, **data)
         share = share_of(type(self).__name__, self.verbose, 3 * len(names) + 1)
         device = next(iter(slotted.model.parameters())).device
+        settings = self._settings(len(batches), seeds[-2]) if self.joint else None
         history: list[float] = []
         with Team() as team:
             cascade = Cascade(slotted, batches, numbers, device, team)
@@ -299,33 +300,35 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
                 subcontext = context.subcontext(task_name=name)
                 subcontext.call_on_fit_task_begin(estimator=self, **data)
                 budget = self.n_nonzero_coefs
-                cascade.add(
-                    name, of_layer, budget, subcontext, share, joint=bool(self.joint)
-                )
+                cascade.add(name, of_layer, budget, subcontext, share, settings)
                 subcontext.call_on_fit_task_end(estimator=self, **data)
                 if self.verbose:
                     say(share.owner, "fitted", name)
-            if self.joint:
-                history = self._train(cascade, batches, seeds[-2], context, data)
+            if settings is not None:
+                history = self._train(cascade, batches, settings, context, data)
                 for name, of_layer in zip(names, parts, strict=True):
                     of_layer.take_back(cascade.functions[name], len(history))
         self._store(names, parts, means, history)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 
-    def _train(self, cascade, batches, seed, context, data) -> list[float]:
-        """Train all layers together; return the loss of each pass."""
+    def _settings(self, n_batches: int, seed: int) -> Settings:
         n_epochs = self.max_iter
         if n_epochs == "auto":
-            n_epochs = -(-_AUTO_UPDATES // len(batches))
-        settings = Settings(
+            n_epochs = -(-_AUTO_UPDATES // n_batches)
+        return Settings(
             faithfulness=float(self.faithfulness),
             n_epochs=int(n_epochs),
             learning_rate=float(self.learning_rate_init),
             share_budgets=bool(self.shared_budget),
             seed=seed,
         )
-        subcontext = context.subcontext(task_name="train", max_subtasks=n_epochs)
+
+    def _train(self, cascade, batches, settings: Settings, context, data):
+        """Train all layers together; return the loss of each pass."""
+        subcontext = context.subcontext(
+            task_name="train", max_subtasks=settings.n_epochs
+        )
         subcontext.call_on_fit_task_begin(estimator=self, **data)
         share = share_of(type(self).__name__, self.verbose, 2)
         with progress_of(share, "training together"):

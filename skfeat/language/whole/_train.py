@@ -24,14 +24,11 @@ import numpy as np
 import torch
 
 from skfeat.language.whole._slots import SlottedModel
-from skfeat.language.whole._trained import RATES, Trained
-from skfeat.solvers._loop import EpochHooks, History, Stopping, one_cycle, run_epochs
+from skfeat.language.whole._trained import Trained
+from skfeat.language.whole._updates import Updates
+from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
 from skfeat.solvers._prune import CurvaturePruning, is_time, updates_between
-from skfeat.utils._adam import Adam
 from skfeat.utils._torch import make_generator
-
-# Norm that the gradient is clipped to: the loss of a language model has outliers.
-_LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,16 +75,8 @@ class Together:
         self.slotted, self.trained = slotted, trained
         self.batches, self.settings = batches, settings
         self.generator = make_generator(settings.seed)
-        self.n_steps = 0
-        self.planned = settings.n_epochs * len(batches)
-        groups = [
-            {"params": part.groups[kind], "rate": settings.learning_rate * share}
-            for part in trained.values()
-            for kind, share in RATES.items()
-            if part.groups[kind]
-        ]
-        self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = Adam(groups, settings.learning_rate)
+        planned = settings.n_epochs * len(batches)
+        self.updates = Updates(trained.values(), settings.learning_rate, planned)
         pairs = [part for part in trained.values() if part.pruner is not None]
         self.pairs = [part for part in pairs if part.coef.requires_grad]
         self.pruning = CurvaturePruning(
@@ -120,7 +109,7 @@ class Together:
         assert goal is not None
         targets = goal.targets(targets)
         # Of two updates in a row, one sees the replaced model's own activations.
-        is_given = self.n_steps % 2 == 1
+        is_given = self.updates.n_steps % 2 == 1
         given = seen if is_given else None
         with self.slotted.using(self.trained, given, records=True) as uses:
             loss = goal.loss(batch.rows(batch.outputs()), targets)
@@ -140,25 +129,14 @@ class Together:
         return float(loss.detach()), len(targets)
 
     def _update(self, loss: torch.Tensor) -> None:
-        self.optimizer.zero_grad()
-        loss.backward()
-        for parameter in self.parameters:
-            if parameter.grad is None:  # of a protocol that does not use it
-                parameter.grad = torch.zeros_like(parameter)
-        torch.nn.utils.clip_grad_norm_(self.parameters, _LARGEST_GRADIENT)
-        self.n_steps += 1
-        progress = self.n_steps / self.planned
-        factor = one_cycle(progress, warm_up=0.05, decay=0.5)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * factor
+        updates = self.updates
+        updates.take_gradients(loss)
         self.pruning.take_gradients()
-        self.optimizer.step()
+        updates.make()
         self.pruning.hold()
-        with torch.no_grad():
-            for part in self.trained.values():
-                part.normalize()
-        if is_time(self.n_steps, progress, updates_between(self.planned)):
-            self._prune(progress)
+        every = updates_between(updates.planned)
+        if is_time(updates.n_steps, updates.progress, every):
+            self._prune(updates.progress)
 
     def _prune(self, progress: float) -> None:
         self.pruning.prune(progress)
@@ -167,7 +145,7 @@ class Together:
 
     def finish(self) -> None:
         """Prune to the budgets, also after a run that was stopped early."""
-        if self.n_steps:
+        if self.updates.n_steps:
             self._prune(1.0)
 
     def state(self) -> dict[str, Any]:
@@ -204,11 +182,11 @@ def train_together(
     History
     """
     together = Together(slotted, trained, batches, settings)
-    if not together.parameters:
+    if not together.updates.parameters:
         return History()
     n_tokens = float(np.prod(slotted.batch(batches[0], 0).ids.shape))
     for part in together.pairs:
-        part.n_products = n_tokens * together.planned
+        part.n_products = n_tokens * together.updates.planned
         part.choose_product()
     history = run_epochs(
         together.epoch,

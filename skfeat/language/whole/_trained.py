@@ -19,7 +19,7 @@ from skfeat.language.whole._feature_mlp import Layer
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers.autoencoder._weights import unit_rows
 from skfeat.solvers.joint._problem import Coder, Connection
-from skfeat.solvers.joint._start import regress
+from skfeat.solvers.joint._start import most_weights, regress
 from skfeat.solvers.joint._trained_coder import (
     FIRST_PENALTY,
     TrainedCoder,
@@ -144,7 +144,8 @@ class TrainedPair:
         support = coef != 0
         if self.connection.frozen or budget is None:
             return Pruner.fixed(coef, support)
-        return Pruner(coef, min(int(budget), coef.numel()), int(support.sum()))
+        budget = min(int(budget), coef.numel())
+        return Pruner(coef, budget, most_weights(coef.numel(), budget))
 
     def choose_product(self) -> None:
         """Choose how to multiply by the weights that are left."""

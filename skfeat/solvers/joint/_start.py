@@ -25,6 +25,11 @@ _MOST_WEIGHTS, _TIMES_BUDGET = 2**20, 8
 _ROWS, _TIMES_INPUTS = 8192, 4
 
 
+def most_weights(n_weights: int, budget: int) -> int:
+    """Return with how many of all weights a connector of a budget starts at most."""
+    return min(n_weights, max(_MOST_WEIGHTS, _TIMES_BUDGET * budget))
+
+
 def start_rows(n_rows: int, n_inputs: int) -> np.ndarray:
     """Choose rows for the start, from all over the data."""
     n = min(n_rows, max(_ROWS, _TIMES_INPUTS * n_inputs))
@@ -75,7 +80,7 @@ def regress(
     gram.flat[:: len(gram) + 1] += _RIDGE * diagonal.mean() or 1.0
     solution = linalg.solve(gram, cross, assume_a="pos", overwrite_a=True)
     coef = np.ascontiguousarray(solution.T)
-    most = max(_MOST_WEIGHTS, _TIMES_BUDGET * budget)
+    most = most_weights(coef.size, budget)
     if most < coef.size:
         # What a weight contributes to the variance of its output.
         saliency = (np.square(coef) * diagonal).ravel()
