@@ -10,13 +10,17 @@ the stability is their mean cosine. Measured are
   random directions;
 - those features of a fit that recur in others, as `FeatureEnsemble` of five of the fits
   keeps them. The ten are split into two fives in several ways, and what the two keep is
-  compared; a feature without a partner counts as 0.
+  compared; a feature without a partner counts as 0;
+- fits to other rows: each sees rows drawn anew from the same ones, with replacement.
+  Beside them stand principal components of such rows, each with both signs, of which a
+  row gets the largest.
 
 Beside each stands the variance left unexplained on rows held out, and for ensembles how
 many features of how many are kept.
 
 ``python benchmarks/feature_stability.py`` writes ``records/feature_stability.json``
-after each data set; ``--data`` takes the names of some alone.
+after each data set; ``--data`` takes the names of some alone, ``--parts samples`` only
+the last of these.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from _common import load_mnist, print_table, read_record, train_mlp, write_recor
 from _random_rows import UNTRAINED, untrained
 from article_figures import hidden_activations
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 from skfeat import SparseAutoencoder
@@ -85,6 +90,30 @@ def kept_of(fits, plan, threshold):
     return fits[found.reference], kept
 
 
+class SignedComponents:
+    """Principal components, each with both signs; a row gets the k largest codes."""
+
+    def __init__(self, m, k):
+        self.m, self.k = m, k
+
+    def fit(self, X):
+        """Find the components of rows."""
+        self.pca = PCA(self.m // 2, svd_solver="full").fit(X)
+        axes = self.pca.components_
+        self.components_ = np.concatenate([axes, -axes])
+        return self
+
+    def transform(self, X):
+        """Return codes (n, m)."""
+        codes = (X - self.pca.mean_) @ self.components_.T
+        least = np.partition(codes, -self.k, axis=1)[:, [-self.k]]
+        return np.where(codes >= least, codes, 0)
+
+    def inverse_transform(self, codes):
+        """Return the rows that codes stand for."""
+        return codes @ self.components_ + self.pca.mean_
+
+
 def single_rows(name, fits, test):
     """Return the figures of single fits."""
     pairs = itertools.combinations(fits, 2)
@@ -131,9 +160,8 @@ def left_by(fit, kept, test):
     return fvu(test, fit.inverse_transform(part))
 
 
-def measure(data, plan):
-    """Return the rows of one data set."""
-    train, test = data_of(data, plan)
+def rows_of_seeds(data, train, test, plan):
+    """Return the figures of fits that differ in their seed."""
     m, k = SIZES[data]
     ways = {"topk": {}}
     if data == WORLD:
@@ -153,12 +181,32 @@ def measure(data, plan):
         ]
     starts = [untrained(train, m, k, seed, "topk") for seed in range(plan.n_seeds)]
     rows.append(single_rows(UNTRAINED, starts, test))
-    return [{"data": data, **row} for row in rows if row is not None]
+    return [row for row in rows if row is not None]
+
+
+def rows_of_samples(data, train, test, plan):
+    """Return the figures of fits that see other rows each."""
+    m, k = SIZES[data]
+    fits, axes = [], []
+    for seed in range(plan.n_seeds):
+        drawn = np.random.RandomState(seed).randint(len(train), size=len(train))
+        rows = train[drawn]
+        sae = SparseAutoencoder(m, k=k, max_iter=plan.epochs, random_state=seed)
+        fits.append(sae.fit(rows))
+        axes.append(SignedComponents(m, k).fit(rows))
+    return [
+        single_rows("topk, rows drawn anew", fits, test),
+        single_rows("principal components, rows drawn anew", axes, test),
+    ]
+
+
+PARTS = {"seeds": rows_of_seeds, "samples": rows_of_samples}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", nargs="*", choices=[*SIZES], default=[*SIZES])
+    parser.add_argument("--parts", nargs="*", choices=[*PARTS], default=[*PARTS])
     parser.add_argument("--seeds", type=int, default=Plan.n_seeds)
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     options = parser.parse_args()
@@ -166,7 +214,13 @@ def main():
     plan = SMOKE if options.smoke else replace(Plan(), n_seeds=options.seeds)
     table = [] if options.smoke else read_record("feature_stability").get("table", [])
     for data in options.data:
-        table = [row for row in table if row["data"] != data] + measure(data, plan)
+        train, test = data_of(data, plan)
+        rows = []
+        for part in options.parts:
+            rows += PARTS[part](data, train, test, plan)
+        rows = [{"data": data, **row} for row in rows]
+        new = {(data, row["of"]) for row in rows}
+        table = [row for row in table if (row["data"], row["of"]) not in new] + rows
         if not options.smoke:
             record = {"table": table, "run": asdict(plan)}
             write_record("feature_stability", record)
