@@ -25,6 +25,7 @@ from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
 from skfeat.chain import WHY_NOT_INNER, Chain, Step
 from skfeat.chain._shapes import MapShape
+from skfeat.utils._torch import without_autocast
 
 _EXPECTED = (
     "model must be a torch.nn.Module instance, a skorch net, a scikit-learn "
@@ -167,7 +168,7 @@ def model_outputs(
     if hasattr(model, "__skfeat_chain__") and not isinstance(model, nn.Module):
         return read_chain(model).forward(X)
     module = module_of(model)
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad(), without_autocast():
         weights = (p for p in module.parameters() if p.is_floating_point())
         like = next(weights, torch.empty(0))
         outputs = []

@@ -25,6 +25,7 @@ from skfeat.adapters._torch_trace import trace_from
 from skfeat.adapters._wrappers import without_wrappers
 from skfeat.chain import Chain
 from skfeat.utils._checks import listed
+from skfeat.utils._torch import without_autocast
 
 # Images take far more memory than rows: the maps of each layer.
 _BATCH_SIZE = 256
@@ -76,7 +77,7 @@ def run_from(model: Any, start: str, X: Any) -> Fed:
         # A copy, as later modules may work in place.
         seen.append(first_tensor((*args, *kwargs.values())).detach().clone())
 
-    with evaluating(root), torch.no_grad():
+    with evaluating(root), torch.no_grad(), without_autocast():
         for n, args, kwargs in _batches(root, X):
             seen.clear()
             handle = module.register_forward_pre_hook(note, with_kwargs=True)

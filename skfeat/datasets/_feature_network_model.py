@@ -87,6 +87,8 @@ def make_feature_network_model(network, *, max_iter=3000, random_state=None):
     """
     import torch
 
+    from skfeat.utils._torch import with_gradients
+
     _check("max_iter", max_iter, Interval(Integral, 0, None, closed="left"))
     rng = check_random_state(random_state)
     features = [
@@ -99,13 +101,14 @@ def make_feature_network_model(network, *, max_iter=3000, random_state=None):
     ]
     last = network.kinds[-1] != "distractor"
     targets.append(features[-1][:, last])
-    module, ends = _start(network, features, targets)
-    module.requires_grad_(False)
-    if any(m > d for m, d in map(np.shape, network.dictionaries)):
-        _train(module, ends, features[0], targets, max_iter, rng)
-    with torch.no_grad():
+    crowded = any(m > d for m, d in map(np.shape, network.dictionaries))
+    with with_gradients():
+        module, ends = _start(network, features, targets)
+        module.requires_grad_(False)
+        if crowded:
+            _train(module, ends, features[0], targets, max_iter, rng)
         found = _run(module, ends, torch.from_numpy(features[0]))
-    module, layers = _rectified(module, ends, found)
+        module, layers = _rectified(module, ends, found)
     r2 = [_r2(y, x.double().numpy()) for x, y in zip(found, targets, strict=True)]
     return Bunch(module=module.eval(), layers=layers, r2=np.array(r2))
 
@@ -205,17 +208,16 @@ def _train(module, ends, inputs, targets, max_iter, rng):
         parameter.requires_grad_(True)
     optimizer = Adam(parameters, _RATE)
     scales = [float(np.square(y - y.mean(axis=0)).sum() / len(y)) for y in targets]
-    with torch.enable_grad():
-        for step in range(max_iter):
-            for group in optimizer.param_groups:
-                group["lr"] = _RATE * (1.0 - step / max_iter)
-            batch = rng.randint(len(inputs), size=min(_BATCH_SIZE, len(inputs)))
-            found = _run(module, ends, torch.from_numpy(inputs[batch]))
-            loss = sum(
-                (x - torch.from_numpy(y[batch])).square().sum(dim=1).mean() / scale
-                for x, y, scale in zip(found, targets, scales, strict=True)
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    for step in range(max_iter):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * (1.0 - step / max_iter)
+        batch = rng.randint(len(inputs), size=min(_BATCH_SIZE, len(inputs)))
+        found = _run(module, ends, torch.from_numpy(inputs[batch]))
+        loss = sum(
+            (x - torch.from_numpy(y[batch])).square().sum(dim=1).mean() / scale
+            for x, y, scale in zip(found, targets, scales, strict=True)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     module.requires_grad_(False)

@@ -28,6 +28,7 @@ from skfeat.utils._torch import (
     resolve_device,
     shuffled_batches,
     to_numpy,
+    with_gradients,
 )
 
 _AUTO_UPDATES = 2000
@@ -156,6 +157,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
+    @with_gradients()
     def fit(self, X: Any, y: Any) -> Self:
         """Fit the linear map, then the hidden layer.
 

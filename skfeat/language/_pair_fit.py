@@ -36,6 +36,7 @@ from skfeat.solvers.joint._train import planned_epochs, train_jointly
 from skfeat.utils._frozen import is_frozen, thawed, unnamed
 from skfeat.utils._ignored import ignored_params
 from skfeat.utils._progress import Share, progress_of, say, share_of
+from skfeat.utils._torch import with_gradients
 from skfeat.utils._warnings import warnings_of
 
 _NAMES = ("input_autoencoder", "output_autoencoder")
@@ -110,6 +111,7 @@ def fit_both_autoencoders(pair, parts, rows, context, data) -> list[SparseAutoen
     return parts
 
 
+@with_gradients()
 def train_both_together(
     pair, parts: Parts, rows, seed: int, context, data
 ) -> list[SparseAutoencoder]:

@@ -36,9 +36,11 @@ from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
 from skfeat.utils._torch import (
     PLAIN,
+    as_like,
     make_generator,
     n_batches,
     shuffled_batches,
+    with_gradients,
 )
 
 # Largest learning rate of Adam; all weights are trained in units in which it suits.
@@ -83,6 +85,7 @@ class PruneSettings:
     seed: int
 
 
+@with_gradients()
 def prune_chain(
     steps: Sequence[Step],
     X: np.ndarray,
@@ -246,7 +249,7 @@ class _Learner:
         if settings.classify:
             loss = kl_divergence(outputs, targets, weights)
         else:
-            scale = torch.as_tensor(self.output_unit.scale).to(outputs)
+            scale = as_like(self.output_unit.scale, outputs)
             loss = squared_error(outputs / scale, targets / scale, weights)
         value = distributed.backward(loss, self.parameters)
         self.n_steps += 1

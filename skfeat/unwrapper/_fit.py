@@ -20,7 +20,7 @@ from skfeat.utils._frozen import unnamed, warn_of_refits
 from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._rows import ComputedRows, assert_finite_rows, mapped_file
 from skfeat.utils._stages import NotFiniteError
-from skfeat.utils._torch import n_batches
+from skfeat.utils._torch import n_batches, with_gradients
 
 # Epochs that an autoencoder makes at most before all parts are trained together, or so
 # many updates if these take more. Of 1,300 and 1,800 rows more than twice as many
@@ -52,6 +52,7 @@ def prepare(params, chain, classes) -> Unwrapping:
     return job
 
 
+@with_gradients()
 def run(job: Unwrapping, X, context, data) -> dict:
     """Fit all parts on the rows X, and return the attributes of the fitted unwrapper.
 

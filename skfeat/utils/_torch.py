@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,26 @@ def _memory_of(device: torch.device) -> int:
 
 
 @contextmanager
+def without_autocast() -> Iterator[None]:
+    """Let torch compute in the dtypes of its tensors, whatever its caller has set."""
+    with ExitStack() as modes:
+        for kind in DEVICE_TYPES:
+            if torch.is_autocast_enabled(kind):
+                modes.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Let torch train, though its caller may have turned gradients off.
+
+    Programs that only read models do so, once for all.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), without_autocast():
+        yield
+
+
+@contextmanager
 def torch_alone() -> Iterator[None]:
     """Let torch's operations run in the thread that calls them.
 
@@ -152,6 +172,14 @@ def to_numpy(tensor: torch.Tensor, dtype=None) -> np.ndarray:
 def to_tensor(array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Copy an array into a fresh tensor, so that no step can write to the caller's."""
     return torch.tensor(np.asarray(array), dtype=dtype, device=device)
+
+
+def as_like(values, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a number or an array as a tensor of the dtype and the device of another.
+
+    Nothing goes by torch's default dtype or device on the way.
+    """
+    return torch.as_tensor(values, dtype=tensor.dtype, device=tensor.device)
 
 
 def shuffled_batches(

@@ -1,4 +1,4 @@
-"""Nothing that is fitted depends on torch's default dtype or default device."""
+"""Nothing that is fitted depends on torch's default dtype and device, or its modes."""
 
 from contextlib import contextmanager
 
@@ -9,8 +9,10 @@ from scipy import sparse
 from torch import nn
 
 from skfeat import FeatureConnector, FeatureUnwrapper, SparseAutoencoder
+from skfeat.controls import pruned_control
 from skfeat.inspection import maximize_activation
-from skfeat.language import MLPConnector
+from skfeat.language import LayerPair, MLPConnector, ModelUnwrapper
+from tests.tiny_causal import batches, tiny_causal
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -52,17 +54,60 @@ def mlp_connector():
     return [fitted.predict(sparse.csr_array(ROWS))]
 
 
-def unwrapper():
-    modules = [nn.Linear(6, 8), nn.LayerNorm(8, elementwise_affine=False), nn.ReLU()]
-    model = nn.Sequential(*modules, nn.Linear(8, 2)).to_empty(device="cpu").float()
+def model_of(*modules):
+    model = nn.Sequential(*modules).to_empty(device="cpu").float()
     rng = np.random.default_rng(0)
     for parameter in model.parameters():
         parameter.data[:] = torch.from_numpy(rng.standard_normal(parameter.shape))
-    params = {"max_iter": 3, "k": 3}
-    fitted = FeatureUnwrapper(
-        model, autoencoder=SparseAutoencoder(9, **params), random_state=0
+    return model
+
+
+def perceptron():
+    norm = nn.LayerNorm(8, elementwise_affine=False)
+    ends = [nn.Linear(6, 8), norm, nn.ReLU()], [nn.Linear(8, 8), nn.ReLU()]
+    return model_of(*ends[0], *ends[1], nn.Linear(8, 2))
+
+
+def unwrapper(model=perceptron, X=ROWS, **params):
+    part = SparseAutoencoder(9, max_iter=3, k=3)
+    params = {"max_iter": 3, "random_state": 0} | params
+    fitted = FeatureUnwrapper(model(), autoencoder=part, **params)
+    return [fitted.fit(X).network().predict_raw(X)]
+
+
+def convolutional():
+    model = [nn.Conv2d(1, 4, 2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.ReLU()]
+    return model_of(*model, nn.Flatten(), nn.Linear(24, 3))
+
+
+def pruned():
+    network = pruned_control(
+        perceptron(), ROWS, n_nonzero_coefs=40, max_iter=3, random_state=0
     )
-    return [fitted.fit(ROWS).network().predict_raw(ROWS)]
+    return [network.predict_raw(ROWS)]
+
+
+def pair():
+    part = SparseAutoencoder(9, max_iter=3, k=3)
+    fitted = LayerPair(part, part, n_nonzero_coefs=2, min_events=5, random_state=0)
+    return [fitted.fit(ROWS, CODES).coef_.toarray()]
+
+
+# Made with the defaults of torch, as a user does.
+LANGUAGE_MODEL, BATCHES = tiny_causal(), batches(2)
+
+
+def language_model():
+    part = SparseAutoencoder(12, max_iter=1, k=3)
+    fitted = ModelUnwrapper(
+        LANGUAGE_MODEL,
+        input_autoencoder=part,
+        output_autoencoder=part,
+        n_nonzero_coefs=2,
+        max_iter=2,
+        random_state=0,
+    ).fit(BATCHES)
+    return [part.coef_.toarray() for part in fitted.connectors_]
 
 
 def arrays_of(fitted):
@@ -87,6 +132,13 @@ FITS = {
     "minibatch": lambda: connector(solver="minibatch"),
     "MLPConnector": mlp_connector,
     "FeatureUnwrapper": unwrapper,
+    "FeatureUnwrapper, apart": lambda: unwrapper(joint=False),
+    "FeatureUnwrapper of maps": lambda: unwrapper(
+        convolutional, ROWS.reshape(-1, 1, 2, 3)
+    ),
+    "pruned_control": pruned,
+    "LayerPair": pair,
+    "ModelUnwrapper": language_model,
 }
 
 
@@ -103,8 +155,12 @@ def usual():
         lambda: dtype(torch.bfloat16),
         # Tensors made there hold no numbers.
         lambda: torch.device("meta"),
+        # As programs that only read models set for all that they do.
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     ],
-    ids=["float64", "bfloat16", "meta"],
+    ids=["float64", "bfloat16", "meta", "no_grad", "inference_mode", "autocast"],
 )
 def test_fits_are_the_same(name, default, usual):
     if name not in usual:

@@ -25,7 +25,7 @@ from skfeat.utils._frozen import remember_fits, warn_of_refits
 from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._progress import progress_of, say, share_of
 from skfeat.utils._sklearn import Interval, StrOptions, _clone_parametrized
-from skfeat.utils._torch import draw_seeds
+from skfeat.utils._torch import draw_seeds, with_gradients
 
 # Parameters that are estimators, or lists of them.
 _PARTS = ("input_autoencoder", "output_autoencoder", "connector", "transcoder")
@@ -244,6 +244,7 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
+    @with_gradients()
     def fit(self, batches: Any, y: Any = None) -> Self:
         """Fit the replacement of every MLP, one by one and then together.
 

@@ -43,6 +43,7 @@ from skfeat.utils._torch import (
     n_batches,
     to_numpy,
     torch_alone,
+    without_autocast,
 )
 
 # Shares of a planned run in which the learning rate warms up and decays: after the
@@ -164,6 +165,7 @@ class SAETrainer:
         """Plan a whole run: the learning rate warms up and decays over it."""
         self.n_steps_planned = n_epochs * n_batches(n_rows, self.settings.batch_size)
 
+    @without_autocast()
     def epoch(
         self,
         X: np.ndarray,
@@ -228,6 +230,7 @@ class SAETrainer:
         return at.after(weight, loss)
 
     @torch.no_grad()
+    @without_autocast()
     def held_out_loss(self, X: np.ndarray, sample_weight: np.ndarray, rows) -> float:
         """Return the mean loss of some rows, with the penalty as it is now."""
         total = 0.0

@@ -25,6 +25,7 @@ from skfeat.utils._torch import (
     n_batches,
     shuffled_batches,
     to_numpy,
+    without_autocast,
 )
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class ConnectorTrainer:
         """Announce a whole run, for the learning rate and the pruning schedule."""
         self.n_steps_planned = n_epochs * n_batches(n_rows, self.settings.batch_size)
 
+    @without_autocast()
     def epoch(self, X, Y: np.ndarray, sample_weight: np.ndarray) -> float:
         """Train on every row once; return the mean objective over the batches."""
         total = 0.0

@@ -47,7 +47,7 @@ from skfeat.solvers.joint._units import (
 from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._rows import Batch
-from skfeat.utils._torch import make_generator, n_batches, to_numpy
+from skfeat.utils._torch import as_like, make_generator, n_batches, to_numpy
 
 # Codes that are computed at a time for the start.
 _CODES_AT_ONCE = 2**24
@@ -299,7 +299,7 @@ class Learner(Updates):
         targets = targets.to(outputs)
         if settings.classify:
             return loss + kl_divergence(outputs, targets, weights)
-        scale = torch.as_tensor(self.output_unit.scale).to(outputs)
+        scale = as_like(self.output_unit.scale, outputs)
         return loss + squared_error(outputs / scale, targets / scale, weights)
 
     def _compute(
@@ -322,8 +322,9 @@ class Learner(Updates):
         mine = distributed.shard(np.arange(n))
         weights = self.sample_weight[some.ids[:n]]
         weights = weights / weights.sum()
-        weights = torch.as_tensor(weights[mine], dtype=torch.float32)
-        weights = weights.to(self.settings.device)
+        weights = torch.as_tensor(
+            weights[mine], dtype=torch.float32, device=self.settings.device
+        )
         problem, settings = self.problem, self.settings
         rows = problem.read(some.take(mine))
         with torch.no_grad():

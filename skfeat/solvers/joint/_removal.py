@@ -26,6 +26,7 @@ import torch
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._removal import RemovalCosts, removal_costs
 from skfeat.solvers._prune import PRUNED_AT, Pruner, SaliencyPruning
+from skfeat.utils._torch import as_like
 
 # Costs are estimated every so many updates; the share of the latest in their mean.
 _ESTIMATE_EVERY, _COST_SHARE = 4, 0.05
@@ -123,7 +124,7 @@ class RandomSigns:
     def draw(self, like: torch.Tensor, n_positions: int = 1) -> torch.Tensor:
         """Draw signs (q, n): the same for a sample, whoever has it."""
         shape = len(like), self.n_samples, n_positions
-        drawn = torch.randint(0, 2, shape, generator=self.generator)
+        drawn = torch.randint(0, 2, shape, generator=self.generator, device="cpu")
         return (2 * drawn[:, self.mine] - 1).reshape(like.shape).to(like)
 
     def of_features(
@@ -146,6 +147,6 @@ class RandomSigns:
         self, values: torch.Tensor, scale: Any, weights: torch.Tensor
     ) -> torch.Tensor:
         """Combine outputs (q, n), the mean of whose squared errors has weights (n,)."""
-        scale = torch.as_tensor(scale).to(values).reshape(-1, 1)
+        scale = as_like(scale, values).reshape(-1, 1)
         values = self.draw(values) * values / scale
         return (values * (weights / len(values)).sqrt()).sum()

@@ -18,6 +18,7 @@ from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
+from skfeat.utils._torch import as_like
 
 # Largest learning rates of connectors and of autoencoders.
 _RATE, _CODER_RATE = 8e-3, 2e-3
@@ -144,5 +145,5 @@ def reconstruction(settings: JointSettings) -> float:
 
 def in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
     """Undo `Unit.apply`, differentiably."""
-    scale, mean = (torch.as_tensor(part).to(rows) for part in (unit.scale, unit.mean))
+    scale, mean = (as_like(part, rows) for part in (unit.scale, unit.mean))
     return rows * scale + mean

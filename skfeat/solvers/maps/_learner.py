@@ -29,7 +29,7 @@ from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
 from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
 from skfeat.utils import _distributed as distributed
-from skfeat.utils._torch import make_generator, n_batches, to_numpy
+from skfeat.utils._torch import as_like, make_generator, n_batches, to_numpy
 
 # Samples from which units are measured where no sampled rows tell.
 _SAMPLES = 1024
@@ -162,7 +162,7 @@ class MapLearner(Updates):
             return mean
         # Where a place is padding it reads zero.
         inside = (reads.patches.source >= 0).mean(axis=0)
-        return (torch.as_tensor(inside).to(mean)[:, None] * mean).ravel()
+        return (as_like(inside, mean)[:, None] * mean).ravel()
 
     def step(self, samples: np.ndarray, planned: int) -> float:
         """Make one update on a batch of samples; return its loss."""
@@ -209,7 +209,7 @@ class MapLearner(Updates):
         weights = found.new_full((len(found),), share_of_all / max(len(found), 1))
         if settings.classify:
             return loss + kl_divergence(found, targets, weights)
-        scale = torch.as_tensor(self.output_unit.scale).to(found)
+        scale = as_like(self.output_unit.scale, found)
         return loss + squared_error(found / scale, targets / scale, weights)
 
     def _as_read(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -217,7 +217,7 @@ class MapLearner(Updates):
 
     def _in_unit(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
         unit = self.units[layer]
-        mean = torch.as_tensor(unit.mean).to(hidden)
+        mean = as_like(unit.mean, hidden)
         return ((hidden - mean) / float(unit.scale)).float()
 
     def _compute(

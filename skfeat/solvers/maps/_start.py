@@ -8,7 +8,7 @@ import torch
 from skfeat.maps._reads import Reads
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.maps._problem import MapLayers
-from skfeat.utils._torch import to_numpy
+from skfeat.utils._torch import as_like, to_numpy
 
 # Rows that a regression sees: at least so many, and so many times its inputs; and the
 # numbers in them at most.
@@ -79,7 +79,7 @@ def _width(coders: list[Coder], index: int, layers: MapLayers) -> int:
 
 def _encode(coder: Coder, hidden: torch.Tensor) -> torch.Tensor:
     encoder, bias, own = (
-        torch.as_tensor(part).to(hidden)
+        as_like(part, hidden)
         for part in (coder.encoder, coder.encoder_bias, coder.bias)
     )
     return coder.activation.forward((hidden - own) @ encoder.T + bias)
