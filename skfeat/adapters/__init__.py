@@ -1,6 +1,11 @@
 """Reading torch, skorch and scikit-learn models into a chain of plain steps."""
 
-from skfeat.adapters._outputs import class_labels, head_slices, logits_end
+from skfeat.adapters._outputs import (
+    check_labels,
+    class_labels,
+    head_slices,
+    logits_end,
+)
 from skfeat.adapters._read import (
     N_COMPARED,
     check_chain,
@@ -16,6 +21,7 @@ __all__ = [
     "N_COMPARED",
     "Steps",
     "check_chain",
+    "check_labels",
     "check_rule",
     "class_labels",
     "frozen_model",

@@ -57,15 +57,7 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
         )
     n_classes = max(2, n_outputs)
     if y is not None:
-        y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
-        y = column_or_1d(y, warn=True)
-        if type_of_target(y).startswith("continuous"):
-            raise ValueError(
-                "Unknown label type: continuous. The model is taken for a classifier, "
-                "having several outputs or probabilities; if it gives values, set "
-                "task='regression'."
-            )
-        check_classification_targets(y)
+        y = _as_labels(y, warn=True)
     if model_classes is not None:
         if len(model_classes) == 1:
             (label,) = np.asarray(model_classes).tolist()
@@ -99,3 +91,51 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
         f"{n_classes} classes; pass y with every class, or as integers from 0 to "
         f"{n_classes - 1}."
     )
+
+
+def check_labels(y, classes) -> np.ndarray:
+    """Return the labels of rows that a classifier is scored on.
+
+    They may have a label that it does not know, which it never finds.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+    classes : ndarray
+        Labels of the classifier.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If y has no labels, or words where the classifier has numbers, or the reverse.
+    """
+    y = _as_labels(y)
+    known = classes.tolist()
+    other = [one for one in y.tolist() if _is_word(one) != _is_word(known[0])]
+    if other:
+        raise ValueError(
+            f"y must have labels of the kind of classes_, which are {known}. Got "
+            f"{other[0]!r} instead; a fit with y takes its labels from there."
+        )
+    return y
+
+
+def _as_labels(y, *, warn: bool = False) -> np.ndarray:
+    y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
+    y = column_or_1d(y, warn=warn)
+    if type_of_target(y).startswith("continuous"):
+        raise ValueError(
+            "Unknown label type: continuous. The model is taken for a classifier, "
+            "having several outputs or probabilities; if it gives values, set "
+            "task='regression'."
+        )
+    check_classification_targets(y)
+    return y
+
+
+def _is_word(label) -> bool:
+    return isinstance(label, str)

@@ -24,6 +24,7 @@ from skfeat.adapters import (
     N_COMPARED,
     Steps,
     check_chain,
+    check_labels,
     check_rule,
     class_labels,
     infer_task,
@@ -611,10 +612,7 @@ class FeatureUnwrapper(
             Accuracy of a classifier, R2 of a regressor.
         """
         outputs = self._outputs(X)
-        if y is None:
-            y = self._decide(self._model_outputs(X))
-        elif not self._classifies():
-            check_values(y, self._chain)
+        y = self._decide(self._model_outputs(X)) if y is None else self._targets(y)
         metric = accuracy_score if self._classifies() else r2
         return float(metric(y, self._decide(outputs)))
 
@@ -662,10 +660,15 @@ class FeatureUnwrapper(
                 else None
             )
         model = self._model_outputs(X)
-        if not self._classifies():
-            check_values(y, self._chain)
-        labels = self._decide(model) if y is None else np.asarray(y)
+        labels = self._decide(model) if y is None else self._targets(y)
         return make_report(self, rows, model, labels, controls)
+
+    def _targets(self, y) -> np.ndarray:
+        """Return the labels or values of rows to score, or say what is wrong."""
+        if self._classifies():
+            return check_labels(y, self.classes_)
+        check_values(y, self._chain)
+        return np.asarray(y)
 
     def network(self) -> SparseFeatureNetwork:
         """Return the fitted network, which needs only numpy and scipy to predict.

@@ -411,6 +411,31 @@ USES = [
         r"y has the label 'a', but the model's classes_ are \[0, 1\]",
     ),
     (
+        "unwrapper: scored on words",
+        lambda m: m.unwrapper.score(X, ["a"] * 80),
+        r"y must have labels of the kind of classes_, which are \[0, 1\]. Got 'a'",
+    ),
+    (
+        "unwrapper: a report on words",
+        lambda m: m.unwrapper.report(X, np.where(LABELS, "b", "a")),
+        r"y must have labels of the kind of classes_, which are \[0, 1\]. Got",
+    ),
+    (
+        "unwrapper: scored on values",
+        lambda m: m.unwrapper.score(X, LABELS + 0.5),
+        r"Unknown label type: continuous",
+    ),
+    (
+        "unwrapper: scored on labels with a hole",
+        lambda m: m.unwrapper.score(X, np.where(LABELS, np.nan, 0)),
+        r"Input y contains NaN",
+    ),
+    (
+        "unwrapper: scored on a label it never saw",
+        lambda m: m.unwrapper.score(X, LABELS + 7) == 0,
+        "works",
+    ),
+    (
         "unwrapper: a layer that is none",
         lambda m: m.unwrap(m.mlp, layers=["fc9"]).fit(X),
         r"must name hidden layers of the model: .* Got \['fc9'\] instead",
