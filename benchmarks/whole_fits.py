@@ -98,14 +98,16 @@ def estimate(n_rows, n_units, n_features, n_some):
 
     seconds(1, 1)  # what is compiled is ready now
     base, first, together = seconds(1, 1), seconds(3, 1), seconds(1, 3)
-    times = n_rows / n_some
-    first, together = (times * np.maximum(s - base, 0) / 2 for s in (first, together))
+    first, together = (np.maximum(s - base, 0) / 2 for s in (first, together))
+    start = np.maximum(base - first - together, 0)
+    first, together = (n_rows / n_some * s for s in (first, together))
     n_first = epochs_of(SparseAutoencoder(), n_rows)
     n_together = planned_epochs(n_rows, 512)
-    whole = n_first * first + n_together * together
+    whole = start + n_first * first + n_together * together
     return {
         "fit seconds": whole[0],
         "fit CPU seconds": whole[1],
+        "CPU seconds of the start": start[1],
         "CPU seconds an epoch of all autoencoders": first[1],
         "CPU seconds an epoch together": together[1],
     }
@@ -152,18 +154,17 @@ def run(case, checkout, cache, smoke):
 
 
 def measure(case, checkouts, smoke):
-    """Run a case cold and warm with each checkout; return rows of the table."""
-    rows = []
+    """Run a case cold and warm with each checkout; yield rows of the table.
+
+    What an estimate compiles does not count, so that it is made once.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        for state in ("cold", "warm"):
+        for state in ("cold",) if case in ESTIMATED else ("cold", "warm"):
             for name, checkout in checkouts.items():
-                cache = Path(folder) / name
-                found = run(case, checkout, cache, smoke)
-                rows.append({"case": case, "skfeat": name, "caches": state, **found})
-    columns = ["case", "skfeat", "caches", "seconds", "CPU seconds"]
-    print_table(rows, columns)
-    print(flush=True)
-    return rows
+                found = run(case, checkout, Path(folder) / name, smoke)
+                row = {"case": case, "skfeat": name, "caches": state, **found}
+                print_table([row], ["case", "skfeat", "caches", "seconds"])
+                yield row
 
 
 def page_table(record):
@@ -184,9 +185,14 @@ def page_table(record):
                 continue
             cells = [case, version]
             for state in ("cold", "warm"):
+                row = found.get(state, {})
+                of_process = [row.get(key) for key in ("seconds", "CPU seconds")]
+                if case in ESTIMATED:
+                    of_process = [None, None]
+                of_fit = row.get("fit CPU seconds", row.get("fit seconds"))
                 cells += [
-                    f"{found[state].get(key, np.nan):,.0f}".replace("nan", "")
-                    for key in ("seconds", "CPU seconds", "fit seconds")
+                    "" if number is None else f"{number:,.0f}"
+                    for number in (*of_process, of_fit)
                 ]
             peak = max(row["peak bytes"] for row in found.values())
             lines.append("| " + " | ".join([*cells, f"{peak / 2**30:.1f}"]) + " |")
@@ -213,12 +219,14 @@ def main():
         checkouts = {"before": arguments.before.resolve(), **checkouts}
     cases = [*ESTIMATED][:1] if arguments.smoke else arguments.cases
     for case in cases:
-        found = measure(case, checkouts, arguments.smoke)
-        if not arguments.smoke:
-            rows = read_record("whole_fits").get("rows", [])
-            rows = [row for row in rows if row["case"] != case] + found
-            rows.sort(key=lambda row: CASES.index(row["case"]))
-            write("whole_fits", {"rows": rows})
+        for found in measure(case, checkouts, arguments.smoke):
+            if not arguments.smoke:
+                kept = read_record("whole_fits").get("rows", [])
+                about = {key: found[key] for key in ("case", "skfeat", "caches")}
+                rows = [row for row in kept if not about.items() <= row.items()]
+                rows.append(found)
+                rows.sort(key=lambda row: CASES.index(row["case"]))
+                write("whole_fits", {"rows": rows})
 
 
 if __name__ == "__main__":
