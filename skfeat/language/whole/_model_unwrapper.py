@@ -100,7 +100,7 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
 
     learning_rate_init : float, default=4e-3
         Largest learning rate of weights between features when all are trained together;
-        that of autoencoders and transcoders is a quarter of it.
+        that of autoencoders is half of it, that of transcoders a quarter.
 
     device : str, torch.device or None, default=None
         Where the model's copy runs and all are trained together. ``None`` means where
@@ -146,6 +146,13 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
     The two autoencoders of a layer are trained on with all else, but for frozen ones.
     In turn an update feeds each replaced MLP what the replaced model computes, and what
     the model itself does, so that the features stand for the model's in both.
+
+    With ``joint=True`` and a budget, two autoencoders of top-k with as many features,
+    neither frozen and the first not tied, are not fitted by themselves: a transcoder
+    [2]_ with the parameters of `input_autoencoder` is, and its features start both.
+    Each leads from the input to the output by one weight, until rows of the layer have
+    taught both to reconstruct what they read. The weights between other autoencoders
+    start from a regression, from which few of them do worse.
 
     References
     ----------

@@ -30,6 +30,10 @@ from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
 from skfeat.solvers._prune import CurvaturePruning, is_time, updates_between
 from skfeat.utils._torch import make_generator
 
+# Weights are pruned so many times as fast as elsewhere, by 0.4 of the updates: what is
+# left then has more of them to recover.
+_PRUNES_FASTER = 1.75
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -134,9 +138,10 @@ class Together:
         self.pruning.take_gradients()
         updates.make()
         self.pruning.hold()
-        every = updates_between(updates.planned)
-        if is_time(updates.n_steps, updates.progress, every):
-            self._prune(updates.progress)
+        progress = min(1.0, updates.progress * _PRUNES_FASTER)
+        every = updates_between(int(updates.planned / _PRUNES_FASTER))
+        if is_time(updates.n_steps, progress, every):
+            self._prune(progress)
 
     def _prune(self, progress: float) -> None:
         self.pruning.prune(progress)

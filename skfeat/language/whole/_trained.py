@@ -29,8 +29,8 @@ from skfeat.solvers.joint._units import Unit, unit_of_hidden
 from skfeat.utils._torch import to_numpy
 
 # Learning rates of weights between features, of autoencoders, and of transcoders, as
-# shares of the largest.
-RATES = {"connectors": 1.0, "coders": 0.25}
+# shares of the largest; each measured on a language model.
+RATES = {"connectors": 1.0, "coders": 0.5, "transcoders": 0.25}
 
 
 def unit_of(rows: np.ndarray) -> Unit:
@@ -287,7 +287,7 @@ class TrainedTranscoder:
         tensors = [self.encoder, self.encoder_bias, self.decoder, self.bias]
         if self.skip is not None:
             tensors.append(self.skip)
-        return {"connectors": [], "coders": [] if self.frozen else tensors}
+        return {"transcoders": [] if self.frozen else tensors}
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Compute the output (n, d_out) of rows (n, d)."""

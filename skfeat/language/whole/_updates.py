@@ -32,7 +32,7 @@ class Updates:
             {"params": part.groups[kind], "rate": learning_rate * share}
             for part in self.trained
             for kind, share in RATES.items()
-            if part.groups[kind]
+            if part.groups.get(kind)
         ]
         self.parameters = [p for group in groups for p in group["params"]]
         self.optimizer = Adam(groups, learning_rate)
