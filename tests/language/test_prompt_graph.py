@@ -103,11 +103,26 @@ def test_changes_are_those_of_the_model_without_a_feature():
     assert len(graph.name) <= 13
     features = [k in ("read", "write") for k in graph.kind]
     assert np.array_equal(np.isfinite(graph.change), features)
-    # After the last layer all is linear, but for the last normalisation.
+    # Without a feature of the last layer its MLP gives less along one direction.
+    model = unwrapper.model.eval()
+    decoder = torch.from_numpy(unwrapper.output_autoencoders_[1].components_)
+
+    @torch.no_grad()
+    def value_with(less):
+        hook = model.get_submodule("blocks.1.mlp").register_forward_hook(
+            lambda module, args, output: output - less
+        )
+        logits = model(torch.tensor([PROMPT]))[0, -1]
+        hook.remove()
+        return float(logits[int(graph.token)] - logits.mean())
+
     last = (np.array(graph.kind) == "write") & (np.array(graph.layer) == 2)
+    last &= np.array(graph.position) == len(PROMPT) - 1
+    assert last.any()
     for i in np.flatnonzero(last):
-        if graph.position[i] == len(PROMPT) - 1:
-            assert np.sign(graph.change[i]) == -np.sign(graph.contribution[i])
+        less = graph.activation[i] * decoder[graph.feature[i]]
+        change = value_with(less) - value_with(0.0)
+        assert graph.change[i] == pytest.approx(change, abs=1e-4)
     pairs = np.array([graph.contribution, graph.change])[:, features]
     expected = np.corrcoef(-pairs[0], pairs[1])[0, 1]
     assert graph.correlation == pytest.approx(expected)
