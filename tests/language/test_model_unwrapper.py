@@ -305,6 +305,7 @@ class Unused(TinyCausal):
         ({"model": torch.nn.Linear(2, 2)}, "modules=None needs modules called"),
         ({"model": TwoRuns()}, "runs 2 times"),
         ({"input_autoencoder": [PART, 3]}, "input_autoencoder"),
+        ({"output_autoencoder": SparseAutoencoder(48, k=0)}, "'k' parameter"),
     ],
 )
 def test_what_is_not_possible_is_refused_in_a_sentence(changed, message):

@@ -110,17 +110,7 @@ class LayerParts:
             check_width(self.transcoder, f"transcoder{at}", X.shape[1], "its MLP reads")
             return
         if joint and self._may_start_from_transcoder(budget, (X.shape[1], Y.shape[1])):
-            transcoder = fit_part(
-                transcoder_like(self.input_autoencoder),
-                X,
-                context,
-                Y,
-                name=f"transcoder{at}",
-                share=share,
-            )
-            self.start = start_of_pair(
-                transcoder, self.input_autoencoder, self.output_autoencoder, _some(X)
-            )
+            self._start_from_transcoder(X, Y, context, share)
         for name, part_rows in (("input_autoencoder", X), ("output_autoencoder", Y)):
             if not self.frozen[name] and self.start is None:
                 part = fit_part(
@@ -167,6 +157,20 @@ class LayerParts:
                 self.input_autoencoder, self.output_autoencoder, widths
             )
         )
+
+    def _start_from_transcoder(self, X, Y, context, share: Share) -> None:
+        autoencoders = self.input_autoencoder, self.output_autoencoder
+        for autoencoder in autoencoders:
+            autoencoder._validate_params()
+        transcoder = fit_part(
+            transcoder_like(self.input_autoencoder),
+            X,
+            context,
+            Y,
+            name=f"transcoder[{self.index}]",
+            share=share,
+        )
+        self.start = start_of_pair(transcoder, *autoencoders, _some(X))
 
     def layer(self) -> Layer:
         """Return the layer of the fitted parts."""
