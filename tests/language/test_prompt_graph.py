@@ -57,6 +57,20 @@ def fitted_transcoders():
 UNWRAPPERS = [fitted, fitted_transformer, fitted_transcoders]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_graph_needs_no_gradients_around_it(mode):
+    unwrapper = fitted()
+    with mode():
+        found = unwrapper.prompt_graph(PROMPT, checks=False)
+    assert str(found) == str(unwrapper.prompt_graph(PROMPT, checks=False))
+
+
+def test_a_prompt_has_tokens():
+    for prompt in ([], torch.zeros(1, 0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="prompt must hold at least one token"):
+            fitted().prompt_graph(prompt)
+
+
 def whole(unwrapper):
     return unwrapper.prompt_graph(PROMPT, share=1.0, max_nodes=10_000, checks=False)
 

@@ -143,7 +143,7 @@ class PromptRun:
 
         held = Held(torch.from_numpy(self.batch.ids).to(self._device()))
         functions = {name: function_of(name) for name in self.slotted.names}
-        with torch.enable_grad(), self.slotted.using(functions), held:
+        with self.slotted.using(functions), held:
             value = self._value()
         if held.embedding is None:
             raise ValueError(

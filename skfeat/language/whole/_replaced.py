@@ -23,7 +23,7 @@ from skfeat.language.whole._slots import (
     replace_module,
 )
 from skfeat.utils._checks import check_flag, check_int, is_int, is_real, value_error
-from skfeat.utils._torch import resolve_device
+from skfeat.utils._torch import resolve_device, with_gradients
 
 
 class ReplacedModelMixin:
@@ -119,6 +119,7 @@ class ReplacedModelMixin:
         slotted = self._slotted(self.module_names_)
         return make_report(slotted, listed_batches(batches), layers, self.output_means_)
 
+    @with_gradients()
     def prompt_graph(
         self,
         prompt: Any,
@@ -183,6 +184,8 @@ class ReplacedModelMixin:
             raise ValueError(
                 f"prompt must be one sequence. Got {n_sequences} sequences instead."
             )
+        if not length:
+            raise ValueError("prompt must hold at least one token. Got none instead.")
         if not (is_int(position) and -length <= position < length):
             allowed = f"an int from {-length} to {length - 1}"
             raise value_error("position", allowed, position)
