@@ -56,6 +56,7 @@ from skfeat.unwrapper._report import Report, make_report
 from skfeat.unwrapper._start import StartsLater, ends_in_classes
 from skfeat.utils._bases import TransformerMixin, fit_context
 from skfeat.utils._decision import DecisionRule
+from skfeat.utils._finite import cast_rows
 from skfeat.utils._frozen import remember_fits
 from skfeat.utils._names import INPUT_PREFIX, Numbered, column_names
 from skfeat.utils._rows import is_plain_table
@@ -511,7 +512,7 @@ class FeatureUnwrapper(
         self._start = self.start
         if self._start is not None:
             X, chain = self._read_part(X, y)
-            X = X.astype(chain.dtype, copy=False)
+            X = cast_rows(X, chain.dtype)
             return X, self._prepared(network, chain, y)
         X = spooled(X)
         self._note_shape(X, network)
@@ -525,7 +526,7 @@ class FeatureUnwrapper(
         chain = read_chain(network, rows.shape[1], self._input_shape)
         if on_disk and chain.has_maps:
             on_disk, rows = False, self._rows(X, reset=True)
-        rows = rows.astype(chain.dtype, copy=False)
+        rows = cast_rows(rows, chain.dtype)
         check_chain(chain, network, rows, self._input_shape)
         return X if on_disk else rows, self._prepared(network, chain, y)
 
@@ -812,7 +813,7 @@ class FeatureUnwrapper(
     def _validate(self, X):
         """Return rows as the network takes them."""
         check_is_fitted(self)
-        return self._rows(X, reset=False).astype(self._chain.dtype, copy=False)
+        return cast_rows(self._rows(X, reset=False), self._chain.dtype)
 
     def _rows(self, X, reset) -> np.ndarray:
         """Check X, and apply what is before the network."""

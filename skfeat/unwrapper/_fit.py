@@ -13,7 +13,7 @@ from skfeat.unwrapper._fit_checks import check_kept, ignored_by_unwrapper
 from skfeat.unwrapper._fit_jointly import fit_jointly
 from skfeat.unwrapper._fit_maps import run_maps
 from skfeat.unwrapper._maps_plan import MapUnwrapping
-from skfeat.unwrapper._parts import layer_activations
+from skfeat.unwrapper._parts import finite_forward, layer_activations
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import unnamed, warn_of_refits
@@ -91,7 +91,9 @@ def _rows_of(job: Unwrapping, X) -> Rows:
     """Return what the model computes, and note the means of its layers."""
     if mapped_file(X) is None:
         activations = layer_activations(job.chain, job.layers, X)
-        outputs = job.chain.forward(activations[-1], job.start, job.stop)
+        outputs = finite_forward(
+            job.chain, activations[-1], job.start, job.stop, "The outputs of the model"
+        )
         job.means = [rows.mean(axis=0) for rows in activations]
         return Rows(X, activations, outputs)
     stages = stages_of(job, X, job.params._steps)

@@ -14,7 +14,9 @@ from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.network import SparseFeatureNetwork
 from skfeat.network._columns import check_same_names
 from skfeat.utils._arrays import accept_tensor
+from skfeat.utils._finite import all_finite
 from skfeat.utils._names import INPUT_PREFIX, feature_prefix, named
+from skfeat.utils._stages import NotFiniteError
 
 
 def as_numpy(X):
@@ -51,13 +53,29 @@ def dense_codes(autoencoder, X) -> np.ndarray:
 
 
 def layer_activations(chain, layers, X) -> list[np.ndarray]:
-    """Run the chain from layer to layer, and return each one's activations."""
+    """Run the chain from layer to layer, and return each one's activations.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite.
+    """
     activations, position = [], 0
     for layer in layers:
-        X = chain.forward(X, position, layer.stop)
+        what = f"Activations of layer {layer.name!r}"
+        X = finite_forward(chain, X, position, layer.stop, what)
         position = layer.stop
         activations.append(X)
     return activations
+
+
+def finite_forward(chain, X, start: int, stop: int, what: str) -> np.ndarray:
+    """Run a part of a chain on finite rows; raise ValueError if it leaves its range."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        computed = chain.forward(X, start, stop)
+    if not all_finite(computed):
+        raise NotFiniteError.of(what)
+    return computed
 
 
 def to_logits(outputs, chain) -> np.ndarray:

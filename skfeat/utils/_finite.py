@@ -27,6 +27,26 @@ def all_finite(values: np.ndarray) -> bool:
     return bool(is_moderate(values) or np.isfinite(values).all())
 
 
+def cast_rows(rows: np.ndarray, dtype: np.dtype, name: str = "X") -> np.ndarray:
+    """Cast finite rows to the dtype that a model computes in.
+
+    Raises
+    ------
+    ValueError
+        If a value is beyond its range.
+    """
+    with np.errstate(over="ignore"):
+        cast = rows.astype(dtype, copy=False)
+    if cast is not rows and not all_finite(cast):
+        largest = float(np.abs(rows).max())
+        raise ValueError(
+            f"{name} has values up to {largest:.3g}, beyond {np.finfo(dtype).max:.2g}, "
+            f"the largest number of {cast.dtype}, in which the model computes; rescale "
+            f"{name}."
+        )
+    return cast
+
+
 def check_finite_result(what: str, result: Any, X: Any, name: str = "X") -> None:
     """Refuse a result that has left the range of its dtype.
 

@@ -92,6 +92,14 @@ def _measured(rows: np.ndarray) -> list[np.ndarray]:
 class NotFiniteError(ValueError):
     """What a stage computes is not finite for every row."""
 
+    @classmethod
+    def of(cls, what: str) -> NotFiniteError:
+        """Name what is not finite."""
+        return cls(
+            f"{what} are not finite for every row of X; X may be too large for the "
+            "model."
+        )
+
 
 class Stage(NamedTuple):
     """One function of `Stages`.
@@ -202,10 +210,7 @@ class Stages:
             if moments.mean.shape != (stage.width,):
                 raise ValueError("its moments are not those of such a network")
             if not np.isfinite([moments.low, moments.high]).all():
-                raise NotFiniteError(
-                    f"{stage.name} are not finite for every row of X; X may be too "
-                    f"large for the model."
-                )
+                raise NotFiniteError.of(stage.name)
 
     def rows(self, index: int) -> ComputedRows:
         """Return what a stage computes of all rows, none of which is held."""

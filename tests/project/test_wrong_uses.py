@@ -94,6 +94,14 @@ class Made:
         return MLPClassifier((8, 6), max_iter=50, random_state=0).fit(X, LABELS)
 
     @cached_property
+    def narrow(self):
+        """A model that computes in float32."""
+        model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+        with torch.no_grad():
+            model[0].weight.fill_(2)
+        return model
+
+    @cached_property
     def unwrapper(self):
         return self.unwrap(self.mlp).fit(X)
 
@@ -146,6 +154,13 @@ def read_only(array):
     array = array.copy()
     array.flags.writeable = False
     return array
+
+
+def with_last_row(value):
+    """Rows, the last of them far behind those that a model is compared on."""
+    rows = np.tile(X, (20, 1))
+    rows[-1] = value
+    return rows
 
 
 NOT_FITTED = r"instance is not fitted yet. Call 'fit'"
@@ -409,6 +424,26 @@ USES = [
         "unwrapper: labels it never saw",
         lambda m: m.unwrap(m.mlp).fit(X, ["a"] * 80),
         r"y has the label 'a', but the model's classes_ are \[0, 1\]",
+    ),
+    (
+        "unwrapper: a value beyond float32",
+        lambda m: m.unwrap(m.narrow).fit(with_last_row(1e300)),
+        r"X has values up to 1e\+300, beyond 3.4e\+38, the largest number of float32",
+    ),
+    (
+        "unwrapper: a late row that overflows",
+        lambda m: m.unwrap(m.narrow).fit(with_last_row(3e38)),
+        r"Activations of layer '0' are not finite .*; X may be too large for the model",
+    ),
+    (
+        "unwrapper: predicting a value beyond float32",
+        lambda m: m.unwrap(m.narrow).fit(X).predict(with_last_row(1e300)),
+        r"X has values up to 1e\+300, beyond 3.4e\+38",
+    ),
+    (
+        "unwrapper: rows that all overflow",
+        lambda m: m.unwrap(m.narrow).fit(np.full((9, 6), 3e38)),
+        r"the model's outputs on X are not finite; X may be too large for it",
     ),
     (
         "unwrapper: scored on words",
