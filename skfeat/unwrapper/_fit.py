@@ -25,7 +25,8 @@ from skfeat.utils._torch import n_batches, with_gradients
 # Epochs that an autoencoder makes at most before all parts are trained together, or so
 # many updates if these take more. Of 1,300 and 1,800 rows more than twice as many
 # changed neither accuracy nor how near the network is to the model, as training goes
-# on; autoencoders then left up to 0.3 points less of their layer's variance. Of many rows all planned updates are made, which take fewer epochs than these.
+# on; autoencoders then left up to 0.3 points less of their layer's variance. Of many
+# rows all planned updates are made, which take fewer epochs than these.
 _MOST_EPOCHS, _MOST_UPDATES = 150, 350
 # Rows of a mapped file on which the lines of progress say how good an autoencoder is.
 _SCORED_ROWS = 8192
