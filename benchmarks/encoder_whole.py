@@ -54,6 +54,7 @@ class Plan:
     passes: int = 2  # of training together
     batch_size: int = 4  # sentences of a batch
     weights: tuple = (3.0, 10.0, 30.0)
+    learning_rate: float = 8e-3  # as for the language model, and not tuned here
 
 
 SMOKE = Plan(48, 16, 64, 8, 1, 1, 16, (10.0,))
@@ -177,6 +178,7 @@ def unwrap(encoder, given, plan, seed, **options):
             encoder,
             mlps_of(encoder),
             max_iter=plan.passes,
+            learning_rate_init=plan.learning_rate,
             random_state=seed,
             **options,
         ).fit(given)
