@@ -108,7 +108,7 @@ def unwrap(name, epochs, seed):
 def measure_unwrapping(smoke, n_seeds):
     """Measure what is not in the record yet, seed after seed."""
     if smoke:
-        row = unwrap(DIGITS, (5, 3), 0)
+        row = {"data": DIGITS} | unwrap(DIGITS, (5, 3), 0)
         print_table([row], [*row][:-1])
         return
     for seed in range(n_seeds):
