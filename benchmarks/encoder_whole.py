@@ -54,7 +54,6 @@ class Plan:
     passes: int = 2  # of training together
     batch_size: int = 4  # sentences of a batch
     weights: tuple = (3.0, 10.0, 30.0)
-    learning_rate: float = 8e-3  # as for the language model, and not tuned here
 
 
 SMOKE = Plan(48, 16, 64, 8, 1, 1, 16, (10.0,))
@@ -178,7 +177,6 @@ def unwrap(encoder, given, plan, seed, **options):
             encoder,
             mlps_of(encoder),
             max_iter=plan.passes,
-            learning_rate_init=plan.learning_rate,
             random_state=seed,
             **options,
         ).fit(given)
