@@ -255,7 +255,7 @@ def print_ways(seeds):
         for name in ("matching", "F1", "signs"):
             if same[0][name] is not None:
                 means = np.mean([one[name] for one in same], axis=0)
-                line[name] = " / ".join(f"{mean:.3f}" for mean in means)
+                line[name] = " ".join(f"{mean:.3f}".lstrip("0") for mean in means)
         line["paths"] = mean_and_spread([one["paths"] for one in same])
         line["seconds"] = statistics.median(one["seconds"] for one in same)
         lines.append(line)

@@ -267,6 +267,7 @@ SECTIONS = [
             "frozen_model",
             "model_outputs",
             "model_classes",
+            "check_labels",
             "class_labels",
             "infer_task",
             "head_slices",
