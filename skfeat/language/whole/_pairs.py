@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skfeat.capture import Capture, capture
+from skfeat.capture import Capture
 from skfeat.explorer._page import page_path
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._pair_explore import explore_pairs
@@ -22,28 +23,47 @@ from skfeat.utils._checks import check_int
 Rows = tuple[np.ndarray, np.ndarray]
 
 
+@torch.no_grad()
 def rows_of_mlps(
     slotted: SlottedModel, batches: list[Any]
 ) -> tuple[dict[str, Rows], Capture]:
     """Return the rows that MLPs read and compute, by name, and the tokens they are of.
 
-    Padding and special tokens are left out.
+    One run of the model gives both. Padding and special tokens are left out.
 
     Raises
     ------
     ValueError
         If no other token is left.
     """
-    read, made = (
-        capture(slotted.model, batches, slotted.names, what=what)
-        for what in ("input", "output")
-    )
-    if not read.n_rows:
-        raise ValueError("batches hold no token that is not padding or a special one.")
-    rows = {
-        name: (read.activations[name], made.activations[name]) for name in slotted.names
+    rows: dict[str, tuple[list, list]] = {name: ([], []) for name in slotted.names}
+    tokens: dict[str, list] = {"sequence": [], "position": [], "token_ids": []}
+    n_sequences = 0
+    for number, raw in enumerate(batches):
+        batch = slotted.batch(raw, number)
+        with slotted.using({}, records=True) as uses:
+            batch.outputs()
+        kept = batch.kept_tokens()
+        for name, use in uses.items():
+            for part, tensor in zip(rows[name], (use.seen, use.made), strict=True):
+                mask = torch.from_numpy(kept).to(tensor.device)
+                part.append(tensor[mask].float().cpu().numpy())
+        sequence, position = np.nonzero(kept)
+        tokens["sequence"].append(sequence + n_sequences)
+        tokens["position"].append(position.astype(np.int32))
+        tokens["token_ids"].append(batch.ids[kept].astype(np.int32))
+        n_sequences += len(kept)
+    joined = {
+        name: (np.concatenate(read), np.concatenate(made))
+        for name, (read, made) in rows.items()
     }
-    return rows, read
+    columns: dict[str, Any] = {
+        name: np.concatenate(parts) for name, parts in tokens.items()
+    }
+    captured = Capture({name: read for name, (read, _) in joined.items()}, **columns)
+    if not captured.n_rows:
+        raise ValueError("batches hold no token that is not padding or a special one.")
+    return joined, captured
 
 
 def pairs_of(
