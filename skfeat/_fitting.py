@@ -63,11 +63,11 @@ class Ends(NamedTuple):
             If a frozen one would have to change for it.
         """
         if self.output and frozen[-1]:
-            if connectors[-1].link != "identity":
+            if connectors[-1]._fitted_link != "identity":
                 raise ValueError(
                     f"connect_output=True needs a last connector of link='identity', "
                     f"as outputs have any sign. Got a frozen one of link="
-                    f"{connectors[-1].link!r} instead."
+                    f"{connectors[-1]._fitted_link!r} instead."
                 )
         elif self.output:
             # Outputs are values of any sign; not every solver takes that link.

@@ -35,6 +35,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     n_iter_: int
     dual_gap_: float
     _y_is_1d: bool
+    _link: str
 
     def predict(self, X) -> np.ndarray:
         """Compute the features of the second layer from those of the first.
@@ -71,7 +72,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
                 predicted = predicted.toarray()
             predicted = predicted.T + self.intercept_.astype(X.dtype)
         check_finite_result("The predictions", predicted, X)
-        if self.link == "relu":
+        if self._fitted_link == "relu":
             np.maximum(predicted, 0, out=predicted)
         return predicted.ravel() if self._y_is_1d else np.ascontiguousarray(predicted)
 
@@ -206,7 +207,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         return connector_logic(
             self.coef_,
             self.intercept_,
-            self.link,
+            self._fitted_link,
             output,
             X,
             y,
@@ -265,6 +266,11 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             inputs if feature_names is None else list(feature_names),
             outputs if output_names is None else list(output_names),
         )
+
+    @property
+    def _fitted_link(self) -> str:
+        """The link of the fitted weights: `link` may be meant for the next fit."""
+        return vars(self).get("_link", self.link)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "intercept_")

@@ -497,7 +497,7 @@ class FeatureConnector(BaseConnector):
         vars(self).pop("pruning_epochs_", None)
         if fit.pruning_epochs is not None:
             self.pruning_epochs_ = fit.pruning_epochs
-        self._state = fit.state
+        self._state, self._link = fit.state, self.link
         self._interrupted = fit.interrupted
         for name, value in weight_attributes(fit.coef, fit.intercept, dtype).items():
             setattr(self, name, value)

@@ -361,6 +361,7 @@ _TAKEN = {
     "n_iter_",
     "dual_gap_",
     "_y_is_1d",
+    "_link",
     "n_features_in_",
     "feature_names_in_",
     "output_names_",

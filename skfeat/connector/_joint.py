@@ -31,13 +31,14 @@ def connection_of(
     frozen : bool, default=False
     """
     start = None
+    link = connector.link
     if frozen or budget is None:
-        budget = None
+        budget, link = None, connector._fitted_link
         start = connector.coef_.toarray(), connector.intercept_.astype(np.float64)
     elif not isinstance(connector.init, str):
         start = given_start(connector, shape)
     return Connection(
-        connector.link,
+        link,
         budget,
         start,
         fit_intercept=bool(getattr(connector, "fit_intercept", True)),

@@ -247,7 +247,7 @@ class _LogicReader:
             )
         check_is_fitted(connector)
         self.coef = sparse.csr_array(connector.coef_)
-        self.intercept, self.link = connector.intercept_, connector.link
+        self.intercept, self.link = connector.intercept_, connector._fitted_link
         n_outputs, n_inputs = self.coef.shape
         check_int_or_none("max_inputs", max_inputs)
         check_nonnegative("threshold", threshold)

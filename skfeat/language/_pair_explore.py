@@ -287,7 +287,7 @@ class _Across:
         predicted = predict_codes(self.pair.connector_, codes)
         lengths = np.linalg.norm(components, axis=1)
         self.layers[1].effect = np.abs(predicted).mean(axis=0) * lengths / spread
-        if self.pair.connector_.link == "identity":
+        if self.pair.connector_._fitted_link == "identity":
             lengths = np.linalg.norm(self.coef.T @ components, axis=1)
             sizes = _mean_size(sparse.csc_array(codes))
             self.layers[0].effect = sizes * lengths / spread

@@ -119,12 +119,11 @@ def train_both_together(
     given = pair.connector
     connector = thawed(_default_connector() if given is None else given)
     widths = [len(part.components_) for part in parts.estimators]
-    budget = connector.n_nonzero_coefs
+    budget, link = connector.n_nonzero_coefs, connector.link
     if is_frozen(given):
-        budget = connector.coef_.nnz
+        budget, link = connector.coef_.nnz, connector._fitted_link
     elif pair.n_nonzero_coefs is not None:
         budget = round(float(pair.n_nonzero_coefs) * widths[1])
-    link = connector.link
     problem = Problem(
         hidden=list(rows),
         coders=[
@@ -249,7 +248,7 @@ def _between_live(connector, pair):
     outputs, inputs = live
     coef = sparse.csr_array(connector.coef_)[outputs][:, inputs]
     intercept = np.asarray(connector.intercept_)[outputs]
-    own = FeatureConnector(link=connector.link, n_nonzero_coefs=int(coef.nnz))
+    own = FeatureConnector(link=connector._fitted_link, n_nonzero_coefs=int(coef.nnz))
     return with_weights(own, coef, intercept, coef.dtype, n_epochs=0)
 
 

@@ -151,7 +151,7 @@ def _check_targets(fitted: dict[str, Any], d_out: int) -> None:
 
 def connector_state(connector: BaseConnector) -> State:
     """Return a connector as plain values and arrays."""
-    params = plain_params(connector)
+    params = plain_params(connector) | {"link": connector._fitted_link}
     if not isinstance(params.get("init", ""), str):
         del params["init"]  # weights to start from, which the fit has left behind
     coef = sparse.csr_array(connector.coef_)
@@ -188,6 +188,7 @@ def to_connector(state: State) -> BaseConnector:
     shape = (len(arrays["intercept_"]), fitted["n_features_in_"])
     connector.coef_ = _align_api_if_sparse(read_csr(arrays, "coef", shape))
     connector._state, connector._interrupted = None, False
+    connector._link = connector.link
     connector.intercept_ = arrays["intercept_"]
     return connector
 

@@ -168,7 +168,7 @@ def _ensemble(ensemble: Any) -> Facts:
 def _connector(connector: Any) -> Facts:
     q, p = map(int, connector.coef_.shape)
     n_weights = int(connector.coef_.nnz)
-    end = "max(0, W x + b)" if connector.link == "relu" else "W x + b"
+    end = "max(0, W x + b)" if connector._fitted_link == "relu" else "W x + b"
     return Facts(
         f"Sparse connector from {p:,} features to {q:,}",
         f"A fitted `{type(connector).__name__}`. It computes {q:,} features of a layer "

@@ -124,7 +124,7 @@ class KeptFit(NothingKept):
             if kept["pruning_epochs"] is not None:
                 connector.pruning_epochs_ = tuple(kept["pruning_epochs"])
             connector._y_is_1d, connector._interrupted = kept["y_is_1d"], False
-            connector._state = None
+            connector._state, connector._link = None, connector.link
             connector.intercept_ = kept["intercept"]
         return True
 

@@ -76,6 +76,7 @@ def _fit_connectors(job: Unwrapping, features) -> None:
                 fit_part(connector, inputs, context, targets, name=name, share=share)
                 job.kept.keep_connector(index, connector)
             connector.set_params(link=link)
+            connector._link = link
         job.close(context)
         inputs = unnamed(connector).predict(inputs).reshape(len(inputs), -1)
         if params.verbose:
@@ -93,7 +94,7 @@ def _distill(job: Unwrapping, features, rows: Rows) -> None:
         features=features,
         coefs=[connector.coef_.toarray() for connector in connectors.estimators],
         intercepts=[connector.intercept_ for connector in connectors.estimators],
-        links=[connector.link for connector in connectors.estimators],
+        links=[connector._fitted_link for connector in connectors.estimators],
         decoder=None if ends.output else (last.components_, last.intercept_),
         frozen=connectors.frozen,
         frozen_decoder=autoencoders.frozen[-1],

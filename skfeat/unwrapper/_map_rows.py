@@ -69,4 +69,4 @@ class MapRows:
         if reads.is_mean:
             return connector.predict(reads.rows(before))
         found = reads.patches.convolve(before, connector.coef_, connector.intercept_)
-        return np.maximum(found, 0) if connector.link == "relu" else found
+        return np.maximum(found, 0) if connector._fitted_link == "relu" else found

@@ -125,7 +125,7 @@ class MapUnwrapping(Unwrapping):
             **begin,
             coefs=[own(connector.coef_) for connector in between],
             intercepts=[own(connector.intercept_) for connector in between],
-            links=[connector.link for connector in between],
+            links=[connector._fitted_link for connector in between],
             **end,
             layer_names=[layer.name for layer in self.layers],
             map_shapes=[

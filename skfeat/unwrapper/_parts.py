@@ -151,7 +151,7 @@ def make_network(
         **begin,
         coefs=[own(connector.coef_) for connector in between],
         intercepts=[own(connector.intercept_) for connector in between],
-        links=[connector.link for connector in between],
+        links=[connector._fitted_link for connector in between],
         **end,
         layer_names=[layer.name for layer in layers],
         **names,

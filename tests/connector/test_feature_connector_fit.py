@@ -1,5 +1,6 @@
 """How a FeatureConnector is fitted: starts, row weights, batches, hard data."""
 
+import copy
 import tracemalloc
 import warnings
 
@@ -11,7 +12,7 @@ from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 
-from skfeat import FeatureConnector, SparseAutoencoder
+from skfeat import FeatureConnector, FeatureConnectorCV, SparseAutoencoder
 from skfeat.initialization import product_init
 from skfeat.kernels._limits import LIMITS
 from skfeat.solvers.connector import _statistics
@@ -581,3 +582,23 @@ def test_wide_layers_need_no_gram_matrix(options, monkeypatch):
     else:
         assert_allclose(model.coef_.toarray(), coef, atol=1e-7)
         assert_allclose(model.intercept_, intercept, atol=1e-8)
+
+
+# A link that is set after the fit
+
+
+@pytest.mark.parametrize("link", ["relu", "identity"])
+@pytest.mark.parametrize("kind", [FeatureConnector, FeatureConnectorCV])
+def test_fitted_weights_keep_their_link(kind, link):
+    X, Y = linear() if link == "identity" else rectified()
+    model = kind(link=link).fit(X, Y)
+    expected, reading = model.predict(X), model.logic(0, X).text
+    other = {"relu": "identity", "identity": "relu"}[link]
+    model.set_params(link=other)
+    assert_array_equal(model.predict(X), expected)
+    assert model.logic(0, X).text == reading
+    assert_array_equal(copy.deepcopy(model).predict(X), expected)
+    # The next fit takes the new one.
+    assert_array_equal(
+        model.fit(X, Y).predict(X), kind(link=other).fit(X, Y).predict(X)
+    )

@@ -532,3 +532,13 @@ def test_a_folder_has_no_revision(tmp_path):
         from_pretrained(tmp_path, revision="main")
     with pytest.raises(TypeError, match="revision must be a str"):
         from_pretrained(tmp_path, revision=3)
+
+
+def test_a_shared_connector_keeps_the_link_that_it_was_fitted_with(rows, tmp_path):
+    connector = FeatureConnector(link="identity").fit(rows, rows[:, :2])
+    expected = connector.predict(rows)
+    connector.set_params(link="relu")
+    again = shared(connector, tmp_path / "connector")
+    assert again.link == "identity"
+    np.testing.assert_array_equal(again.predict(rows), expected)
+    assert "`W x + b`" in model_card(connector)

@@ -56,7 +56,7 @@ class Layer:
             bias=np.asarray(output_autoencoder.intercept_),
             coef=sparse.csr_array(connector.coef_),
             intercept=np.asarray(connector.intercept_),
-            link=connector.link,
+            link=connector._fitted_link,
         )
 
     @classmethod
