@@ -90,10 +90,10 @@ def maximize_activation(
     """
     import torch
 
-    from skfeat.utils._torch import PLAIN, make_generator
+    from skfeat.utils._torch import PLAIN, make_generator, with_gradients
 
     check_callable("forward", forward)
-    low, high = _check_bounds(bounds)
+    bounds = _check_bounds(bounds)
     n_features_in = check_int("n_features_in", n_features_in, 1)
     n_steps = check_int("n_steps", n_steps, 1)
     for name, value in (
@@ -107,26 +107,46 @@ def maximize_activation(
 
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     generator = make_generator(seed)
-    start = torch.rand(1, n_features_in, generator=generator, **PLAIN)
-    # `forward` was probably made with torch's defaults, so it gets rows of their kind.
-    start = (low + (high - low) * start).to(torch.empty(0))
-    features = _check_forward(forward, start, feature)
-    columns = torch.from_numpy(features)
+    low, high = bounds
+    with with_gradients():
+        start = torch.rand(1, n_features_in, generator=generator, **PLAIN)
+        # `forward` was probably made with torch's defaults, so it gets rows of their
+        # kind.
+        start = (low + (high - low) * start).to(torch.empty(0))
+        features = _check_forward(forward, start, feature)
 
-    x = start.repeat(len(features), 1)
-    best, best_objective = x.clone(), x.new_full((len(x),), -torch.inf)
-    for step in range(n_steps + 1):
-        with torch.enable_grad():
-            x.requires_grad_()
+        def objective(x: torch.Tensor) -> torch.Tensor:
             output = forward(x)
-            activation = output.gather(1, columns[:, None].to(output.device))[:, 0]
-            activation = activation.to(x.device, x.dtype)
-            objective = activation - regularization * _penalty(x, shape)
-            (gradient,) = torch.autograd.grad(objective.sum(), x)
-        x, objective = x.detach(), objective.detach()
-        is_better = objective > best_objective
+            columns = torch.from_numpy(features)[:, None].to(output.device)
+            activation = output.gather(1, columns)[:, 0].to(x.device, x.dtype)
+            return activation - regularization * _penalty(x, shape)
+
+        x = start.repeat(len(features), 1)
+        best = _ascend(objective, x, bounds, n_steps, learning_rate)
+    # Clipped again in float64, in which the bounds are exact.
+    result = best.cpu().double().numpy().clip(low, high)
+    return result[0] if np.ndim(feature) == 0 else result
+
+
+def _ascend(
+    objective: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    bounds: tuple[float, float],
+    n_steps: int,
+    learning_rate: float,
+) -> torch.Tensor:
+    """Return the best rows on a path of so many steps from the rows of x."""
+    import torch
+
+    low, high = bounds
+    best, best_value = x.clone(), x.new_full((len(x),), -torch.inf)
+    for step in range(n_steps + 1):
+        value = objective(x.requires_grad_())
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        x, value = x.detach(), value.detach()
+        is_better = value > best_value
         best = torch.where(is_better[:, None], x, best)
-        best_objective = objective.maximum(best_objective)
+        best_value = value.maximum(best_value)
         # Values at a bound that the gradient points beyond do not move. They must not
         # count in the length of a step, or they would slow down the others.
         stuck = ((x <= low) & (gradient < 0)) | ((x >= high) & (gradient > 0))
@@ -135,9 +155,7 @@ def maximize_activation(
         size = (gradient.square().sum(dim=1, keepdim=True) / n_free).sqrt()
         rate = learning_rate * (1 - step / n_steps)
         x = (x + rate * gradient / size.clamp_min(1e-12)).clamp(low, high)
-    # Clipped again in float64, in which the bounds are exact.
-    result = best.cpu().double().numpy().clip(low, high)
-    return result[0] if np.ndim(feature) == 0 else result
+    return best
 
 
 def _penalty(x: torch.Tensor, shape: tuple[int, int] | None) -> torch.Tensor:
@@ -164,14 +182,13 @@ def _check_forward(forward: Callable, start: torch.Tensor, feature: Any) -> np.n
     """Return the features as indices, after checking what `forward` returns."""
     import torch
 
-    with torch.enable_grad():
-        try:
-            output = forward(start.clone().requires_grad_())
-        except RuntimeError as error:  # as of shapes that do not fit
-            allowed = f"a function of a tensor of shape (n, {start.shape[1]})"
-            raise ValueError(
-                f"forward must be {allowed}, as n_features_in says. It raised: {error}"
-            ) from error
+    try:
+        output = forward(start.clone().requires_grad_())
+    except RuntimeError as error:  # as of shapes that do not fit
+        allowed = f"a function of a tensor of shape (n, {start.shape[1]})"
+        raise ValueError(
+            f"forward must be {allowed}, as n_features_in says. It raised: {error}"
+        ) from error
     is_matrix = isinstance(output, torch.Tensor) and output.ndim == 2
     if not is_matrix or len(output) != len(start):
         allowed = "a callable that returns a tensor of shape (n, n_features)"

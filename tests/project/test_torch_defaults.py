@@ -183,3 +183,9 @@ def test_maximisation_starts_from_the_same_input():
     usual = found()
     with dtype(torch.float64):
         np.testing.assert_allclose(found(), usual, atol=1e-4)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            np.testing.assert_array_equal(found(), usual)
+    # Computed in the dtype of its tensors.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(found(), usual)
