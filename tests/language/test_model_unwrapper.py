@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 
 from skfeat import FeatureConnector, SparseAutoencoder, Transcoder
@@ -343,6 +344,25 @@ def test_clones_have_the_parameters():
 def test_what_training_together_alone_uses_is_told_without_it():
     with pytest.warns(UserWarning, match="max_iter .which needs joint=True"):
         new(joint=False, max_iter=3).fit(batches(1))
+
+
+@pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("changed", "count"),
+    [
+        ({"joint": False, "max_iter": "auto"}, "4 of 6 parts (input_autoencoder[0], "),
+        ({}, "2 of 2 parts (transcoder[0], transcoder[1])."),
+        ({"transcoder": Transcoder(48, k=6, max_iter=1)}, "2 of 2 parts (transcoder"),
+    ],
+    ids=["apart", "joint", "transcoders"],
+)
+def test_parts_that_did_not_converge_are_told_once(changed, count):
+    part = clone(PART).set_params(max_iter=1)
+    parts = {"input_autoencoder": part, "output_autoencoder": part, "max_iter": 1}
+    with pytest.warns(ConvergenceWarning, match="max_iter=1 epochs") as told:
+        new(**(parts | changed)).fit(batches(1))
+    (text,) = (str(w.message) for w in told if w.category is ConvergenceWarning)
+    assert f"It happened in {count}" in text
 
 
 def test_a_penalty_holds_the_number_of_active_features():

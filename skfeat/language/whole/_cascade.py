@@ -55,6 +55,7 @@ class LayerParts:
     def __init__(self, index: int, seeds: list[int], params: dict[str, Any]):
         self.index = index
         self.start: PairStart | None = None
+        self.n_fits = 0
         self.frozen: dict[str, bool] = {}
         given = {name: _of_layer(value, index) for name, value in params.items()}
         self.transcoder = None
@@ -104,8 +105,8 @@ class LayerParts:
         at = f"[{self.index}]"
         if self.transcoder is not None:
             if not self.frozen["transcoder"]:
-                self.transcoder = fit_part(
-                    self.transcoder, X, context, Y, name=f"transcoder{at}", share=share
+                self.transcoder = self._fit_part(
+                    "transcoder", self.transcoder, X, Y, context, share
                 )
             check_width(self.transcoder, f"transcoder{at}", X.shape[1], "its MLP reads")
             return
@@ -113,9 +114,8 @@ class LayerParts:
             self._start_from_transcoder(X, Y, context, share)
         for name, part_rows in (("input_autoencoder", X), ("output_autoencoder", Y)):
             if not self.frozen[name] and self.start is None:
-                part = fit_part(
-                    getattr(self, name), part_rows, context, name=name + at, share=share
-                )
+                part = getattr(self, name)
+                part = self._fit_part(name, part, part_rows, None, context, share)
                 setattr(self, name, part)
             check_width(
                 getattr(self, name), name + at, part_rows.shape[1], "its rows here have"
@@ -138,14 +138,15 @@ class LayerParts:
             sparse_codes(self.input_autoencoder, X),
             sparse_codes(self.output_autoencoder, Y),
         )
-        self.connector = fit_part(
-            self.connector,
-            codes[0],
-            context,
-            codes[1] if self.connector.link == "identity" else codes[1].toarray(),
-            name=f"connector{at}",
-            share=share,
+        targets = codes[1] if self.connector.link == "identity" else codes[1].toarray()
+        self.connector = self._fit_part(
+            "connector", self.connector, codes[0], targets, context, share
         )
+
+    def _fit_part(self, name: str, part, X, Y, context, share: Share) -> Any:
+        self.n_fits += 1
+        name = f"{name}[{self.index}]"
+        return fit_part(part, X, context, Y, name=name, share=share)
 
     def _may_start_from_transcoder(self, budget, widths: tuple[int, int]) -> bool:
         is_budgeted = budget is not None or self.connector.n_nonzero_coefs is not None
@@ -162,14 +163,8 @@ class LayerParts:
         autoencoders = self.input_autoencoder, self.output_autoencoder
         for autoencoder in autoencoders:
             autoencoder._validate_params()
-        transcoder = fit_part(
-            transcoder_like(self.input_autoencoder),
-            X,
-            context,
-            Y,
-            name=f"transcoder[{self.index}]",
-            share=share,
-        )
+        transcoder = transcoder_like(self.input_autoencoder)
+        transcoder = self._fit_part("transcoder", transcoder, X, Y, context, share)
         self.start = start_of_pair(transcoder, *autoencoders, _some(X))
 
     def layer(self) -> Layer:

@@ -26,6 +26,7 @@ from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._progress import progress_of, say, share_of
 from skfeat.utils._sklearn import Interval, StrOptions, _clone_parametrized
 from skfeat.utils._torch import draw_seeds, with_gradients
+from skfeat.utils._warnings import gathered, tell_once
 
 # Parameters that are estimators, or lists of them.
 _PARTS = ("input_autoencoder", "output_autoencoder", "connector", "transcoder")
@@ -304,14 +305,17 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         history: list[float] = []
         with Team() as team:
             cascade = Cascade(slotted, batches, numbers, device, team)
-            for name, of_layer in zip(names, parts, strict=True):
-                subcontext = context.subcontext(task_name=name)
-                subcontext.call_on_fit_task_begin(estimator=self, **data)
-                budget = self.n_nonzero_coefs
-                cascade.add(name, of_layer, budget, subcontext, share, settings)
-                subcontext.call_on_fit_task_end(estimator=self, **data)
-                if self.verbose:
-                    say(share.owner, "fitted", name)
+            with gathered() as waiting:
+                for name, of_layer in zip(names, parts, strict=True):
+                    subcontext = context.subcontext(task_name=name)
+                    subcontext.call_on_fit_task_begin(estimator=self, **data)
+                    budget = self.n_nonzero_coefs
+                    cascade.add(name, of_layer, budget, subcontext, share, settings)
+                    subcontext.call_on_fit_task_end(estimator=self, **data)
+                    if self.verbose:
+                        say(share.owner, "fitted", name)
+            n_fits = sum(of_layer.n_fits for of_layer in parts)
+            tell_once(waiting, n_fits, "parts")
             if settings is not None:
                 history = self._train(cascade, batches, settings, context, data)
                 for name, of_layer in zip(names, parts, strict=True):
