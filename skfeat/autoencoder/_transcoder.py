@@ -14,6 +14,7 @@ from skfeat.autoencoder._validation import (
     rows_to_fit,
     targets_to_fit,
 )
+from skfeat.metrics._reconstruction import r2_of_predictions
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._finite import check_finite_result
 
@@ -416,6 +417,24 @@ class Transcoder(MultiOutputMixin, RegressorMixin, SparseCoder):
                 predicted += X @ self._array(home, "skip_coef_", X.dtype).T
         check_finite_result("The predictions", predicted, X)
         return home.bring(predicted.ravel() if self._y_is_1d else predicted)
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Return the R2 of the predictions, averaged over the outputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d_in)
+            Rows to encode.
+        y : array-like of shape (n,) or (n, d_out)
+            Rows to predict.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        float
+        """
+        return r2_of_predictions(self, X, y, sample_weight)
 
     @available_if(_decodes_codes_alone)
     def inverse_transform(self, X) -> np.ndarray:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import Bunch, check_array
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.connector._graph import connector_graph
 from skfeat.connector._logic import connector_logic
-from skfeat.metrics._reconstruction import r2
-from skfeat.utils._arrays import accept_tensor, check_weights
+from skfeat.metrics._reconstruction import r2_of_predictions
+from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin
 from skfeat.utils._checks import check_names
 from skfeat.utils._finite import check_finite_result
@@ -92,12 +92,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         -------
         float
         """
-        predicted = self.predict(X)
-        y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
-        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, X)
-        return r2(y, predicted, sample_weight)
+        return r2_of_predictions(self, X, y, sample_weight)
 
     def formula(
         self, output, *, max_terms=None, feature_names=None, output_names=None

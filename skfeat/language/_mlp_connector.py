@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skfeat._base import SkfeatEstimator
 from skfeat.language._dense_map import fit_dense
-from skfeat.metrics._reconstruction import r2_of_sums
+from skfeat.metrics._reconstruction import r2_of_predictions, r2_of_sums
 from skfeat.utils._adam import Adam
-from skfeat.utils._arrays import accept_tensor, check_weights
+from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._finite import check_finite_result
 from skfeat.utils._progress import EpochLines
@@ -289,10 +289,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         -------
         float
         """
-        y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, X)
-        return super().score(X, y, sample_weight)
+        return r2_of_predictions(self, X, y, sample_weight)
 
     def _store(self, linear, weights, dtype) -> None:
         hidden_coef, hidden_intercept, output_coef, intercept = (

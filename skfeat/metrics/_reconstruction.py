@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 from scipy.special import log_softmax
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, gen_batches
 
-from skfeat.utils._arrays import as_numpy, check_weights
+from skfeat.utils._arrays import accept_tensor, as_numpy, check_weights
 
 # Rows of one block: few enough for their float64 copy and their codes to be small.
 BLOCK_ROWS = 1024
@@ -249,6 +250,16 @@ def r2(y, predicted, sample_weight=None) -> float:
     unit = np.exp2(np.floor(np.log2(size))) if 0 < size < np.inf else 1.0
     y, predicted = (part / unit for part in pair)
     return float(r2_score(y, predicted, sample_weight=sample_weight))
+
+
+def r2_of_predictions(regressor, X, y, sample_weight=None) -> float:
+    """Return the R2 of what a fitted regressor predicts, averaged over outputs."""
+    predicted = regressor.predict(X)
+    y = y.toarray() if sparse.issparse(y) else accept_tensor(y, "y")
+    y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+    if sample_weight is not None:
+        sample_weight = check_weights(sample_weight, X)
+    return r2(y, predicted, sample_weight)
 
 
 def r2_of_sums(error, spread):

@@ -20,7 +20,9 @@ from skfeat import (
     FeatureConnectorCV,
     FeatureUnwrapper,
     SparseAutoencoder,
+    Transcoder,
 )
+from skfeat.language import MLPConnector
 from skfeat.metrics import explained_variance, fvu
 
 pytestmark = [
@@ -274,6 +276,18 @@ def test_weights_beyond_the_dtype_are_refused():
             FeatureConnector(0.0, link="identity").fit(
                 X * np.float32(x), y * np.float32(factor)
             )
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e25])
+def test_scores_of_predicted_rows_do_not_depend_on_their_unit(unit):
+    X, y = INPUTS.astype(np.float32), TARGETS["identity"].astype(np.float32)
+    for model in (
+        Transcoder(8, k=2, max_iter=5, random_state=0),
+        MLPConnector(hidden_units=3, max_iter=2, random_state=0),
+    ):
+        expected = model.fit(X, y).score(X, y)
+        Y = y * np.float32(unit)
+        assert model.fit(X, Y).score(X, Y) == pytest.approx(expected, abs=1e-3)
 
 
 def test_scores_of_float32_neither_vanish_nor_overflow():
