@@ -71,11 +71,14 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
                 f"outputs for {n_classes} classes."
             )
         unknown = set() if y is None else set(y.tolist()) - set(model_classes.tolist())
+        if unknown and _are_numbers_below(n_classes, y):
+            # Ensembles and `cross_val_predict` number the classes before they fit.
+            return np.arange(n_classes)
         if unknown:
             raise ValueError(
                 f"y has the label {min(unknown, key=str)!r}, but the model's classes_ "
                 f"are {model_classes.tolist()}; pass labels that the model knows, or "
-                f"none."
+                f"their numbers from 0 to {n_classes - 1}, or none."
             )
         return np.asarray(model_classes)
     if y is None:
@@ -84,7 +87,7 @@ def class_labels(y, chain, model_classes) -> np.ndarray:
     if len(labels) == n_classes:
         return labels
     # Rows may lack a class, as in a fold: numbers still say which output is theirs.
-    if labels.dtype.kind in "iuf" and np.isin(labels, np.arange(n_classes)).all():
+    if _are_numbers_below(n_classes, labels):
         return np.arange(n_classes)
     raise ValueError(
         f"y has {len(labels)} classes, but the model has {n_outputs} outputs for "
@@ -135,6 +138,12 @@ def _as_labels(y, *, warn: bool = False) -> np.ndarray:
         )
     check_classification_targets(y)
     return y
+
+
+def _are_numbers_below(n_classes: int, labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "iuf" and bool(
+        np.isin(labels, np.arange(n_classes)).all()
+    )
 
 
 def _is_word(label) -> bool:

@@ -454,7 +454,9 @@ class FeatureUnwrapper(
             their features. An iterator of batches of rows, such as a DataLoader or what
             :func:`skfeat.rows.iter_rows` returns, is written to a temporary file first.
         y : array-like of shape (n,), default=None
-            Labels; never fitted to. Those of a classifier set `classes_`.
+            Labels; never fitted to. Those of a classifier set `classes_`; of one with
+            classes of its own they are those, or their numbers from 0 on, as
+            ``cross_val_predict`` and ensembles pass them.
 
         Returns
         -------

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
+from sklearn.model_selection import cross_val_predict
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from torch import nn
 
@@ -435,3 +437,24 @@ def test_labels_that_a_scikit_learn_model_does_not_know():
     model = MLPClassifier((6, 5), max_iter=20, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=r"y has the label 'a', but the model's class"):
         unwrapper(model).fit(X, np.array(["a", "b", "c"])[y])
+
+
+def test_numbers_of_the_classes_that_a_scikit_learn_model_knows():
+    names = np.array(["a", "b", "c"])
+    numbers = np.arange(len(X)) % 3
+    model = MLPClassifier((6, 5), max_iter=20, random_state=0).fit(X, names[numbers])
+    named = unwrapper(model).fit(X, names[numbers])
+    found = unwrapper(model).fit(X, numbers)
+    np.testing.assert_array_equal(found.classes_, [0, 1, 2])
+    np.testing.assert_array_equal(names[found.predict(X)], named.predict(X))
+    assert found.score(X, numbers) == named.score(X, names[numbers])
+    report = found.report(X, numbers)
+    assert report["score_model"][-1] == np.mean(model.predict(X) == names[numbers])
+    # As these pass them, in folds that may lack a class.
+    kept = names[numbers]
+    proba = cross_val_predict(unwrapper(model), X, kept, cv=2, method="predict_proba")
+    assert proba.shape == (len(X), 3)
+    voting = VotingClassifier([("one", unwrapper(model)), ("two", unwrapper(model))])
+    assert set(voting.fit(X, kept).predict(X)) <= set(names)
+    with pytest.raises(ValueError, match="their numbers from 0 to 2, or none"):
+        unwrapper(model).fit(X, numbers + 1)
