@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from skfeat.language.whole._one_cycle_adam import OneCycleAdam
 from skfeat.language.whole._slots import SlottedModel
 from skfeat.language.whole._trained import Trained
-from skfeat.language.whole._updates import Updates
 from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
 from skfeat.solvers._prune import CurvaturePruning, is_time, updates_between
 from skfeat.utils._torch import make_generator
@@ -80,7 +80,7 @@ class Together:
         self.batches, self.settings = batches, settings
         self.generator = make_generator(settings.seed)
         planned = settings.n_epochs * len(batches)
-        self.updates = Updates(trained.values(), settings.learning_rate, planned)
+        self.updates = OneCycleAdam(trained.values(), settings.learning_rate, planned)
         pairs = [part for part in trained.values() if part.pruner is not None]
         self.pairs = [part for part in pairs if part.coef.requires_grad]
         self.pruning = CurvaturePruning(

@@ -16,8 +16,8 @@ import torch
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.autoencoder._transcoder import Transcoder
 from skfeat.language._pair_codes import sparse_codes
+from skfeat.language.whole._one_cycle_adam import OneCycleAdam
 from skfeat.language.whole._trained import TrainedPair
-from skfeat.language.whole._updates import Updates
 from skfeat.solvers.joint._start import regress
 from skfeat.utils._torch import make_generator, shuffled_batches
 
@@ -142,7 +142,7 @@ def train_alone(
     seed : int
     """
     X, Y = (torch.from_numpy(part).to(pair.device) for part in rows)
-    updates = Updates([pair], learning_rate, _UPDATES)
+    updates = OneCycleAdam([pair], learning_rate, _UPDATES)
     generator, support = make_generator(seed), pair.coef.detach() != 0
     epochs = (shuffled_batches(len(X), _ROWS, generator) for _ in repeat(None))
     for chosen in islice(chain.from_iterable(epochs), _UPDATES):

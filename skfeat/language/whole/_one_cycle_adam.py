@@ -14,7 +14,7 @@ from skfeat.utils._adam import Adam
 _LARGEST_GRADIENT = 1.0
 
 
-class Updates:
+class OneCycleAdam:
     """Updates the weights of some replacements.
 
     Parameters
