@@ -72,7 +72,8 @@ def check_finite_result(what: str, result: Any, X: Any, name: str = "X") -> None
     largest = float(max(values.max(initial=0), -values.min(initial=0)))
     remedy = f"rescale {name}"
     if result.dtype != np.float64:
-        remedy = f"pass {name} as float64, or rescale it"
+        # Estimators compute in the dtype of X, an unwrapper in that of its model.
+        remedy += ", or compute in float64"
     raise ValueError(
         f"{what} would be beyond {np.finfo(result.dtype).max:.2g}, the largest number "
         f"of {result.dtype}: {name} has values up to {largest:.3g}; {remedy}."

@@ -233,7 +233,7 @@ USES = [
     (
         "transform: float32 near its end",
         lambda m: m.sae.transform(np.float32(3.4e38) * (X > 0.7).astype("f4")),
-        r"codes would be beyond 3.4e\+38, .* up to 3.4e\+38; pass X as float64",
+        r"codes would be beyond 3.4e\+38, .* up to 3.4e\+38; rescale X, or comp",
     ),
     (
         "inverse_transform: rows for codes",
@@ -521,7 +521,7 @@ USES = [
     (
         "network: rows near the end of float32",
         lambda m: m.network.predict_raw(np.full((9, 6), 3.4e38, np.float32)),
-        r"beyond 3.4e\+38, .* pass X as float64, or rescale it",
+        r"beyond 3.4e\+38, .* rescale X, or compute in float64",
     ),
     (
         "decide: no outputs",

@@ -1,5 +1,6 @@
 """What FeatureUnwrapper takes as X, what it refuses, and in which words."""
 
+import copy
 import os
 
 import numpy as np
@@ -14,6 +15,7 @@ from skfeat import SparseAutoencoder
 from skfeat.unwrapper._feature_unwrapper import _FITTED
 from tests.unwrapper.test_feature_unwrapper import (
     X,
+    mlp,
     unwrapper,
 )
 
@@ -220,3 +222,14 @@ def test_a_first_fit_that_fails_leaves_nothing():
         with pytest.raises((ValueError, TypeError, RuntimeError)):
             est.fit(**data)
         assert not [name for name in vars(est) if name in _FITTED]
+
+
+def test_rows_that_overflow_in_the_dtype_of_the_model():
+    model = mlp(7, 6, 5, 3)
+    model[0].weight.data.mul_(20)
+    found = unwrapper(model).fit(X)
+    rows = np.full((3, 7), 3e38)  # float64, but the model is not
+    with pytest.raises(ValueError, match="rescale X, or compute in float64"):
+        found.predict(rows)
+    double = unwrapper(copy.deepcopy(model).double()).fit(X)
+    assert double.predict(rows).shape == (3,)
