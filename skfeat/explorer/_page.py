@@ -5,11 +5,9 @@ from __future__ import annotations
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from skfeat.explorer._description import Explorer
 from skfeat.explorer._pack import pack
-from skfeat.utils._checks import check_path, value_error
 
 # In the order in which they stand in the page: each uses those before it.
 SCRIPTS = (
@@ -42,14 +40,6 @@ def page_text(explorer: Explorer) -> str:
     for mark in reversed(parts):
         text = text.replace(mark, parts[mark])
     return text
-
-
-def page_path(path: Any) -> Path:
-    """Check where a page shall be written, before it is made."""
-    file = check_path("path", path)
-    if file.is_dir() or not file.parent.is_dir():
-        raise value_error("path", "a file in a folder that exists", str(file))
-    return file
 
 
 def write_page(explorer: Explorer, path: Path) -> Path:

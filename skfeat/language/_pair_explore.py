@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat.capture._capture import Capture
 from skfeat.capture._checks import check_capture, check_vector
 from skfeat.explorer._description import Explorer, Gap, Layer, ShownRow, formulas_of
-from skfeat.explorer._page import page_path, write_page
+from skfeat.explorer._page import write_page
 from skfeat.explorer._rows import MOST_MEASURED
 from skfeat.explorer._statistics import Statistics, summarize
 from skfeat.language._connections import read_all
@@ -23,6 +23,7 @@ from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._pair_codes import as_float_rows, predict_codes
 from skfeat.language._pair_passages import PassageStore
 from skfeat.utils._checks import check_int
+from skfeat.utils._files import check_writable
 
 # Rows that logic is read off, at most: more take minutes for thousands of features.
 _MOST_READ = 50_000
@@ -210,7 +211,7 @@ def _write(
     """Check all that is given, and write the page."""
     for pair in pairs.values():
         check_is_fitted(pair)
-    file = page_path(wanted.path)
+    file = check_writable(wanted.path)
     checked: dict[str, tuple[Any, Any]] = {}
     for name, pair in pairs.items():
         X, y = rows[name]

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from skfeat.explorer._description import Explorer, Gap, Layer, formulas_of
-from skfeat.explorer._page import page_path, write_page
+from skfeat.explorer._page import write_page
 from skfeat.explorer._rows import (
     MOST_MEASURED,
     RowStore,
@@ -29,6 +29,7 @@ from skfeat.network._explanation import output_index
 from skfeat.network._explore_flows import Flows
 from skfeat.network._explore_rows import shown_rows
 from skfeat.utils._checks import check_int
+from skfeat.utils._files import check_writable
 
 # Pairs of a row and a feature that are ablated at once.
 _ABLATED_ROWS = 4096
@@ -58,7 +59,7 @@ def explore(
     network: NetworkArrays, X: Any, y: Any, path: Any, options: Options
 ) -> Path:
     """Do what :meth:`SparseFeatureNetwork.explore` describes."""
-    file = page_path(path)
+    file = check_writable(path)
     return write_page(describe(network, X, y, options), file)
 
 

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import zipfile
-from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
@@ -95,7 +94,7 @@ def write_arrays(
 ) -> None:
     """Write a header and arrays to one file."""
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    path = check_writable(Path(os.fsdecode(path)))
+    path = check_writable(path)
     with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 

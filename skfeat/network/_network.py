@@ -605,7 +605,7 @@ class SparseFeatureNetwork(NetworkArrays):
         ValueError
             If a class is neither a string nor a number or bool.
         """
-        self._files.write(self, check_path("path", path))
+        self._files.write(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SparseFeatureNetwork:
@@ -675,7 +675,7 @@ class SparseFeatureNetwork(NetworkArrays):
         """
         from skfeat.network._onnx import write
 
-        write(self, check_path("path", path))
+        write(self, path)
 
     def to_networkx(self, all_features: bool = False) -> nx.DiGraph:
         """Make a directed graph of the features and the nonzero weights between them.

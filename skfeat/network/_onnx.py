@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def write(network: NetworkArrays, path: str | os.PathLike[str]) -> None:
             "to_onnx needs onnx; install it by pip install skfeat[onnx]."
         ) from None
 
-    path = check_writable(Path(os.fsdecode(path)))
+    path = check_writable(path)
     convolutions = getattr(network, "convolutions", None)
     graph = _graph_of(network) if convolutions is None else _graph_of_maps(network)
     graph.add("Identity", output="outputs")

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from skfeat.utils._checks import check_path
+
 NPY_HEADER_BYTES = 128
 
 
@@ -58,14 +60,17 @@ def replacing(
         os.close(folder)
 
 
-def check_writable(path: Path) -> Path:
+def check_writable(given: Any) -> Path:
     """Return where a file shall be written, if its folder is there and it is none.
 
     Raises
     ------
+    TypeError
+        If it is no path.
     OSError
         IsADirectoryError or FileNotFoundError, in a sentence.
     """
+    path = check_path("path", given)
     if path.is_dir():
         raise IsADirectoryError(
             f"path must name a file to write. Got the folder {os.fspath(path)!r} "

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from skfeat.explorer._description import Explorer, Gap, Layer, strongest_by_row
 from skfeat.explorer._pack import pack, unpack
-from skfeat.explorer._page import page_path, page_text
+from skfeat.explorer._page import page_text
 from skfeat.explorer._rows import as_labels, as_random, check_image_shape
 from skfeat.explorer._statistics import (
     N_BINS,
@@ -161,10 +161,3 @@ def test_random_states():
     assert as_random(3).randint(100) == np.random.RandomState(3).randint(100)
     with pytest.raises(ValueError, match="random_state must be None, an int from 0"):
         as_random(-1)
-
-
-def test_the_folder_must_be_there(tmp_path):
-    assert page_path(str(tmp_path / "a.html")) == tmp_path / "a.html"
-    for path in (tmp_path, tmp_path / "none" / "a.html"):
-        with pytest.raises(ValueError, match="path must be a file in a folder"):
-            page_path(path)

@@ -193,7 +193,7 @@ def test_bad_input(pair, rows, tmp_path):
         pair.explore(X[:600], Y[:600], path, capture=held, decode=WORDS)
     with pytest.raises(TypeError, match="decode must be a tokenizer, a function"):
         pair.explore(X, Y, path, capture=held)
-    with pytest.raises(ValueError, match="path must be a file in a folder"):
+    with pytest.raises(FileNotFoundError, match="path must be a file in a folder"):
         pair.explore(X, Y, tmp_path / "no" / "a.html")
     with pytest.raises(ValueError, match="n_examples must be an int of at least 1"):
         pair.explore(X, Y, path, n_examples=0)

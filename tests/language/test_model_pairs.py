@@ -153,5 +153,5 @@ def test_what_cannot_be_shown(tmp_path):
         fitted().pairs(batches(1), min_events=0)
     with pytest.raises(TypeError, match="batches"):
         fitted().pairs(batches(1)[0])
-    with pytest.raises(ValueError, match="folder"):
+    with pytest.raises(FileNotFoundError, match="folder"):
         fitted().explore(batches(1), tmp_path / "no" / "a.html")

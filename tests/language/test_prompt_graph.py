@@ -188,7 +188,7 @@ def test_display_and_page(tmp_path):
     assert "<1>" not in text.partition("<script>")[0]
     assert "nodes have" in str(graph)
     assert len(graph.to_frame()) == len(graph.name)
-    with pytest.raises(ValueError, match="path must be"):
+    with pytest.raises(FileNotFoundError, match="path must be"):
         graph.save(tmp_path / "none" / "graph.html")
 
 

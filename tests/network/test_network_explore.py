@@ -253,7 +253,6 @@ def test_the_rows_and_the_random_numbers_of_the_caller_stay(tmp_path):
         ({"n_examples": 0}, "n_examples must be an int of at least 1. Got 0"),
         ({"image_shape": (3, 3)}, "image_shape must be None or .* = 4"),
         ({"y": [1, 2]}, "y must be None or one label for each of the 60 rows"),
-        ({"path": "no_such_folder/a.html"}, "path must be a file in a folder"),
         ({"X": X[:0]}, "X must have at least one row"),
         ({"X": X[:, :3]}, "3 features"),
     ],

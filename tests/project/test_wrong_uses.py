@@ -544,6 +544,16 @@ USES = [
         r"path must be a file in a folder that exists. Got 'no such folder/",
     ),
     (
+        "network: explored in no folder",
+        lambda m: m.network.explore(X, path="no such folder/page.html"),
+        r"path must be a file in a folder that exists. Got 'no such folder/",
+    ),
+    (
+        "network: explored in place of a folder",
+        lambda m: m.network.explore(X, path="."),
+        r"path must name a file to write. Got the folder '.' instead",
+    ),
+    (
         "network: another file",
         lambda m: SparseFeatureNetwork.load(m.junk),
         r"Cannot read a SparseFeatureNetwork from '.*junk.bin'",

@@ -13,11 +13,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.capture import Capture
-from skfeat.explorer._page import page_path
 from skfeat.language._layer_pair import LayerPair
 from skfeat.language._pair_explore import explore_pairs
 from skfeat.language.whole._slots import SlottedModel, listed_batches
 from skfeat.utils._checks import check_int
+from skfeat.utils._files import check_writable
 
 # Rows of an MLP's input and of its output.
 Rows = tuple[np.ndarray, np.ndarray]
@@ -191,7 +191,7 @@ class PairsMixin:
         """
         layers = self._layer_parts()
         min_events = check_int("min_events", min_events, 1)
-        file = page_path(path)
+        file = check_writable(path)
         rows, captured = rows_of_mlps(
             self._slotted(self.module_names_), listed_batches(batches)
         )

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from skfeat.explorer._page import page_path
 from skfeat.inspection import FeatureGraphDisplay
 from skfeat.language.whole._prompt_flows import (
     ERROR,
@@ -19,6 +18,7 @@ from skfeat.language.whole._prompt_flows import (
     Flows,
 )
 from skfeat.language.whole._prompt_page import prompt_page
+from skfeat.utils._files import check_writable
 from skfeat.utils._shown import Part
 from skfeat.utils._table import Table, titled_columns
 
@@ -274,10 +274,10 @@ class PromptGraph(Table):
 
         Raises
         ------
-        ValueError
+        OSError
             If `path` is no such file.
         """
-        file = page_path(path)
+        file = check_writable(path)
         file.write_text(prompt_page(self), encoding="utf-8")
         return file
 
