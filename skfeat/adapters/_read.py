@@ -355,7 +355,19 @@ def module_of(model: Any) -> nn.Module:
             "FeatureUnwrapper cannot unwrap a TorchScript module; pass the "
             "torch.nn.Module it was made of."
         )
+    if isinstance(model, torch.fx.GraphModule) and _is_exported(model):
+        raise TypeError(
+            "FeatureUnwrapper cannot unwrap a module of torch.export; pass the "
+            "torch.nn.Module it was made of."
+        )
     return model
+
+
+def _is_exported(model: torch.fx.GraphModule) -> bool:
+    """Tell whether its layers have become operations on weights, as of torch.export."""
+    return any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes
+    )
 
 
 def _mlp_steps(model: MLPClassifier | MLPRegressor) -> list[Step]:

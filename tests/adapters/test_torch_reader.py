@@ -492,3 +492,12 @@ def test_no_warning_is_given():
         model = MODELS["blocks"]()
         check_chain(read_chain(model), model, X)
     assert caught == []
+
+
+def test_exported_modules_are_refused_by_name():
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    exported = torch.export.export(model, (torch.zeros(2, 4),)).module()
+    with pytest.raises(TypeError, match=r"a module of torch\.export; pass the"):
+        read_chain(exported, 4)
+    # One that keeps its layers is read.
+    assert read_chain(torch.fx.symbolic_trace(model), 4).n_outputs == 2
