@@ -22,6 +22,8 @@ _DIAGNOSED_ROWS = 4096
 
 def warn_if_poor_fit(sae) -> None:
     """Warn of dead features, of a penalty that leaves nothing, of an L0 missed."""
+    if not sae.loss_curve_:
+        return  # interrupted in the first epoch, which has said so
     m = sae.feature_density_.shape[0]
     top_k = sae.activation in ("topk", "batch_topk")
     something_left = sae.loss_curve_[-1] > NOTHING_LEFT

@@ -35,6 +35,7 @@ from skfeat.autoencoder._setup import _AUTO_UPDATES
 from skfeat.datasets import make_sparse_features
 from skfeat.kernels._limits import LIMITS
 from skfeat.metrics import explained_variance
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 
 ACTIVATIONS = ["topk", "batch_topk", "relu", "jumprelu", "gated"]
 WEIGHTS = ["components_", "intercept_", "encoder_coef_", "encoder_intercept_"]
@@ -541,6 +542,31 @@ class TestTraining:
         assert np.isfinite(sae.transform(X)).all()
         sae.set_callbacks().partial_fit(X)
         assert sae.n_iter_ == 4
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    @pytest.mark.parametrize("activation", ["topk", "relu", "jumprelu", "gated"])
+    def test_interruption_in_the_first_epoch(
+        self, X, activation, early_stopping, monkeypatch
+    ):
+        step = SAETrainer._step
+
+        def interrupted(trainer, *args):
+            if trainer.n_steps == 1:
+                raise KeyboardInterrupt
+            return step(trainer, *args)
+
+        monkeypatch.setattr(SAETrainer, "_step", interrupted)
+        sae = make_sae(
+            activation=activation, early_stopping=early_stopping, batch_size=20
+        )
+        with pytest.warns(UserWarning, match="interrupted after 0 epochs") as told:
+            sae.fit(X)
+        assert len(told) == 1
+        assert sae.n_iter_ == len(sae.loss_curve_) == 0
+        assert np.isfinite(sae.transform(X)).all()
+        monkeypatch.undo()
+        sae.partial_fit(X)
+        assert sae.n_iter_ == 1
 
     @pytest.mark.filterwarnings("ignore:.*features are dead")
     def test_early_stopping_keeps_the_best_weights(self):
