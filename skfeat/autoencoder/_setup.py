@@ -28,6 +28,8 @@ _AUTO_UPDATES = 2000
 # How many times its usual rate a transcoder takes in a short run at most; measured on
 # MLPs of a language model and on hidden layers.
 _LARGEST_RISE = 4.0
+# Of fewer updates than these times the rise, the last ones cannot settle again.
+_UPDATES_A_RISE = 25
 # Largest weight of a penalty on data of unit mean square, where one of 10 leaves hardly
 # a code, and on others, where the squares of larger ones leave the range of float32.
 _LARGEST_ALPHA, _LARGEST_ALPHA_UNSCALED = 1e6, 1e15
@@ -195,7 +197,10 @@ def _automatic_rate(sae, m: int, n_rows: int | None, *, transcodes: bool) -> flo
         # Encoder and decoder start at random; in a short run, each update must take
         # them further.
         updates = epochs_of(sae, n_rows) * n_batches(n_rows, sae.batch_size)
-        rate *= min(max(1.0, np.sqrt(_AUTO_UPDATES / updates)), _LARGEST_RISE)
+        rise = min(
+            np.sqrt(_AUTO_UPDATES / updates), updates / _UPDATES_A_RISE, _LARGEST_RISE
+        )
+        rate *= max(1.0, rise)
     return rate
 
 

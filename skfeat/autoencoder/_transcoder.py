@@ -99,7 +99,7 @@ class Transcoder(MultiOutputMixin, RegressorMixin, SparseCoder):
     learning_rate_init : float or "auto", default="auto"
         Largest learning rate of Adam; see :class:`skfeat.SparseAutoencoder`. In `fit`,
         "auto" for "topk" and "batch_topk" is larger by ``sqrt(2000 / updates)``, at
-        most by 4, where fewer updates than 2,000 are planned.
+        most by 4 and by ``updates / 25``, where fewer updates than 2,000 are planned.
 
     batch_size : int, default=512
         Rows of a minibatch; clipped to the number of rows.
