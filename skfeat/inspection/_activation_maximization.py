@@ -114,11 +114,12 @@ def maximize_activation(
         # kind.
         start = (low + (high - low) * start).to(torch.empty(0))
         features = _check_forward(forward, start, feature)
+        columns = torch.from_numpy(features)[:, None]
 
         def objective(x: torch.Tensor) -> torch.Tensor:
             output = forward(x)
-            columns = torch.from_numpy(features)[:, None].to(output.device)
-            activation = output.gather(1, columns)[:, 0].to(x.device, x.dtype)
+            activation = output.gather(1, columns.to(output.device))[:, 0]
+            activation = activation.to(x.device, x.dtype)
             return activation - regularization * _penalty(x, shape)
 
         x = start.repeat(len(features), 1)

@@ -75,6 +75,7 @@ def _fit_connectors(job: Unwrapping, features) -> None:
             if not job.kept.find_connector(index, connector):
                 fit_part(connector, inputs, context, targets, name=name, share=share)
                 job.kept.keep_connector(index, connector)
+            # A start is fitted as a linear map, and runs with the link that was wanted.
             connector.set_params(link=link)
             connector._link = link
         job.close(context)
