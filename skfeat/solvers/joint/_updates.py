@@ -21,7 +21,7 @@ from skfeat.utils._adam import Adam
 from skfeat.utils._torch import as_like
 
 # Largest learning rates of connectors and of autoencoders.
-_RATE, _CODER_RATE = 8e-3, 2e-3
+_RATE, _CODER_RATE = 8e-3, 5e-3
 
 
 # What reconstruction counts beside outputs, at least: a share that leaves them near the
