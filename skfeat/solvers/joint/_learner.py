@@ -35,7 +35,11 @@ from skfeat.solvers.joint._removal import (
     RandomSigns,
     RemovalPruning,
 )
-from skfeat.solvers.joint._reselect import reselect, reselects_after
+from skfeat.solvers.joint._reselect import (
+    is_reselected,
+    reselect,
+    reselects_after,
+)
 from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
 from skfeat.solvers.joint._state import go_on, set_weights
 from skfeat.solvers.joint._trained_coder import TrainedCoder
@@ -257,9 +261,9 @@ class Learner(Updates):
         if self.pruning.is_time(self.n_steps, planned):
             self._estimate_costs(batch)
         loss = self.update(self._loss(mine, weights), planned)
-        # Without outputs encoded features alone have ranked the weights already.
-        is_reselected = self.problem.outputs is not None
-        if is_reselected and self.n_steps == reselects_after(planned):
+        if self.n_steps == reselects_after(planned) and is_reselected(
+            self.problem, self.settings
+        ):
             reselect(self)
         return loss
 

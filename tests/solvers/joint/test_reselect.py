@@ -31,7 +31,7 @@ def identity():
     return Coder(eye, np.zeros(WIDTH), eye, np.zeros(WIDTH), ReLU(), frozen=True)
 
 
-def learner(*, outputs=True, inputs=False, **changes):
+def learner(*, outputs=True, inputs=False, faithfulness=1.0, **changes):
     """Return a learner whose codes are the known features."""
     first, second, coef = known()
     params = {"link": "relu", "budget": BUDGET, **changes}
@@ -48,7 +48,7 @@ def learner(*, outputs=True, inputs=False, **changes):
     settings = JointSettings(
         share_budgets=False,
         classify=False,
-        faithfulness=0.1,
+        faithfulness=faithfulness,
         train_encoder=False,
         n_epochs=2,
         tol=1e-3,
@@ -117,14 +117,19 @@ def test_nothing_is_pruned_from_then_on(planned):
     assert not any(is_time(n, n / planned, 1) for n in range(after, planned + 1))
 
 
-@pytest.mark.parametrize("outputs", [True, False])
-def test_training_reselects_once_where_outputs_rank(outputs, monkeypatch):
+@pytest.mark.parametrize(
+    ("outputs", "faithfulness", "expected"),
+    [(True, 1.0, 1), (True, 3.0, 1), (True, 0.9, 0), (False, 1.0, 0)],
+)
+def test_training_reselects_once_if_faithful_to_more_than_outputs(
+    outputs, faithfulness, expected, monkeypatch
+):
     calls = []
     monkeypatch.setattr("skfeat.solvers.joint._learner.reselect", calls.append)
-    ours, _ = learner(outputs=outputs)
+    ours, _ = learner(outputs=outputs, faithfulness=faithfulness)
     for _ in range(10):
         ours.step(np.arange(N), 10)
-    assert len(calls) == outputs
+    assert len(calls) == expected
 
 
 def test_training_keeps_the_support_and_the_budget():
