@@ -25,13 +25,15 @@ from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
 from skfeat.solvers.connector._reduce import Reduction
 from skfeat.solvers.joint._problem import JointSettings, Problem
-from skfeat.solvers.joint._start import start_rows
 from skfeat.utils._torch import to_numpy
 
 # From which faithfulness on weights are chosen again.
 _FAITHFULNESS = 1.0
 # Of the fit of a connector. Training goes on from its weights: near is good enough.
 _TOL = 1e-6
+# Features of a layer that are held, from all rows if these are no more: many weights
+# change few rows. And the rows that there are at least.
+_MOST_CODES, _LEAST_ROWS = 2**23, 4096
 # Rows that are encoded at a time.
 _ROWS_AT_ONCE = 1024
 
@@ -63,7 +65,8 @@ def reselect(learner: Learner) -> None:
     offset = problem.first_target - 1
     codes: dict[int, np.ndarray] = {}
     widths = [len(coder.encoder) for coder in learner.coders]
-    rows = start_rows(problem.n_rows, max(widths))
+    n_rows = min(problem.n_rows, max(_LEAST_ROWS, _MOST_CODES // max(widths)))
+    rows = np.linspace(0, problem.n_rows - 1, n_rows).astype(np.int64)
     for layer in range(len(learner.coders) - 1):
         index = layer - offset
         connection, pruner = problem.connections[index], learner.pruners[index]
