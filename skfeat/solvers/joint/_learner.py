@@ -37,7 +37,7 @@ from skfeat.solvers.joint._removal import (
 )
 from skfeat.solvers.joint._reselect import (
     is_reselected,
-    reselect,
+    reselect_if_better,
     reselects_after,
 )
 from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
@@ -264,7 +264,7 @@ class Learner(Updates):
         if self.n_steps == reselects_after(planned) and is_reselected(
             self.problem, self.settings
         ):
-            reselect(self)
+            reselect_if_better(self, lambda: self._loss(mine, weights))
         return loss
 
     def _prune(self, progress: float) -> None:

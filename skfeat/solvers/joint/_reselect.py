@@ -8,11 +8,12 @@ other parts.
 
 This finds the weights by which features are true, not those that outputs need most: on
 MNIST it raises the divergence of outputs by 6 %. So it is done where faithfulness
-counts as fully as outputs.
+counts as fully as outputs, and undone where the loss of a batch does not fall at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import floor
 from typing import Any
 
@@ -25,6 +26,7 @@ from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
 from skfeat.solvers.connector._reduce import Reduction
 from skfeat.solvers.joint._problem import JointSettings, Problem
+from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import to_numpy
 
 # From which faithfulness on weights are chosen again.
@@ -52,6 +54,31 @@ def is_reselected(problem: Problem, settings: JointSettings) -> bool:
 def reselects_after(planned: int) -> int:
     """Return after which of so many planned updates: the first that never prunes."""
     return floor(PRUNED_AT * planned) + 1
+
+
+@torch.no_grad()
+def reselect_if_better(learner: Learner, loss: Callable[[], torch.Tensor]) -> None:
+    """Choose weights again, and keep them if this lowers the loss.
+
+    Parameters
+    ----------
+    learner : Learner
+    loss : callable
+        Returns the loss of this process's share of a batch.
+    """
+    before = [part.clone() for part in (*learner.coefs, *learner.intercepts)]
+    masks = [pruner.mask for pruner in learner.pruners]
+    losses = [loss()]
+    reselect(learner)
+    losses.append(loss())
+    distributed.all_reduce(*losses)
+    if losses[1] < losses[0]:
+        return
+    for part, old in zip((*learner.coefs, *learner.intercepts), before, strict=True):
+        part.copy_(old)
+    for pruner, mask in zip(learner.pruners, masks, strict=True):
+        pruner.mask = mask
+    learner._choose_products()
 
 
 def reselect(learner: Learner) -> None:

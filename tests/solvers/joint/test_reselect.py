@@ -10,7 +10,7 @@ from skfeat.kernels._threads import Team
 from skfeat.solvers._prune import PRUNED_AT, is_time
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
-from skfeat.solvers.joint._reselect import reselect, reselects_after
+from skfeat.solvers.joint._reselect import reselect, reselect_if_better, reselects_after
 
 N, WIDTH, BUDGET = 400, 8, 10
 
@@ -125,7 +125,10 @@ def test_training_reselects_once_if_faithful_to_more_than_outputs(
     outputs, faithfulness, expected, monkeypatch
 ):
     calls = []
-    monkeypatch.setattr("skfeat.solvers.joint._learner.reselect", calls.append)
+    monkeypatch.setattr(
+        "skfeat.solvers.joint._learner.reselect_if_better",
+        lambda ours, loss: calls.append(loss()),
+    )
     ours, _ = learner(outputs=outputs, faithfulness=faithfulness)
     for _ in range(10):
         ours.step(np.arange(N), 10)
@@ -138,3 +141,20 @@ def test_training_keeps_the_support_and_the_budget():
         ours.step(np.arange(N), 30)
     found = ours.finish().coefs[0]
     np.testing.assert_array_equal(found != 0, coef != 0)
+
+
+@pytest.mark.parametrize("is_better", [True, False])
+def test_weights_that_raise_the_loss_are_taken_back(is_better):
+    ours, coef = learner()
+    spoil(ours, 0)
+    before = ours.weights()
+    losses = iter([1.0, 0.9 if is_better else 1.0])
+    reselect_if_better(ours, lambda: torch.tensor(next(losses)))
+    learnt = ours.weights()
+    expected = coef if is_better else before.coefs[0]
+    np.testing.assert_allclose(learnt.coefs[0], expected, atol=1e-3)
+    mask = ours.pruners[0].mask
+    assert int(mask.sum()) == BUDGET
+    np.testing.assert_array_equal((ours.coefs[0] != 0) & ~mask, False)
+    if not is_better:
+        np.testing.assert_array_equal(learnt.intercepts[0], before.intercepts[0])
