@@ -131,19 +131,26 @@ def fit_jointly():
         *(torch.nn.ReLU(), torch.nn.Linear(8, 3)),
     )
     found = {}
-    params = {"topk": {"k": 3}, "relu": {"activation": "relu"}}
-    for activation, more in params.items():
+    cases = {
+        "topk": ({"k": 3}, 0.1),
+        "relu": ({"activation": "relu"}, 0.1),
+        "weights chosen again": ({"k": 3}, 1.0),
+    }
+    for name, (params, faithfulness) in cases.items():
         unwrapper = FeatureUnwrapper(
             model,
-            autoencoder=SparseAutoencoder(12, precision="float64", max_iter=4, **more),
+            autoencoder=SparseAutoencoder(
+                12, precision="float64", max_iter=4, **params
+            ),
             n_nonzero_coefs=30,
+            faithfulness=faithfulness,
             max_iter=6,
             batch_size=23,
             random_state=0,
         ).fit(X.astype(np.float32))
-        found[activation, "components"] = unwrapper.autoencoders_[1].components_
-        found[activation, "coef"] = unwrapper.connectors_[0].coef_.toarray()
-        found[activation, "losses"] = np.asarray(unwrapper.loss_curve_)
+        found[name, "components"] = unwrapper.autoencoders_[1].components_
+        found[name, "coef"] = unwrapper.connectors_[0].coef_.toarray()
+        found[name, "losses"] = np.asarray(unwrapper.loss_curve_)
     convolutional = torch.nn.Sequential(
         *(torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Conv2d(6, 5, 3)),
         *(torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(20, 3)),
