@@ -1,6 +1,7 @@
 """The contract of FeatureUnwrapper: parameters, attributes, validation, methods."""
 
 import itertools
+import re
 import time
 import warnings
 from itertools import pairwise
@@ -324,6 +325,20 @@ def test_parts_that_take_long_say_how_far_they_are(joint, n_jobs, capsys, monkey
             x for x in lines if x.startswith(f"[FeatureUnwrapper] {part}: epoch")
         ]
         assert any(" left to " in line for line in of_part)
+
+
+def test_long_epochs_say_how_far_they_are(capsys, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: 20.0 * next(ticks))
+    unwrapper(verbose=1, max_iter=2, batch_size=5).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    start = "[FeatureUnwrapper] training together: "
+    of_part = [x.removeprefix(start) for x in lines if x.startswith(start)]
+    assert len(of_part) <= 15
+    assert of_part[0] == "features of layer 1 of 3: row 60 of 60"
+    assert any(
+        re.fullmatch(r"epoch 2 of 2: batch \d+ of 12, .* left", x) for x in of_part
+    )
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1])

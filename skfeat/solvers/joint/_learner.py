@@ -51,6 +51,7 @@ from skfeat.solvers.joint._units import (
 )
 from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._progress import stage, tick
 from skfeat.utils._rows import Batch
 from skfeat.utils._torch import as_like, make_generator, n_batches, to_numpy
 
@@ -137,10 +138,11 @@ class Learner(Updates):
         weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
         self.code_means, self.code_variances = [], []
         chosen = problem.read(problem.batch(rows))
-        codes = [
-            self._codes_at_start(coder, self._hidden(chosen, layer), weights)
-            for layer, coder in enumerate(self.coders)
-        ]
+        codes = []
+        for layer, coder in enumerate(self.coders):
+            stage("features of layer", layer + 1, len(self.coders))
+            hidden = self._hidden(chosen, layer)
+            codes.append(self._codes_at_start(coder, hidden, weights))
         ends = []
         if problem.inputs is not None:
             ends.append(self.input_unit.apply(chosen.inputs()))
@@ -157,6 +159,7 @@ class Learner(Updates):
         ]
         self.coefs, self.intercepts = [], []
         for index, connection in enumerate(problem.connections):
+            stage("start of connector", index + 1, len(problem.connections))
             if connection.start is None:
                 coef, intercept = regress(
                     features[index],
@@ -196,6 +199,7 @@ class Learner(Updates):
             square += float(shares @ own.double().square().sum(dim=1))
             active += float(shares @ (own > 0).sum(dim=1).to(shares))
             parts.append(to_numpy(own))
+            tick("row", sum(map(len, parts)), len(hidden))
         variance = square - float(mean.square().sum())
         self._note(coder, mean.float(), variance, active)
         return compact_rows(parts)

@@ -20,6 +20,7 @@ from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
 from skfeat.solvers.joint._state import state_of
 from skfeat.utils._interrupts import InterruptsWait
+from skfeat.utils._progress import tick
 from skfeat.utils._torch import n_batches, to_numpy, torch_alone
 
 # Updates of the weights that a default training plans, in no more than so many epochs.
@@ -139,7 +140,8 @@ class _Run:
             drawn_since = learner.generator.get_state()
         learner.generator.set_state(torch.from_numpy(at.generator.copy()))
         self.position = at
-        planned = settings.n_epochs * n_batches(learner.problem.n_rows, batch_size)
+        n_of_epoch = n_batches(learner.problem.n_rows, batch_size)
+        planned = settings.n_epochs * n_of_epoch
         wait = InterruptsWait()
         with nullcontext() if self.file is None else wait.installed():
             for batch in learner.problem.batches(
@@ -156,6 +158,7 @@ class _Run:
                     self.is_whole = True
                 if self.file is not None and self.file.is_due:
                     self.save()
+                tick("batch", at.n_batches, n_of_epoch)
         if drawn_since is not None:  # all batches were done
             learner.generator.set_state(drawn_since)
         return at.total / float(learner.sample_weight.sum())

@@ -10,6 +10,7 @@ from skfeat.solvers._prune import stopping
 from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.maps._learner import MapLearner
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem
+from skfeat.utils._progress import tick
 from skfeat.utils._torch import n_batches, shuffled_batches
 
 
@@ -41,13 +42,16 @@ def train_maps(
     history : History
     """
     n = len(problem.layers.X)
-    planned = settings.n_epochs * n_batches(n, settings.batch_size)
+    n_of_epoch = n_batches(n, settings.batch_size)
+    planned = settings.n_epochs * n_of_epoch
     team = Team()
 
     def run_epoch():
         total = 0.0
-        for samples in shuffled_batches(n, settings.batch_size, learner.generator):
+        batches = shuffled_batches(n, settings.batch_size, learner.generator)
+        for number, samples in enumerate(batches, 1):
             total += len(samples) * learner.step(samples, planned)
+            tick("batch", number, n_of_epoch)
         return total / n
 
     with team:
