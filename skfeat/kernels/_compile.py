@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from skfeat.kernels.simd._library import SelfContained
+from skfeat.utils._interrupts import interrupts_held
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
@@ -35,9 +36,13 @@ _OPTIONS: dict[str, Any] = {
 def compile_loop(function: _Loop) -> _Loop:
     """Compile a function, once for each kind of arguments; the machine code is cached.
 
-    To a type checker it stays the function that it was: calls are checked.
+    To a type checker it stays the function that it was: calls are checked. Ctrl-C waits
+    until a loop is compiled: LLVM calls functions of numba and llvmlite, from which no
+    exception comes back, so that it would be lost or leave half of the code behind.
     """
-    return njit(cache=True, pipeline_class=SelfContained, **_OPTIONS)(function)
+    loop: Any = njit(cache=True, pipeline_class=SelfContained, **_OPTIONS)(function)
+    loop.compile = interrupts_held()(loop.compile)
+    return loop
 
 
 def compile_inline(function: _Loop) -> _Loop:

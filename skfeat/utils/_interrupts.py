@@ -65,6 +65,31 @@ def end_if_others_have() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let no Ctrl-C arrive in work that ends soon, and whose callbacks would lose it.
+
+    However many came, the handler that was there is called once at the end. It is
+    called in the main thread, which alone receives signals.
+    """
+    handler = None
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # None, or the signal is ignored or ends the process
+        yield
+        return
+    arrived: list[tuple] = []
+    signal.signal(
+        signal.SIGINT, lambda *signal_and_frame: arrived.append(signal_and_frame)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if arrived:
+            handler(*arrived[0])
+
+
 class InterruptsWait:
     """A context for short pieces of work, at whose end a Ctrl-C arrives.
 

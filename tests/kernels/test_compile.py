@@ -2,6 +2,7 @@
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ pytest.importorskip("numba")
 from skfeat import kernels
 from skfeat.kernels._compile import compile_loop, integers_below, magnitude
 from skfeat.kernels.selection._loops_row import keep_largest
+from skfeat.kernels.simd._library import SelfContained
 
 # Known to compile when nothing in `math` is what it was.
 ALLOWED = {
@@ -179,6 +181,33 @@ def test_a_loop_calls_only_what_it_brings_along():
     assert any("totals" in function.name for function in functions)
     weak = [f.name for f in functions if "odr" in f.linkage.name]
     assert not weak, "a function of this name that is in memory would take its place"
+
+
+def test_interrupt_waits_until_a_loop_is_compiled(monkeypatch):
+    @compile_loop
+    def twice(value):
+        return 2 * value
+
+    define, compiled = SelfContained.define_pipelines, []
+
+    def interrupted(pipeline):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # nor does a second one break the code
+        compiled.append(1)
+        return define(pipeline)
+
+    monkeypatch.setattr(SelfContained, "define_pipelines", interrupted)
+    # A shell starts what it runs in the background with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        twice.recompile()  # whatever is cached
+        with pytest.raises(KeyboardInterrupt):
+            twice(1.5)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert twice(1.5) == 3
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert compiled == [1]
 
 
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 35))
