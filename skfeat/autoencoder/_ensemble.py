@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfeat._base import SkfeatEstimator
 from skfeat._fitting import Parts, fit_autoencoders
-from skfeat.autoencoder._setup import refuse_targets
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.autoencoder._validation import validated_codes
 from skfeat.metrics import explained_variance, match_components
@@ -190,8 +189,8 @@ class FeatureEnsemble(
         ----------
         X : array-like of shape (n, d), or iterator of batches
             Activations; an iterator is written to a temporary file first.
-        y : None, or array-like of shape (n,)
-            Ignored; a y of several columns is refused.
+        y : object, default=None
+            Ignored, whatever it is.
 
         Returns
         -------
@@ -205,7 +204,6 @@ class FeatureEnsemble(
         """
         for name in (*_FITTED, "n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
-        refuse_targets(y)
         context = self._init_callback_context(max_subtasks=self.n_fits)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata={})
         fits = self._fits(spooled(X), context)
@@ -311,15 +309,14 @@ class FeatureEnsemble(
         ----------
         X : array-like of shape (n, d)
             Activations.
-        y : None, or array-like of shape (n,)
-            Ignored; a y of several columns is refused.
+        y : object, default=None
+            Ignored, whatever it is.
 
         Returns
         -------
         float
             At most 1; 0 is what the mean alone reaches.
         """
-        refuse_targets(y)
         return explained_variance(X, self.inverse_transform(self.transform(X)))
 
     @property

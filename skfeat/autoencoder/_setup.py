@@ -103,27 +103,6 @@ def ignored_by_autoencoder(sae, *, in_fit: bool = True) -> dict[str, str]:
     return ignored_params(sae, in_fit=in_fit, planned=in_fit or None, group=is_active())
 
 
-def refuse_targets(y) -> None:
-    """Raise ValueError for a y of several columns, which would be ignored.
-
-    One value a row is what a pipeline hands to all its steps.
-    """
-    shape = getattr(y, "shape", None)
-    if shape is None and isinstance(y, list | tuple):
-        try:
-            shape = np.shape(y)
-        except ValueError:  # rows of different lengths
-            shape = ()
-    if isinstance(shape, tuple) and len(shape) > 1 and shape[1] != 1:
-        raise ValueError(
-            f"y must be None or one value a row, which is ignored: SparseAutoencoder "
-            f"reconstructs X alone. Got y of shape {tuple(shape)} instead; leave it "
-            f"out, or use FeatureConnector or skfeat.language.LayerPair to map the "
-            f"rows of X to those of y. (In a pipeline that predicts several targets, "
-            f"use a fitted autoencoder in a sklearn.frozen.FrozenEstimator.)"
-        )
-
-
 def check_l0(sae, m) -> float | None:
     """Return the target L0 of an autoencoder of m features."""
     if sae.l0 is not None and sae.l0 > m:

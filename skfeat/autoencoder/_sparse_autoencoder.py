@@ -9,7 +9,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfeat.autoencoder._coder import WEIGHTS, SparseCoder
 from skfeat.autoencoder._quality import r2
-from skfeat.autoencoder._setup import refuse_targets
 from skfeat.autoencoder._validation import rows_of_fitted, rows_to_fit
 from skfeat.rows._store import spooled
 from skfeat.utils._arrays import check_weights
@@ -327,8 +326,8 @@ class SparseAutoencoder(SparseCoder):
             generator, a DataLoader or what `skfeat.rows.iter_rows` returns (of arrays
             of contexts, too), is written to a temporary file first and fitted as that
             file, mapped; the file has no name and is gone with the fit.
-        y : None, or array-like of shape (n,)
-            Ignored; a y of several columns is refused.
+        y : object, default=None
+            Ignored, whatever it is; `Transcoder` predicts other rows.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error, of as many rows as an iterator has.
 
@@ -360,7 +359,6 @@ class SparseAutoencoder(SparseCoder):
             if a parameter was set that changes nothing with the others as they are,
             or if Ctrl-C ended training: the weights reached so far are then kept.
         """
-        refuse_targets(y)
         return self._fit(spooled(X), y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -373,8 +371,8 @@ class SparseAutoencoder(SparseCoder):
         ----------
         X : array-like of shape (n, d)
             Activations, one row an input.
-        y : None, or array-like of shape (n,)
-            Ignored; a y of several columns is refused.
+        y : object, default=None
+            Ignored, whatever it is; `Transcoder` predicts other rows.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error.
 
@@ -383,7 +381,6 @@ class SparseAutoencoder(SparseCoder):
         self : SparseAutoencoder
             The fitted estimator.
         """
-        refuse_targets(y)
         return self._partial_fit(X, y, sample_weight)
 
     def inverse_transform(self, X) -> np.ndarray:
@@ -418,8 +415,8 @@ class SparseAutoencoder(SparseCoder):
         ----------
         X : array-like of shape (n, d)
             Activations.
-        y : None, or array-like of shape (n,)
-            Ignored; a y of several columns is refused.
+        y : object, default=None
+            Ignored, whatever it is; `Transcoder` predicts other rows.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row's squared error and squared deviation.
 
@@ -429,7 +426,6 @@ class SparseAutoencoder(SparseCoder):
             At most 1; 0 is what the mean alone reaches.
         """
         check_is_fitted(self)
-        refuse_targets(y)
         home, X = rows_of_fitted(self, X, "score")
         sample_weight = check_weights(sample_weight, X)
         weights = {

@@ -111,6 +111,13 @@ def test_more_support_keeps_fewer(ensemble):
     assert loose.support_.min() >= 2
 
 
+@pytest.mark.parametrize("y", [X[:, :3], object()])
+def test_y_is_ignored(ensemble, y):
+    fitted = FeatureEnsemble(PART, n_fits=3, min_support=1.0, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(fitted.components_, ensemble.components_)
+    assert ensemble.score(X, y) == ensemble.score(X)
+
+
 def test_a_search_and_a_pickle(ensemble):
     again = pickle.loads(pickle.dumps(ensemble))
     np.testing.assert_array_equal(again.transform(X[:9]), ensemble.transform(X[:9]))

@@ -11,6 +11,8 @@ from scipy import sparse
 from sklearn import config_context
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
 from skfeat import SparseAutoencoder
 
@@ -378,30 +380,18 @@ class TestArrayAPI:  # 88
             sae.transform(xp.asarray(X))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda X: X,
-        lambda X: X[:, :2].tolist(),
-        lambda X: torch.from_numpy(X),
-        lambda X: sparse.csr_array(X),
-        lambda X: X[:, :, None],
-    ],
-    ids=["array", "list", "tensor", "sparse", "3-d"],
-)
-def test_a_second_layer_is_refused(X, fitted, make):
-    match = r"y must be None or one value a row.*Got y of shape \(160, .*LayerPair"
-    for call in (
-        make_sae().fit,
-        make_sae().fit_transform,
-        make_sae().partial_fit,
-        fitted.score,
-    ):
-        with pytest.raises(ValueError, match=match):
-            call(X, make(X))
-
-
 def test_the_target_of_a_pipeline_is_ignored(X, fitted):
-    for y in (None, X[:, 0], X[:, :1], X[:, 0].tolist(), ["a"] * 160, range(160)):
+    one = (None, X[:, 0], X[:, :1], X[:, 0].tolist(), ["a"] * 160, range(160))
+    several = (X, X.tolist(), torch.from_numpy(X), sparse.csr_array(X), X[:, :, None])
+    for y in (*one, *several, np.nan * X, X[:3], object()):
         assert_same_weights(make_sae().fit(X, y), fitted)
         assert fitted.score(X, y) == fitted.score(X)
+    np.testing.assert_array_equal(make_sae().fit_transform(X, X), fitted.transform(X))
+    make_sae().partial_fit(X, X)
+
+
+def test_a_pipeline_predicts_several_targets(X):
+    Y = X[:, :3]
+    pipeline = make_pipeline(make_sae(n_components=24, max_iter=30), Ridge(1e-6))
+    assert pipeline.fit(X, Y).predict(X).shape == Y.shape
+    assert pipeline.score(X, Y) == pipeline[-1].score(pipeline[0].transform(X), Y) > 0

@@ -290,11 +290,6 @@ USES = [
         lambda m: sae(checkpoint=m.junk).fit(X),
         r"must end in .safetensors, or be an existing folder",
     ),
-    (
-        "targets of an autoencoder",
-        lambda m: sae().fit(X, Y),
-        r"y must be None or one value a row.* Got y of shape \(80, 3\)",
-    ),
     # Connectors
     ("connector: no y", lambda m: FeatureConnector().fit(X, None), r"target y is None"),
     (
