@@ -19,7 +19,7 @@ from skfeat.maps._reads import Reads, positions_of
 from skfeat.network import SparseFeatureNetwork, SparseMapNetwork
 from skfeat.network._arrays import names_and_classes
 from skfeat.solvers.joint._problem import Coder
-from skfeat.solvers.joint._start import regress, start_rows
+from skfeat.solvers.joint._start import dense_start, start_rows
 from skfeat.solvers.maps._start import n_patches
 from skfeat.utils._frozen import is_frozen, unnamed
 from skfeat.utils._ignored import ignored_are_told
@@ -273,7 +273,7 @@ def _untrained(
         activation = ReLU()
     codes = activation.encode(pre + bias)
     weights = np.full(len(rows), 1 / len(rows))
-    coef, intercept = regress(codes, rows, weights, m * d, fit_intercept=True)
+    coef, intercept = dense_start(codes, rows, weights, m * d, fit_intercept=True)
     shell = copy(part)
     shell.set_params(tied=False)
     if isinstance(activation, ReLU):

@@ -21,7 +21,7 @@ from skfeat.autoencoder._joint import coder_of, with_coder
 from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.joint._problem import Connection
-from skfeat.solvers.joint._start import regress
+from skfeat.solvers.joint._start import dense_start
 from skfeat.solvers.maps._problem import MapLayers, MapProblem
 from skfeat.solvers.maps._start import patch_rows
 from skfeat.solvers.maps._train import train_maps
@@ -147,7 +147,7 @@ def _dense_start(connector, X, Y, budget: int) -> Connection:
         return connection
     weights = np.full(len(X), 1 / len(X))
     fits_intercept = connection.fit_intercept
-    start = regress(X, Y, weights, budget, fit_intercept=fits_intercept)
+    start = dense_start(X, Y, weights, budget, fit_intercept=fits_intercept)
     return replace(connection, start=start)
 
 

@@ -337,6 +337,9 @@ def test_long_epochs_say_how_far_they_are(capsys, monkeypatch):
     assert len(of_part) <= 15
     assert of_part[0] == "features of layer 1 of 3: row 60 of 60"
     assert any(
+        x.startswith("start of connector 2 of 2: output 8 of 8") for x in of_part
+    )
+    assert any(
         re.fullmatch(r"epoch 2 of 2: batch \d+ of 12, .* left", x) for x in of_part
     )
 

@@ -19,7 +19,7 @@ from skfeat.language.whole._feature_mlp import Layer
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers.autoencoder._weights import unit_rows
 from skfeat.solvers.joint._problem import Coder, Connection
-from skfeat.solvers.joint._start import most_weights, regress
+from skfeat.solvers.joint._start import dense_start, most_weights
 from skfeat.solvers.joint._trained_coder import (
     FIRST_PENALTY,
     TrainedCoder,
@@ -117,7 +117,7 @@ class TrainedPair:
         if connection.start is None:
             n = len(codes[0])
             read, computed = codes
-            coef, intercept = regress(
+            coef, intercept = dense_start(
                 read,
                 computed,
                 np.full(n, 1 / n),

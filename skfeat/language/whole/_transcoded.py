@@ -18,7 +18,7 @@ from skfeat.autoencoder._transcoder import Transcoder
 from skfeat.language._pair_codes import sparse_codes
 from skfeat.language.whole._one_cycle_adam import OneCycleAdam
 from skfeat.language.whole._trained import TrainedPair
-from skfeat.solvers.joint._start import regress
+from skfeat.solvers.joint._start import dense_start
 from skfeat.utils._torch import make_generator, shuffled_batches
 
 # Updates of a pair before all layers are trained together, and the rows of each.
@@ -103,7 +103,7 @@ def start_of_pair(
         intercept_=np.zeros(encoder.shape[1]),
     )
     n = len(X)
-    decoder, bias = regress(
+    decoder, bias = dense_start(
         sparse_codes(read, X), X, np.full(n, 1 / n), encoder.size, fit_intercept=True
     )
     # A feature that fires in none of the rows keeps the direction that it looks for.

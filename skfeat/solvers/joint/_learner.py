@@ -40,7 +40,7 @@ from skfeat.solvers.joint._reselect import (
     reselect_if_better,
     reselects_after,
 )
-from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
+from skfeat.solvers.joint._start import Rows, compact_rows, dense_start, start_rows
 from skfeat.solvers.joint._state import go_on, set_weights
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import (
@@ -161,7 +161,7 @@ class Learner(Updates):
         for index, connection in enumerate(problem.connections):
             stage("start of connector", index + 1, len(problem.connections))
             if connection.start is None:
-                coef, intercept = regress(
+                coef, intercept = dense_start(
                     features[index],
                     features[index + 1],
                     weights,

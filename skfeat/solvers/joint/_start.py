@@ -13,6 +13,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from skfeat.kernels.connector._sparsity import mostly_zeros
+from skfeat.utils._progress import tick
 
 Rows: TypeAlias = np.ndarray | sparse.csr_array
 
@@ -21,6 +22,8 @@ _RIDGE = 1e-2
 # Weights that one connector starts with at most, so that an update takes milliseconds;
 # and at least this many times its budget.
 _MOST_WEIGHTS, _TIMES_BUDGET = 2**20, 8
+# Weights that are solved for at a time.
+_WEIGHTS_AT_ONCE = 2**22
 # Rows that the regression sees: at least so many, and so many times its inputs.
 _ROWS, _TIMES_INPUTS = 8192, 4
 
@@ -50,7 +53,7 @@ def regress(
     budget: int,
     *,
     fit_intercept: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Rows, np.ndarray]:
     """Regress targets on features, and keep the weights that matter most.
 
     Parameters
@@ -65,60 +68,130 @@ def regress(
 
     Returns
     -------
-    coef : ndarray of shape (q, p)
+    coef : ndarray or csr_array of shape (q, p)
+        CSR where weights are dropped.
     intercept : ndarray of shape (q,)
     """
-    means = [
-        weights @ part if fit_intercept else np.zeros(part.shape[1])
-        for part in (features, targets)
-    ]
-    if sparse.issparse(features):
-        gram, cross = _moments_of_codes(features, targets, weights, means)
-    else:
-        gram, cross = _moments_of_rows(features, targets, weights, means)
+    moments = _Moments(features, weights, center=fit_intercept)
+    gram = moments.gram()
     diagonal = gram.diagonal().copy()
     gram.flat[:: len(gram) + 1] += _RIDGE * diagonal.mean() or 1.0
-    solution = linalg.solve(gram, cross, assume_a="pos", overwrite_a=True)
-    coef = np.ascontiguousarray(solution.T)
-    most = most_weights(coef.size, budget)
-    if most < coef.size:
-        # What a weight contributes to the variance of its output.
-        saliency = (np.square(coef) * diagonal).ravel()
-        dropped = np.argpartition(saliency, coef.size - most)[: coef.size - most]
-        coef.ravel()[dropped] = 0.0
-    return coef, means[1] - coef @ means[0]
-
-
-def _moments_of_rows(
-    features: np.ndarray, targets: Rows, weights: np.ndarray, means: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return second moments of features, and with targets, about their means."""
+    # In place, as it is stored by column.
+    factor = linalg.cho_factor(gram.T, overwrite_a=True, check_finite=False)
+    p, q = features.shape[1], targets.shape[1]
+    most, size = most_weights(p * q, budget), p * q
+    whole = np.empty((q, p)) if most == size else None
+    largest = LargestWeights(most)
+    mean = weights @ targets if fit_intercept else np.zeros(q)
     if sparse.issparse(targets):
-        targets = sparse.csr_array(targets).toarray()
-    root = np.sqrt(weights)[:, None].astype(features.dtype)
-    X, Y = (
-        (part - mean.astype(part.dtype)) * root
-        for part, mean in zip((features, targets), means, strict=True)
-    )
-    return (X.T @ X).astype(np.float64), (X.T @ Y).astype(np.float64)
+        targets = targets.tocsc()
+    # A matrix of all weights would take more memory than all else.
+    for start in range(0, q, n := max(1, _WEIGHTS_AT_ONCE // p)):
+        some = slice(start, min(start + n, q))
+        cross = moments.cross(targets[:, some], mean[some])
+        solution = linalg.cho_solve(
+            factor, cross, overwrite_b=True, check_finite=False
+        ).T
+        if whole is not None:
+            whole[some] = solution
+        else:
+            # What a weight contributes to the variance of its output.
+            largest.add(solution, np.square(solution) * diagonal)
+        tick("output", some.stop, q)
+    coef = largest.matrix(p) if whole is None else whole
+    return coef, mean - coef @ moments.mean
 
 
-def _moments_of_codes(
-    codes: sparse.csr_array,
-    targets: Rows,
-    weights: np.ndarray,
-    means: list[np.ndarray],
+def dense_start(
+    features: Rows, targets: Rows, weights: np.ndarray, budget: int, **options
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same over the nonzeros of codes alone.
+    """Return what `regress` does, with a dense matrix of weights."""
+    coef, intercept = regress(features, targets, weights, budget, **options)
+    return (coef.toarray() if sparse.issparse(coef) else coef), intercept
 
-    Of k active features in m that is (k / m)^2 of the work.
+
+class LargestWeights:
+    """The most salient weights of a matrix that comes in blocks of rows.
+
+    Parameters
+    ----------
+    most : int
+        Weights that are kept.
     """
-    weighted = codes.astype(np.float64).multiply(weights[:, None]).tocsr().T
-    moments = []
-    for part, mean in zip((codes, targets), means, strict=True):
-        product = weighted @ part.astype(np.float64)
-        if sparse.issparse(product):
-            product = product.toarray()
-        product -= np.outer(means[0], mean)
-        moments.append(product)
-    return moments[0], moments[1]
+
+    def __init__(self, most: int):
+        self.most, self.n_rows = most, 0
+        self.bound = -np.inf
+        self.places = np.empty(0, dtype=np.int64)
+        self.values = self.saliency = np.empty(0)
+
+    def add(self, coef: np.ndarray, saliency: np.ndarray) -> None:
+        """Add rows (n, p), whose weights are as salient as `saliency` (n, p) says."""
+        new = np.flatnonzero(saliency > self.bound)
+        self.places = np.append(self.places, self.n_rows * coef.shape[1] + new)
+        self.values = np.append(self.values, coef.ravel()[new])
+        self.saliency = np.append(self.saliency, saliency.ravel()[new])
+        self.n_rows += len(coef)
+        n_dropped = len(self.places) - self.most
+        if n_dropped > 0:
+            kept = np.argpartition(self.saliency, n_dropped)[n_dropped:]
+            self.places, self.values = self.places[kept], self.values[kept]
+            self.saliency = self.saliency[kept]
+            self.bound = self.saliency.min()
+
+    def matrix(self, n_columns: int) -> sparse.csr_array:
+        """Return the weights that are kept as a matrix of all rows so far."""
+        ends = np.divmod(self.places, n_columns)
+        found = sparse.csr_array((self.values, ends), shape=(self.n_rows, n_columns))
+        found.eliminate_zeros()
+        return found
+
+
+class _Moments:
+    """Second moments with features, about means.
+
+    Parameters
+    ----------
+    features : ndarray or csr_array of shape (n, p)
+        Of codes in CSR the nonzeros alone are multiplied: of k active features in m
+        that is (k / m)^2 of the work.
+    weights : ndarray of shape (n,)
+    center : bool
+        Otherwise the means count as zero.
+    """
+
+    def __init__(self, features: Rows, weights: np.ndarray, *, center: bool):
+        self.features = features
+        self.mean = weights @ features if center else np.zeros(features.shape[1])
+        if sparse.issparse(features):
+            weighted = features.astype(np.float64).multiply(weights[:, None])
+            self.factor = sparse.csr_array(weighted.T)
+        else:
+            self.root = np.sqrt(weights)[:, None].astype(features.dtype)
+            self.factor = self._centred(features, self.mean).T
+
+    def _centred(self, part: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        return (part - mean.astype(part.dtype)) * self.root
+
+    def gram(self) -> np.ndarray:
+        """Return those of features with each other (p, p)."""
+        features = self.features
+        if not sparse.issparse(features):
+            return (self.factor @ self.factor.T).astype(np.float64)
+        p = features.shape[1]
+        out, columns = np.empty((p, p)), features.tocsc()
+        for start in range(0, p, n := max(1, _WEIGHTS_AT_ONCE // p)):
+            some = slice(start, min(start + n, p))
+            out[some] = self.cross(columns[:, some], self.mean[some]).T
+        return out
+
+    def cross(self, targets: Rows, mean: np.ndarray) -> np.ndarray:
+        """Return those with targets (n, q) of a mean (q,), as (p, q)."""
+        if not sparse.issparse(self.features):
+            if sparse.issparse(targets):
+                targets = targets.toarray()
+            return (self.factor @ self._centred(targets, mean)).astype(np.float64)
+        found = self.factor @ targets.astype(np.float64)
+        if sparse.issparse(found):
+            found = found.toarray()
+        return found - np.outer(self.mean, mean)

@@ -11,7 +11,12 @@ from skfeat.activations import JumpReLU, ReLU, TopK
 from skfeat.kernels._threads import Team
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
-from skfeat.solvers.joint._start import compact_rows, regress, start_rows
+from skfeat.solvers.joint._start import (
+    compact_rows,
+    dense_start,
+    regress,
+    start_rows,
+)
 from skfeat.solvers.joint._units import unit_of_inputs, unit_of_outputs
 
 RNG = np.random.RandomState(0)
@@ -324,9 +329,28 @@ def test_large_starts_keep_the_weights_that_matter(monkeypatch):
     monkeypatch.setattr("skfeat.solvers.joint._start._MOST_WEIGHTS", 6)
     X = RNG.randn(200, 5)
     truth = np.array([[3.0, 0, 0, 0, 2], [0, 4, 0, 0, 0]])
-    coef, _ = regress(X, X @ truth.T, np.full(200, 1 / 200), 0, fit_intercept=True)
+    weights = np.full(200, 1 / 200)
+    coef, _ = dense_start(X, X @ truth.T, weights, 0, fit_intercept=True)
     assert np.count_nonzero(coef) == 6
     assert (coef[truth != 0] != 0).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 10**6])
+@pytest.mark.parametrize("as_codes", [True, False])
+def test_starts_are_solved_in_blocks(as_codes, at_once, monkeypatch):
+    rng = np.random.RandomState(2)
+    X, Y = (rng.rand(300, m) * (rng.rand(300, m) < 0.1) for m in (40, 30))
+    weights = np.full(300, 1 / 300)
+    whole, expected = regress(X, Y, weights, 5, fit_intercept=True)
+    saliency = np.square(whole) * X.var(axis=0)
+    monkeypatch.setattr("skfeat.solvers.joint._start._MOST_WEIGHTS", 100)
+    monkeypatch.setattr("skfeat.solvers.joint._start._WEIGHTS_AT_ONCE", at_once)
+    parts = [sparse.csr_array(part) for part in (X, Y)] if as_codes else (X, Y)
+    coef, intercept = regress(*parts, weights, 5, fit_intercept=True)
+    kept = saliency >= np.sort(saliency, axis=None)[-100]
+    np.testing.assert_allclose(coef.toarray(), whole * kept, atol=1e-12)
+    dropped = whole * ~kept
+    np.testing.assert_allclose(intercept, expected + dropped @ X.mean(axis=0))
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
