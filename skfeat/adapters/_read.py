@@ -25,7 +25,7 @@ from skfeat.adapters._torch_unregistered import evaluating_unregistered
 from skfeat.adapters._wrappers import FORGOTTEN, remedy, without_wrappers
 from skfeat.chain import WHY_NOT_INNER, Chain, Step
 from skfeat.chain._shapes import MapShape
-from skfeat.utils._torch import without_autocast
+from skfeat.utils._torch import dtypes_are_told, without_autocast
 
 _EXPECTED = (
     "model must be a torch.nn.Module instance, a skorch net, a scikit-learn "
@@ -118,8 +118,15 @@ def frozen_model(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run a module in eval mode and leave no trace of that, whatever it makes."""
+    """Run a module in eval mode and leave no trace of that, whatever it makes.
+
+    Raises
+    ------
+    ValueError
+        If it does not run and has weights of several dtypes.
+    """
     with (
+        dtypes_are_told(module),
         frozen_model(module),
         kept_tensors(module),
         kept_random_state(),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from skfeat.utils._checks import listed
 from skfeat.utils._sklearn import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -197,3 +198,24 @@ def shuffled_batches(
 def n_batches(n_rows: int, batch_size: int) -> int:
     """Return how many batches `shuffled_batches` yields."""
     return max(1, round(n_rows / batch_size))
+
+
+@contextmanager
+def dtypes_are_told(module: torch.nn.Module) -> Iterator[None]:
+    """Say which dtypes a module has that does not run, if they are several.
+
+    Torch's own error has no names. A module that casts values on its way runs.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        dtypes: dict[torch.dtype, str] = {}
+        for name, tensor in module.named_parameters():
+            dtypes.setdefault(tensor.dtype, name)
+        if len(dtypes) < 2:
+            raise
+        found = listed(f"{name!r} is {dtype}" for dtype, name in dtypes.items())
+        raise ValueError(
+            f"model must run, or have parameters of one dtype, which model.float() "
+            f"gives it; {found} ({error})."
+        ) from error

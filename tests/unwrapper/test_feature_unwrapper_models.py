@@ -242,6 +242,31 @@ def test_models_that_cannot_be_unwrapped():
         unwrapper(nn.Sequential(nn.Linear(7, 3))).fit(X)
 
 
+class Casts(nn.Module):
+    """Has weights of two dtypes, and gives each what it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(7, 6), nn.Linear(6, 6)
+        self.last = nn.Linear(6, 3).double()
+
+    def forward(self, x):
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.last(x.double())
+
+
+@pytest.mark.parametrize("start", [None, "0"])
+def test_weights_of_two_dtypes(start):
+    model = nn.Sequential(
+        nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3).double()
+    )
+    match = r"model must .*'0.weight' is torch.float32 and '4.weight' is torch.float64"
+    with pytest.raises(ValueError, match=match):
+        unwrapper(model, start=start).fit(X)
+    unwrapper(model.double(), start=start).fit(X)
+    assert unwrapper(Casts()).fit(X).report(X)["score_model"][-1] == 1.0
+
+
 def test_layers_by_any_name():
     expected = unwrapper(layers=["0", "4"]).fit(X)
     assert expected.layer_names_ == ["0", "4"]
