@@ -36,8 +36,8 @@ def check_modules(model: nn.Module, modules: Any) -> list[str]:
     names = list(names) if isinstance(names, Iterable) else [names]
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(
-            "modules must be the name of a module or a sequence of names. Got "
-            f"{modules!r} instead."
+            "modules must be the name of a module, or a sequence of at least one name. "
+            f"Got {modules!r} instead."
         )
     known = [name for name, _ in model.named_modules(remove_duplicate=False)]
     for name in names:

@@ -131,6 +131,7 @@ _CONNECTORS = Fact(
     "connect_output"
 )
 _UNFROZEN = Fact("a connector that is not frozen")
+_PAIRS = Fact("a layer without a transcoder")
 _TRAINS = Fact("an autoencoder that is not in a FrozenEstimator")
 _DISTILLS = Fact("distill=True with a connector or a decoder to train")
 
@@ -275,12 +276,16 @@ TABLE: dict[str, dict[str, Matters]] = {
     "ModelUnwrapper": {
         "model": _ALWAYS,
         "modules": _ALWAYS,
-        "input_autoencoder": _ALWAYS,
-        "output_autoencoder": _ALWAYS,
-        "connector": _ALWAYS,
+        "input_autoencoder": _when(pairs=_PAIRS),
+        "output_autoencoder": _when(pairs=_PAIRS),
+        "connector": _when(pairs=_PAIRS),
         "transcoder": _ALWAYS,
-        "n_nonzero_coefs": _ALWAYS,
-        "shared_budget": _when(joint=Is((True,))),
+        "n_nonzero_coefs": _when(pairs=_PAIRS, budgets=_UNFROZEN, plain=(None,)),
+        "shared_budget": _when(
+            joint=Is((True,)),
+            pairs=_PAIRS,
+            shares=Fact("two connectors or more with a budget"),
+        ),
         "joint": _ALWAYS,
         "faithfulness": _when(joint=Is((True,))),
         "n_rows": _ALWAYS,

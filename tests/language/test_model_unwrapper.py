@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.*features are dead"
 )
 PART = SparseAutoencoder(48, k=6, max_iter=8)
+TRANSCODER = Transcoder(48, k=6, max_iter=1)
 MLPS = ["blocks.0.mlp", "blocks.1.mlp"]
 
 
@@ -35,6 +36,12 @@ def new(model=None, **changed):
     return ModelUnwrapper(model or tiny_causal(), **(options | changed))
 
 
+def only_transcoders(part, **changed):
+    """Return an unwrapper without what transcoders leave without effect."""
+    unused = dict.fromkeys(("input_autoencoder", "output_autoencoder"))
+    return new(transcoder=part, n_nonzero_coefs=10, **(unused | changed))
+
+
 @cache
 def fitted():
     return new().fit(batches())
@@ -47,7 +54,7 @@ def fitted_apart():
 
 @cache
 def fitted_transcoders():
-    return new(transcoder=Transcoder(48, k=6, max_iter=8)).fit(batches())
+    return only_transcoders(Transcoder(48, k=6, max_iter=8)).fit(batches())
 
 
 def loss_of(model, ids):
@@ -183,16 +190,15 @@ def test_transcoders_replace_mlps_and_are_trained_with_them():
     for name, transcoder in zip(MLPS, unwrapper.transcoders_, strict=True):
         read, made = rows_of_mlp(on_features, ids, name)
         np.testing.assert_allclose(made, transcoder.predict(read), atol=2e-4)
-    apart = new(
-        transcoder=Transcoder(48, k=6, max_iter=8), joint=False, max_iter="auto"
-    ).fit(batches())
+    part = Transcoder(48, k=6, max_iter=8)
+    apart = only_transcoders(part, joint=False, max_iter="auto").fit(batches())
     report = unwrapper.report(batches(3, seed=8), beside={"apart": apart})
     assert report.lost()[0] < report.lost(by="apart")[0]
 
 
 def test_skip_of_a_transcoder_is_trained_and_kept():
     part = Transcoder(24, k=3, skip=True, max_iter=4)
-    unwrapper = new(transcoder=part, max_iter=2).fit(batches(2))
+    unwrapper = only_transcoders(part, max_iter=2).fit(batches(2))
     read, made = rows_of_mlp(unwrapper.to_torch(), batches(1)[0], MLPS[0])
     predicted = unwrapper.transcoders_[0].predict(read)
     np.testing.assert_allclose(made, predicted, atol=2e-4)
@@ -300,6 +306,11 @@ class Unused(TinyCausal):
     ("changed", "message"),
     [
         ({"modules": ["blocks.7.mlp"]}, "modules must be names of modules"),
+        ({"modules": "mlp"}, "names of modules of TinyCausal. Got 'mlp' instead"),
+        ({"modules": []}, r"or a sequence of at least one name. Got \[\] instead"),
+        ({"modules": [""]}, "inside the model.*'' is the whole model"),
+        ({"modules": ["blocks"]}, "'blocks' is a ModuleList, which runs not at all"),
+        ({"modules": ["blocks.0", MLPS[0]]}, "'blocks.0' holds 'blocks.0.mlp'"),
         ({"model": Unused(), "modules": ["unused"]}, "runs 0 times"),
         ({"input_autoencoder": [PART]}, "list of 2"),
         ({"transcoder": [None] * 3}, "list of 2"),
@@ -312,6 +323,13 @@ class Unused(TinyCausal):
 def test_what_is_not_possible_is_refused_in_a_sentence(changed, message):
     with pytest.raises(ValueError, match=message):
         new(**changed).fit(batches(1))
+
+
+def test_one_module_by_its_name():
+    found = new(modules=MLPS[1], max_iter=1).fit(batches(1))
+    assert found.module_names_ == MLPS[1:]
+    expected = new(modules=MLPS[1:], max_iter=1).fit(batches(1))
+    assert found.loss_curve_ == expected.loss_curve_
 
 
 def test_a_single_batch_is_refused():
@@ -346,13 +364,42 @@ def test_what_training_together_alone_uses_is_told_without_it():
         new(joint=False, max_iter=3).fit(batches(1))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"input_autoencoder": PART, "connector": FeatureConnector()},
+            "input_autoencoder .which needs a layer without a transcoder. and conn",
+        ),
+        ({"n_nonzero_coefs": 6}, "n_nonzero_coefs .which needs a layer without a tran"),
+        ({"shared_budget": True}, "shared_budget .which needs a layer without a trans"),
+        (
+            {"transcoder": [TRANSCODER, None], "shared_budget": True},
+            "shared_budget .which needs two connectors or more with a budget",
+        ),
+    ],
+)
+def test_what_transcoders_leave_without_effect_is_told(changed, message):
+    options = {"transcoder": TRANSCODER, "n_nonzero_coefs": 10, "max_iter": 1}
+    with pytest.warns(UserWarning, match=message):
+        ModelUnwrapper(tiny_causal(), **(options | changed)).fit(batches(1))
+
+
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("changed", "count"),
     [
         ({"joint": False, "max_iter": "auto"}, "4 of 6 parts (input_autoencoder[0], "),
         ({}, "2 of 2 parts (transcoder[0], transcoder[1])."),
-        ({"transcoder": Transcoder(48, k=6, max_iter=1)}, "2 of 2 parts (transcoder"),
+        (
+            {
+                "transcoder": TRANSCODER,
+                "input_autoencoder": None,
+                "output_autoencoder": None,
+                "n_nonzero_coefs": 10,
+            },
+            "2 of 2 parts (transcoder",
+        ),
     ],
     ids=["apart", "joint", "transcoders"],
 )

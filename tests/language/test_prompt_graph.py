@@ -51,7 +51,9 @@ def fitted_transformer():
 @cache
 def fitted_transcoders():
     part = Transcoder(24, k=4, skip=False, max_iter=3)
-    return new(tiny_causal(), transcoder=part).fit(batches(4))
+    unused = dict.fromkeys(("input_autoencoder", "output_autoencoder"))
+    unwrapper = new(tiny_causal(), transcoder=part, n_nonzero_coefs=10, **unused)
+    return unwrapper.fit(batches(4))
 
 
 UNWRAPPERS = [fitted, fitted_transformer, fitted_transcoders]

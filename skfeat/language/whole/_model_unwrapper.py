@@ -53,7 +53,7 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         no logits but a `last_hidden_state`. It is never changed. ``None`` is for what
         was loaded from a file, which holds no model.
 
-    modules : sequence of str, default=None
+    modules : str or sequence of str, default=None
         Names of the MLPs to replace: modules that take and return one tensor, a row
         for each token. ``None`` means all modules called "mlp", "ffn" or
         "feed_forward".
@@ -197,7 +197,7 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "model": [nn.Module, None],
-        "modules": ["array-like", None],
+        "modules": [str, "array-like", None],
         "input_autoencoder": [SparseAutoencoder, FrozenEstimator, list, tuple, None],
         "output_autoencoder": [SparseAutoencoder, FrozenEstimator, list, tuple, None],
         "connector": [FeatureConnector, FrozenEstimator, list, tuple, None],
@@ -294,7 +294,7 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         seeds = draw_seeds(self.random_state, 3 * len(names) + 2)
         parts = self._parts(len(names), seeds)
         warn_of_refits(self, _PARTS)
-        warn_of_ignored(self, ignored_params(self))
+        self._tell_of_ignored(parts)
         numbers = chosen_batches(slotted, batches, int(self.n_rows), seeds[-1])
         means = original_means(slotted, batches, numbers)
         context = self._init_callback_context(max_subtasks=len(names) + 1)
@@ -323,6 +323,17 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         self._store(names, parts, means, history)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
+
+    def _tell_of_ignored(self, parts: list[LayerParts]) -> None:
+        pairs = [part for part in parts if part.transcoder is None]
+        free = [part.connector for part in pairs if not part.frozen["connector"]]
+        budgets = [self.n_nonzero_coefs or part.n_nonzero_coefs for part in free]
+        facts = {
+            "pairs": len(pairs) > 0,
+            "budgets": len(free) > 0,
+            "shares": sum(budget is not None for budget in budgets) > 1,
+        }
+        warn_of_ignored(self, ignored_params(self, **facts))
 
     def _settings(self, n_batches: int, seed: int) -> Settings:
         n_epochs = self.max_iter

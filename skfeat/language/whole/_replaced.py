@@ -245,7 +245,7 @@ class ReplacedModelMixin:
     def _slotted(self, modules: Any) -> SlottedModel:
         model = self._model()
         device = None if self.device is None else resolve_device(self.device)
-        names = find_mlps(model) if modules is None else list(modules)
+        names = find_mlps(model) if modules is None else modules
         return SlottedModel(model, names, device)
 
 

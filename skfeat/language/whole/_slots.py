@@ -135,15 +135,16 @@ class SlottedModel:
     ----------
     model : torch.nn.Module
         Copied, and left as it is.
-    modules : list of str
+    modules : str or sequence of str
         Names of the MLPs.
     device : torch.device or None
         Where the copy runs; None: where the model is.
     """
 
-    def __init__(self, model: nn.Module, modules: list[str], device=None):
+    def __init__(self, model: nn.Module, modules: Any, device=None):
         checked = _reader(model, modules)
         self.names = checked.modules
+        _check_replaceable(checked.model, self.names)
         own = copy.deepcopy(checked.model)
         for module in own.modules():
             module.training = False
@@ -190,7 +191,26 @@ class SlottedModel:
         return Batch(self, batch, number)
 
 
-def _reader(model: nn.Module, modules: list[str]) -> ActivationReader:
+def _check_replaceable(model: nn.Module, names: list[str]) -> None:
+    """Raise ValueError unless each module can be replaced beside the others."""
+    for name in names:
+        module = model.get_submodule(name)
+        inside = [other for other in names if other.startswith(f"{name}.")]
+        if module is model:
+            wrong = "is the whole model"
+        elif type(module).forward is nn.Module.forward:
+            wrong = f"is a {type(module).__name__}, which runs not at all"
+        elif inside:
+            wrong = f"holds {inside[0]!r}"
+        else:
+            continue
+        raise ValueError(
+            f"modules must be MLPs inside the model, none inside another; {name!r} "
+            f"{wrong}."
+        )
+
+
+def _reader(model: nn.Module, modules: Any) -> ActivationReader:
     """Return what checks a model and the names of its modules, and reads batches."""
     return ActivationReader(
         model,
