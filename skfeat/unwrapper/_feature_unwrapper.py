@@ -202,9 +202,10 @@ class FeatureUnwrapper(
         the network's features those of the autoencoders more closely, and its outputs
         those of the model less where weights are few. Above 0.3 reconstruction counts
         as much. From 1 on, weights between features are chosen again once pruning has
-        ended, as a rectified connector fitted to encoded features has them, if that
-        lowers the loss: more of a network's known connections are found. Zero is for
-        the outputs alone: features and what the autoencoders mean by them drift apart.
+        ended, as a rectified connector fitted to encoded features has them, unless that
+        raises the loss by much: more of a network's known connections are found. Zero
+        is for the outputs alone: features and what the autoencoders mean by them drift
+        apart.
 
     train_encoder : bool, default=True
         Whether what follows the first layer moves its encoder, with ``joint=True``.

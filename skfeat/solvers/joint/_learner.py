@@ -37,7 +37,7 @@ from skfeat.solvers.joint._removal import (
 )
 from skfeat.solvers.joint._reselect import (
     is_reselected,
-    reselect_if_better,
+    reselect_unless_worse,
     reselects_after,
 )
 from skfeat.solvers.joint._start import Rows, compact_rows, dense_start, start_rows
@@ -268,7 +268,7 @@ class Learner(Updates):
         if self.n_steps == reselects_after(planned) and is_reselected(
             self.problem, self.settings
         ):
-            reselect_if_better(self, lambda: self._loss(mine, weights))
+            reselect_unless_worse(self, lambda: self._loss(mine, weights))
         return loss
 
     def _prune(self, progress: float) -> None:

@@ -8,7 +8,8 @@ other parts.
 
 This finds the weights by which features are true, not those that outputs need most: on
 MNIST it raises the divergence of outputs by 6 %. So it is done where faithfulness
-counts as fully as outputs, and undone where the loss of a batch does not fall at once.
+counts as fully as outputs, and undone where the loss of a batch rises by much: there
+the weights that a network needs are not those by which features are true.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from skfeat.utils._torch import to_numpy
 
 # From which faithfulness on weights are chosen again.
 _FAITHFULNESS = 1.0
+# Of the loss before, the most that it may be at once. New weights are fitted to encoded
+# features, and have not been trained yet on those that the network computes.
+_MOST_LOSS = 1.15
 # Of the fit of a connector. Training goes on from its weights: near is good enough.
 _TOL = 1e-6
 # Features of a layer that are held, from all rows if these are no more: many weights
@@ -57,8 +61,8 @@ def reselects_after(planned: int) -> int:
 
 
 @torch.no_grad()
-def reselect_if_better(learner: Learner, loss: Callable[[], torch.Tensor]) -> None:
-    """Choose weights again, and keep them if this lowers the loss.
+def reselect_unless_worse(learner: Learner, loss: Callable[[], torch.Tensor]) -> None:
+    """Choose weights again, and take them back if the loss rises by much.
 
     Parameters
     ----------
@@ -72,7 +76,7 @@ def reselect_if_better(learner: Learner, loss: Callable[[], torch.Tensor]) -> No
     reselect(learner)
     losses.append(loss())
     distributed.all_reduce(*losses)
-    if losses[1] < losses[0]:
+    if losses[1] <= _MOST_LOSS * losses[0]:
         return
     for part, old in zip((*learner.coefs, *learner.intercepts), before, strict=True):
         part.copy_(old)

@@ -10,7 +10,11 @@ from skfeat.kernels._threads import Team
 from skfeat.solvers._prune import PRUNED_AT, is_time
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
-from skfeat.solvers.joint._reselect import reselect, reselect_if_better, reselects_after
+from skfeat.solvers.joint._reselect import (
+    reselect,
+    reselect_unless_worse,
+    reselects_after,
+)
 
 N, WIDTH, BUDGET = 400, 8, 10
 
@@ -126,7 +130,7 @@ def test_training_reselects_once_if_faithful_to_more_than_outputs(
 ):
     calls = []
     monkeypatch.setattr(
-        "skfeat.solvers.joint._learner.reselect_if_better",
+        "skfeat.solvers.joint._learner.reselect_unless_worse",
         lambda ours, loss: calls.append(loss()),
     )
     ours, _ = learner(outputs=outputs, faithfulness=faithfulness)
@@ -143,18 +147,18 @@ def test_training_keeps_the_support_and_the_budget():
     np.testing.assert_array_equal(found != 0, coef != 0)
 
 
-@pytest.mark.parametrize("is_better", [True, False])
-def test_weights_that_raise_the_loss_are_taken_back(is_better):
+@pytest.mark.parametrize(("after", "is_kept"), [(0.9, True), (1.1, True), (1.2, False)])
+def test_weights_that_raise_the_loss_by_much_are_taken_back(after, is_kept):
     ours, coef = learner()
     spoil(ours, 0)
     before = ours.weights()
-    losses = iter([1.0, 0.9 if is_better else 1.0])
-    reselect_if_better(ours, lambda: torch.tensor(next(losses)))
+    losses = iter([1.0, after])
+    reselect_unless_worse(ours, lambda: torch.tensor(next(losses)))
     learnt = ours.weights()
-    expected = coef if is_better else before.coefs[0]
+    expected = coef if is_kept else before.coefs[0]
     np.testing.assert_allclose(learnt.coefs[0], expected, atol=1e-3)
     mask = ours.pruners[0].mask
     assert int(mask.sum()) == BUDGET
     np.testing.assert_array_equal((ours.coefs[0] != 0) & ~mask, False)
-    if not is_better:
+    if not is_kept:
         np.testing.assert_array_equal(learnt.intercepts[0], before.intercepts[0])
