@@ -6,21 +6,50 @@ memory. No result depends on how a range is divided.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from skfeat.kernels._compile import compile_loop
+
+
+class Weights(NamedTuple):
+    """Weights that are held, output after output.
+
+    Attributes
+    ----------
+    pointer : ndarray of int64 (q + 1,)
+        Where those of each output begin.
+    column : ndarray of int64 (n_weights,)
+        The input of each; of no length where each output has all inputs.
+    mask : ndarray of bool (n_weights,)
+        Which are left.
+    coef : ndarray (n_weights,)
+    """
+
+    pointer: np.ndarray
+    column: np.ndarray
+    mask: np.ndarray
+    coef: np.ndarray
 
 
 @compile_loop
 def removal_costs(
-    first, last, mask, coef, read, pre, gradient, rectified, n_positions, out
+    first, last, weights, read, pre, gradient, rectified, n_positions, out
 ):
-    """Write the costs of the weights of outputs `first` to `last`, (q, p)."""
+    """Write the costs of the weights of outputs `first` to `last`.
+
+    See `Weights`; of those that are not left, zero is written.
+    """
+    pointer, column, mask, coef = weights
     zero = out.dtype.type(0)
     for o in range(first, last):
         before, slope = pre[o], gradient[o]
-        for j in range(mask.shape[1]):
+        for t in range(pointer[o], pointer[o + 1]):
             total = zero
-            if mask[o, j]:
-                weight, values = coef[o, j], read[j]
+            if mask[t]:
+                j = column[t] if len(column) else t - pointer[o]
+                weight, values = coef[t], read[j]
                 if n_positions > 1:
                     for start in range(0, before.shape[0], n_positions):
                         change = zero
@@ -41,4 +70,4 @@ def removal_costs(
                     for i in range(before.shape[0]):
                         change = weight * values[i] * slope[i]
                         total += change * change
-            out[o, j] = total
+            out[t] = total

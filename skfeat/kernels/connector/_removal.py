@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._optional import has_numba
 from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._support import Support
 
 # Weights times rows that are computed at a time, which caches hold: three times as fast
 # as all at once.
@@ -21,7 +23,12 @@ _MANY = 0.35
 RemovalCosts = Callable[..., torch.Tensor]
 
 
-def removal_costs(n_elements: float, device: torch.device, team: Team) -> RemovalCosts:
+def removal_costs(
+    n_elements: float,
+    device: torch.device,
+    team: Team,
+    support: Support | None = None,
+) -> RemovalCosts:
     """Return the fast way to compute costs; see `plain`.
 
     Parameters
@@ -32,25 +39,30 @@ def removal_costs(n_elements: float, device: torch.device, team: Team) -> Remova
     device : torch.device
     team : Team
         Divides the loops' work.
+    support : Support, optional
+        Where weights are held; by default everywhere.
     """
     if device.type != "cpu" or n_elements < LIMITS.compiled_removal or not has_numba():
-        return plain
+        return partial(plain, support=support)
     from skfeat.kernels.connector import _loops_removal as loops
 
     def compiled(read, pre, coef, mask, gradient, *, rectified, n_positions=1):
-        left, weights, reads, before, slopes = (
+        held = support or Support(tuple(coef.shape))
+        left, own, reads, before, slopes = (
             np.ascontiguousarray(part.detach().numpy())
             for part in (mask, coef, read, pre, gradient)
         )
-        how, out = (rectified, n_positions), np.empty(coef.shape, dtype=np.float32)
+        pointer, out = held.pointer(), np.empty(coef.numel(), dtype=np.float32)
+        weights = loops.Weights(pointer, held.columns(), left.ravel(), own.ravel())
         team.run(
             lambda first, last: loops.removal_costs(
-                first, last, left, weights, reads, before, slopes, *how, out
+                first, last, weights, reads, before, slopes, rectified, n_positions, out
             ),
-            len(out),
+            len(before),
             n_elements=out.size * read.shape[1] // 8,
+            cumulative=pointer,
         )
-        return torch.from_numpy(out)
+        return torch.from_numpy(out).view(coef.shape)
 
     return compiled
 
@@ -64,6 +76,7 @@ def plain(
     *,
     rectified: bool,
     n_positions: int = 1,
+    support: Support | None = None,
 ) -> torch.Tensor:
     """Return what the removal of each weight would cost, summed over samples.
 
@@ -74,22 +87,25 @@ def plain(
         positions of a sample one after the other.
     pre : Tensor of shape (q, n)
         What the weights compute, before the rectifier.
-    coef, mask : Tensor of shape (q, p)
+    coef, mask : Tensor of shape (q, p), or of the weights that are held
         The weights, and which of them are left.
     gradient : Tensor of shape (q, n)
         Of a random combination of what the loss compares, after the rectifier.
     rectified : bool
     n_positions : int, default=1
         Of a sample, which share the weights: a removal changes all of them at once.
+    support : Support, optional
+        Where weights are held; by default everywhere.
 
     Returns
     -------
-    Tensor of shape (q, p)
+    Tensor of the shape of `coef`
         Zero where no weight is left.
     """
     after = pre.relu() if rectified else pre
     costs = torch.zeros_like(coef)
-    if mask.sum() > _MANY * mask.numel():
+    support = support or Support((coef.shape[0], coef.shape[1]))
+    if support.places is None and mask.sum() > _MANY * mask.numel():
         at_once = max(1, _AT_ONCE // max(read.numel(), 1))
         for some in torch.arange(len(coef), device=coef.device).split(at_once):
             without = torch.addcmul(
@@ -103,16 +119,22 @@ def plain(
                 n_positions,
             )
         return costs.mul_(mask)
-    outputs, inputs = mask.nonzero(as_tuple=True)
+    kept = mask.ravel().nonzero().ravel()
+    outputs, inputs = (
+        torch.from_numpy(end).to(coef.device) for end in support.ends(mask)
+    )
     at_once = max(1, _AT_ONCE // max(read.shape[1], 1))
-    for out, column in zip(outputs.split(at_once), inputs.split(at_once), strict=True):
+    for some, out, column in zip(
+        *(part.split(at_once) for part in (kept, outputs, inputs)), strict=True
+    ):
         # `index_select` gathers three times as fast as an index does.
         own, base, slope = (
             part.index_select(0, out) for part in (pre, after, gradient)
         )
-        without = read.index_select(0, column).mul_(-coef[out, column][:, None])
+        without = read.index_select(0, column).mul_(-coef.ravel()[some][:, None])
         without.add_(own)
-        costs[out, column] = _change(without, base, slope, rectified, n_positions)
+        change = _change(without, base, slope, rectified, n_positions)
+        costs.view(-1)[some] = change
     return costs
 
 

@@ -25,7 +25,6 @@ from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers.joint._problem import (
-    BatchRows,
     Connection,
     JointSettings,
     Learnt,
@@ -40,26 +39,16 @@ from skfeat.solvers.joint._reselect import (
     reselect_unless_worse,
     reselects_after,
 )
-from skfeat.solvers.joint._start import Rows, compact_rows, dense_start, start_rows
+from skfeat.solvers.joint._started import Started
 from skfeat.solvers.joint._state import go_on, set_weights
 from skfeat.solvers.joint._trained_coder import TrainedCoder
-from skfeat.solvers.joint._units import (
-    Unit,
-    unit_of_hidden,
-    unit_of_inputs,
-    unit_of_outputs,
-)
-from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
+from skfeat.solvers.joint._updates import in_raw_units, reconstruction
 from skfeat.utils import _distributed as distributed
-from skfeat.utils._progress import stage, tick
 from skfeat.utils._rows import Batch
-from skfeat.utils._torch import as_like, make_generator, n_batches, to_numpy
-
-# Codes that are computed at a time for the start.
-_CODES_AT_ONCE = 2**24
+from skfeat.utils._torch import as_like, make_generator, n_batches
 
 
-class Learner(Updates):
+class Learner(Started):
     """The weights in training, in units that do not depend on those of the data.
 
     Parameters
@@ -86,24 +75,11 @@ class Learner(Updates):
         n = problem.n_rows
         given = problem.sample_weight
         self.sample_weight = np.ones(n) if given is None else given
-        self.units = [
-            unit_of_hidden(rows, self.sample_weight) for rows in problem.hidden
-        ]
+        self._set_units()
         self.coders = [
             TrainedCoder(coder, unit, settings.device, team, n * settings.n_epochs)
             for coder, unit in zip(problem.coders, self.units, strict=True)
         ]
-        if problem.inputs is not None:
-            unit = unit_of_inputs(problem.inputs, self.sample_weight)
-            self.input_unit = _centred(unit, problem.connections[0])
-        if problem.outputs is not None:
-            # Squared errors count in units of each output's own spread; the last
-            # connector, like every one, computes what shares a unit.
-            each = not settings.classify
-            unit = unit_of_outputs(problem.outputs, self.sample_weight, each=each)
-            if problem.back is None:
-                unit = _centred(unit, problem.connections[-1])
-            self.output_unit = unit
         if state is None:
             self._start()
         else:
@@ -120,7 +96,8 @@ class Learner(Updates):
             shared=settings.share_budgets,
         )
         planned = settings.n_epochs * n_batches(n, settings.batch_size)
-        self.removal_costs = self.pruning.kernels(planned, team)
+        supports = [self.supports[index] for index in trained]
+        self.removal_costs = self.pruning.kernels(planned, team, supports)
         self._choose_products()
         connectors = [part for part in self.coefs if part.requires_grad]
         connectors += [part for part in self.intercepts if part.requires_grad]
@@ -129,128 +106,12 @@ class Learner(Updates):
         if state is not None:
             go_on(self, state)
 
-    def _start(self) -> None:
-        """Set the first weights of connectors, and what is known of the codes."""
-        problem = self.problem
-        widths = [coder.encoder.shape[0] for coder in problem.coders]
-        n_inputs = widths[0] if problem.inputs is None else problem.inputs.shape[1]
-        rows = start_rows(problem.n_rows, max(n_inputs, *widths))
-        weights = self.sample_weight[rows] / self.sample_weight[rows].sum()
-        self.code_means, self.code_variances = [], []
-        chosen = problem.read(problem.batch(rows))
-        codes = []
-        for layer, coder in enumerate(self.coders):
-            stage("features of layer", layer + 1, len(self.coders))
-            hidden = self._hidden(chosen, layer)
-            codes.append(self._codes_at_start(coder, hidden, weights))
-        ends = []
-        if problem.inputs is not None:
-            ends.append(self.input_unit.apply(chosen.inputs()))
-        features = [*ends, *codes]
-        if problem.outputs is not None and problem.back is None:
-            features.append(self.output_unit.apply(chosen.outputs()))
-        # What a connector reads counts from its mean: a weight that is dropped leaves
-        # what it added on average to the intercept.
-        self.read_means = [
-            self._tensor(mean * connection.fit_intercept, trained=False)
-            for mean, connection in zip(
-                self._means_of_reads(), problem.connections, strict=True
-            )
-        ]
-        self.coefs, self.intercepts = [], []
-        for index, connection in enumerate(problem.connections):
-            stage("start of connector", index + 1, len(problem.connections))
-            if connection.start is None:
-                coef, intercept = dense_start(
-                    features[index],
-                    features[index + 1],
-                    weights,
-                    connection.budget or 0,
-                    fit_intercept=connection.fit_intercept,
-                )
-            else:
-                coef, intercept = self._to_units(index, *connection.start)
-            intercept = intercept + coef @ to_numpy(self.read_means[index], np.float64)
-            trained = not connection.frozen
-            self.coefs.append(self._tensor(coef, trained=trained))
-            self.intercepts.append(
-                self._tensor(intercept, trained=trained and connection.fit_intercept)
-            )
-
-    @torch.no_grad()
-    def _codes_at_start(
-        self, coder: TrainedCoder, hidden: torch.Tensor, weights: np.ndarray
-    ) -> Rows:
-        """Return the codes of a layer's rows (n, d), and note what is known of them.
-
-        The pre-activations of all rows are never held: of a wide layer they would take
-        more memory than all else.
-        """
-        m, square, active, parts = len(coder.encoder), 0.0, 0.0, []
-        mean = torch.zeros(m, dtype=torch.float64, device=hidden.device)
-        n_at_once = max(1, _CODES_AT_ONCE // m)
-        for rows, shares in zip(
-            hidden.split(n_at_once),
-            torch.as_tensor(weights, device=hidden.device).split(n_at_once),
-            strict=True,
-        ):
-            own = coder.codes(rows)
-            mean += shares @ own.double()
-            square += float(shares @ own.double().square().sum(dim=1))
-            active += float(shares @ (own > 0).sum(dim=1).to(shares))
-            parts.append(to_numpy(own))
-            tick("row", sum(map(len, parts)), len(hidden))
-        variance = square - float(mean.square().sum())
-        self._note(coder, mean.float(), variance, active)
-        return compact_rows(parts)
-
-    def _means_of_reads(self) -> list[np.ndarray]:
-        """Return the mean, in units in training, of what each connector reads."""
-        means = [to_numpy(mean, np.float64) for mean in self.code_means]
-        if self.problem.inputs is not None:
-            # Inputs are centred already.
-            means.insert(0, np.zeros(self.problem.inputs.shape[1]))
-        return means[: len(self.problem.connections)]
-
-    def _ends(self, index: int) -> tuple[Unit, Unit]:
-        """Return the units of what a connector reads, and of what it computes."""
-        units = [
-            Unit(np.zeros(len(coder.encoder)), unit.scale)
-            for coder, unit in zip(self.problem.coders, self.units, strict=True)
-        ]
-        if self.problem.inputs is not None:
-            units.insert(0, self.input_unit)
-        if self.problem.outputs is not None and self.problem.back is None:
-            units.append(self.output_unit)
-        return units[index], units[index + 1]
-
-    def _to_units(self, index, coef, intercept) -> tuple[np.ndarray, np.ndarray]:
-        """Bring weights to the units in training."""
-        read, computed = self._ends(index)
-        out = np.broadcast_to(computed.scale, len(coef))
-        intercept = intercept + coef @ read.mean - computed.mean
-        return coef * read.scale / out[:, None], intercept / out
-
-    def _from_units(self, index) -> tuple[np.ndarray, np.ndarray]:
-        """Bring the weights of a connector back to the units of the data."""
-        read, computed = self._ends(index)
-        coef = to_numpy(self.coefs[index], np.float64)
-        intercept = to_numpy(self.intercepts[index], np.float64)
-        intercept = intercept - coef @ to_numpy(self.read_means[index], np.float64)
-        out = np.broadcast_to(computed.scale, len(coef))
-        coef = coef / read.scale * out[:, None]
-        return coef, intercept * out - coef @ read.mean + computed.mean
-
-    def _hidden(self, rows: BatchRows, layer: int) -> torch.Tensor:
-        """Return the rows of a layer, in its unit."""
-        return self._in_unit(rows.hidden(layer), self.units[layer])
-
-    def _in_unit(self, rows: np.ndarray, unit: Unit) -> torch.Tensor:
-        return torch.from_numpy(unit.apply(rows)).to(self.settings.device)
-
     def _choose_products(self) -> None:
         n_rows = self.problem.n_rows * self.settings.n_epochs
-        self.products = [product(p.mask, n_rows, self.team) for p in self.pruners]
+        self.products = [
+            product(pruner.mask, n_rows, self.team, support)
+            for pruner, support in zip(self.pruners, self.supports, strict=True)
+        ]
 
     def step(self, rows: np.ndarray | Batch, planned: int) -> float:
         """Make one update on a batch of rows, or on their numbers; return its loss."""
@@ -322,9 +183,9 @@ class Learner(Updates):
         """Run the connectors; return what each computes, before and after its link."""
         before, computed = [], []
         for index, connection in enumerate(self.problem.connections):
-            coef = self.coefs[index]
-            at_mean = self.intercepts[index] - coef @ self.read_means[index]
-            before.append(self.products[index](coef, features) + at_mean[:, None])
+            centred = features - self.read_means[index][:, None]
+            sums = self.products[index](self.coefs[index], centred)
+            before.append(sums + self.intercepts[index][:, None])
             features = before[-1].relu() if connection.link == "relu" else before[-1]
             computed.append(features)
         return before, computed
@@ -414,8 +275,3 @@ def _pruner(coef: torch.Tensor, connection: Connection) -> Pruner:
     pruner.first = max(pruner.budget, connection.budget)
     pruner.budget = connection.budget
     return pruner
-
-
-def _centred(unit: Unit, connection: Connection) -> Unit:
-    """Return a unit that leaves zero where it is, if there shall be no intercept."""
-    return Unit(unit.mean * connection.fit_intercept, unit.scale)

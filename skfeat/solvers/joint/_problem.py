@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from skfeat.activations import Activation
 from skfeat.utils._rows import Batch, ComputedRows, batches_of_rows
@@ -234,9 +235,9 @@ class Learnt(NamedTuple):
     """What has been trained, acting on raw rows.
 
     `coders` of frozen autoencoders, and weights of frozen connectors, are those given,
-    up to rounding.
+    up to rounding. `coefs` are CSR where weights were held at some places alone.
     """
 
     coders: list[Coder]
-    coefs: list[np.ndarray]
+    coefs: list[np.ndarray | sparse.csr_array]
     intercepts: list[np.ndarray]

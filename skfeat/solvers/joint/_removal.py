@@ -18,6 +18,8 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._removal import RemovalCosts, removal_costs
+from skfeat.kernels.connector._support import Support
 from skfeat.solvers._prune import PRUNED_AT, Pruner, SaliencyPruning
 from skfeat.utils._torch import as_like
 
@@ -75,15 +78,22 @@ class RemovalPruning(SaliencyPruning):
         for mean, cost in zip(self.costs, costs, strict=True):
             mean.lerp_(cost, _COST_SHARE)
 
-    def kernels(self, planned: int, team: Team) -> list[RemovalCosts]:
-        """Return what computes the costs of each matrix in so many planned updates."""
+    def kernels(
+        self, planned: int, team: Team, supports: Sequence[Support] | None = None
+    ) -> list[RemovalCosts]:
+        """Return what computes the costs of each matrix in so many planned updates.
+
+        `supports` tell where the weights of each are held; by default everywhere.
+        """
         n_estimates = PRUNED_AT * planned / _ESTIMATE_EVERY
         found = []
-        for coef, n_positions in zip(self.coefs, self.n_positions, strict=True):
+        for coef, n_positions, support in zip(
+            self.coefs, self.n_positions, supports or repeat(None), strict=False
+        ):
             least = _LEAST_ROWS if n_positions == 1 else _LEAST_MAPS * n_positions
             # Sizes alone decide: a run that goes on has fewer weights left.
             n_elements = n_estimates * max(_MOST_ELEMENTS, coef.numel() * least)
-            found.append(removal_costs(n_elements, coef.device, team))
+            found.append(removal_costs(n_elements, coef.device, team, support))
         return found
 
     def saliencies(self) -> list[torch.Tensor]:

@@ -83,7 +83,7 @@ def regress(
     whole = np.empty((q, p)) if most == size else None
     largest = LargestWeights(most)
     mean = weights @ targets if fit_intercept else np.zeros(q)
-    if sparse.issparse(targets):
+    if not isinstance(targets, np.ndarray):
         targets = targets.tocsc()
     # A matrix of all weights would take more memory than all else.
     for start in range(0, q, n := max(1, _WEIGHTS_AT_ONCE // p)):
@@ -107,7 +107,7 @@ def dense_start(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what `regress` does, with a dense matrix of weights."""
     coef, intercept = regress(features, targets, weights, budget, **options)
-    return (coef.toarray() if sparse.issparse(coef) else coef), intercept
+    return (coef if isinstance(coef, np.ndarray) else coef.toarray()), intercept
 
 
 class LargestWeights:
@@ -163,12 +163,12 @@ class _Moments:
     def __init__(self, features: Rows, weights: np.ndarray, *, center: bool):
         self.features = features
         self.mean = weights @ features if center else np.zeros(features.shape[1])
-        if sparse.issparse(features):
-            weighted = features.astype(np.float64).multiply(weights[:, None])
-            self.factor = sparse.csr_array(weighted.T)
-        else:
+        if isinstance(features, np.ndarray):
             self.root = np.sqrt(weights)[:, None].astype(features.dtype)
             self.factor = self._centred(features, self.mean).T
+        else:
+            weighted = features.astype(np.float64).multiply(weights[:, None])
+            self.factor = sparse.csr_array(weighted.T)
 
     def _centred(self, part: np.ndarray, mean: np.ndarray) -> np.ndarray:
         return (part - mean.astype(part.dtype)) * self.root
@@ -176,7 +176,7 @@ class _Moments:
     def gram(self) -> np.ndarray:
         """Return those of features with each other (p, p)."""
         features = self.features
-        if not sparse.issparse(features):
+        if isinstance(features, np.ndarray):
             return (self.factor @ self.factor.T).astype(np.float64)
         p = features.shape[1]
         out, columns = np.empty((p, p)), features.tocsc()
@@ -187,11 +187,11 @@ class _Moments:
 
     def cross(self, targets: Rows, mean: np.ndarray) -> np.ndarray:
         """Return those with targets (n, q) of a mean (q,), as (p, q)."""
-        if not sparse.issparse(self.features):
-            if sparse.issparse(targets):
+        if isinstance(self.features, np.ndarray):
+            if not isinstance(targets, np.ndarray):
                 targets = targets.toarray()
             return (self.factor @ self._centred(targets, mean)).astype(np.float64)
         found = self.factor @ targets.astype(np.float64)
-        if sparse.issparse(found):
+        if not isinstance(found, np.ndarray):
             found = found.toarray()
         return found - np.outer(self.mean, mean)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skfeat.kernels.connector._support import Support
 from skfeat.utils._torch import to_numpy
 
 # Of a learner: `skfeat.solvers.joint._learner.Learner`, which imports this module.
@@ -24,6 +25,7 @@ def state_of(learner: Learner) -> dict:
     return {
         "n_steps": learner.n_steps,
         "generator": to_numpy(learner.generator.get_state()),
+        "places": [support.places for support in learner.supports],
         "coefs": arrays(learner.coefs),
         "intercepts": arrays(learner.intercepts),
         "read_means": arrays(learner.read_means),
@@ -52,11 +54,17 @@ def set_weights(learner: Learner, state: dict) -> None:
     widths = [len(coder.encoder) for coder in learner.coders]
     n_reads = len(learner.problem.connections)
     ends = learner.problem.end_widths(widths)
+    learner.supports = [
+        _support((computed, read), places)
+        for (read, computed), places in zip(
+            pairwise(ends), state["places"], strict=True
+        )
+    ]
     shapes: dict[str, list[tuple[int, ...]]] = {
         "read_means": [(width,) for width in ends[:n_reads]],
         "code_means": [(width,) for width in widths],
         "code_variances": [()] * len(widths),
-        "coefs": [(computed, read) for read, computed in pairwise(ends)],
+        "coefs": [support.weights_shape for support in learner.supports],
         "intercepts": [(width,) for width in ends[1:]],
     }
     trained = {
@@ -74,6 +82,16 @@ def set_weights(learner: Learner, state: dict) -> None:
             for array, flag in zip(state[name], flags, strict=True)
         ]
         setattr(learner, name, found)
+
+
+def _support(shape: tuple[int, int], places: np.ndarray | None) -> Support:
+    """Return where weights are held, if loops may trust the places."""
+    found = Support(shape, places)
+    if places is not None:
+        inside = len(places) == 0 or 0 <= places[0] <= places[-1] < found.size
+        if places.dtype != np.int64 or not inside or (np.diff(places) <= 0).any():
+            raise ValueError("its places are not those of such a network")
+    return found
 
 
 def go_on(learner: Learner, state: dict) -> None:

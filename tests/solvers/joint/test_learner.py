@@ -1,5 +1,7 @@
 """The loss and the units of joint training, against plain definitions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from skfeat.activations import JumpReLU, ReLU, TopK
+from skfeat.kernels._limits import LIMITS
 from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._support import Support
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
 from skfeat.solvers.joint._start import (
@@ -17,6 +21,7 @@ from skfeat.solvers.joint._start import (
     regress,
     start_rows,
 )
+from skfeat.solvers.joint._state import state_of
 from skfeat.solvers.joint._units import unit_of_inputs, unit_of_outputs
 
 RNG = np.random.RandomState(0)
@@ -379,9 +384,64 @@ def test_regression_over_nonzeros_is_that_of_all(fit_intercept, of_targets):
         np.testing.assert_allclose(coef, expected)
 
 
+def held_everywhere(self, coef, connection):
+    coef = coef if isinstance(coef, np.ndarray) else coef.toarray()
+    return Support(coef.shape), coef
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_weights_held_at_some_places_train_as_a_matrix(loops, monkeypatch):
+    monkeypatch.setattr("skfeat.solvers.joint._start._MOST_WEIGHTS", 15)
+    if loops:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(LIMITS, "masked_density", 1.0)
+        monkeypatch.setattr(LIMITS, "compiled_masked", 0)
+        monkeypatch.setattr(LIMITS, "compiled_removal", 0)
+
+    def trained():
+        given = replace(problem(back=False), connections=[Connection("relu", 2)] * 3)
+        ours = learner(given, n_epochs=8)
+        losses = [ours.step(np.arange(i % 3, N, 3), 24) for i in range(24)]
+        return ours, losses, ours.finish()
+
+    ours, losses, learnt = trained()
+    assert [len(coef) for coef in ours.coefs] == [16] * 3
+    monkeypatch.setattr("skfeat.solvers.joint._started.Started._held", held_everywhere)
+    other, expected, whole = trained()
+    assert [support.places for support in other.supports] == [None] * 3
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for name in ("coefs", "intercepts"):
+        for own, dense in zip(getattr(learnt, name), getattr(whole, name), strict=True):
+            own = own if isinstance(own, np.ndarray) else own.toarray()
+            np.testing.assert_allclose(own, dense, rtol=1e-3, atol=1e-4)
+    assert [coef.nnz for coef in learnt.coefs] == [2] * 3
+
+
+def test_a_learner_goes_on_with_weights_at_the_same_places(monkeypatch):
+    monkeypatch.setattr("skfeat.solvers.joint._start._MOST_WEIGHTS", 15)
+    given, settings = problem(back=False), JointSettings(**SETTINGS)
+    ours = learner(given)
+    for _ in range(3):
+        ours.step(np.arange(20), 6)
+    state = state_of(ours)
+    other = Learner(given, settings, Team(), state)
+    for _ in range(3):
+        assert ours.step(np.arange(20), 6) == other.step(np.arange(20), 6)
+    for places in ([3, 2], [-1, 2], [0, 10**6]):
+        state["places"][0] = np.array(places)
+        with pytest.raises(ValueError, match="its places are not those"):
+            Learner(given, settings, Team(), state)
+
+
+def test_weights_that_are_chosen_again_are_held_everywhere(monkeypatch):
+    monkeypatch.setattr("skfeat.solvers.joint._start._MOST_WEIGHTS", 15)
+    ours = learner(problem(), faithfulness=1.0)
+    assert [support.places for support in ours.supports] == [None] * 2
+
+
 def test_codes_of_the_start_are_computed_in_blocks(monkeypatch):
     whole = learner(problem())
-    monkeypatch.setattr("skfeat.solvers.joint._learner._CODES_AT_ONCE", 64)
+    monkeypatch.setattr("skfeat.solvers.joint._started._CODES_AT_ONCE", 64)
     parts = learner(problem())
     for name in ("code_means", "code_variances", "coefs", "intercepts"):
         for found, expected in zip(

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from skfeat.activations import ReLU
 from skfeat.kernels._optional import has_numba
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector import _removal
 from skfeat.kernels.connector._removal import plain, removal_costs
+from skfeat.kernels.connector._support import Support
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings, Problem
@@ -74,6 +76,21 @@ def test_costs_are_those_of_computing_without_each_weight(
     np.testing.assert_allclose(costs.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_elements", [0, *([1e15] if has_numba() else [])])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_costs_of_weights_held_at_some_places(rectified, n_elements):
+    read, before, gradient = drawn(P, N), drawn(Q, N), drawn(Q, N)
+    matrix = sparse.csr_array((drawn(Q, P) * (drawn(Q, P) > 0)).numpy())
+    support, mask = Support.of(matrix), drawn(matrix.nnz) > 0
+    device, weights = torch.device("cpu"), torch.from_numpy(matrix.data)
+    costs_of = removal_costs(n_elements, device, Team(), support)
+    costs = costs_of(read, before, weights, mask, gradient, rectified=rectified)
+    assert costs.shape == weights.shape
+    dense, left = support.matrix(weights), support.matrix(mask.float()) > 0
+    expected = plain(read, before, dense, left, gradient, rectified=rectified)
+    torch.testing.assert_close(support.matrix(costs), expected)
+
+
 @pytest.mark.skipif(not has_numba(), reason="numba is not installed")
 def test_threads_change_no_costs():
     read, before, gradient = drawn(300, 40), drawn(200, 40), drawn(200, 40)
@@ -97,10 +114,10 @@ def test_threads_change_no_costs():
 
 def test_what_the_loop_is_for(monkeypatch):
     device = torch.device("cpu")
-    assert removal_costs(1e6, device, Team()) is plain
-    assert removal_costs(1e15, torch.device("meta"), Team()) is plain
+    assert removal_costs(1e6, device, Team()).func is plain
+    assert removal_costs(1e15, torch.device("meta"), Team()).func is plain
     monkeypatch.setattr(_removal, "has_numba", lambda: False)
-    assert removal_costs(1e15, device, Team()) is plain
+    assert removal_costs(1e15, device, Team()).func is plain
 
 
 def test_a_weight_that_switches_a_feature_off_costs_what_it_switches_off():
