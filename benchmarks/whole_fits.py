@@ -2,8 +2,8 @@
 
 Each case is a process of its own, once *cold*, with empty folders for what numba and
 torch keep of compiled code, and then *warm*, with what the cold run left there. Cases:
-`make demo`, the README's example, and `FeatureUnwrapper` by its defaults at three more
-sizes. Of the two larger ones, with 2,048 and 8,192 features a layer, a few updates are
+`make demo`, the README's example, and `FeatureUnwrapper` by its defaults at four more
+sizes. Of the three larger ones, with 2,048 to 8,192 features a layer, a few updates are
 made, and the whole fit is estimated from them. Of `make demo` the unwrapping counts by
 itself, without the training of its own network.
 
@@ -37,6 +37,7 @@ FIRST_USE = ("make demo", "README example")
 # many that they run the same loops.
 ESTIMATED = {
     "60,000 x 784, 512 units": (60_000, 512, 2048, 16_384),
+    "50,000 x 784, 1,024 units": (50_000, 1024, 4096, 1024),
     "50,000 x 784, 2,048 units": (50_000, 2048, 8192, 1024),
 }
 TINY = (2_000, 12, 24, 1024)

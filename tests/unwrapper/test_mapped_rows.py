@@ -136,7 +136,7 @@ def test_no_rows_are_held(mapped, monkeypatch):
     monkeypatch.setattr(ComputedRows, "__getitem__", noted)
     monkeypatch.setattr(_rows, "_RUN_BYTES", 1024)
     monkeypatch.setattr(_rows, "_RUNS", 2)
-    monkeypatch.setattr("skfeat.solvers.joint._learner.start_rows", some_rows)
+    monkeypatch.setattr("skfeat.solvers.joint._started.start_rows", some_rows)
     monkeypatch.setattr("skfeat.autoencoder._quality._DIAGNOSED_ROWS", 50)
     monkeypatch.setattr(
         ComputedRows, "__array__", lambda *args, **kwargs: pytest.fail("all are held")
