@@ -15,16 +15,21 @@ from skfeat.solvers.joint._problem import Coder
 
 
 def coder_of(autoencoder: SparseAutoencoder, *, frozen: bool) -> Coder:
-    """Return the weights of a fitted autoencoder."""
+    """Return the weights of a fitted autoencoder; its matrices are not copied."""
     return Coder(
-        np.asarray(autoencoder.encoder_coef_, dtype=np.float64),
+        np.asarray(autoencoder.encoder_coef_),
         np.asarray(autoencoder.encoder_intercept_, dtype=np.float64),
-        np.asarray(autoencoder.components_, dtype=np.float64),
+        np.asarray(autoencoder.components_),
         np.asarray(autoencoder.intercept_, dtype=np.float64),
         autoencoder.make_activation(),
         tied=bool(autoencoder.tied),
         frozen=frozen,
     )
+
+
+def drop_training_state(autoencoder: SparseAutoencoder) -> None:
+    """Drop from what a fit goes on: weights and moments, three times the weights."""
+    autoencoder._state = NoTrainingState("was trained together with connectors")
 
 
 def with_coder(
@@ -54,7 +59,7 @@ def with_coder(
         weights["threshold_"] = coder.activation.threshold
     for name, array in weights.items():
         setattr(own, name, array.astype(dtype))
-    own._state = NoTrainingState("was trained together with connectors")
+    drop_training_state(own)
     if X is not None:
         fitted = {name: getattr(own, name) for name in WEIGHTS if hasattr(own, name)}
         activation = own.make_activation()

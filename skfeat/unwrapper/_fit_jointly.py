@@ -6,7 +6,7 @@ import torch
 
 from skfeat._base import CallbackEpochs
 from skfeat._fitting import fit_part
-from skfeat.autoencoder._joint import coder_of, with_coder
+from skfeat.autoencoder._joint import coder_of, drop_training_state, with_coder
 from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
@@ -22,6 +22,9 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
     params, ends = job.params, job.ends
     with told_once(len(job.connectors.estimators), "connectors"):
         _start_connectors(job, rows)
+    for autoencoder, is_kept in zip(*job.autoencoders, strict=True):
+        if not is_kept:
+            drop_training_state(autoencoder)
     frozen = job.connectors.frozen
     problem = Problem(
         hidden=rows.activations,

@@ -177,9 +177,9 @@ class TrainedCoder:
         if self.coder.frozen:
             return self.coder
         scale, mean = self.unit.scale, self.unit.mean
-        decoder, encoder, encoder_bias, bias = (
-            to_numpy(part, np.float64)
-            for part in (self.decoder, self.encoder, self.encoder_bias, self.bias)
+        decoder, encoder = to_numpy(self.decoder), to_numpy(self.encoder)
+        encoder_bias, bias = (
+            to_numpy(part, np.float64) for part in (self.encoder_bias, self.bias)
         )
         bias = bias * scale + mean
         return Coder(
