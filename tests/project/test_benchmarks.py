@@ -347,6 +347,13 @@ def test_whole_fits(tmp_path):
     assert "cold" in done.stdout
 
 
+def test_wide_updates(tmp_path):
+    done = run("wide_updates.py", "--smoke", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+    assert done.stdout.count("an update at") == 4
+
+
 def test_time_to_quality(tmp_path):
     done = run("time_to_quality.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr
