@@ -483,6 +483,19 @@ def test_largest_eigenvalue_is_a_tight_upper_bound(seed, p, correlated):
     assert true * (1 - 1e-12) <= _largest_eigenvalue(matrix) <= 1.25 * true
 
 
+@given(SEEDS, st.sampled_from([3, 8, 30]), st.booleans(), st.booleans())
+def test_steps_are_those_of_the_largest_eigenvalue(seed, n, centred, is_sparse):
+    X, Y, weights = rectified_data(seed, n=n, p=8)
+    rows = sparse.csr_array(X) if is_sparse else X
+    problem = rectified_problem(rows, Y, weights, fit_intercept=centred)
+    moments = statistics_of(X, Y, weights).problem(centred).xx
+    scale = 1 / np.sqrt(np.diag(moments))
+    largest = np.linalg.eigvalsh(scale[:, None] * moments * scale)[-1]
+    found = scale**2 / problem.steps
+    assert_allclose(found, found[0])
+    assert largest * (1 - 1e-9) <= found[0] <= 1.25 * largest
+
+
 def test_largest_eigenvalue_of_nothing():
     assert _largest_eigenvalue(np.zeros((3, 3))) == 0
     assert _largest_eigenvalue(np.eye(3)) == pytest.approx(1)

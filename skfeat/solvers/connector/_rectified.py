@@ -25,6 +25,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from skfeat.losses import rectified, rectified_convex
@@ -106,8 +107,20 @@ class RectifiedProblem:
         diagonal = np.square(self.spread)
         inverse = np.where(self.varies, 1 / np.where(self.varies, diagonal, 1.0), 0.0)
         root = np.sqrt(inverse)
-        lipschitz = _largest_eigenvalue(root[:, None] * self._gram * root)
+        lipschitz = _largest_eigenvalue(self._moments_of_scaled(root))
         return inverse / (lipschitz or 1.0)
+
+    def _moments_of_scaled(self, scale: np.ndarray) -> np.ndarray:
+        """Return second moments of inputs times a scale, or of rows if these are fewer.
+
+        Both have the same largest eigenvalue.
+        """
+        n, p = self.X.shape
+        if n >= p:
+            return scale[:, None] * self._gram * scale
+        rows = self.X.toarray() if sparse.issparse(self.X) else self.X
+        rows = (rows - self.center) * scale * np.sqrt(self.weights)
+        return rows @ rows.T
 
     def null(self) -> tuple[float, Solution]:
         """Smallest alpha at which all weights are zero, and the solution there."""
