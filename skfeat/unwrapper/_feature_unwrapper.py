@@ -236,8 +236,9 @@ class FeatureUnwrapper(
         or the number set by `joblib.parallel_config`; small ones then share the
         threads that torch may use, which changes no result.
 
-    batch_size : int, default=512
-        Rows of a minibatch in the training of the whole network.
+    batch_size : int or "auto", default="auto"
+        Rows of a minibatch in the training of the whole network. "auto" takes 512; if
+        `joint`, a third of the rows where that is less, but at least 64.
 
     max_iter : int or "auto", default="auto"
         Number of epochs of that training at most. "auto" plans as many as make 1,500
@@ -378,7 +379,10 @@ class FeatureUnwrapper(
         "input_shape": [list, tuple, np.ndarray, None],
         "task": [StrOptions({"auto", "classification", "regression"})],
         "n_jobs": N_JOBS,
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "max_iter": [
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
@@ -409,7 +413,7 @@ class FeatureUnwrapper(
         input_shape=None,
         task="auto",
         n_jobs=None,
-        batch_size=512,
+        batch_size="auto",
         max_iter="auto",
         tol=1e-3,
         device=None,

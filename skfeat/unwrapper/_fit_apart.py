@@ -112,7 +112,7 @@ def _distill(job: Unwrapping, features, rows: Rows) -> None:
         n_epochs=job.n_epochs(len(outputs)),
         tol=float(params.tol),
         learning_rate=_DISTILL_RATE,
-        batch_size=int(params.batch_size),
+        batch_size=job.batch_size(len(outputs)),
         device=job.device,
         seed=job.seed,
     )

@@ -154,7 +154,7 @@ def settings_of(job, n_rows: int) -> JointSettings:
         train_encoder=bool(params.train_encoder),
         n_epochs=job.n_epochs(n_rows),
         tol=float(params.tol),
-        batch_size=int(params.batch_size),
+        batch_size=job.batch_size(n_rows),
         device=job.device,
         seed=job.seed,
     )

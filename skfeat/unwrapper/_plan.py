@@ -20,7 +20,11 @@ from skfeat.adapters import head_slices, logits_end
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
-from skfeat.solvers.joint._train import planned_epochs
+from skfeat.solvers.joint._train import (
+    BATCH_SIZE,
+    planned_batch_size,
+    planned_epochs,
+)
 from skfeat.unwrapper._parts import (
     make_network,
     named_parts,
@@ -255,4 +259,10 @@ class Unwrapping:
         """Return how many epochs the training of the whole network plans."""
         if self.params.max_iter != "auto":
             return int(self.params.max_iter)
-        return planned_epochs(n_rows, self.params.batch_size)
+        return planned_epochs(n_rows, self.batch_size(n_rows))
+
+    def batch_size(self, n_rows: int) -> int:
+        """Return how many rows a minibatch of that training has."""
+        if self.params.batch_size != "auto":
+            return int(self.params.batch_size)
+        return planned_batch_size(n_rows) if self.params.joint else BATCH_SIZE

@@ -6,6 +6,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.solvers.joint._learner import Learner
+from skfeat.solvers.joint._train import planned_batch_size
 from skfeat.unwrapper._fit import most_epochs
 
 X = np.random.RandomState(0).rand(40, 4)
@@ -62,3 +64,28 @@ def test_fewer_epochs_stay_as_planned(model, monkeypatch):
     together = unwrap(model, autoencoder, monkeypatch)
     assert [part.n_iter_ for part in together] == [5, 5]
     assert [part.max_iter for part in together] == ["auto", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "size"),
+    [(40, 64), (192, 64), (600, 200), (1347, 449), (1536, 512), (60_000, 512)],
+)
+def test_few_rows_are_trained_on_in_smaller_minibatches(n_rows, size):
+    assert planned_batch_size(n_rows) == size
+
+
+@pytest.mark.parametrize(
+    ("params", "n_updates"),
+    [({}, 9), ({"batch_size": 512}, 3), ({"batch_size": 50}, 12)],
+)
+def test_few_rows_make_three_updates_an_epoch(params, n_updates, monkeypatch):
+    rows = np.random.RandomState(1).rand(200, 4)
+    model = MLPClassifier((6, 6), max_iter=5, random_state=0)
+    model.fit(rows, rows[:, 0] > 0.5)
+    made, step = [], Learner.step
+    monkeypatch.setattr(
+        Learner, "step", lambda self, *args: made.append(1) or step(self, *args)
+    )
+    part = SparseAutoencoder(8, k=2, max_iter=2)
+    FeatureUnwrapper(model, autoencoder=part, max_iter=3, **params).fit(rows)
+    assert len(made) == n_updates

@@ -25,6 +25,15 @@ from skfeat.utils._torch import n_batches, to_numpy, torch_alone
 
 # Updates of the weights that a default training plans, in no more than so many epochs.
 _UPDATES, _MOST_EPOCHS = 1500, 200
+# Rows of a minibatch by default. An epoch of few rows has so many minibatches, unless
+# they had fewer rows than the least: after one update an epoch features are not yet
+# computed well, and more epochs of large minibatches would take longer.
+BATCH_SIZE, _LEAST_BATCHES, _LEAST_SIZE = 512, 3, 64
+
+
+def planned_batch_size(n_rows: int) -> int:
+    """Return how many rows a minibatch of a default training has."""
+    return min(BATCH_SIZE, max(_LEAST_SIZE, n_rows // _LEAST_BATCHES))
 
 
 def planned_epochs(n_rows: int, batch_size: int) -> int:
