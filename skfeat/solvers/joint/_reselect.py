@@ -85,6 +85,7 @@ def reselect_unless_worse(learner: Learner, loss: Callable[[], torch.Tensor]) ->
     learner._choose_products()
 
 
+@torch.no_grad()
 def reselect(learner: Learner) -> None:
     """Choose the weights of each rectified connector between features again.
 
@@ -119,13 +120,12 @@ def _encoded(learner: Learner, layer: int, rows: np.ndarray) -> np.ndarray:
     problem, parts = learner.problem, []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = problem.read(problem.batch(rows[start : start + _ROWS_AT_ONCE]))
-        with torch.no_grad():
-            own = learner.coders[layer].codes(learner._hidden(some, layer))
-        parts.append(to_numpy(own))
+        parts.append(
+            to_numpy(learner.coders[layer].codes(learner._hidden(some, layer)))
+        )
     return np.concatenate(parts)
 
 
-@torch.no_grad()
 def _take(learner: Learner, index: int, fit: Fit) -> None:
     """Set the weights of a connector and hold their support."""
     coef, intercept = learner.coefs[index], learner.intercepts[index]
