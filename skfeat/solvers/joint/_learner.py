@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from skfeat.kernels._threads import Team
-from skfeat.kernels.connector._masked_product import product
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import Pruner
 from skfeat.solvers.joint._problem import (
@@ -29,13 +28,13 @@ from skfeat.solvers.joint._problem import (
     JointSettings,
     Learnt,
     Problem,
+    is_reselected,
 )
 from skfeat.solvers.joint._removal import (
     RandomSigns,
     RemovalPruning,
 )
 from skfeat.solvers.joint._reselect import (
-    is_reselected,
     reselect_unless_worse,
     reselects_after,
 )
@@ -59,8 +58,6 @@ class Learner(Started):
     state : dict, optional
         What `state` has returned of a learner of this problem, to go on from.
     """
-
-    pruning: RemovalPruning
 
     def __init__(
         self,
@@ -105,13 +102,6 @@ class Learner(Started):
         self._set_optimizer(connectors, coders)
         if state is not None:
             go_on(self, state)
-
-    def _choose_products(self) -> None:
-        n_rows = self.problem.n_rows * self.settings.n_epochs
-        self.products = [
-            product(pruner.mask, n_rows, self.team, support)
-            for pruner, support in zip(self.pruners, self.supports, strict=True)
-        ]
 
     def step(self, rows: np.ndarray | Batch, planned: int) -> float:
         """Make one update on a batch of rows, or on their numbers; return its loss."""

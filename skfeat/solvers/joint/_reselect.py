@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import floor
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +25,10 @@ from skfeat.solvers.connector._choose import takes_all_rows
 from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
 from skfeat.solvers.connector._reduce import Reduction
-from skfeat.solvers.joint._problem import JointSettings, Problem
+from skfeat.solvers.joint._started import Started
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._torch import to_numpy
 
-# From which faithfulness on weights are chosen again.
-_FAITHFULNESS = 1.0
 # Of the loss before, the most that it may be at once. New weights are fitted to encoded
 # features, and have not been trained yet on those that the network computes.
 _MOST_LOSS = 1.15
@@ -43,17 +40,6 @@ _MOST_CODES, _LEAST_ROWS = 2**23, 4096
 # Rows that are encoded at a time.
 _ROWS_AT_ONCE = 1024
 
-# Of a learner: `skfeat.solvers.joint._learner.Learner`, which imports this module.
-Learner = Any
-
-
-def is_reselected(problem: Problem, settings: JointSettings) -> bool:
-    """Tell whether the weights between features are chosen again.
-
-    Without outputs encoded features alone have ranked them already.
-    """
-    return problem.outputs is not None and settings.faithfulness >= _FAITHFULNESS
-
 
 def reselects_after(planned: int) -> int:
     """Return after which of so many planned updates: the first that never prunes."""
@@ -61,12 +47,12 @@ def reselects_after(planned: int) -> int:
 
 
 @torch.no_grad()
-def reselect_unless_worse(learner: Learner, loss: Callable[[], torch.Tensor]) -> None:
+def reselect_unless_worse(learner: Started, loss: Callable[[], torch.Tensor]) -> None:
     """Choose weights again, and take them back if the loss rises by much.
 
     Parameters
     ----------
-    learner : Learner
+    learner : Started
     loss : callable
         Returns the loss of this process's share of a batch.
     """
@@ -86,7 +72,7 @@ def reselect_unless_worse(learner: Learner, loss: Callable[[], torch.Tensor]) ->
 
 
 @torch.no_grad()
-def reselect(learner: Learner) -> None:
+def reselect(learner: Started) -> None:
     """Choose the weights of each rectified connector between features again.
 
     All processes of a group choose the same, from the same rows. A connector whose fit
@@ -115,7 +101,7 @@ def reselect(learner: Learner) -> None:
     learner._choose_products()
 
 
-def _encoded(learner: Learner, layer: int, rows: np.ndarray) -> np.ndarray:
+def _encoded(learner: Started, layer: int, rows: np.ndarray) -> np.ndarray:
     """Return a layer's features (n, m) of some rows, in its unit."""
     problem, parts = learner.problem, []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -126,7 +112,7 @@ def _encoded(learner: Learner, layer: int, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _take(learner: Learner, index: int, fit: Fit) -> None:
+def _take(learner: Started, index: int, fit: Fit) -> None:
     """Set the weights of a connector and hold their support."""
     coef, intercept = learner.coefs[index], learner.intercepts[index]
     coef.copy_(torch.from_numpy(fit.coef))

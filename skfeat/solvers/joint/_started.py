@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy import sparse
 
+from skfeat.kernels._threads import Team
+from skfeat.kernels.connector._masked_product import product
 from skfeat.kernels.connector._support import Support
-from skfeat.solvers.joint._problem import BatchRows, Connection, Problem
-from skfeat.solvers.joint._reselect import is_reselected
+from skfeat.solvers._prune import Pruner
+from skfeat.solvers.joint._problem import BatchRows, Connection, Problem, is_reselected
+from skfeat.solvers.joint._removal import RemovalPruning
 from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
 from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import (
@@ -35,9 +40,16 @@ class Started(Updates):
     coefs, intercepts : list of Tensor
         The weights that are held, and intercepts at the means of what is read.
     read_means : list of Tensor
+    pruners : list of Pruner
+        What holds or prunes those weights.
+    products : list of callable
+        What multiplies by those that are left.
     """
 
     problem: Problem
+    team: Team
+    generator: torch.Generator
+    pruning: RemovalPruning
     sample_weight: np.ndarray
     units: list[Unit]
     input_unit: Unit
@@ -46,6 +58,8 @@ class Started(Updates):
     coefs: list[torch.Tensor]
     intercepts: list[torch.Tensor]
     read_means: list[torch.Tensor]
+    pruners: list[Pruner]
+    products: list[Callable]
 
     def _set_units(self) -> None:
         """Set the units of layers and ends."""
@@ -134,6 +148,14 @@ class Started(Updates):
         if chosen_again or coef.nnz == coef.shape[0] * coef.shape[1]:
             return Support(coef.shape), coef.toarray()
         return Support.of(coef), np.asarray(coef.data)
+
+    def _choose_products(self) -> None:
+        """Choose how to multiply by the weights that are left."""
+        n_rows = self.problem.n_rows * self.settings.n_epochs
+        self.products = [
+            product(pruner.mask, n_rows, self.team, support)
+            for pruner, support in zip(self.pruners, self.supports, strict=True)
+        ]
 
     @torch.no_grad()
     def _codes_at_start(

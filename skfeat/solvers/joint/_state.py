@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 
 from skfeat.kernels.connector._support import Support
+from skfeat.solvers.joint._started import Started
 from skfeat.utils._torch import to_numpy
 
-# Of a learner: `skfeat.solvers.joint._learner.Learner`, which imports this module.
-Learner = Any
 
-
-def state_of(learner: Learner) -> dict:
+def state_of(learner: Started) -> dict:
     """Return copies of all that training has changed."""
 
     def arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
@@ -41,7 +38,7 @@ def state_of(learner: Learner) -> dict:
     }
 
 
-def set_weights(learner: Learner, state: dict) -> None:
+def set_weights(learner: Started, state: dict) -> None:
     """Set the weights, and what is known of the codes, in place of a start.
 
     Raises
@@ -94,7 +91,7 @@ def _support(shape: tuple[int, int], places: np.ndarray | None) -> Support:
     return found
 
 
-def go_on(learner: Learner, state: dict) -> None:
+def go_on(learner: Started, state: dict) -> None:
     """Take over the rest of a state, once all parts of the learner are there."""
     _check_shapes(
         "masks", state["masks"], [part.mask.shape for part in learner.pruners]
