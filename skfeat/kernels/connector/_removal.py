@@ -46,14 +46,17 @@ def removal_costs(
         return partial(plain, support=support)
     from skfeat.kernels.connector import _loops_removal as loops
 
+    # Once for all estimates: of many weights that are held it takes a while.
+    ends = None if support is None else (support.pointer(), support.columns())
+
     def compiled(read, pre, coef, mask, gradient, *, rectified, n_positions=1):
-        held = support or Support(tuple(coef.shape))
         left, own, reads, before, slopes = (
             np.ascontiguousarray(part.detach().numpy())
             for part in (mask, coef, read, pre, gradient)
         )
-        pointer, out = held.pointer(), np.empty(coef.numel(), dtype=np.float32)
-        weights = loops.Weights(pointer, held.columns(), left.ravel(), own.ravel())
+        pointer, columns = ends or _ends_everywhere(coef)
+        out = np.empty(coef.numel(), dtype=np.float32)
+        weights = loops.Weights(pointer, columns, left.ravel(), own.ravel())
         team.run(
             lambda first, last: loops.removal_costs(
                 first, last, weights, reads, before, slopes, rectified, n_positions, out
@@ -65,6 +68,11 @@ def removal_costs(
         return torch.from_numpy(out).view(coef.shape)
 
     return compiled
+
+
+def _ends_everywhere(coef: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    support = Support((coef.shape[0], coef.shape[1]))
+    return support.pointer(), support.columns()
 
 
 def plain(
