@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -20,6 +20,7 @@ from skfeat.utils._checks import check_names
 from skfeat.utils._finite import check_finite_result
 from skfeat.utils._formula import write_formula
 from skfeat.utils._names import connector_names
+from skfeat.utils._sklearn import _align_api_if_sparse
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -35,6 +36,8 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     n_iter_: int
     dual_gap_: float
     _y_is_1d: bool
+    _state: Any
+    _interrupted: bool
     _link: str
 
     def predict(self, X) -> np.ndarray:
@@ -261,6 +264,15 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
             inputs if feature_names is None else list(feature_names),
             outputs if output_names is None else list(output_names),
         )
+
+    def _take_back(self, coef: sparse.csr_array, intercept: np.ndarray) -> None:
+        """Take the weights that a fit with these parameters has left in a file.
+
+        What that fit would go on from is not kept with them.
+        """
+        self._state, self._interrupted, self._link = None, False, self.link
+        self.coef_ = _align_api_if_sparse(coef)
+        self.intercept_ = intercept  # the last, as it means "fitted"
 
     @property
     def _fitted_link(self) -> str:

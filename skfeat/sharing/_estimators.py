@@ -20,7 +20,6 @@ from skfeat.language._mlp_connector import MLPConnector
 from skfeat.network._file import read_csr
 from skfeat.sharing._state import State, from_params, plain, plain_params
 from skfeat.utils._arrays import as_numpy
-from skfeat.utils._sklearn import _align_api_if_sparse
 
 # What codes an autoencoder of each activation can have: names of skfeat.activations.
 _CODES = ("relu", "topk", "jumprelu")
@@ -186,10 +185,7 @@ def to_connector(state: State) -> BaseConnector:
         if name in arrays:
             setattr(connector, name, arrays[name])
     shape = (len(arrays["intercept_"]), fitted["n_features_in_"])
-    connector.coef_ = _align_api_if_sparse(read_csr(arrays, "coef", shape))
-    connector._state, connector._interrupted = None, False
-    connector._link = connector.link
-    connector.intercept_ = arrays["intercept_"]
+    connector._take_back(read_csr(arrays, "coef", shape), arrays["intercept_"])
     return connector
 
 

@@ -27,7 +27,6 @@ from skfeat.utils._checkpoint import (
     digest_of_rows,
 )
 from skfeat.utils._frozen import unnamed
-from skfeat.utils._sklearn import _align_api_if_sparse
 from skfeat.utils._stages import RunningMoments, Stages
 
 # Parameters that do not change what is fitted, or of which more is to say.
@@ -118,14 +117,12 @@ class KeptFit(NothingKept):
             data, columns, starts = kept["coef"]
             coef = sparse.csr_array((data, columns, starts), shape=kept["shape"])
             coef.check_format()
-            connector.coef_ = _align_api_if_sparse(coef)
             for name in _CONNECTOR:
                 setattr(connector, name, kept[name])
             if kept["pruning_epochs"] is not None:
                 connector.pruning_epochs_ = tuple(kept["pruning_epochs"])
-            connector._y_is_1d, connector._interrupted = kept["y_is_1d"], False
-            connector._state, connector._link = None, connector.link
-            connector.intercept_ = kept["intercept"]
+            connector._y_is_1d = kept["y_is_1d"]
+            connector._take_back(coef, kept["intercept"])
         return True
 
     def keep_connector(self, index: int, connector: Any) -> None:
