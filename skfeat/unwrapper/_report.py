@@ -224,113 +224,153 @@ def make_report(unwrapper, X, model_logits, labels, controls=None) -> Report:
     -------
     Report
     """
-    chain, network = unwrapper._chain, unwrapper.network()
-    classifies = hasattr(unwrapper, "classes_")
-    stop = logits_end(chain, classifies)
-    layers = [layer for layer in chain.hidden if layer.name in unwrapper.layer_names_]
-    activations = layer_activations(chain, layers, X)
-    # Of maps, what an autoencoder reads and what a connector reads are rows of
-    # positions and of patches.
-    maps = MapRows.of(network)
-    own_features = network.features(X)
-    metric = accuracy_score if classifies else r2
-    model_decides = unwrapper._decide(model_logits)
+    scores = _Scores(unwrapper, model_logits, labels)
+    parts = _Parts(unwrapper, X, scores)
+    rows, before = [], X
+    for index in range(len(parts.layers)):
+        row, before = parts.layer(index, before)
+        rows.append(row)
+    floor_logits = parts.floor()
+    whole = parts.whole(floor_logits)
+    rows.append(whole)
+    table = None
+    if controls is not None:
+        of_model = {
+            "n_weights_all": whole["n_weights_model"],
+            "multiply_adds": whole["multiply_adds_model"],
+            **scores.measured(model_logits),
+        }
+        table = control_report(parts.network, X, of_model, scores.measured, controls)
+    return Report(
+        scores.noise(floor_logits),
+        table,
+        **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS},
+    )
 
-    def score_of(logits, against=labels):
-        return float(metric(against, unwrapper._decide(logits)))
 
-    def fidelity_of(logits):
-        fidelity = {"agreement": score_of(logits, model_decides)}
-        if classifies:
-            fidelity["kl"] = metrics.kl_divergence(model_logits, logits)
-        return fidelity
+class _Scores:
+    """Scores of logits, against labels and against what the model decides."""
 
-    rows, before = [], None
-    distilled = unwrapper.autoencoders_
-    for index, (layer, autoencoder) in enumerate(
-        zip(layers, unwrapper._undistilled or distilled, strict=True)
-    ):
-        hidden = maps.by_position(activations[index], index)
-        codes = dense_codes(autoencoder, hidden)
-        decoded = maps.by_channel(autoencoder.inverse_transform(codes), index)
-        logits = chain.forward(decoded, layer.stop, stop)
-        own = own_features[index].reshape(codes.shape)
-        own_decoded = maps.by_channel(distilled[index].inverse_transform(own), index)
+    def __init__(self, unwrapper, model_logits, labels):
+        self.classifies = hasattr(unwrapper, "classes_")
+        self.metric = accuracy_score if self.classifies else r2
+        self.decide, self.labels = unwrapper._decide, labels
+        self.model_logits = model_logits
+        self.model_decides = self.decide(model_logits)
+
+    def score(self, logits) -> float:
+        return float(self.metric(self.labels, self.decide(logits)))
+
+    def measured(self, logits) -> dict[str, float]:
+        """Return the score, and how faithful the logits are to the model's."""
+        decided = self.decide(logits)
+        found = {
+            "score": float(self.metric(self.labels, decided)),
+            "agreement": float(self.metric(self.model_decides, decided)),
+        }
+        if self.classifies:
+            found["kl"] = metrics.kl_divergence(self.model_logits, logits)
+        return found
+
+    def noise(self, floor_logits) -> float:
+        """Return the noise of the model's score minus that of a floor."""
+        floor = self.decide(floor_logits)
+        return metrics.paired_noise(
+            _score_differences(self.labels, self.model_decides, floor, self.classifies)
+        )
+
+
+class _Parts:
+    """The layers of a fitted unwrapper and its network, measured on some rows."""
+
+    def __init__(self, unwrapper, X, scores: _Scores):
+        self.unwrapper, self.scores = unwrapper, scores
+        self.chain, self.network = unwrapper._chain, unwrapper.network()
+        self.stop = logits_end(self.chain, scores.classifies)
+        self.layers = [
+            layer for layer in self.chain.hidden if layer.name in unwrapper.layer_names_
+        ]
+        self.activations = layer_activations(self.chain, self.layers, X)
+        # Of maps, what an autoencoder reads and what a connector reads are rows of
+        # positions and of patches.
+        self.maps = MapRows.of(self.network)
+        self.own_features = self.network.features(X)
+        self.by_position = [
+            features.reshape(-1, m)
+            for features, m in zip(
+                self.own_features, self.maps.n_components, strict=True
+            )
+        ]
+
+    def layer(self, index: int, before: np.ndarray) -> tuple[dict, np.ndarray]:
+        """Measure a layer; return its row, and its features (n, m).
+
+        `before` is what its connector reads: the features of the layer before, or X.
+        """
+        unwrapper, layer, maps = self.unwrapper, self.layers[index], self.maps
+        fitted = unwrapper._undistilled or unwrapper.autoencoders_
+        codes = dense_codes(
+            fitted[index], maps.by_position(self.activations[index], index)
+        )
+        decoded = maps.by_channel(fitted[index].inverse_transform(codes), index)
+        own_logits = self._logits_from(layer, self._own_decoded(index))
         row = {
             "layer": layer.name,
             "n_features": codes.shape[1],
             "l0": metrics.l0(codes),
             "n_dead": metrics.n_dead(codes),
-            "fvu": metrics.fvu(activations[index], decoded),
+            "fvu": metrics.fvu(self.activations[index], decoded),
             "decoder": "fitted",
-            "score": score_of(logits),
-            "score_up_to": score_of(chain.forward(own_decoded, layer.stop, stop)),
-            **fidelity_of(logits),
+            "score_up_to": self.scores.score(own_logits),
+            **self.scores.measured(self._logits_from(layer, decoded)),
         }
-        connector = None
         if index:
             connector = unwrapper.connectors_[index - 1]
-        elif hasattr(unwrapper, "input_connector_"):
-            connector, before = unwrapper.input_connector_, X
+        else:
+            connector = getattr(unwrapper, "input_connector_", None)
         if connector is not None:
             predicted = maps.predict(connector, before, index).reshape(codes.shape)
             row["r2_true"] = 1 - metrics.fvu(codes, predicted)
-            row["r2_network"] = 1 - metrics.fvu(codes, own)
+            row["r2_network"] = 1 - metrics.fvu(codes, self.by_position[index])
             row["n_weights"] = connector.coef_.nnz
-        rows.append(row)
-        before = codes
+        return row, codes
 
-    logits = network.raw_from_features(own_features[-1], layer=-1)
-    mean = np.broadcast_to(unwrapper._means[-1], activations[-1].shape)
-    floor_logits = chain.forward(mean, layers[-1].stop, stop)
-    score_noise = metrics.paired_noise(
-        _score_differences(
-            labels, model_decides, unwrapper._decide(floor_logits), classifies
-        )
-    )
-    by_position = [
-        features.reshape(-1, m)
-        for features, m in zip(own_features, maps.n_components, strict=True)
-    ]
-    rows.append(
-        {
+    def whole(self, floor_logits: np.ndarray) -> dict:
+        """Measure the network."""
+        network, scores = self.network, self.scores
+        logits = network.raw_from_features(self.own_features[-1], layer=-1)
+        return {
             "layer": "network",
-            "n_features": sum(maps.n_components),
-            "l0": sum(metrics.l0(features) for features in by_position),
-            "n_dead": sum(metrics.n_dead(features) for features in by_position),
-            "fvu": metrics.fvu(activations[-1], own_decoded),
-            "decoder": "distilled" if _moved(unwrapper) else "fitted",
+            "n_features": sum(self.maps.n_components),
+            "l0": sum(metrics.l0(features) for features in self.by_position),
+            "n_dead": sum(metrics.n_dead(features) for features in self.by_position),
+            "fvu": metrics.fvu(self.activations[-1], self._own_decoded(-1)),
+            "decoder": "distilled" if _moved(self.unwrapper) else "fitted",
             "n_weights": sum(network.n_weights_)
             + (network.n_weights_in_ or 0)
             + (network.n_weights_out_ or 0),
             "n_weights_all": network.n_weights_all_,
-            "n_weights_model": chain.n_weights(0, stop),
-            "score": score_of(logits),
-            "score_model": score_of(model_logits),
-            "score_floor": score_of(floor_logits),
-            **fidelity_of(logits),
+            "n_weights_model": self.chain.n_weights(0, self.stop),
+            "score_model": scores.score(scores.model_logits),
+            "score_floor": scores.score(floor_logits),
+            **scores.measured(logits),
             "multiply_adds": network.n_multiply_adds(compact=True),
-            "multiply_adds_model": chain.n_multiply_adds(0, stop),
+            "multiply_adds_model": self.chain.n_multiply_adds(0, self.stop),
         }
-    )
-    table = None
-    if controls is not None:
 
-        def measured(logits):
-            return {"score": score_of(logits), **fidelity_of(logits)}
+    def floor(self) -> np.ndarray:
+        """Return the logits of the last layer's mean."""
+        mean = np.broadcast_to(self.unwrapper._means[-1], self.activations[-1].shape)
+        return self._logits_from(self.layers[-1], mean)
 
-        whole = rows[-1]
-        of_model = {
-            "n_weights_all": whole["n_weights_model"],
-            "multiply_adds": whole["multiply_adds_model"],
-            **measured(model_logits),
-        }
-        table = control_report(network, X, of_model, measured, controls)
-    return Report(
-        score_noise,
-        table,
-        **{name: [row.get(name, float("nan")) for row in rows] for name in _COLUMNS},
-    )
+    def _own_decoded(self, index: int) -> np.ndarray:
+        """Decode the features that the network computes."""
+        coder = self.unwrapper.autoencoders_[index]
+        decoded = coder.inverse_transform(self.by_position[index])
+        return self.maps.by_channel(decoded, index)
+
+    def _logits_from(self, layer, activations: np.ndarray) -> np.ndarray:
+        return self.chain.forward(activations, layer.stop, self.stop)
 
 
 def _score_differences(labels, predicted, floor, classifies) -> np.ndarray:
