@@ -14,7 +14,7 @@ import pytest
 from joblib import parallel_config
 from sklearn.exceptions import ConvergenceWarning
 
-pytest.importorskip("matplotlib")
+plt = pytest.importorskip("matplotlib.pyplot")
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "benchmarks" / "records"
@@ -229,6 +229,33 @@ def test_program_of_the_explorer(tmp_path, monkeypatch):
     (code,) = re.findall(r"^```python\n(.*?)^```", page("explorer"), re.M | re.S)
     exec(compile(code, "explorer.md", "exec"), {})
     assert [path.name for path in Path().iterdir()] == ["digits.html"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(features are dead|still falling)")
+def test_programs_of_convolutional_models(capsys):
+    parts = re.findall(r"^```python\n(.*?)^```", page("convolutional"), re.M | re.S)
+    made = {}
+    exec(compile("\n".join(parts), "convolutional.md", "exec"), made)
+    plt.close("all")
+    (printed,) = re.findall(r"^```text\n(.*?)^```", page("convolutional"), re.M | re.S)
+    counts, formula = capsys.readouterr().out.splitlines()
+    assert counts == printed.splitlines()[0]
+    assert formula.startswith("F2_3 = ")
+    assert "*F1_" in formula
+    assert made["image"].shape == (64,)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(features are dead|still falling)")
+def test_programs_of_more_rows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    parts = re.findall(r"^```python\n(.*?)^```", page("more_rows"), re.M | re.S)
+    exec(compile("\n".join(parts), "more_rows.md", "exec"), {})
+    shape, same, streamed, connector, *_, kept = capsys.readouterr().out.splitlines()
+    assert shape.startswith("(10000, 16) 0.")
+    assert same == "True"
+    assert (streamed, connector, kept) == ("(32, 16)", "(8, 8)", "10")
 
 
 def program(page_name, label):
