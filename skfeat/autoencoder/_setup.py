@@ -25,11 +25,14 @@ from skfeat.utils._warnings import warn
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
 _AUTO_UPDATES = 2000
-# How many times its usual rate a transcoder takes in a short run at most; measured on
-# MLPs of a language model and on hidden layers.
-_LARGEST_RISE = 4.0
+# In fits of fewer updates than the first number the usual rate of top-k is raised by
+# the root of their ratio, at most so many times: that of a transcoder, whose encoder
+# and decoder start at random, and that of an autoencoder, which at twice the rate
+# leaves features of pixels dead. Measured on layers of language models, on hidden
+# layers, pixels and known features.
+_RISE_OF_TRANSCODERS, _RISE = (2000, 4.0), (600, 1.5)
 # Updates that each time of the rise takes at least: weights that a large rate throws
-# far need some to come back; measured on the MLPs of a pretrained encoder.
+# far need some to come back.
 _UPDATES_A_RISE = 25
 # Largest weight of a penalty on data of unit mean square, where one of 10 leaves hardly
 # a code, and on others, where the squares of larger ones leave the range of float32.
@@ -173,15 +176,13 @@ def _automatic_rate(sae, m: int, n_rows: int | None, *, transcodes: bool) -> flo
     if n_rows is None:
         # A rate that does not decay stays at the mean of one that does.
         return rate / 2
-    if transcodes and top_k:
-        # Encoder and decoder start at random; in a short run, each update must take
-        # them further.
-        updates = epochs_of(sae, n_rows) * n_batches(n_rows, sae.batch_size)
-        rise = min(
-            np.sqrt(_AUTO_UPDATES / updates), updates / _UPDATES_A_RISE, _LARGEST_RISE
-        )
-        rate *= max(1.0, rise)
-    return rate
+    if not top_k:
+        return rate
+    # In a short run each update must take weights further.
+    updates = epochs_of(sae, n_rows) * n_batches(n_rows, sae.batch_size)
+    few, most = _RISE_OF_TRANSCODERS if transcodes else _RISE
+    rise = min(np.sqrt(few / updates), updates / _UPDATES_A_RISE, most)
+    return rate * max(1.0, rise)
 
 
 def _number(k) -> float:

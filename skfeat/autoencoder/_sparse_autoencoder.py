@@ -94,8 +94,10 @@ class SparseAutoencoder(SparseCoder):
     learning_rate_init : float or "auto", default="auto"
         Largest learning rate of Adam. In `fit` the rate warms up over the first 2 % of
         the planned updates and then decays linearly to zero; "auto" is ``1e-2 *
-        min(1, sqrt(256 / m))`` for "topk" and "batch_topk", 0.4 of it for the others.
-        In `partial_fit` the rate is constant, and "auto" half as large.
+        min(1, sqrt(256 / m))`` for "topk" and "batch_topk", larger by ``sqrt(600 /
+        updates)``, at most by 1.5 and by ``updates / 25``, where fewer than 600 updates
+        are planned; 0.4 of it for the others. In `partial_fit` the rate is constant,
+        and "auto" half as large.
 
     batch_size : int, default=512
         Rows of a minibatch; clipped to the number of rows.

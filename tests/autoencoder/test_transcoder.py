@@ -263,28 +263,32 @@ def test_parameters_that_change_nothing_are_named():
 
 
 @pytest.mark.parametrize(
-    ("activation", "max_iter", "times"),
+    ("activation", "max_iter", "times", "times_of_autoencoder"),
     [
-        ("topk", 1, 1.0),
-        ("topk", 10, 60 / 25),
-        ("topk", 20, 4.0),
-        ("batch_topk", 50, (2000 / 300) ** 0.5),
-        ("topk", 1000, 1.0),
-        ("relu", 1, 0.4),
+        ("topk", 1, 1.0, 1.0),
+        ("topk", 5, 30 / 25, 30 / 25),
+        ("topk", 10, 60 / 25, 1.5),
+        ("topk", 20, 4.0, 1.5),
+        ("batch_topk", 50, (2000 / 300) ** 0.5, 2**0.5),
+        ("topk", 100, (2000 / 600) ** 0.5, 1.0),
+        ("topk", 1000, 1.0, 1.0),
+        ("relu", 1, 0.4, 0.4),
     ],
 )
-def test_the_rate_is_larger_in_short_runs_of_top_k(activation, max_iter, times):
+def test_the_rate_is_larger_in_short_runs_of_top_k(
+    activation, max_iter, times, times_of_autoencoder
+):
     k = {"k": 6} if "topk" in activation else {}
     model = Transcoder(
         1024, activation=activation, max_iter=max_iter, batch_size=100, **k
     )
     found = settings_of(model, 10, len(X), n_decoded=6).learning_rate
     assert found == pytest.approx(0.5e-2 * times)
-    # Of an autoencoder, and of partial_fit, whose length is not known, it is not.
-    usual = min(times, 1.0) * 0.5e-2
-    assert settings_of(model, 10, len(X)).learning_rate == pytest.approx(usual)
+    found = settings_of(model, 10, len(X)).learning_rate
+    assert found == pytest.approx(0.5e-2 * times_of_autoencoder)
+    # Of partial_fit, whose length is not known, it is not.
     found = settings_of(model, 10, None, n_decoded=6).learning_rate
-    assert found == pytest.approx(usual / 2)
+    assert found == pytest.approx(min(times, 1.0) * 0.5e-2 / 2)
 
 
 def test_what_diverges_is_named():
