@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from skfeat.interop._files import Tensors, read_json, reading
 from skfeat.interop._fitted import Weights
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_path
-from skfeat.utils._files import import_safetensors
+from skfeat.utils._files import import_safetensors, replacing_folder
 from skfeat.utils._frozen import thawed
 
 CONFIG = "cfg.json"
@@ -205,7 +204,7 @@ def write_folder(
     config: dict[str, Any],
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    """Write the files of a folder, each at once, and what all configurations have."""
+    """Write the files of a folder, and what all configurations have."""
     save_file = import_safetensors().numpy.save_file
     if metadata is None:
         metadata = getattr(fitted, "metadata_", {})
@@ -231,18 +230,16 @@ def write_folder(
 
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"folder={str(path)!r} is a file; name a folder.")
-    path.mkdir(parents=True, exist_ok=True)
     files = {WEIGHTS: tensors}
     if hasattr(fitted, "feature_density_"):
         density = as_numpy(fitted.feature_density_).astype(np.float64)
         logs = np.log10(density + _DENSITY_FLOOR).astype(np.float32)
         files[SPARSITY] = {"sparsity": logs}
-    else:
-        (path / SPARSITY).unlink(missing_ok=True)
-    for file, arrays in files.items():
-        contiguous = {key: np.ascontiguousarray(a) for key, a in arrays.items()}
-        replace(path / file, partial(save_file, contiguous))
-    replace(path / CONFIG, lambda to: to.write_text(text + "\n", encoding="utf-8"))
+    with replacing_folder(path, (CONFIG, WEIGHTS, SPARSITY)) as made:
+        for file, arrays in files.items():
+            contiguous = {key: np.ascontiguousarray(a) for key, a in arrays.items()}
+            save_file(contiguous, made / file)
+        (made / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:

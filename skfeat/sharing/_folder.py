@@ -13,6 +13,7 @@ from skfeat.sharing import _hub
 from skfeat.sharing._card import HERE, write_card
 from skfeat.sharing._kinds import NETWORK_KIND, kinds, to_share
 from skfeat.sharing._state import (
+    ARRAYS,
     CARD,
     CONFIG,
     read_config,
@@ -22,6 +23,7 @@ from skfeat.sharing._state import (
     write_state,
 )
 from skfeat.utils._checks import check_flag, check_path, listed, type_error
+from skfeat.utils._files import replacing_folder
 
 NETWORK = "network.npz"
 
@@ -216,13 +218,13 @@ def push_to_hub(
 
 
 def _write(kind: str, thing: Any, folder: Path, card: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / CARD, lambda file: file.write(card.encode()))
-    if kind == NETWORK_KIND:
-        thing.save(folder / NETWORK)
-        write_config(folder, {"class": kind})
-    else:
-        write_state(kinds()[kind].state(thing), folder)
+    with replacing_folder(folder, (CONFIG, ARRAYS, NETWORK, CARD)) as made:
+        write_file(made / CARD, lambda file: file.write(card.encode()))
+        if kind == NETWORK_KIND:
+            thing.save(made / NETWORK)
+            write_config(made, {"class": kind})
+        else:
+            write_state(kinds()[kind].state(thing), made)
 
 
 def _read(folder: Path) -> Any:

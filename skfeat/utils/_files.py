@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from skfeat.utils._checks import check_path
@@ -52,12 +53,44 @@ def replacing(
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+    _write_entries(path.parent)
+
+
+@contextmanager
+def replacing_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    """Yield a folder whose files take the place of those of `folder` once it is full.
+
+    A process that is killed leaves the files before, the new ones, or a folder without
+    the first of `names`, but never some of both.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    names : tuple of str
+        The files that such a folder may hold. No reader takes a folder without the
+        first of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as made:
+        yield Path(made)
+        # Moved and not deleted, which takes far longer.
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.replace(folder / name, Path(made, f"{name}.before"))
+        for name in reversed(names):
+            with suppress(FileNotFoundError):
+                os.replace(Path(made, name), folder / name)
+    _write_entries(folder)
+
+
+def _write_entries(folder: Path) -> None:
+    """Write the names in a folder to the disk, where the file system supports that."""
     if os.name == "posix":
-        # The folder's entry too; some file systems do not support that.
-        folder = os.open(path.parent, os.O_RDONLY)
+        entries = os.open(folder, os.O_RDONLY)
         with suppress(OSError):
-            os.fsync(folder)
-        os.close(folder)
+            os.fsync(entries)
+        os.close(entries)
 
 
 def check_writable(given: Any) -> Path:

@@ -157,6 +157,30 @@ def test_nothing_of_the_machine_is_written(rows, tmp_path):
         assert str(tmp_path).encode() not in path.read_bytes()
 
 
+def test_a_second_write_that_fails_leaves_the_first(rows, tmp_path, monkeypatch):
+    first, second = (
+        SparseAutoencoder(12, k=k, max_iter=2, random_state=0).fit(rows) for k in (2, 3)
+    )
+    save_pretrained(first, tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("skfeat.sharing._state.json.dumps", full)
+    with pytest.raises(OSError, match="full"):
+        save_pretrained(second, tmp_path)
+    monkeypatch.undo()
+    same_attributes(from_pretrained(tmp_path), shared(first, tmp_path / "other"))
+
+
+def test_a_folder_holds_the_files_of_one_estimator(rows, unwrapper, tmp_path):
+    sae = SparseAutoencoder(12, k=2, max_iter=2, random_state=0).fit(rows)
+    shared(sae, tmp_path)
+    shared(unwrapper, tmp_path)
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["README.md", "config.json", "network.npz"]
+
+
 @pytest.mark.parametrize("link", ["relu", "identity"])
 def test_connector(link, rows, tmp_path):
     X, y = np.maximum(rows, 0), np.maximum(rows[:, :3], 0)
