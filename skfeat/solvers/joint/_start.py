@@ -19,6 +19,8 @@ Rows: TypeAlias = np.ndarray | sparse.csr_array
 
 # Share of the mean second moment that is added to the diagonal.
 _RIDGE = 1e-2
+# Of the squared mean: what rounding leaves of the moments of rows that are all alike.
+_ROUNDING = 1e-10
 # Weights that one connector starts with at most, so that an update takes milliseconds;
 # and at least this many times its budget.
 _MOST_WEIGHTS, _TIMES_BUDGET = 2**20, 8
@@ -75,7 +77,8 @@ def regress(
     moments = _Moments(features, weights, center=fit_intercept)
     gram = moments.gram()
     diagonal = gram.diagonal().copy()
-    gram.flat[:: len(gram) + 1] += _RIDGE * diagonal.mean() or 1.0
+    ridge = max(_RIDGE * diagonal.mean(), _ROUNDING * (moments.mean @ moments.mean))
+    gram.flat[:: len(gram) + 1] += ridge or 1.0
     # In place, as it is stored by column.
     factor = linalg.cho_factor(gram.T, overwrite_a=True, check_finite=False)
     p, q = features.shape[1], targets.shape[1]

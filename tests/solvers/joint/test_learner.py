@@ -330,6 +330,20 @@ def test_regression_is_ridge(fit_intercept):
             assert loss(coef, intercept + 1e-3 * RNG.randn(3)) >= best
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_regression_of_rows_that_are_all_the_same(seed):
+    rng = np.random.RandomState(seed)
+    X, Y = (np.tile(rng.rand(m) * (rng.rand(m) < 0.3), (1000, 1)) for m in (24, 20))
+    coef, intercept = regress(
+        sparse.csr_array(X),
+        sparse.csr_array(Y),
+        np.full(1000, 1e-3),
+        5,
+        fit_intercept=True,
+    )
+    np.testing.assert_allclose(X @ coef.T + intercept, Y, atol=1e-9)
+
+
 def test_large_starts_keep_the_weights_that_matter(monkeypatch):
     monkeypatch.setattr("skfeat.solvers.joint._start._MOST_WEIGHTS", 6)
     X = RNG.randn(200, 5)
