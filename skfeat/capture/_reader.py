@@ -239,6 +239,11 @@ class ActivationReader:
                 dtype = like.dtype if tensor.is_floating_point() else tensor.dtype
                 return tensor.to(like.device, dtype)
             if isinstance(value, torch.Tensor):
+                if value.is_meta:
+                    raise ValueError(
+                        "batches must hold tensors with values. Batch "
+                        f"{number} has one on the device 'meta'."
+                    )
                 return value.detach().to(like.device, copy=True)
             return value
 

@@ -346,6 +346,19 @@ class Backwards(TinyCausal):
         return super().forward(input_ids.flip(1)).flip(1)
 
 
+def test_tokens_that_are_all_the_same_are_fitted():
+    fitted = new().fit([torch.zeros(8, 5, dtype=torch.int64)] * 2)
+    assert all(np.isfinite(c.coef_.data).all() for c in fitted.connectors_)
+
+
+def test_a_model_that_gives_nan_is_refused():
+    model = tiny_causal()
+    with torch.no_grad():
+        next(reversed(list(model.parameters()))).fill_(torch.nan)
+    with pytest.raises(ValueError, match="model must give numbers"):
+        new(model).fit(batches(2))
+
+
 def test_a_model_that_sees_later_tokens_is_refused():
     with pytest.raises(ValueError, match="causal"):
         new(Backwards()).fit(batches(1))

@@ -1,5 +1,6 @@
 """The graph of a predicted token: exact contributions, edges and interventions."""
 
+import copy
 import re
 from functools import cache
 
@@ -65,6 +66,38 @@ def test_a_graph_needs_no_gradients_around_it(mode):
     with mode():
         found = unwrapper.prompt_graph(PROMPT, checks=False)
     assert str(found) == str(unwrapper.prompt_graph(PROMPT, checks=False))
+
+
+def test_what_a_tokenizer_gives_is_a_prompt():
+    transformers = pytest.importorskip("transformers")
+    given = transformers.BatchEncoding({"input_ids": torch.tensor([PROMPT])})
+    found = fitted_transformer().prompt_graph(given, checks=False)
+    same = fitted_transformer().prompt_graph(PROMPT, checks=False)
+    assert str(found) == str(same)
+
+
+@pytest.mark.parametrize("prompt", ["text", None, [1, "a"], [[1, 2], [3]]])
+def test_a_prompt_is_numbers(prompt):
+    with pytest.raises(TypeError, match="prompt must be token ids of one sequence"):
+        fitted().prompt_graph(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [3, torch.ones(1, 1, 3, dtype=torch.int64), {"input_ids": torch.arange(3)}],
+)
+def test_a_prompt_is_a_sequence(prompt):
+    with pytest.raises(ValueError, match="has no token ids: an integer tensor"):
+        fitted().prompt_graph(prompt)
+
+
+def test_weights_and_prompts_have_values():
+    with pytest.raises(ValueError, match="Batch 0 has one on the device 'meta'"):
+        fitted().prompt_graph(torch.ones(3, dtype=torch.int64, device="meta"))
+    emptied = copy.deepcopy(fitted_transformer())
+    emptied.set_params(model=emptied.model.to("meta"))
+    with pytest.raises(ValueError, match="model must have its weights in memory"):
+        emptied.prompt_graph(PROMPT)
 
 
 def test_a_prompt_has_tokens():

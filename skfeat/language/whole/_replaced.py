@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,14 @@ from skfeat.language.whole._slots import (
     listed_batches,
     replace_module,
 )
-from skfeat.utils._checks import check_flag, check_int, is_int, is_real, value_error
+from skfeat.utils._checks import (
+    check_flag,
+    check_int,
+    is_int,
+    is_real,
+    type_error,
+    value_error,
+)
 from skfeat.utils._torch import resolve_device, with_gradients
 
 
@@ -140,7 +148,7 @@ class ReplacedModelMixin:
         ----------
         prompt : Tensor, array or dict
             Token ids of one sequence, (length,) or (1, length), or a batch of one
-            sequence.
+            sequence, as ``tokenizer(text, return_tensors="pt")`` gives it.
         position : int, default=-1
             The token whose successor is predicted.
         token : int, default=None
@@ -161,8 +169,10 @@ class ReplacedModelMixin:
 
         Raises
         ------
+        TypeError
+            If the prompt holds no token ids.
         ValueError
-            If an argument is not valid, or the prompt is not one sequence.
+            If another argument is not valid, or the prompt is not one sequence.
 
         References
         ----------
@@ -174,11 +184,8 @@ class ReplacedModelMixin:
             raise value_error("share", "a number above 0 and at most 1", share)
         max_nodes = check_int("max_nodes", max_nodes, 1)
         check_flag("checks", checks)
-        if not isinstance(prompt, dict):
-            prompt = torch.as_tensor(prompt)
-            prompt = prompt[None] if prompt.ndim == 1 else prompt
         slotted = self._slotted(self.module_names_)
-        batch = slotted.batch(prompt, 0)
+        batch = slotted.batch(_as_batch(prompt), 0)
         n_sequences, length = batch.ids.shape
         if n_sequences != 1:
             raise ValueError(
@@ -251,3 +258,18 @@ class ReplacedModelMixin:
 
 def _device_of(slotted: SlottedModel) -> torch.device:
     return next(iter(slotted.model.parameters())).device
+
+
+def _as_batch(prompt: Any) -> Any:
+    """Return a prompt as a batch of one sequence."""
+    if isinstance(prompt, Mapping):
+        return prompt
+    try:
+        ids = torch.as_tensor(prompt)
+    except (TypeError, ValueError, RuntimeError) as error:
+        allowed = (
+            "token ids of one sequence, such as tokenizer(text).input_ids, or a dict "
+            "that holds them as input_ids"
+        )
+        raise type_error("prompt", allowed, prompt) from error
+    return ids[None] if ids.ndim == 1 else ids

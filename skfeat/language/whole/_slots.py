@@ -14,6 +14,7 @@ from torch import nn
 
 from skfeat.capture._options import check_batches
 from skfeat.capture._reader import ActivationReader
+from skfeat.capture._tokens import WEIGHTS_NOT_IN_MEMORY
 from skfeat.language._predictions import Predictions
 from skfeat.language.whole._goal import Goal, goal_of
 
@@ -236,7 +237,11 @@ class Batch:
     def __init__(self, slotted: SlottedModel, batch: Any, number: int):
         self.slotted, self.raw, self.number = slotted, batch, number
         self.args, self.kwargs, self.tokens = slotted.reader.prepare(batch, number)
-        texts = [stream for stream in self.tokens.streams if stream.ids is not None]
+        texts = [
+            stream
+            for stream in self.tokens.streams
+            if stream.ids is not None and stream.ids.ndim == 2
+        ]
         if not texts:
             raise ValueError(
                 f"batch {number} has no token ids: an integer tensor of shape "
@@ -269,7 +274,13 @@ class Batch:
                 f"{order.count(wrong)} times."
             )
         slotted.names = order
-        goal_of(output).check(output, self)
+        goal = goal_of(output)
+        goal.check(output, self)
+        if self.rows(goal.outputs(output, self)).isnan().any():
+            raise ValueError(
+                f"model must give numbers. What it gives for batch {self.number} "
+                "holds nan."
+            )
 
     def outputs(self) -> torch.Tensor:
         """Return what the model gives, as it is: logits or states.
@@ -281,7 +292,10 @@ class Batch:
         output = self._run()
         if self.slotted.goal is None:
             self.slotted.goal = goal_of(output)
-        return self.slotted.goal.outputs(output, self)
+        outputs = self.slotted.goal.outputs(output, self)
+        if outputs.is_meta:
+            raise ValueError(WEIGHTS_NOT_IN_MEMORY)
+        return outputs
 
     def _run(self) -> Any:
         # A model may write to its arguments.
