@@ -37,6 +37,8 @@ _RUNS = 64
 
 _DTYPES = {"f4": "F32", "f8": "F64", "i4": "I32", "i8": "I64", "u1": "U8"}
 _DIGEST = "digest "
+# What differs in any case where another setting does, and need not be named beside it.
+_FOLLOWS = {"X": "shape of X", "sample_weight": "shape of X", "y": "shape of y"}
 _REMEDY = "Name another file, or delete this one to start anew."
 
 
@@ -192,7 +194,8 @@ def digest_of_rows(X: np.ndarray | ComputedRows) -> str:
 def _differences(held: dict, given: dict) -> Iterator[str]:
     for key in {**given, **held}:
         one, other = held.get(key), given.get(key)
-        if one == other:
+        cause = _FOLLOWS.get(key)
+        if one == other or held.get(cause) != given.get(cause):
             continue
         if any(isinstance(value, str) and _DIGEST in value for value in (one, other)):
             yield f"{key} differs"

@@ -390,6 +390,14 @@ def test_what_training_together_alone_uses_is_told_without_it():
             {"transcoder": [TRANSCODER, None], "shared_budget": True},
             "shared_budget .which needs two connectors or more with a budget",
         ),
+        (
+            {
+                "transcoder": [None, TRANSCODER],
+                "input_autoencoder": [PART, PART],
+                "output_autoencoder": [PART, None],
+            },
+            r": input_autoencoder\[1\] .which needs transcoder\[1\]=None. changes",
+        ),
     ],
 )
 def test_what_transcoders_leave_without_effect_is_told(changed, message):

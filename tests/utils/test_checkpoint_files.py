@@ -114,7 +114,7 @@ OTHERS = {
     "prefixes": ({"prefixes": np.array([4])}, r"prefixes is None there and \[4\] here"),
     "seed": ({"random_state": 1}, "random_state is 0 there and 1 here"),
     "no seed": ({"random_state": None}, "random_state is 0 there and None here"),
-    "fewer": ({"rows": X[:70]}, r"shape of X is \[80, 6\] there and \[70, 6\] here"),
+    "fewer": ({"rows": X[:70]}, r"shape of X is \[80, 6\] there and \[70, 6\] here\. "),
     "dtype": ({"rows": X.astype("f4")}, "dtype of X is 'float64' there and 'float32'"),
     "order": ({"rows": X[::-1]}, r"fit: X differs\."),
     "weights": ({"sample_weight": np.arange(80.0)}, r"fit: sample_weight differs\."),

@@ -333,7 +333,16 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
             "budgets": len(free) > 0,
             "shares": sum(budget is not None for budget in budgets) > 1,
         }
-        warn_of_ignored(self, ignored_params(self, **facts))
+        ignored = ignored_params(self, **facts)
+        for name in [part for part in _PARTS if part not in {"transcoder", *ignored}]:
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):
+                ignored |= {
+                    f"{name}[{part.index}]": f"transcoder[{part.index}]=None"
+                    for part in parts
+                    if part.transcoder is not None and value[part.index] is not None
+                }
+        warn_of_ignored(self, ignored)
 
     def _settings(self, n_batches: int, seed: int) -> Settings:
         n_epochs = self.max_iter
