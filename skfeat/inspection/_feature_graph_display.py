@@ -190,7 +190,8 @@ class FeatureGraphDisplay:
             self.signed,
         )
         hide_frame(ax)
-        ax.set_title(self.heading, fontsize="medium")
+        # Names of outputs may contain dollar signs, which are not formulas.
+        ax.set_title(self.heading, fontsize="medium", parse_math=False)
         ax.set_xlabel(_coverage_text(gaps, edges), fontsize="small", color="0.3")
         if colorbar:
             beyond = np.concatenate([gap.value for gap in gaps] + (values or []))
@@ -198,11 +199,11 @@ class FeatureGraphDisplay:
             self.colorbar_ = ax.figure.colorbar(
                 colors.mappable,
                 ax=ax,
-                label=self.value_name,
                 shrink=0.6,
                 aspect=30,
                 extend=extend,
             )
+            self.colorbar_.set_label(self.value_name, parse_math=False)
         if titles:
             sizes = zip(titles, columns, names, strict=True)
             titles = [f"{title}\n{len(c):,} of {len(n):,}" for title, c, n in sizes]

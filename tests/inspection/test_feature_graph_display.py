@@ -270,6 +270,16 @@ def test_one_row_shows_exact_contributions():
     assert f"{NETWORK.predict_raw(X)[0, 2]:.2f} = " in chosen.heading
 
 
+def test_a_dollar_sign_in_the_name_of_an_output_is_no_formula():
+    name = "$\\frac{a$"
+    display = FeatureGraphDisplay.from_network(
+        NETWORK, X[0], output=0, output_names=[name, *"bcd"]
+    )
+    display.figure_.canvas.draw()
+    assert display.ax_.get_title().startswith(name)
+    assert display.colorbar_.ax.get_ylabel().endswith(name)
+
+
 def test_many_rows_show_mean_magnitudes():
     display = FeatureGraphDisplay.from_network(NETWORK, X, inputs=True)
     flow = NETWORK.mean_flow(X, inputs=True)
