@@ -10,8 +10,9 @@ Compared are
 - the coordinates of the layer, and the neurons of its MLP;
 - principal components, and a nonnegative factorisation of the texts' positive and
   negative parts;
-- autoencoders of equal width and number of active features: ours, and SAELens' at the
-  better of two rates by the variance it leaves unexplained;
+- autoencoders of equal width and number of active features: ours at its defaults, and
+  four other libraries', each at the better of two rates by the variance it leaves
+  unexplained;
 - three without a dictionary: random directions with a trained encoder, an autoencoder
   before training, and codes of ours shuffled.
 
@@ -59,14 +60,20 @@ OURS = {
     "skfeat matryoshka": {"activation": "batch_topk", "prefixes": [48, 192]},
     "skfeat topk, k_start": {"k_start": 256},
 }
-LENS = "SAELens"
-LENS_RATES = (1e-3, 3e-3)
+# Learning rates of the others' top-k; the signs that sparsify descends by take larger.
+PEERS = {
+    "SAELens": (1e-3, 3e-3),
+    "dictionary_learning": (1e-3, 3e-3),
+    "overcomplete": (1e-3, 3e-3),
+    "sparsify": (7e-3, 2e-2),
+}
 ALL = "all coordinates"
 COORDINATES, NEURONS, PRINCIPAL, NMF = "coordinates", "MLP neurons", "PCA", "NMF"
 METHODS = (
     *(COORDINATES, NEURONS, PRINCIPAL, NMF),
     *OURS,
-    *(LENS, FROZEN, UNTRAINED, PERMUTED),
+    *PEERS,
+    *(FROZEN, UNTRAINED, PERMUTED),
 )
 
 
@@ -126,8 +133,9 @@ class Representations:
         if method == UNTRAINED:
             part = untrained(self.train, plan.n_features, plan.k, 0, "topk")
             return self._coded(part.transform, part.inverse_transform)
-        if method == LENS:
-            return min((self._peer(rate) for rate in LENS_RATES), key=lambda r: r[1])
+        if method in PEERS:
+            fits = (self._peer(method, rate) for rate in PEERS[method])
+            return min(fits, key=lambda fit: fit[1])
         if method in self.coded:
             return self.coded[method]
         part = SparseAutoencoder(
@@ -141,13 +149,14 @@ class Representations:
         self.coded[method] = self._coded(part.transform, part.inverse_transform)
         return self.coded[method]
 
-    def _peer(self, rate):
-        from _peers import SaeLens
+    def _peer(self, library, rate):
+        from _peers import available_peers
 
+        found = {peer.name: peer for peer in available_peers()}
         plan, rows = self.plan, torch.from_numpy(self.train)
         n_steps = plan.n_epochs * -(-len(rows) // plan.batch_size)
         shape = rows.shape[1], plan.n_features
-        peer = SaeLens(*shape, k=plan.k, learning_rate=rate, n_steps=n_steps)
+        peer = found[library](*shape, k=plan.k, learning_rate=rate, n_steps=n_steps)
         peer.prepare(rows[:4096])
         for _ in range(plan.n_epochs):
             for part in torch.randperm(len(rows)).split(plan.batch_size):
