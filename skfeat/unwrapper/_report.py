@@ -301,6 +301,12 @@ class _Parts:
                 self.own_features, self.maps.n_components, strict=True
             )
         ]
+        self.own_decoded = [
+            self.maps.by_channel(coder.inverse_transform(features), index)
+            for index, (coder, features) in enumerate(
+                zip(unwrapper.autoencoders_, self.by_position, strict=True)
+            )
+        ]
 
     def layer(self, index: int, before: np.ndarray) -> tuple[dict, np.ndarray]:
         """Measure a layer; return its row, and its features (n, m).
@@ -313,7 +319,7 @@ class _Parts:
             fitted[index], maps.by_position(self.activations[index], index)
         )
         decoded = maps.by_channel(fitted[index].inverse_transform(codes), index)
-        own_logits = self._logits_from(layer, self._own_decoded(index))
+        own_logits = self._logits_from(layer, self.own_decoded[index])
         row = {
             "layer": layer.name,
             "n_features": codes.shape[1],
@@ -344,7 +350,7 @@ class _Parts:
             "n_features": sum(self.maps.n_components),
             "l0": sum(metrics.l0(features) for features in self.by_position),
             "n_dead": sum(metrics.n_dead(features) for features in self.by_position),
-            "fvu": metrics.fvu(self.activations[-1], self._own_decoded(-1)),
+            "fvu": metrics.fvu(self.activations[-1], self.own_decoded[-1]),
             "decoder": "distilled" if _moved(self.unwrapper) else "fitted",
             "n_weights": sum(network.n_weights_)
             + (network.n_weights_in_ or 0)
@@ -362,12 +368,6 @@ class _Parts:
         """Return the logits of the last layer's mean."""
         mean = np.broadcast_to(self.unwrapper._means[-1], self.activations[-1].shape)
         return self._logits_from(self.layers[-1], mean)
-
-    def _own_decoded(self, index: int) -> np.ndarray:
-        """Decode the features that the network computes."""
-        coder = self.unwrapper.autoencoders_[index]
-        decoded = coder.inverse_transform(self.by_position[index])
-        return self.maps.by_channel(decoded, index)
 
     def _logits_from(self, layer, activations: np.ndarray) -> np.ndarray:
         return self.chain.forward(activations, layer.stop, self.stop)
