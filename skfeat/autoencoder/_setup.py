@@ -30,7 +30,7 @@ _AUTO_UPDATES = 2000
 # and decoder start at random, and that of an autoencoder, which at twice the rate
 # leaves features of pixels dead. Measured on layers of language models, on hidden
 # layers, pixels and known features.
-_RISE_OF_TRANSCODERS, _RISE = (2000, 4.0), (600, 1.5)
+_RISE_OF_TRANSCODERS, _RISE = (_AUTO_UPDATES, 4.0), (600, 1.5)
 # Updates that each time of the rise takes at least: weights that a large rate throws
 # far need some to come back.
 _UPDATES_A_RISE = 25
