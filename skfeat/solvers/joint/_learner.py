@@ -28,15 +28,10 @@ from skfeat.solvers.joint._problem import (
     JointSettings,
     Learnt,
     Problem,
-    is_reselected,
 )
 from skfeat.solvers.joint._removal import (
     RandomSigns,
     RemovalPruning,
-)
-from skfeat.solvers.joint._reselect import (
-    reselect_unless_worse,
-    reselects_after,
 )
 from skfeat.solvers.joint._started import Started
 from skfeat.solvers.joint._state import go_on, set_weights
@@ -115,12 +110,7 @@ class Learner(Started):
         )
         if self.pruning.is_time(self.n_steps, planned):
             self._estimate_costs(batch)
-        loss = self.update(self._loss(mine, weights), planned)
-        if self.n_steps == reselects_after(planned) and is_reselected(
-            self.problem, self.settings
-        ):
-            reselect_unless_worse(self, lambda: self._loss(mine, weights))
-        return loss
+        return self.update(self._loss(mine, weights), planned)
 
     def _prune(self, progress: float) -> None:
         self.pruning.prune(progress)

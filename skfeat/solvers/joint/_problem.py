@@ -16,9 +16,6 @@ from skfeat.utils._rows import Batch, ComputedRows, batches_of_rows
 from skfeat.utils._stages import Stages, StagesOfBatch
 from skfeat.utils._torch import shuffled_batches
 
-# From which faithfulness on weights between features are chosen again.
-_FAITHFULNESS = 1.0
-
 
 @dataclass(frozen=True)
 class Coder:
@@ -244,11 +241,3 @@ class Learnt(NamedTuple):
     coders: list[Coder]
     coefs: list[np.ndarray | sparse.csr_array]
     intercepts: list[np.ndarray]
-
-
-def is_reselected(problem: Problem, settings: JointSettings) -> bool:
-    """Tell whether the weights between features are chosen again.
-
-    Without outputs encoded features alone have ranked them already.
-    """
-    return problem.outputs is not None and settings.faithfulness >= _FAITHFULNESS

@@ -3,35 +3,36 @@
 A weight that gradual pruning has dropped never comes back, and what it was worth was
 told while dictionaries still moved and connectors read features that others computed.
 So the weights between features are chosen once more, as many, by the fit of a connector
-to what the autoencoders encode by then. The rest of the updates trains them with all
-other parts.
+to what the autoencoders encode by then.
 
-This finds the weights by which features are true, not those that outputs need most: on
-MNIST it raises the divergence of outputs by 6 %. So it is done where faithfulness
-counts as fully as outputs, and undone where the loss of a batch rises by much: there
-the weights that a network needs are not those by which features are true.
+This finds the weights by which features are true, which are not always those that the
+network needs. So the learner goes on with the old weights beside a rival with the new
+ones, on the same batches, and the rival is taken where its loss becomes lower by far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import floor
+from math import ceil
 
 import numpy as np
 import torch
+from scipy import sparse
 
+from skfeat.kernels.connector._support import Support
 from skfeat.solvers._prune import PRUNED_AT
 from skfeat.solvers.connector._choose import takes_all_rows
 from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
 from skfeat.solvers.connector._fit_rectified import fit_problem, rectified_problem
 from skfeat.solvers.connector._reduce import Reduction
+from skfeat.solvers.joint._problem import JointSettings, Problem
 from skfeat.solvers.joint._started import Started
-from skfeat.utils import _distributed as distributed
+from skfeat.solvers.joint._state import state_of
 from skfeat.utils._torch import to_numpy
 
-# Of the loss before, the most that it may be at once. New weights are fitted to encoded
-# features, and have not been trained yet on those that the network computes.
-_MOST_LOSS = 1.15
+# Share of the epochs in which both are trained, and what the loss of the rival has to
+# be of the learner's in the last of them. New weights are fitted to encoded features,
+# and have to learn first to read those that the network computes.
+_RACE, _MUST_REACH = 0.05, 0.95
 # Of the fit of a connector. Training goes on from its weights: near is good enough.
 _TOL = 1e-6
 # Features of a layer that are held, from all rows if these are no more: many weights
@@ -41,44 +42,33 @@ _MOST_CODES, _LEAST_ROWS = 2**23, 4096
 _ROWS_AT_ONCE = 1024
 
 
-def reselects_after(planned: int) -> int:
-    """Return after which of so many planned updates: the first that never prunes."""
-    return floor(PRUNED_AT * planned) + 1
+def race_of(problem: Problem, settings: JointSettings) -> range:
+    """Return the epochs in which a learner and its rival are trained side by side.
+
+    They are those that follow the last pruning. There are none without outputs, as
+    encoded features alone have ranked the weights already, nor where the network need
+    not compute what is encoded.
+    """
+    start = ceil(PRUNED_AT * settings.n_epochs)
+    end = start + ceil(_RACE * settings.n_epochs)
+    is_held = problem.outputs is not None and settings.faithfulness > 0
+    return range(start, min(end, settings.n_epochs) if is_held else start)
+
+
+def is_won(rival: float, own: float) -> bool:
+    """Tell whether the loss of a rival is so low that it is taken."""
+    return rival <= _MUST_REACH * own
 
 
 @torch.no_grad()
-def reselect_unless_worse(learner: Started, loss: Callable[[], torch.Tensor]) -> None:
-    """Choose weights again, and take them back if the loss rises by much.
+def reselected(learner: Started) -> dict | None:
+    """Return the state of a learner but for weights that are chosen again.
 
-    Parameters
-    ----------
-    learner : Started
-    loss : callable
-        Returns the loss of this process's share of a batch.
+    Those of each rectified connector between features are, unless it is frozen or its
+    fit would take long; None if there is no such connector. All processes of a group
+    choose the same, from the same rows.
     """
-    before = [part.clone() for part in (*learner.coefs, *learner.intercepts)]
-    masks = [pruner.mask for pruner in learner.pruners]
-    losses = [loss()]
-    reselect(learner)
-    losses.append(loss())
-    distributed.all_reduce(*losses)
-    if losses[1] <= _MOST_LOSS * losses[0]:
-        return
-    for part, old in zip((*learner.coefs, *learner.intercepts), before, strict=True):
-        part.copy_(old)
-    for pruner, mask in zip(learner.pruners, masks, strict=True):
-        pruner.mask = mask
-    learner._choose_products()
-
-
-@torch.no_grad()
-def reselect(learner: Started) -> None:
-    """Choose the weights of each rectified connector between features again.
-
-    All processes of a group choose the same, from the same rows. A connector whose fit
-    to these would take long is left as it is.
-    """
-    problem = learner.problem
+    problem, state = learner.problem, None
     # The first connector may read inputs, in place of the first layer's features.
     offset = problem.first_target - 1
     codes: dict[int, np.ndarray] = {}
@@ -87,8 +77,8 @@ def reselect(learner: Started) -> None:
     rows = np.linspace(0, problem.n_rows - 1, n_rows).astype(np.int64)
     for layer in range(len(learner.coders) - 1):
         index = layer - offset
-        connection, pruner = problem.connections[index], learner.pruners[index]
-        n_weights = int(pruner.mask.sum())
+        connection = problem.connections[index]
+        n_weights = int(learner.pruners[index].mask.sum())
         if connection.link != "relu" or connection.budget is None or not n_weights:
             continue
         for end in (layer, layer + 1):
@@ -96,9 +86,10 @@ def reselect(learner: Started) -> None:
                 codes[end] = _encoded(learner, end, rows)
         pair = Rows(codes[layer], codes[layer + 1], learner.sample_weight[rows])
         if takes_all_rows(pair.X, pair.Y):
+            state = state or state_of(learner)
             fit = fit_weights(pair, n_weights, fit_intercept=connection.fit_intercept)
-            _take(learner, index, fit)
-    learner._choose_products()
+            _take(learner, state, index, fit)
+    return state
 
 
 def _encoded(learner: Started, layer: int, rows: np.ndarray) -> np.ndarray:
@@ -112,14 +103,21 @@ def _encoded(learner: Started, layer: int, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _take(learner: Started, index: int, fit: Fit) -> None:
-    """Set the weights of a connector and hold their support."""
-    coef, intercept = learner.coefs[index], learner.intercepts[index]
-    coef.copy_(torch.from_numpy(fit.coef))
-    at_mean = torch.from_numpy(fit.intercept).to(intercept)
+def _take(learner: Started, state: dict, index: int, fit: Fit) -> None:
+    """Set the weights of a connector in a state, and hold their support."""
+    coef = fit.coef
+    if learner.supports[index].places is not None:
+        coef = sparse.csr_array(coef)
+        state["places"][index], coef = Support.of(coef).places, coef.data
+    state["coefs"][index] = coef
+    state["masks"][index] = (coef != 0).astype(np.uint8)
     # Without an intercept it is zero, and so are these means.
-    intercept.copy_(at_mean + coef @ learner.read_means[index])
-    learner.pruners[index].mask = coef != 0
+    at_mean = fit.intercept + fit.coef @ state["read_means"][index]
+    state["intercepts"][index] = at_mean
+    # What removals cost, and moments, were those of other weights.
+    number = learner.trained.index(index)
+    state["costs"][number] = np.zeros(coef.shape)
+    state["moments"].pop(str(number), None)
 
 
 def fit_weights(rows: Rows, n_weights: int, *, fit_intercept: bool) -> Fit:

@@ -12,7 +12,7 @@ from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
 from skfeat.kernels.connector._support import Support
 from skfeat.solvers._prune import Pruner
-from skfeat.solvers.joint._problem import BatchRows, Connection, Problem, is_reselected
+from skfeat.solvers.joint._problem import BatchRows, Connection, Problem
 from skfeat.solvers.joint._removal import RemovalPruning
 from skfeat.solvers.joint._start import Rows, compact_rows, regress, start_rows
 from skfeat.solvers.joint._trained_coder import TrainedCoder
@@ -44,6 +44,8 @@ class Started(Updates):
         What holds or prunes those weights.
     products : list of callable
         What multiplies by those that are left.
+    trained : list of int
+        Which connectors are trained.
     """
 
     problem: Problem
@@ -60,6 +62,7 @@ class Started(Updates):
     read_means: list[torch.Tensor]
     pruners: list[Pruner]
     products: list[Callable]
+    trained: list[int]
 
     def _set_units(self) -> None:
         """Set the units of layers and ends."""
@@ -138,14 +141,13 @@ class Started(Updates):
     def _held(self, coef: Rows, connection: Connection) -> tuple[Support, np.ndarray]:
         """Return where the weights of a connector are held, and those weights.
 
-        What may become nonzero is held: all places, if weights are chosen again.
+        What may become nonzero is held.
         """
         if connection.budget is None or connection.frozen:
             coef = sparse.csr_array(coef)
         if isinstance(coef, np.ndarray):
             return Support(coef.shape), coef
-        chosen_again = connection.budget and is_reselected(self.problem, self.settings)
-        if chosen_again or coef.nnz == coef.shape[0] * coef.shape[1]:
+        if coef.nnz == coef.shape[0] * coef.shape[1]:
             return Support(coef.shape), coef.toarray()
         return Support.of(coef), np.asarray(coef.data)
 

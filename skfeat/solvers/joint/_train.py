@@ -18,6 +18,7 @@ from skfeat.solvers._prune import stopping
 from skfeat.solvers.autoencoder._settings import Position
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
+from skfeat.solvers.joint._reselect import is_won, race_of, reselected
 from skfeat.solvers.joint._state import state_of
 from skfeat.utils._interrupts import InterruptsWait
 from skfeat.utils._progress import tick
@@ -100,7 +101,7 @@ def train_jointly(
                 run.epoch,
                 stopping(settings.n_epochs, settings.tol),
                 name=name,
-                state=run.learner.weights,
+                state=lambda: run.learner.weights(),
                 hooks=hooks,
                 verbose=verbose,
                 remedy=remedy,
@@ -118,7 +119,12 @@ def _all_small(problem: Problem, settings: JointSettings) -> bool:
 
 
 class _Run:
-    """The epochs of a run, and how far it has come."""
+    """The epochs of a run, and how far it has come.
+
+    Some of them are a race between the learner and a rival, which is the same but for
+    weights that were chosen again. A race is not kept: a run that ends in it goes on
+    from what was kept before.
+    """
 
     def __init__(
         self,
@@ -136,6 +142,8 @@ class _Run:
             self.history = History(saved["losses"].tolist(), [], saved["stopped"])
             self.position = Position(**saved["position"]) if saved["position"] else None
         self.is_whole = True
+        self.race = race_of(problem, settings)
+        self.rival: Learner | None = None
 
     def epoch(self) -> float:
         """Make an epoch, or what is left of it; return its mean loss."""
@@ -149,6 +157,9 @@ class _Run:
             drawn_since = learner.generator.get_state()
         learner.generator.set_state(torch.from_numpy(at.generator.copy()))
         self.position = at
+        of_rival = 0.0
+        if self.race and number == self.race.start and at.n_batches == 0:
+            self._find_rival()
         n_of_epoch = n_batches(learner.problem.n_rows, batch_size)
         planned = settings.n_epochs * n_of_epoch
         wait = InterruptsWait()
@@ -163,6 +174,8 @@ class _Run:
                 with wait:
                     self.is_whole = False
                     loss = learner.step(batch, planned) if weight > 0 else 0.0
+                    if self.rival is not None and weight > 0:
+                        of_rival += weight * self.rival.step(batch, planned)
                     at = self.position = at.after(weight, loss)
                     self.is_whole = True
                 if self.file is not None and self.file.is_due:
@@ -170,11 +183,25 @@ class _Run:
                 tick("batch", at.n_batches, n_of_epoch)
         if drawn_since is not None:  # all batches were done
             learner.generator.set_state(drawn_since)
-        return at.total / float(learner.sample_weight.sum())
+        total = at.total
+        if self.rival is not None and number == self.race[-1]:
+            if is_won(of_rival, total):
+                self.learner, total = self.rival, of_rival
+            self.rival = None
+        return total / float(learner.sample_weight.sum())
+
+    def _find_rival(self) -> None:
+        """Start a race, if there are weights to be chosen again."""
+        learner = self.learner
+        state = reselected(learner)
+        if state is not None:
+            rival = Learner(learner.problem, learner.settings, learner.team, state)
+            rival.generator = learner.generator  # what is drawn goes on
+            self.rival = rival
 
     def save(self) -> None:
-        """Keep the run as it is, unless an update is half done."""
-        if self.file is None or not self.is_whole:
+        """Keep the run as it is, unless an update is half done, or a race."""
+        if self.file is None or not self.is_whole or self.rival is not None:
             return
         history = self.history
         self.file.save(
