@@ -201,11 +201,12 @@ class FeatureUnwrapper(
         that the autoencoders encode) beside the mismatch of the outputs. More makes
         the network's features those of the autoencoders more closely, and its outputs
         those of the model less where weights are few. Above 0.3 reconstruction counts
-        as much. From 1 on, weights between features are chosen again once pruning has
-        ended, as a rectified connector fitted to encoded features has them, unless that
-        raises the loss by much: more of a network's known connections are found. Zero
-        is for the outputs alone: features and what the autoencoders mean by them drift
-        apart.
+        as much. Zero is for the outputs alone: features and what the autoencoders mean
+        by them drift apart. Unless it is zero, weights between features are chosen
+        again once pruning has ended, as a rectified connector fitted to encoded
+        features has them, if that fit is short; a twentieth of the epochs is then
+        trained with either, and the new ones stay if they lower the loss by more than 5
+        %.
 
     train_encoder : bool, default=True
         Whether what follows the first layer moves its encoder, with ``joint=True``.
