@@ -19,7 +19,6 @@ from skfeat.sharing._state import (
     read_config,
     read_state,
     write_config,
-    write_file,
     write_state,
 )
 from skfeat.utils._checks import check_flag, check_path, listed, type_error
@@ -219,7 +218,7 @@ def push_to_hub(
 
 def _write(kind: str, thing: Any, folder: Path, card: str) -> None:
     with replacing_folder(folder, (CONFIG, ARRAYS, NETWORK, CARD)) as made:
-        write_file(made / CARD, lambda file: file.write(card.encode()))
+        (made / CARD).write_bytes(card.encode())
         if kind == NETWORK_KIND:
             thing.save(made / NETWORK)
             write_config(made, {"class": kind})

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from skfeat import _version
 from skfeat.network._file import _read_arrays
-from skfeat.utils._files import replacing
 
 CONFIG, ARRAYS, CARD = "config.json", "arrays.npz", "README.md"
 FORMAT, VERSION = "skfeat.sharing", 1
@@ -48,8 +46,8 @@ class State:
 
 
 def write_state(state: State, folder: Path) -> None:
-    """Write the two files; the configuration, which names the format, comes last."""
-    write_file(folder / ARRAYS, lambda file: np.savez(file, **_flat(state)))
+    """Write the two files."""
+    np.savez(folder / ARRAYS, **_flat(state))
     write_config(folder, _described(state))
 
 
@@ -57,13 +55,7 @@ def write_config(folder: Path, described: dict[str, Any]) -> None:
     """Write the configuration."""
     head = {"format": FORMAT, "version": VERSION, "skfeat": _version.__version__}
     text = json.dumps({**head, **described}, indent=1, allow_nan=False) + "\n"
-    write_file(folder / CONFIG, lambda file: file.write(text.encode()))
-
-
-def write_file(path: Path, write: Any) -> None:
-    """Write a file that is whole once it has its name."""
-    with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
-        write(file)
+    (folder / CONFIG).write_bytes(text.encode())
 
 
 def read_config(folder: Path) -> dict[str, Any]:

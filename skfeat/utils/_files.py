@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from skfeat.utils._checks import check_path
+from skfeat.utils._interrupts import interrupts_held
 
 NPY_HEADER_BYTES = 128
 
@@ -60,8 +61,9 @@ def replacing(
 def replacing_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
     """Yield a folder whose files take the place of those of `folder` once it is full.
 
-    A process that is killed leaves the files before, the new ones, or a folder without
-    the first of `names`, but never some of both.
+    Until then, and if anything fails, those of `folder` stay as they are. A process
+    that is killed leaves the files before, the new ones, or a folder without the first
+    of `names`, but never some of both.
 
     Parameters
     ----------
@@ -72,16 +74,48 @@ def replacing_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
         first of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as made:
-        yield Path(made)
+    with TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as temporary:
+        made = Path(temporary)
+        yield made
+        written = [name for name in names if (made / name).exists()]
+        for name in written:
+            _write_to_disk(made / name)
+        with interrupts_held():
+            _exchange(folder, made, names, written)
+    _write_entries(folder)
+
+
+def _exchange(
+    folder: Path, made: Path, names: tuple[str, ...], written: list[str]
+) -> None:
+    """Move files out of a folder, and those that were written into it."""
+    try:
         # Moved and not deleted, which takes far longer.
         for name in names:
-            with suppress(FileNotFoundError):
-                os.replace(folder / name, Path(made, f"{name}.before"))
+            _move(folder / name, made / f"{name}.before")
+        for name in reversed(written):
+            _move(made / name, folder / name)
+    except BaseException:
+        # Where the files are tells which moves were made.
+        for name in written:
+            if not (made / name).exists():
+                _move(folder / name, made / name)
         for name in reversed(names):
-            with suppress(FileNotFoundError):
-                os.replace(Path(made, name), folder / name)
-    _write_entries(folder)
+            _move(made / f"{name}.before", folder / name)
+        raise
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file, if it is there."""
+    with suppress(FileNotFoundError):
+        os.replace(source, target)
+
+
+def _write_to_disk(path: Path) -> None:
+    """Write what the system still holds of a file to the disk."""
+    # Windows flushes only what is open for writing.
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _write_entries(folder: Path) -> None:
