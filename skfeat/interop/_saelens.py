@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -240,16 +239,6 @@ def write_folder(
             contiguous = {key: np.ascontiguousarray(a) for key, a in arrays.items()}
             save_file(contiguous, made / file)
         (made / CONFIG).write_text(text + "\n", encoding="utf-8")
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name, and rename it once it is complete."""
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_config(path: Path, known: Iterable[str], kind: str) -> dict[str, Any]:

@@ -20,13 +20,12 @@ from skfeat.interop._saelens import (
     read_density,
     read_flag,
     read_size,
-    replace,
     write_folder,
 )
 from skfeat.interop._sparsify import read_config_of_sparsify, sizes_of
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_path
-from skfeat.utils._files import import_safetensors
+from skfeat.utils._files import import_safetensors, replacing
 from skfeat.utils._frozen import thawed
 
 _SAELENS = {
@@ -272,7 +271,8 @@ def write_circuit_tracer(transcoder: Transcoder, path: str | os.PathLike[str]) -
     contiguous = {key: np.ascontiguousarray(array) for key, array in tensors.items()}
     # `ascontiguousarray` makes an axis of a scalar.
     contiguous = {key: a.reshape(tensors[key].shape) for key, a in contiguous.items()}
-    replace(file, lambda to: save_file(contiguous, to))
+    with replacing(file) as temporary:
+        save_file(contiguous, temporary.name)
     return file
 
 

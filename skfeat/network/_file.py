@@ -12,7 +12,6 @@ import math
 import os
 import zipfile
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import numpy as np
 from scipy import sparse
@@ -95,7 +94,7 @@ def write_arrays(
     """Write a header and arrays to one file."""
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     path = check_writable(path)
-    with replacing(path, path.with_name(f".{uuid4().hex}.tmp")) as file:
+    with replacing(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -104,8 +103,7 @@ def store_rows(
     batches = read(source, columns, _ROWS_READ_AT_ONCE, dtype, "source")
     # A symbolic link is kept, and its file is replaced.
     target = Path(os.path.realpath(target))
-    temporary = target.with_name(f".{uuid4().hex}.npy.tmp")
-    with replacing(target, temporary, exclusive=not overwrite) as file:
+    with replacing(target, exclusive=not overwrite) as file:
         dtype, shape = _write(_reported(batches, verbose), file, where)
         written = os.fstat(file.fileno())
     with target.open("rb") as file:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from skfeat.utils._checks import check_path
 from skfeat.utils._interrupts import interrupts_held
@@ -17,7 +18,7 @@ NPY_HEADER_BYTES = 128
 
 @contextmanager
 def replacing(
-    path: Path, temporary: Path, *, exclusive: bool = False
+    path: Path, temporary: Path | None = None, *, exclusive: bool = False
 ) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once it is written whole.
 
@@ -27,8 +28,8 @@ def replacing(
     Parameters
     ----------
     path : Path
-    temporary : Path
-        The name that it has until then, in the same folder.
+    temporary : Path, default=None
+        The name that it has until then, in the same folder; ``None``: a hidden one.
     exclusive : bool, default=False
         Raise FileExistsError rather than take the place of a file.
 
@@ -37,6 +38,8 @@ def replacing(
     OSError
         If the file cannot be written; it names `path`.
     """
+    if temporary is None:
+        temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
