@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 from skfeat.utils._checks import check_path
 from skfeat.utils._interrupts import interrupts_held
+from skfeat.utils._temporary import removed_at_end, temporary_path
 
 NPY_HEADER_BYTES = 128
 
@@ -29,7 +28,8 @@ def replacing(
     ----------
     path : Path
     temporary : Path, default=None
-        The name that it has until then, in the same folder; ``None``: a hidden one.
+        The name that it has until then, in the same folder; ``None``: a hidden one,
+        which the next write to `path` removes if this process is killed.
     exclusive : bool, default=False
         Raise FileExistsError rather than take the place of a file.
 
@@ -39,25 +39,29 @@ def replacing(
         If the file cannot be written; it names `path`.
     """
     if temporary is None:
-        temporary = path.with_name(f".{uuid4().hex}.tmp")
+        made = temporary_path(path.parent, path.name, Path.touch)
+    else:
+        made = removed_at_end(temporary)
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if exclusive:
-            _give_name(temporary, path)
-        else:
-            os.replace(temporary, path)
+        with made as hidden:
+            with open(hidden, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if exclusive:
+                _give_name(hidden, path)
+            else:
+                os.replace(hidden, path)
     except OSError as error:
         # The message is to name the user's path, not the temporary one.
-        if error.errno is None or error.filename != os.fspath(temporary):
+        if not _is_temporary(error.filename, path.parent):
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            temporary.unlink()
     _write_entries(path.parent)
+
+
+def _is_temporary(name: Any, folder: Path) -> bool:
+    return str(name).endswith(".tmp") and Path(name).parent == folder
 
 
 @contextmanager
@@ -77,8 +81,7 @@ def replacing_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
         first of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as temporary:
-        made = Path(temporary)
+    with temporary_path(folder, "", Path.mkdir) as made:
         yield made
         written = [name for name in names if (made / name).exists()]
         for name in written:
