@@ -139,7 +139,20 @@ def draw_boxes(
     sides = _image_sides(images, column_height, font)
     margin = layout.IMAGE_MARGIN * font
     beside = np.array([side[0] + margin if side[0] else 0.0 for side in sides])
-    names, widths = _shorten_columns(ax, labels, font, width, beside)
+    shades = [
+        _shades(len(column), None if values is None else values[i], colors)
+        for i, column in enumerate(labels)
+    ]
+    stacks = [
+        layout.box_heights(strength, column_height, font, side[1])
+        for (strength, _), side in zip(shades, sides, strict=True)
+    ]
+    # Measuring a text takes about a millisecond: only those are that have room.
+    with_room = [
+        [column[j] for j in np.flatnonzero(labelled)]
+        for column, (_, labelled, _) in zip(labels, stacks, strict=True)
+    ]
+    names, widths = _shorten_columns(ax, with_room, font, width, beside)
     short_titles: list[list[str]] = []
     if titles:
         short_titles, title_widths = _shorten_columns(
@@ -151,13 +164,7 @@ def draw_boxes(
     right = left + widths
     boxes = Boxes(left, right, [], [], [], [], [])
     for i, column in enumerate(names):
-        strength, faces = np.zeros(len(column)), np.tile(_GREY, (len(column), 1))
-        if values is not None and len(column):
-            largest = np.abs(values[i]).max() or 1.0
-            strength, faces = np.abs(values[i]) / largest, colors(values[i])
-        heights, labelled, gap = layout.box_heights(
-            strength, column_height, font, sides[i][1]
-        )
+        (_, faces), (heights, labelled, gap) = shades[i], stacks[i]
         bottoms = layout.box_bottoms(
             heights, gap, column_height, layout.LABELLED_BOX * font
         )
@@ -166,10 +173,9 @@ def draw_boxes(
         boxes.heights.append(heights)
         boxes.nodes.append(_patches(ax, left[i], right[i], bottoms, heights, faces))
         pictures = images[i]
-        for j in np.flatnonzero(labelled):
+        for j, text in zip(np.flatnonzero(labelled), column, strict=True):
             color = readable_on(faces[j])
-            text = put_text(ax, middle, centres[j], column[j], font, color)
-            boxes.texts.append(text)
+            boxes.texts.append(put_text(ax, middle, centres[j], text, font, color))
             if pictures is not None and np.isfinite(pictures[j]).all():
                 corner = left[i] + margin, centres[j] - sides[i][1] / 2
                 boxes.images.append(_image(ax, pictures[j], corner, sides[i]))
@@ -218,6 +224,15 @@ def draw_edges(
         lines = LineCollection(segments, **style(options, edge_kw))
         artists.append(ax.add_collection(lines))
     return artists
+
+
+def _shades(
+    n: int, values: np.ndarray | None, colors: Colors
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how strong the boxes of a column are, from 0 to 1, and their colours."""
+    if values is None or not n:
+        return np.zeros(n), np.tile(_GREY, (n, 1))
+    return np.abs(values) / (np.abs(values).max() or 1.0), colors(values)
 
 
 def _image_sides(

@@ -13,7 +13,8 @@ from sklearn.exceptions import NotFittedError
 
 from skfeat.activations import TopK
 from skfeat.chain import Chain, Step
-from skfeat.inspection import FeatureGraphDisplay
+from skfeat.inspection import FeatureGraphDisplay, _drawn_text
+from skfeat.inspection import _feature_graph_drawing as graph_drawing
 from skfeat.inspection import _feature_graph_images as graph_images
 from skfeat.inspection import _feature_graph_layout as layout
 from skfeat.network import SparseFeatureNetwork
@@ -205,6 +206,23 @@ def test_large_graphs_are_readable(n_edges):
         assert len(display.texts_) == n_nodes
     else:
         assert 100 < len(display.texts_) <= n_nodes
+
+
+def test_names_without_room_are_not_measured(monkeypatch):
+    measured = []
+
+    def width(ax, text, font):
+        measured.append(text)
+        return _drawn_text.text_width(ax, text, font)
+
+    monkeypatch.setattr(graph_drawing, "text_width", width)
+    names = [[f"{i} of {j}" for i in range(400)] for j in range(2)]
+    display = FeatureGraphDisplay(edges=[np.eye(400)], node_names=names)
+    display.plot(n_edges=400, colorbar=False)
+    assert [len(column) for column in display.columns_] == [400, 400]
+    shown = [text.get_text() for text in display.texts_]
+    assert len(shown) < 200
+    assert set(measured) == set(shown)
 
 
 def test_axes_that_are_too_small_leave_names_out_of_the_weakest():
