@@ -13,6 +13,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skfeat.autoencoder._transcoder import Transcoder
 from skfeat.capture._hooks import logits_of, put_tensor, tensor_of
 from skfeat.capture._options import check_batches
 from skfeat.capture._reader import ActivationReader
@@ -27,6 +28,7 @@ from skfeat.language._sequences import (
 )
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_int
+from skfeat.utils._frozen import thawed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,6 +218,12 @@ class _Removal:
     """Runs a model with and without features."""
 
     def __init__(self, reader: ActivationReader, autoencoder: Any, feature: Any):
+        if isinstance(thawed(autoencoder), Transcoder):
+            raise TypeError(
+                "autoencoder must be one that writes the rows that it reads. Got "
+                f"{autoencoder!r} instead, whose features add to the rows of another "
+                "place."
+            )
         # Whether it is fitted is for those that can be.
         if hasattr(autoencoder, "transform") and hasattr(autoencoder, "fit"):
             check_is_fitted(autoencoder)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
 from torch import nn
 
-from skfeat import SparseAutoencoder
+from skfeat import SparseAutoencoder, Transcoder
 from skfeat.capture import capture
 from skfeat.language import AblationEffect, ablation_effect
 from tests.adapters.test_torch_reader import assert_untouched, snapshot
@@ -258,6 +259,11 @@ def wrong(usual, autoencoders, **changed):
         ),
         ({"sequences": np.zeros(0, int)}, "sequences must hold at least one number"),
         ({"autoencoder": LinearRegression().fit([[1]], [1])}, "autoencoder must have"),
+        ({"autoencoder": Transcoder(4)}, "must be one that writes the rows that it re"),
+        (
+            {"autoencoder": FrozenEstimator(Transcoder(4))},
+            r"Got FrozenEstimator\(.*Transcoder.* whose features add to the rows of",
+        ),
         ({"model": tiny_model().to("meta")}, "on the device 'meta' have no values"),
         ({"model": broken()}, "'gpt_neox.layers.1.mlp' for batch 0 has .* not finite"),
         ({"sequences": [0.5]}, "sequences must be None or"),
