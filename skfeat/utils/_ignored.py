@@ -8,7 +8,7 @@ filter shows it once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -322,8 +322,23 @@ TABLE["Transcoder"] = {
 }
 
 
+@dataclass(frozen=True)
+class OfEach:
+    """Whether a fact is true of each layer, for parameters that may be lists of them.
+
+    Of a parameter that is none it is true if it is of one layer at least.
+    """
+
+    known: Sequence[bool]
+
+    def __bool__(self) -> bool:
+        return any(self.known)
+
+
 def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
     """Return the parameters that were set and change nothing, and what each needs.
+
+    Of a list, one value for each layer, the entries that change nothing.
 
     Parameters
     ----------
@@ -345,14 +360,31 @@ def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
         plain = (defaults[name].default, *row.plain)
         if any(_same(value, other) for other in plain):
             continue
-        broken = [
-            rule.text(key)
-            for key, rule in row.rules.items()
-            if not _may_hold(rule, key, estimator, facts)
-        ]
-        if broken:
-            found[name] = ", and ".join(broken)
+        if text := _broken(row, estimator, facts):
+            found[name] = text
+        elif isinstance(value, list | tuple):
+            for i, known in enumerate(_of_entries(row, facts, len(value))):
+                if value[i] is not None and (text := _broken(row, estimator, known)):
+                    found[f"{name}[{i}]"] = text
     return found
+
+
+def _of_entries(
+    row: Matters, facts: Mapping[str, Any], n: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the facts for each entry of a list, where they may differ."""
+    own = {key: facts[key] for key in row.rules if isinstance(facts.get(key), OfEach)}
+    for i in range(n if own else 0):
+        yield {**facts, **{key: fact.known[i] for key, fact in own.items()}}
+
+
+def _broken(row: Matters, estimator: Any, facts: Mapping[str, Any]) -> str:
+    """Return the rules of a row that do not hold as text, "" if all do."""
+    return ", and ".join(
+        rule.text(key)
+        for key, rule in row.rules.items()
+        if not _may_hold(rule, key, estimator, facts)
+    )
 
 
 def _may_hold(rule: Rule, key: str, estimator: Any, facts: Mapping[str, Any]) -> bool:

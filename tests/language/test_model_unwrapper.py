@@ -396,7 +396,7 @@ def test_what_training_together_alone_uses_is_told_without_it():
                 "input_autoencoder": [PART, PART],
                 "output_autoencoder": [PART, None],
             },
-            r": input_autoencoder\[1\] .which needs transcoder\[1\]=None. changes",
+            r": input_autoencoder\[1\] .which needs a layer without a transcoder. ch",
         ),
     ],
 )

@@ -22,7 +22,7 @@ from skfeat.language.whole._slots import listed_batches
 from skfeat.language.whole._train import Settings, train_together
 from skfeat.utils._bases import fit_context
 from skfeat.utils._frozen import remember_fits, warn_of_refits
-from skfeat.utils._ignored import ignored_params, warn_of_ignored
+from skfeat.utils._ignored import OfEach, ignored_params, warn_of_ignored
 from skfeat.utils._progress import progress_of, say, share_of
 from skfeat.utils._sklearn import Interval, StrOptions, _clone_parametrized
 from skfeat.utils._torch import draw_seeds, with_gradients
@@ -329,20 +329,11 @@ class ModelUnwrapper(PairsMixin, ReplacedModelMixin, SkfeatEstimator):
         free = [part.connector for part in pairs if not part.frozen["connector"]]
         budgets = [self.n_nonzero_coefs or part.n_nonzero_coefs for part in free]
         facts = {
-            "pairs": len(pairs) > 0,
+            "pairs": OfEach([part.transcoder is None for part in parts]),
             "budgets": len(free) > 0,
             "shares": sum(budget is not None for budget in budgets) > 1,
         }
-        ignored = ignored_params(self, **facts)
-        for name in [part for part in _PARTS if part not in {"transcoder", *ignored}]:
-            value = getattr(self, name)
-            if isinstance(value, list | tuple):
-                ignored |= {
-                    f"{name}[{part.index}]": f"transcoder[{part.index}]=None"
-                    for part in parts
-                    if part.transcoder is not None and value[part.index] is not None
-                }
-        warn_of_ignored(self, ignored)
+        warn_of_ignored(self, ignored_params(self, **facts))
 
     def _settings(self, n_batches: int, seed: int) -> Settings:
         n_epochs = self.max_iter
