@@ -94,6 +94,11 @@ class Kept:
         self.trainer = trainer
         self.save()
 
+    def keep_best(self) -> None:
+        """Keep the weights as they are, those of the best epoch so far."""
+        assert self.trainer is not None
+        self.best.update(weights=self.trainer.export(), state=self.trainer.state())
+
     @property
     def after_batch(self) -> Callable[[], None] | None:
         """What to call after each batch."""

@@ -16,22 +16,27 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat._base import CallbackEpochs, SkfeatEstimator
 from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.autoencoder._checkpoint import keep
-from skfeat.autoencoder._quality import ENCODER, diagnose, r2, warn_if_poor_fit
+from skfeat.autoencoder._quality import (
+    ENCODER,
+    diagnose,
+    held_out_score,
+    warn_if_poor_fit,
+)
 from skfeat.autoencoder._setup import (
     NoTrainingState,
     epochs_of,
     ignored_by_autoencoder,
-    patience_of,
-    remedy_of,
+    messages_of,
     resume_training,
     settings_of,
     split_rows,
     start_training,
-    unjudged_epochs,
+    stopping_of,
 )
 from skfeat.autoencoder._validation import rows_of_fitted, validated_codes
 from skfeat.kernels.inference._encode import EncoderWeights
-from skfeat.solvers._loop import Stopping, run_epochs
+from skfeat.solvers._loop import HeldOut, Stopping, run_epochs
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils._agreement import refuse_different_fits
 from skfeat.utils._arrays import ArrayHome
 from skfeat.utils._bases import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -39,7 +44,6 @@ from skfeat.utils._finite import check_finite_result
 from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._names import forget_names, spelled
 from skfeat.utils._progress import own_progress
-from skfeat.utils._rows import rows_at
 from skfeat.utils._sklearn import (
     Interval,
     RealNotInt,
@@ -164,11 +168,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
             own_progress(self._kind, self.verbose),
             keep(self, settings, X, sample_weight, warm=warm, Y=Y) as kept,
         ):
-            settings, trainer = kept.settings, kept.trainer
-            if trainer is None and warm:
-                trainer = resume_training(self, settings, Y)
-            elif trainer is None:
-                trainer = start_training(self, settings, X, sample_weight, Y)
+            settings = kept.settings
+            trainer = kept.trainer or self._trainer(settings, warm, X, sample_weight, Y)
             trainer.targets = Y
             train, held_out = split_rows(self, sample_weight, settings.seed)
             max_iter = epochs_of(self, len(train))
@@ -178,44 +179,23 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
             left = max_iter - kept.history.n_epochs
             context = self._init_callback_context(max_subtasks=left)
             context.call_on_fit_task_begin(estimator=self, **data)
-            validate, on_best, rows = None, None, None
-            if self.early_stopping:
-                rows = train
-
-                def validate():
-                    if settings.activation.penalised:
-                        return 1 - trainer.held_out_loss(X, sample_weight, held_out)
-                    weights = trainer.export()
-                    return r2(
-                        rows_at(X, held_out),
-                        sample_weight[held_out],
-                        weights,
-                        trainer.fitted_activation(weights),
-                        None if Y is None else rows_at(Y, held_out),
-                    )
-
-                def on_best():
-                    kept.best.update(weights=trainer.export(), state=trainer.state())
-
             history = run_epochs(
                 lambda: trainer.epoch(
                     X,
                     sample_weight,
-                    rows,
+                    train if self.early_stopping else None,
                     number=kept.history.n_epochs,
                     after_batch=kept.after_batch,
                 ),
-                # While a penalty approaches its target L0 the loss moves both ways.
-                Stopping(
-                    max_iter,
-                    self.tol,
-                    patience_of(self, len(train)) if self.l0 is None else max_iter,
-                    unjudged_epochs(self, settings, len(train), max_iter),
-                ),
-                name=self._kind,
+                stopping_of(self, settings, len(train), max_iter),
+                messages_of(self),
                 state=trainer.export,
-                validate=validate,
-                on_best=on_best,
+                held_out=HeldOut(
+                    lambda: held_out_score(trainer, X, sample_weight, held_out, Y),
+                    kept.keep_best,
+                )
+                if self.early_stopping
+                else None,
                 hooks=CallbackEpochs(
                     self,
                     context,
@@ -225,8 +205,6 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
                         **_brought_home(weights, home, X.dtype),
                     },
                 ),
-                verbose=self.verbose,
-                remedy=remedy_of(self),
                 history=kept.history,
             )
             self._store(
@@ -237,6 +215,12 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
         context.call_on_fit_task_end(estimator=self, **data)
         warn_if_poor_fit(self)
         return self
+
+    def _trainer(self, settings, warm: bool, X, sample_weight, Y) -> SAETrainer:
+        """Return the trainer of a new fit, or of the fit before."""
+        if warm:
+            return resume_training(self, settings, Y)
+        return start_training(self, settings, X, sample_weight, Y)
 
     def _partial_fit(self, X, y, sample_weight) -> Self:
         """Train for one pass; see the estimators' ``partial_fit``."""
@@ -252,17 +236,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkfeatEstim
         settings = settings_of(self, X.shape[1], None, n_decoded=_width_of(Y))
         if first:
             warn_of_ignored(self, ignored_by_autoencoder(self, in_fit=False))
-            trainer = start_training(self, settings, X, sample_weight, Y)
-        else:
-            trainer = resume_training(self, settings, Y)
+        trainer = self._trainer(settings, not first, X, sample_weight, Y)
         history = run_epochs(
             lambda: trainer.epoch(X, sample_weight),
             # One pass shows no convergence: without patience it cannot warn.
             Stopping(max_iter=1, tol=0.0, n_iter_no_change=0),
-            name=self._kind,
+            messages_of(self),
             state=trainer.export,
-            verbose=self.verbose,
-            remedy=remedy_of(self),
         )
         self._store(trainer, history, home, (X, Y, sample_weight), len(X))
         return self

@@ -10,6 +10,7 @@ from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.metrics._reconstruction import fvu_in_blocks
 from skfeat.solvers.autoencoder._settings import NOTHING_LEFT
 from skfeat.solvers.autoencoder._standardizer import Standardizer
+from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.utils._rows import block_reader, row_blocks, rows_at
 from skfeat.utils._warnings import warn
 
@@ -64,6 +65,26 @@ def warn_if_mean_dominates(X, sample_weight) -> None:
             f"without centring most features will end up dead. Set center=True.",
             severity=float(ratio),
         )
+
+
+def held_out_score(
+    trainer: SAETrainer,
+    X: np.ndarray,
+    sample_weight: np.ndarray,
+    held_out: np.ndarray,
+    Y: np.ndarray | None = None,
+) -> float:
+    """Score the weights in training on rows held out, the higher the better."""
+    if trainer.settings.activation.penalised:
+        return 1 - trainer.held_out_loss(X, sample_weight, held_out)
+    weights = trainer.export()
+    return r2(
+        rows_at(X, held_out),
+        sample_weight[held_out],
+        weights,
+        trainer.fitted_activation(weights),
+        None if Y is None else rows_at(Y, held_out),
+    )
 
 
 def diagnose(

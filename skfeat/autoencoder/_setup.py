@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from skfeat.autoencoder._quality import warn_if_mean_dominates
 from skfeat.kernels.sae._activations import make_training_activation
+from skfeat.solvers._loop import Messages, Stopping
 from skfeat.solvers.autoencoder._adaptive import WIDE_SHARE
 from skfeat.solvers.autoencoder._settings import DTYPES, SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
@@ -196,21 +197,30 @@ def epochs_of(sae, n_rows: int) -> int:
     return int(sae.max_iter)
 
 
-def remedy_of(sae) -> str:
-    """Return the advice for a fit that diverges."""
+def messages_of(sae) -> Messages:
+    """Return what the epochs of a fit say."""
+    remedy = "lower 'learning_rate_init' or 'alpha', or rescale X"
     if sae.activation in ("topk", "batch_topk"):
-        return "lower 'learning_rate_init' or rescale X"
-    return "lower 'learning_rate_init' or 'alpha', or rescale X"
+        remedy = "lower 'learning_rate_init' or rescale X"
+    return Messages(sae._kind, remedy, sae.verbose)
 
 
-def patience_of(sae, n_rows: int) -> int:
+def stopping_of(sae, settings: SAESettings, n_rows: int, max_iter: int) -> Stopping:
+    """Return when a fit to so many rows ends."""
+    # While a penalty approaches its target L0 the loss moves both ways.
+    patience = max_iter if sae.l0 is not None else _patience_of(sae, n_rows)
+    unjudged = _unjudged_epochs(settings, n_rows, max_iter)
+    return Stopping(max_iter, sae.tol, patience, unjudged)
+
+
+def _patience_of(sae, n_rows: int) -> int:
     """Return how many epochs without progress end a fit."""
     # Momentum overshoots now and then: a few updates show no trend.
     n_updates = n_batches(n_rows, sae.batch_size)
     return max(int(sae.n_iter_no_change), ceil(_PATIENT_UPDATES / n_updates))
 
 
-def unjudged_epochs(sae, settings: SAESettings, n_rows: int, max_iter: int) -> int:
+def _unjudged_epochs(settings: SAESettings, n_rows: int, max_iter: int) -> int:
     """Return how many first epochs count neither as progress nor as none.
 
     Thresholds climb by the learning rate an update at most. Until they arrive, a large

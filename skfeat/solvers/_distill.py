@@ -15,7 +15,7 @@ import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.kernels.connector._masked_product import product
-from skfeat.solvers._loop import EpochHooks, History, run_epochs
+from skfeat.solvers._loop import EpochHooks, History, Messages, run_epochs
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import (
     CurvaturePruning,
@@ -172,14 +172,14 @@ def distill(
         history = run_epochs(
             run_epoch,
             stopping(settings.n_epochs, settings.tol),
-            name="FeatureUnwrapper",
+            Messages(
+                "FeatureUnwrapper",
+                "lower 'faithfulness' if it is above 1, set distill=False, or rescale "
+                "the activations of the model",
+                verbose,
+            ),
             state=learner.weights,
             hooks=hooks,
-            verbose=verbose,
-            remedy="lower 'faithfulness' if it is above 1, set distill=False, or "
-            "rescale the activations of the model",
-            # Its length is planned, and its rate has come down to zero by the end.
-            may_end_falling=True,
         )
     return learner.finish(), history
 

@@ -63,12 +63,76 @@ class Stopping:
         Number of epochs that must, together, make such progress.
     counted_from : int, default=0
         Epochs before which nothing counts, as a schedule makes the loss rise and fall.
+    may_end_falling : bool, default=False
+        Whether the loss may still fall at the end without a warning: in runs that no
+        parameter makes longer.
     """
 
     max_iter: int
     tol: float
     n_iter_no_change: int
     counted_from: int = 0
+    may_end_falling: bool = False
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Progress measured on held-out rows, in place of the training loss.
+
+    Parameters
+    ----------
+    score : callable
+        Returns a score of the weights as they are; larger is better.
+    keep_best : callable
+        Called after each epoch that is the best so far.
+    """
+
+    score: Callable[[], float]
+    keep_best: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What a run of epochs says, and how much.
+
+    Parameters
+    ----------
+    name : str
+        Name of the estimator.
+    remedy : str
+        Advice if the loss diverges.
+    verbose : int, default=0
+        1: print about thirty lines with the loss and the time left; above: a line after
+        each epoch; 0: what a larger fit has asked for.
+    """
+
+    name: str
+    remedy: str = "lower 'learning_rate_init' or rescale X"
+    verbose: int = 0
+
+    def check_finite(self, loss: float, epoch: int) -> None:
+        """Raise ValueError if the loss of an epoch is infinite or not a number."""
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"{self.name} diverged: the loss is non-finite after epoch {epoch}; "
+                f"{self.remedy}."
+            )
+
+    def warn_of_interruption(self, n_epochs: int) -> None:
+        """Warn that the run was ended from the keyboard."""
+        warn(
+            f"{self.name} was interrupted after {n_epochs} epochs; the weights "
+            f"reached so far are kept.",
+        )
+
+    def warn_of_falling(self, max_iter: int) -> None:
+        """Warn that more epochs would lower the loss."""
+        warn(
+            f"{self.name} used its max_iter={max_iter} epochs while the loss was "
+            f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
+            f"max_iter will fit better.",
+            ConvergenceWarning,
+        )
 
 
 class _Progress:
@@ -99,19 +163,20 @@ class _Progress:
         self.best = watched
         return True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last epochs made too little progress for another one."""
+        return self.n_epochs > 0 and self.idle >= self.stopping.n_iter_no_change
+
 
 def run_epochs(
     run_epoch: Callable[[], float],
     stopping: Stopping,
+    messages: Messages,
     *,
-    name: str,
     state: Callable,
-    validate: Callable[[], float] | None = None,
-    on_best: Callable[[], None] | None = None,
+    held_out: HeldOut | None = None,
     hooks: EpochHooks | None = None,
-    verbose: int = 0,
-    remedy: str = "lower 'learning_rate_init' or rescale X",
-    may_end_falling: bool = False,
     history: History | None = None,
 ) -> History:
     """Run epochs until the loss no longer falls, or the epochs are used up.
@@ -121,25 +186,13 @@ def run_epochs(
     run_epoch : callable
         Runs one epoch and returns its mean loss.
     stopping : Stopping
-    name : str
-        Name of the estimator, for messages.
+    messages : Messages
     state : callable
         Returns a copy of the weights as they are, for the hooks.
-    validate : callable, optional
-        Returns a score (larger is better) on held-out rows. When given, progress is
-        measured by it instead of by the training loss.
-    on_best : callable, optional
-        Called after each epoch that is the best so far.
+    held_out : HeldOut, optional
+        What to measure progress by instead of by the training loss.
     hooks : EpochHooks, optional
         Called before and after every epoch.
-    verbose : int, default=0
-        1: print about thirty lines with the loss and the time left; above: a line after
-        each epoch; 0: what a larger fit has asked for.
-    remedy : str
-        Advice in the error message if the loss diverges.
-    may_end_falling : bool, default=False
-        If True, do not warn that the loss was still falling at the end: for runs that
-        no parameter makes longer.
     history : History, optional
         Of the epochs before, for a run that continues; later epochs are appended.
 
@@ -160,15 +213,14 @@ def run_epochs(
     hooks = hooks or EpochHooks()
     history = History() if history is None else history
     progress = _Progress(stopping)
-    lines = EpochLines(name, stopping.max_iter, verbose)
+    lines = EpochLines(messages.name, stopping.max_iter, messages.verbose)
     for loss, score in zip(
         history.losses, history.validation_scores or repeat(None), strict=False
     ):
         progress.add(loss, score)
 
     def is_over() -> bool:
-        idle = history.n_epochs > 0 and progress.idle >= stopping.n_iter_no_change
-        return history.stopped or idle
+        return history.stopped or progress.is_idle
 
     try:
         while history.n_epochs < stopping.max_iter and not is_over():
@@ -176,35 +228,23 @@ def run_epochs(
             stage("epoch", epoch, stopping.max_iter)
             hooks.begin()
             loss = run_epoch()
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"{name} diverged: the loss is non-finite after epoch {epoch}; "
-                    f"{remedy}."
-                )
-            score = None if validate is None else validate()
+            messages.check_finite(loss, epoch)
+            score = None if held_out is None else held_out.score()
             lines.add(epoch, loss, score)
-            if progress.add(loss, score) and on_best is not None:
-                on_best()
+            if progress.add(loss, score) and held_out is not None:
+                held_out.keep_best()
             # The loss is appended last: `n_epochs` counts epochs that are complete.
             if score is not None:
                 history.validation_scores.append(score)
             history.losses.append(loss)
             history.stopped = bool(hooks.end(state))
     except KeyboardInterrupt:
-        warn(
-            f"{name} was interrupted after {history.n_epochs} epochs; the weights "
-            f"reached so far are kept.",
-        )
+        messages.warn_of_interruption(history.n_epochs)
         del history.validation_scores[history.n_epochs :]
         history.stopped = history.interrupted = True
         return history
-    if progress.falling and not may_end_falling and not is_over():
-        warn(
-            f"{name} used its max_iter={stopping.max_iter} epochs while the loss was "
-            f"still falling by more than {_STILL_FALLING:.0%} an epoch; a larger "
-            f"max_iter will fit better.",
-            ConvergenceWarning,
-        )
+    if progress.falling and not stopping.may_end_falling and not is_over():
+        messages.warn_of_falling(stopping.max_iter)
     return history
 
 

@@ -48,6 +48,8 @@ def stopping(n_epochs: int, tol: float) -> Stopping:
         tol,
         max(5, n_epochs // 10),
         counted_from=ceil(PRUNED_AT * n_epochs),
+        # The length is planned, and the rate has come down to zero by the end.
+        may_end_falling=True,
     )
 
 

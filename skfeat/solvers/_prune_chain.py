@@ -16,7 +16,7 @@ import torch
 from skfeat.chain import JOINS, Step
 from skfeat.chain._kinds import JOINS as JOIN_KINDS
 from skfeat.chain._steps import run_numpy, torch_step, walk
-from skfeat.solvers._loop import History, run_epochs
+from skfeat.solvers._loop import History, Messages, run_epochs
 from skfeat.solvers._mismatch import kl_divergence, squared_error
 from skfeat.solvers._prune import (
     CurvaturePruning,
@@ -120,10 +120,8 @@ def prune_chain(
     history = run_epochs(
         run_epoch,
         stopping(settings.n_epochs, settings.tol),
-        name="The pruned network",
+        Messages("The pruned network", "rescale X"),
         state=learner.steps_now,
-        remedy="rescale X",
-        may_end_falling=True,
     )
     return learner.finish(), history
 

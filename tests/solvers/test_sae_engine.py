@@ -18,7 +18,14 @@ from skfeat.kernels.inference import _encode
 from skfeat.kernels.inference._encode import EncoderWeights
 from skfeat.kernels.sae import _activations as training
 from skfeat.kernels.sae._reference import loss_reference
-from skfeat.solvers._loop import EpochHooks, Stopping, one_cycle, run_epochs
+from skfeat.solvers._loop import (
+    EpochHooks,
+    HeldOut,
+    Messages,
+    Stopping,
+    one_cycle,
+    run_epochs,
+)
 from skfeat.solvers.autoencoder._settings import SAESettings
 from skfeat.solvers.autoencoder._standardizer import Standardizer
 from skfeat.solvers.autoencoder._trainer import SAETrainer
@@ -128,11 +135,16 @@ class TestEncode:
 
 class TestLoop:
     @staticmethod
-    def run(losses, *, max_iter=None, tol=0.01, patience=3, **options):
+    def run(losses, *, verbose=0, held_out=None, hooks=None, **stopping):
         losses = iter(losses)
-        stopping = Stopping(max_iter or 1000, tol, patience)
+        defaults = {"max_iter": 1000, "tol": 0.01, "n_iter_no_change": 3}
         return run_epochs(
-            lambda: next(losses), stopping, name="Test", state=dict, **options
+            lambda: next(losses),
+            Stopping(**(defaults | stopping)),
+            Messages("Test", verbose=verbose),
+            state=dict,
+            held_out=held_out,
+            hooks=hooks,
         )
 
     def test_one_cycle(self):
@@ -175,26 +187,29 @@ class TestLoop:
         best = []
         history = self.run(
             [1 / i for i in range(1, 10)],
-            validate=lambda: next(scores),
-            on_best=lambda: best.append(True),
+            held_out=HeldOut(lambda: next(scores), lambda: best.append(True)),
         )
         assert history.validation_scores == [0.1, 0.5, 0.4, 0.4, 0.4]
         assert len(best) == 2
 
-    def test_on_best_follows_the_loss(self):
+    def test_the_best_is_kept_though_no_progress_worth_the_name(self):
         best, losses = [], [3.0, 1.0, 2.0, 0.999, 0.9991, 0.9992]
 
         def run_epoch():
             best.append(False)
             return losses[len(best) - 1]
 
-        def on_best():
+        def keep_best():
             best[-1] = True
 
         run_epochs(
-            run_epoch, Stopping(6, 0.01, 5), name="Test", state=dict, on_best=on_best
+            run_epoch,
+            Stopping(6, 0.01, 5),
+            Messages("Test"),
+            state=dict,
+            held_out=HeldOut(lambda: 1 - losses[len(best) - 1], keep_best),
         )
-        # 0.999 is the best though no progress worth the name.
+        # 0.999 is the best though it is nearer than a hundredth.
         assert best == [True, True, False, True, False, False]
 
     def test_hooks(self):
@@ -222,13 +237,14 @@ class TestLoop:
         losses = [1.0, 2.0]
         with pytest.warns(UserWarning, match="Test was interrupted after 2 epochs"):
             history = run_epochs(
-                run_epoch, Stopping(9, 0.01, 3), name="Test", state=dict
+                run_epoch, Stopping(9, 0.01, 3), Messages("Test"), state=dict
             )
         assert history.losses == [2.0, 1.0]
 
     def test_verbose(self, capsys):
         scores = iter([0.25, 0.125])
-        self.run([1.0, 1.0], max_iter=2, verbose=1, validate=lambda: next(scores))
+        held_out = HeldOut(lambda: next(scores), lambda: None)
+        self.run([1.0, 1.0], max_iter=2, verbose=1, held_out=held_out)
         assert capsys.readouterr().out.splitlines() == [
             "[Test] epoch 1: loss 1, validation score 0.25",
             "[Test] epoch 2: loss 1, validation score 0.125",
@@ -252,12 +268,11 @@ class TestLoop:
 
     def test_nothing_counts_before_an_epoch(self):
         losses = [5.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]
-        losses = iter(losses)
-        history = run_epochs(
-            lambda: next(losses),
-            Stopping(8, 0.01, 2, counted_from=3),
-            name="Test",
-            state=dict,
+        history = self.run(
+            losses,
+            max_iter=8,
+            n_iter_no_change=2,
+            counted_from=3,
             may_end_falling=True,
         )
         assert history.losses == [5.0, 1.0, 2.0, 3.0, 3.0, 3.0]

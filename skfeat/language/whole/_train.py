@@ -26,7 +26,13 @@ import torch
 from skfeat.language.whole._one_cycle_adam import OneCycleAdam
 from skfeat.language.whole._slots import SlottedModel
 from skfeat.language.whole._trained import Trained
-from skfeat.solvers._loop import EpochHooks, History, Stopping, run_epochs
+from skfeat.solvers._loop import (
+    EpochHooks,
+    History,
+    Messages,
+    Stopping,
+    run_epochs,
+)
 from skfeat.solvers._prune import CurvaturePruning, is_time, updates_between
 from skfeat.utils._torch import make_generator
 
@@ -196,13 +202,10 @@ def train_together(
     history = run_epochs(
         together.epoch,
         # The length is planned: the rate comes down to zero by its end.
-        Stopping(settings.n_epochs, 0.0, settings.n_epochs),
-        name=name,
+        Stopping(settings.n_epochs, 0.0, settings.n_epochs, may_end_falling=True),
+        Messages(name, "lower 'learning_rate_init'", verbose),
         state=together.state,
         hooks=hooks,
-        verbose=verbose,
-        remedy="lower 'learning_rate_init'",
-        may_end_falling=True,
     )
     together.finish()
     return history

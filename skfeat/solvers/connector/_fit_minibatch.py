@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from skfeat.losses import rectified
-from skfeat.solvers._loop import EpochHooks, Stopping, run_epochs
+from skfeat.solvers._loop import EpochHooks, Messages, Stopping, run_epochs
 from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.connector._fit_parts import Fit, FitOptions, Rows
 from skfeat.solvers.connector._path import Solution, entry_alpha
@@ -40,17 +40,16 @@ def fit_minibatch(
     n_rows = rows.X.shape[0]
     max_iter = options.max_iter
     if max_iter is None:
-        max_iter = max(5, -(-_AUTO_UPDATES // n_batches(n_rows, settings.batch_size)))
+        max_iter = _automatic_epochs(n_rows, settings.batch_size)
 
     def train(trainer, n_epochs):
         trainer.plan(n_rows, n_epochs)
         return run_epochs(
             lambda: trainer.epoch(rows.X, rows.Y, rows.sample_weight),
             Stopping(n_epochs, options.tol, n_epochs),
-            name="FeatureConnector",
+            Messages("FeatureConnector", verbose=verbose),
             state=trainer.weights,
             hooks=hooks,
-            verbose=verbose,
         )
 
     with told_once(1):  # the refit may end as the fit did
@@ -71,29 +70,42 @@ def fit_minibatch(
             history = train(trainer, max(1, max_iter // 2))
             losses = losses + history.losses
             coef, intercept = trainer.finish()
-    # Targets have unit mean square here: zero weights lose half a unit an output.
-    if losses and losses[-1] > 10 * rows.Y.shape[1]:
-        raise ValueError(
-            f"FeatureConnector diverged: its loss is {losses[-1]:.3g}, far above that "
-            f"of zero weights; lower 'learning_rate_init'."
-        )
+    _check_below_zero_weights(losses, rows.Y.shape[1])
     alpha = options.alpha
     if options.budget is not None:
         alpha = entry_alpha(_gradient(rows, coef, intercept), coef)
-    change = np.inf
-    if len(losses) > 1:
-        change = abs(losses[-1] - losses[-2]) / max(losses[-1], 1e-12)
     return Fit(
         coef,
         intercept,
         alpha,
         len(losses),
-        change,
+        _last_change(losses),
         loss_curve=losses,
         state=state,
         interrupted=history.interrupted,
         pruning_epochs=None if options.budget is None else pruned_epochs(max_iter),
     )
+
+
+def _automatic_epochs(n_rows: int, batch_size: int) -> int:
+    return max(5, -(-_AUTO_UPDATES // n_batches(n_rows, batch_size)))
+
+
+def _check_below_zero_weights(losses: list[float], n_outputs: int) -> None:
+    """Raise ValueError if training ended far above the loss of zero weights."""
+    # Targets have unit mean square here: zero weights lose half a unit an output.
+    if losses and losses[-1] > 10 * n_outputs:
+        raise ValueError(
+            f"FeatureConnector diverged: its loss is {losses[-1]:.3g}, far above that "
+            f"of zero weights; lower 'learning_rate_init'."
+        )
+
+
+def _last_change(losses: list[float]) -> float:
+    """Return how much the loss changed in the last epoch, as a share of it."""
+    if len(losses) < 2:
+        return np.inf
+    return abs(losses[-1] - losses[-2]) / max(losses[-1], 1e-12)
 
 
 def update_minibatch(

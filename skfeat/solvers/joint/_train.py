@@ -13,7 +13,7 @@ import torch
 
 from skfeat.kernels._threads import Team
 from skfeat.kernels.sae._choose import is_small
-from skfeat.solvers._loop import EpochHooks, History, run_epochs
+from skfeat.solvers._loop import EpochHooks, History, Messages, run_epochs
 from skfeat.solvers._prune import stopping
 from skfeat.solvers.autoencoder._settings import Position
 from skfeat.solvers.joint._learner import Learner
@@ -100,13 +100,9 @@ def train_jointly(
             history = run_epochs(
                 run.epoch,
                 stopping(settings.n_epochs, settings.tol),
-                name=name,
+                Messages(name, remedy, verbose),
                 state=lambda: run.learner.weights(),
                 hooks=hooks,
-                verbose=verbose,
-                remedy=remedy,
-                # Its length is planned, and its rate has come down to zero by the end.
-                may_end_falling=True,
                 history=run.history,
             )
             run.save()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skfeat.kernels._threads import Team
-from skfeat.solvers._loop import EpochHooks, History, run_epochs
+from skfeat.solvers._loop import EpochHooks, History, Messages, run_epochs
 from skfeat.solvers._prune import stopping
 from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.maps._learner import MapLearner
@@ -59,12 +59,8 @@ def train_maps(
         history = run_epochs(
             run_epoch,
             stopping(settings.n_epochs, settings.tol),
-            name="FeatureUnwrapper",
+            Messages("FeatureUnwrapper", remedy, verbose),
             state=learner.learnt,
             hooks=hooks,
-            verbose=verbose,
-            remedy=remedy,
-            # Its length is planned, and its rate has come down to zero by the end.
-            may_end_falling=True,
         )
     return learner.finish(), history
