@@ -148,18 +148,7 @@ def shuffled_control(
     reads = _reads_of(own, len(connectors))
     if isinstance(own, SparseMapNetwork) and len(rows) > _MOST_MAPS:
         rows = rows[np.linspace(0, len(rows) - 1, _MOST_MAPS).astype(np.int64)]
-    layers = _activations(unwrapper, rows)
-    features = [
-        EncoderWeights.from_autoencoder(part).encode(hidden)
-        for part, hidden in zip(unwrapper.autoencoders_, layers, strict=True)
-    ]
-    reads_inputs = hasattr(unwrapper, "input_connector_")
-    gives_outputs = hasattr(unwrapper, "output_connector_")
-    if reads_inputs:
-        n_positions = 1 if reads[0] is None else reads[0].n_positions_in
-        features.insert(0, positions_of(rows, n_positions))
-    if gives_outputs:
-        features.append(unwrapper._model_values(rows))
+    features = _features_and_ends(unwrapper, rows, reads)
     fitted = [
         _fitted_to(
             connector, *_read(_permuted(before, rng), after, own_reads, rng), rng
@@ -168,13 +157,41 @@ def shuffled_control(
             connectors, features[:-1], features[1:], reads, strict=True
         )
     ]
+    return _network_with(
+        own,
+        [tuple(part.astype(rows.dtype) for part in weights) for weights in fitted],
+        reads_inputs=hasattr(unwrapper, "input_connector_"),
+        gives_outputs=hasattr(unwrapper, "output_connector_"),
+    )
+
+
+def _features_and_ends(
+    unwrapper: Any, rows: np.ndarray, reads: list[Reads | None]
+) -> list[np.ndarray]:
+    """Return what the connectors join: features, and inputs or outputs at the ends."""
+    layers = _activations(unwrapper, rows)
+    features = [
+        EncoderWeights.from_autoencoder(part).encode(hidden)
+        for part, hidden in zip(unwrapper.autoencoders_, layers, strict=True)
+    ]
+    if hasattr(unwrapper, "input_connector_"):
+        n_positions = 1 if reads[0] is None else reads[0].n_positions_in
+        features.insert(0, positions_of(rows, n_positions))
+    if hasattr(unwrapper, "output_connector_"):
+        features.append(unwrapper._model_values(rows))
+    return features
+
+
+def _network_with(
+    own: Any, fitted: list[tuple], *, reads_inputs: bool, gives_outputs: bool
+) -> SparseFeatureNetwork:
+    """Return a network like another, with weights and intercepts of new connectors."""
     between = fitted[reads_inputs : len(fitted) - gives_outputs]
-    dtype = rows.dtype
     encoder, decoder = _ends_of(own)
     if reads_inputs:
-        encoder = [part.astype(dtype) for part in fitted[0]]
+        encoder = list(fitted[0])
     if gives_outputs:
-        coef, intercept = (part.astype(dtype) for part in fitted[-1])
+        coef, intercept = fitted[-1]
         decoder = [coef.T, intercept]
     made: dict[str, Any] = {
         "front": own.front,
@@ -182,8 +199,8 @@ def shuffled_control(
         "encoder_intercept": encoder[1],
         "encoder_bias": own.encoder_bias_,
         "activation": own.activation,
-        "coefs": [coef.astype(dtype) for coef, _ in between],
-        "intercepts": [intercept.astype(dtype) for _, intercept in between],
+        "coefs": [coef for coef, _ in between],
+        "intercepts": [intercept for _, intercept in between],
         "links": own.links,
         "decoder_coef": decoder[0],
         "decoder_intercept": decoder[1],

@@ -196,22 +196,16 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         y = sparse.csr_array(y.reshape(X.shape[0], -1)).astype(dtype, copy=False)
         linear = fit_dense(X, y, fit_intercept=True, ridge=float(self.ridge))
         generator = make_generator(draw_seed(self.random_state))
-        order = torch.randperm(X.shape[0], generator=generator, device="cpu").numpy()
-        # A single row does not vary, so it would have no R2.
-        n_held_out = max(2, int(self.validation_fraction * len(order)))
-        n_held_out = min(n_held_out, len(order) - 1)
-        held_out, train = order[:n_held_out], order[n_held_out:]
+        held_out, train = self._split(X.shape[0], generator)
         # With the two moments of Adam.
         n_bytes = 3 * 4 * int(self.hidden_units) * (X.shape[1] + y.shape[1])
         check_memory("hidden_units", int(self.hidden_units), n_bytes, device)
         network = _Residual(linear, X, y, int(self.hidden_units), generator, device)
+        n_updates = n_batches(len(train), self.batch_size)
         n_epochs = self.max_iter
         if n_epochs == "auto":
-            n_updates = n_batches(len(train), self.batch_size)
             n_epochs = max(5, -(-_AUTO_UPDATES // n_updates))
-        n_steps = n_epochs * n_batches(len(train), self.batch_size)
-        rate, n_done = float(self.learning_rate_init), 0
-        optimizer = Adam(network.weights, rate)
+        optimizer = Adam(network.weights, float(self.learning_rate_init))
 
         spread = network.spread(held_out)
         errors = [network.error(held_out)]
@@ -222,13 +216,10 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         for epoch in range(n_epochs):
             subcontext = context.subcontext(task_name="epoch")
             subcontext.call_on_fit_task_begin(estimator=self, **data)
-            for batch in shuffled_batches(len(train), self.batch_size, generator):
-                loss = network.loss(train[batch]).sum() / len(batch)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.param_groups[0]["lr"] = rate * (1 - n_done / n_steps)
-                optimizer.step()
-                n_done += 1
+            batches = shuffled_batches(len(train), self.batch_size, generator)
+            for done, batch in enumerate(batches, epoch * n_updates):
+                left = 1 - done / (n_epochs * n_updates)
+                self._update(network, optimizer, train[batch], left)
             errors.append(network.error(held_out))
             if not np.isfinite(errors[-1]):
                 raise ValueError(
@@ -290,6 +281,21 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         float
         """
         return r2_of_predictions(self, X, y, sample_weight)
+
+    def _split(self, n: int, generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows to validate with, and those to train on."""
+        order = torch.randperm(n, generator=generator, device="cpu").numpy()
+        # A single row does not vary, so it would have no R2.
+        n_held_out = min(max(2, int(self.validation_fraction * n)), n - 1)
+        return order[:n_held_out], order[n_held_out:]
+
+    def _update(self, network, optimizer, rows: np.ndarray, left: float) -> None:
+        """Take a step of Adam on a batch; a share `left` of the run is to come."""
+        loss = network.loss(rows).sum() / len(rows)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = float(self.learning_rate_init) * left
+        optimizer.step()
 
     def _store(self, linear, weights, dtype) -> None:
         hidden_coef, hidden_intercept, output_coef, intercept = (
