@@ -21,7 +21,13 @@ from skfeat.solvers.autoencoder._trainer import SAETrainer
 from skfeat.solvers.autoencoder._transcoder import TranscoderTrainer
 from skfeat.utils._distributed import agreed, is_active
 from skfeat.utils._ignored import ignored_params
-from skfeat.utils._torch import check_memory, draw_seed, n_batches, resolve_device
+from skfeat.utils._torch import (
+    check_memory,
+    draw_seed,
+    epochs_of_updates,
+    n_batches,
+    resolve_device,
+)
 from skfeat.utils._warnings import warn
 
 # Updates of the weights that a default fit plans; measured on hidden layers of MLPs.
@@ -193,7 +199,7 @@ def _number(k) -> float:
 def epochs_of(sae, n_rows: int) -> int:
     """Return how many epochs a fit plans."""
     if sae.max_iter == "auto":
-        return max(5, ceil(_AUTO_UPDATES / n_batches(n_rows, sae.batch_size)))
+        return epochs_of_updates(_AUTO_UPDATES, n_rows, sae.batch_size)
     return int(sae.max_iter)
 
 

@@ -53,22 +53,6 @@ def pack(description: Any) -> str:
     return base64.b64encode(packed).decode("ascii")
 
 
-def unpack(packed: str) -> Any:
-    """Return what :func:`pack` was given, floats to four digits."""
-    data = zlib.decompress(base64.b64decode(packed))
-    start = 4 + int.from_bytes(data[:4], "little")
-
-    def read(value: Any) -> Any:
-        if isinstance(value, dict):
-            if value.keys() == {"array", "at", "n"}:
-                place = start + value["at"]
-                return np.frombuffer(data, f"<{value['array']}", value["n"], place)
-            return {key: read(item) for key, item in value.items()}
-        return [read(item) for item in value] if isinstance(value, list) else value
-
-    return read(json.loads(data[4:start]))
-
-
 def _compact(values: np.ndarray) -> np.ndarray:
     """Return an array in a dtype that browsers have, little-endian, as few bytes."""
     if values.dtype.kind == "f":

@@ -39,7 +39,7 @@ def summarize(columns: sparse.csc_array) -> Statistics:
     density, mean, low, high = np.zeros((4, m))
     result = Statistics(density, mean, low, high, np.zeros((m, N_BINS), int))
     for j in range(m):
-        values = values_of(columns, j)[1]
+        values = stored_codes(columns, j)[1]
         if not len(values):
             continue
         density[j] = len(values) / columns.shape[0]
@@ -70,7 +70,7 @@ def choose_rows(
     found.rows = np.full((m, n_top + n_levels), -1)
     found.values = np.zeros(found.rows.shape)
     for j in range(m):
-        rows, values = values_of(columns, j)
+        rows, values = stored_codes(columns, j)
         top = np.argsort(-values, kind="stable")[:n_top]
         found.rows[j, : len(top)] = rows[top]
         found.values[j, : len(top)] = values[top]
@@ -97,7 +97,7 @@ def count_classes(columns: sparse.csc_array, labels: np.ndarray, n: int) -> np.n
     return np.asarray((is_of @ fires).todense()).T.astype(int)
 
 
-def values_of(columns: sparse.csc_array, j: int) -> tuple[np.ndarray, np.ndarray]:
+def stored_codes(columns: sparse.csc_array, j: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows on which a feature is stored, and its values there."""
     span = slice(columns.indptr[j], columns.indptr[j + 1])
     return columns.indices[span], columns.data[span]

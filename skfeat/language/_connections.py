@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfeat.capture._checks import check_codes
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._logic import read_logic
+from skfeat.explorer._statistics import stored_codes
 from skfeat.language._connection import Connection, Connections
 from skfeat.language._shuffled import ReadRows, score_of, shuffled_scores
 from skfeat.metrics._reconstruction import r2_of_sums
@@ -318,8 +319,8 @@ class _LogicReader:
         self, output: int, min_firings: int
     ) -> tuple[Connection, ReadRows] | None:
         inputs, weights = self.weights_of(output)
-        codes = [_active_codes(self.X, i) for i in inputs]
-        measured = None if self.Y is None else _active_codes(self.Y, output)
+        codes = [stored_codes(self.X, i) for i in inputs]
+        measured = None if self.Y is None else stored_codes(self.Y, output)
         rows = self._rows_of_any(codes if measured is None else [*codes, measured])
         # In all other rows nothing fires: one row at the end stands for them.
         n_silent = self.n_rows - len(rows)
@@ -376,14 +377,6 @@ class _LogicReader:
         self.marked[rows] = False
         self.index_of_row[rows] = np.arange(len(rows))
         return rows
-
-
-def _active_codes(
-    matrix: sparse.csc_array, feature: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows in which a feature fires, and its codes there."""
-    span = slice(matrix.indptr[feature], matrix.indptr[feature + 1])
-    return matrix.indices[span], matrix.data[span]
 
 
 def _check_features(

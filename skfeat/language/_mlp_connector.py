@@ -23,6 +23,7 @@ from skfeat.utils._torch import (
     PLAIN,
     check_memory,
     draw_seed,
+    epochs_of_updates,
     make_generator,
     n_batches,
     resolve_device,
@@ -204,7 +205,7 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         n_updates = n_batches(len(train), self.batch_size)
         n_epochs = self.max_iter
         if n_epochs == "auto":
-            n_epochs = max(5, -(-_AUTO_UPDATES // n_updates))
+            n_epochs = epochs_of_updates(_AUTO_UPDATES, len(train), self.batch_size)
         optimizer = Adam(network.weights, float(self.learning_rate_init))
 
         spread = network.spread(held_out)

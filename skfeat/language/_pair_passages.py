@@ -10,7 +10,7 @@ from scipy import sparse
 from skfeat.capture._capture import Capture
 from skfeat.capture._checks import order_of_tokens
 from skfeat.capture._contexts import Passages
-from skfeat.explorer._statistics import Statistics, values_of
+from skfeat.explorer._statistics import Statistics, stored_codes
 from skfeat.inspection._token_text import token_texts, visible
 
 _BEFORE, _AFTER = 10, 5
@@ -52,7 +52,7 @@ class PassageStore:
         found.rows = np.full((codes.shape[1], 2 * n), -1)
         found.values = np.zeros(found.rows.shape)
         for j in range(codes.shape[1]):
-            firing, values = values_of(ordered, j)
+            firing, values = stored_codes(ordered, j)
             firing, values = firing[values > 0], values[values > 0]
             n_top = 0
             for row, stratum in self.passages.select(firing, values, (n, n, 1), random):

@@ -26,7 +26,13 @@ from skfeat.solvers._prune import (
 )
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
-from skfeat.utils._torch import make_generator, n_batches, shuffled_batches, to_numpy
+from skfeat.utils._torch import (
+    make_generator,
+    n_batches,
+    shuffled_batches,
+    to_float32,
+    to_numpy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,12 +251,7 @@ class _Learner:
         return components * (self.scales[-1] / scale), bias / scale
 
     def _parameter(self, array, *, frozen):
-        return torch.tensor(
-            array,
-            dtype=torch.float32,
-            device=self.settings.device,
-            requires_grad=not frozen,
-        )
+        return to_float32(array, self.settings.device, trained=not frozen)
 
     def _rows(self, array, rows, unit=None):
         tensor = torch.from_numpy(np.ascontiguousarray(array[rows].T))

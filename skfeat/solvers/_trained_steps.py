@@ -11,7 +11,7 @@ from skfeat.chain import Step
 from skfeat.chain._kinds import Window
 from skfeat.chain._steps import run_numpy, torch_step
 from skfeat.solvers.joint._units import unit_of_hidden, unit_of_inputs
-from skfeat.utils._torch import to_numpy
+from skfeat.utils._torch import to_float32, to_numpy
 
 
 class TrainedLayer:
@@ -55,18 +55,10 @@ class TrainedLayer:
         """Make tensors of the weights and units; centred rows may be read already."""
         mean = np.zeros_like(self.mean) if self.is_centred else self.mean
 
-        def tensor(array, requires_grad=False):
-            return torch.tensor(
-                np.asarray(array),
-                dtype=torch.float32,
-                device=device,
-                requires_grad=requires_grad,
-            )
-
-        self.coef = tensor(self.theta, trained)
-        self.intercept = tensor(self.phi, trained)
-        self.unit = tensor(self.out / self.into)
-        self.centre = tensor(mean)
+        self.coef = to_float32(self.theta, device, trained=trained)
+        self.intercept = to_float32(self.phi, device, trained=trained)
+        self.unit = to_float32(self.out / self.into, device)
+        self.centre = to_float32(mean, device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the layer of rows x."""
@@ -136,12 +128,7 @@ class TrainedStep:
     def to_device(self, device: torch.device) -> None:
         """Make tensors of the arrays."""
         self.tensors = {
-            name: torch.tensor(
-                array / self.units[name],
-                dtype=torch.float32,
-                device=device,
-                requires_grad=True,
-            )
+            name: to_float32(array / self.units[name], device, trained=True)
             for name, array in self.step.arrays.items()
         }
         self.function = torch_step(self.step.kind)

@@ -170,9 +170,15 @@ def to_numpy(tensor: torch.Tensor, dtype=None) -> np.ndarray:
     return np.array(tensor.detach().cpu().numpy(), dtype=dtype, copy=True)
 
 
-def to_tensor(array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Copy an array into a fresh tensor, so that no step can write to the caller's."""
-    return torch.tensor(np.asarray(array), dtype=dtype, device=device)
+def to_float32(array, device: torch.device, *, trained: bool = False) -> torch.Tensor:
+    """Copy an array into a float32 tensor, so that no step can write to the caller's.
+
+    Where it is `trained`, it takes gradients.
+    """
+    array = np.asarray(array)
+    return torch.tensor(
+        array, dtype=torch.float32, device=device, requires_grad=trained
+    )
 
 
 def as_like(values, tensor: torch.Tensor) -> torch.Tensor:
@@ -198,6 +204,11 @@ def shuffled_batches(
 def n_batches(n_rows: int, batch_size: int) -> int:
     """Return how many batches `shuffled_batches` yields."""
     return max(1, round(n_rows / batch_size))
+
+
+def epochs_of_updates(n_updates: int, n_rows: int, batch_size: int) -> int:
+    """Return how many epochs make so many updates, at least five."""
+    return max(5, -(-n_updates // n_batches(n_rows, batch_size)))
 
 
 @contextmanager

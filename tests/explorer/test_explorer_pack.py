@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import sparse
 
 from skfeat.explorer._description import Explorer, Gap, Layer, strongest_by_row
-from skfeat.explorer._pack import pack, unpack
+from skfeat.explorer._pack import pack
 from skfeat.explorer._page import page_text
 from skfeat.explorer._rows import as_labels, as_random, check_image_shape
 from skfeat.explorer._statistics import (
@@ -17,6 +17,7 @@ from skfeat.explorer._statistics import (
     count_classes,
     summarize,
 )
+from tests.explorer.unpacked import unpack
 
 
 @given(

@@ -8,8 +8,8 @@ from scipy import sparse
 
 from skfeat.activations import ReLU
 from skfeat.chain import Chain, Step
-from skfeat.explorer._pack import unpack
 from skfeat.network import SparseFeatureNetwork
+from tests.explorer.unpacked import unpack
 
 
 def make_network(back=(), sparse_ends=False, **options):

@@ -37,8 +37,8 @@ from skfeat.utils._torch import (
     n_batches,
     resolve_device,
     shuffled_batches,
+    to_float32,
     to_numpy,
-    to_tensor,
 )
 
 
@@ -565,11 +565,15 @@ class TestUtils:
     def test_conversions_copy(self):
         array = np.ones(3)
         array.setflags(write=False)
-        tensor = to_tensor(array, torch.float32, torch.device("cpu"))
+        tensor = to_float32(array, torch.device("cpu"))
         back = to_numpy(tensor)
         tensor += 1
         assert array.tolist() == back.tolist() == [1, 1, 1]
         assert to_numpy(tensor, np.float64).dtype == np.float64
+        trained = to_float32(array, torch.device("cpu"), trained=True)
+        assert trained.requires_grad
+        assert not tensor.requires_grad
+        assert trained.dtype == torch.float32
 
     def test_accept_tensor(self):
         lists = [[1.0]]

@@ -6,6 +6,7 @@ one, so that one learning rate suits all layers.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from skfeat.solvers.joint._trained_coder import (
     times_to_follow,
 )
 from skfeat.solvers.joint._units import Unit, unit_of_hidden
-from skfeat.utils._torch import to_numpy
+from skfeat.utils._torch import to_float32, to_numpy
 
 # Learning rates of weights between features, of autoencoders, and of transcoders, as
 # shares of the largest; each measured on a language model.
@@ -131,13 +132,10 @@ class TrainedPair:
         intercept = intercept + coef @ to_numpy(self.mean_codes, np.float64)
         trained = not connection.frozen
 
-        def tensor(array, trained):
-            return torch.tensor(
-                array, dtype=torch.float32, device=self.device, requires_grad=trained
-            )
-
-        self.coef = tensor(coef, trained)
-        self.intercept = tensor(intercept, trained and connection.fit_intercept)
+        self.coef = to_float32(coef, self.device, trained=trained)
+        self.intercept = to_float32(
+            intercept, self.device, trained=trained and connection.fit_intercept
+        )
 
     def _pruner(self) -> Pruner:
         coef, budget = self.coef.detach(), self.connection.budget
@@ -250,13 +248,7 @@ class TrainedTranscoder:
         self.units = tuple(unit_of(part) for part in rows)
         read, computed = self.units
 
-        def tensor(array):
-            return torch.tensor(
-                np.asarray(array),
-                dtype=torch.float32,
-                device=device,
-                requires_grad=not frozen,
-            )
+        tensor = partial(to_float32, device=device, trained=not frozen)
 
         # Codes are in the unit of the output, which decoder rows of norm one ask for.
         ratio = read.scale / computed.scale

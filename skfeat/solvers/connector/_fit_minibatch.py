@@ -17,7 +17,7 @@ from skfeat.solvers.connector._rectified_minibatch import (
     Scales,
 )
 from skfeat.utils._progress import at_most
-from skfeat.utils._torch import n_batches
+from skfeat.utils._torch import epochs_of_updates
 from skfeat.utils._warnings import told_once
 
 # Updates that a fit plans by default.
@@ -40,7 +40,7 @@ def fit_minibatch(
     n_rows = rows.X.shape[0]
     max_iter = options.max_iter
     if max_iter is None:
-        max_iter = _automatic_epochs(n_rows, settings.batch_size)
+        max_iter = epochs_of_updates(_AUTO_UPDATES, n_rows, settings.batch_size)
 
     def train(trainer, n_epochs):
         trainer.plan(n_rows, n_epochs)
@@ -85,10 +85,6 @@ def fit_minibatch(
         interrupted=history.interrupted,
         pruning_epochs=None if options.budget is None else pruned_epochs(max_iter),
     )
-
-
-def _automatic_epochs(n_rows: int, batch_size: int) -> int:
-    return max(5, -(-_AUTO_UPDATES // n_batches(n_rows, batch_size)))
 
 
 def _check_below_zero_weights(losses: list[float], n_outputs: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from skfeat.kernels.sae._differentiable import CoderTensors, encode_and_decode
 from skfeat.solvers.autoencoder._weights import unit_rows
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._units import Unit
-from skfeat.utils._torch import to_numpy
+from skfeat.utils._torch import to_float32, to_numpy
 
 # How fast thresholds, or a penalty's weight, follow the number of active features.
 _FOLLOW_RATE = 0.02
@@ -57,13 +58,7 @@ class TrainedCoder:
         scale = unit.scale
         bias = coder.encoder @ (unit.mean - coder.bias) + coder.encoder_bias
 
-        def parameter(array):
-            return torch.tensor(
-                np.asarray(array),
-                dtype=torch.float32,
-                device=device,
-                requires_grad=not coder.frozen,
-            )
+        parameter = partial(to_float32, device=device, trained=not coder.frozen)
 
         self.decoder = parameter(coder.decoder)
         self.encoder = self.decoder if coder.tied else parameter(coder.encoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from skfeat.solvers._prune import (
@@ -18,7 +17,7 @@ from skfeat.solvers.joint._trained_coder import TrainedCoder
 from skfeat.solvers.joint._units import Unit
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
-from skfeat.utils._torch import as_like
+from skfeat.utils._torch import as_like, to_float32
 
 # Largest learning rates of connectors and of autoencoders.
 _RATE, _CODER_RATE = 8e-3, 5e-3
@@ -105,12 +104,7 @@ class Updates:
                 coder.follow(float(found[-1]))
 
     def _tensor(self, array, *, trained: bool) -> torch.Tensor:
-        return torch.tensor(
-            np.asarray(array),
-            dtype=torch.float32,
-            device=self.settings.device,
-            requires_grad=trained,
-        )
+        return to_float32(array, self.settings.device, trained=trained)
 
     def _prune(self, progress: float) -> None:
         raise NotImplementedError
