@@ -183,14 +183,7 @@ class _Run:
             key: part.only(part.modules[0], [one for k, one in events if k == key])
             for key, part in readers.items()
         }
-        module_of = reader.model.get_submodule
-        is_same = module_of(self.source) is module_of(self.name)
-        if events[0][0] != "source" or (is_same and source_reader.what == "output"):
-            raise ValueError(
-                f"source={self.source!r} must run before module={self.name!r}, as it "
-                "predicts the output of that module; it "
-                + ("is that output." if is_same else "runs after.")
-            )
+        self._check_order(events[0][0], source_reader)
         located = {
             key: part.locate({part.modules[0]: seen[key]}, tokens, batch)
             for key, part in readers.items()
@@ -231,6 +224,17 @@ class _Run:
         self.rows = reader.rows_of(
             self.name, seen["module"].tensor, self.numbers, number
         )
+
+    def _check_order(self, first: str, source_reader: ActivationReader) -> None:
+        """Raise ValueError unless the source runs before what it shall predict."""
+        module_of = self.reader.model.get_submodule
+        is_same = module_of(self.source) is module_of(self.name)
+        if first != "source" or (is_same and source_reader.what == "output"):
+            raise ValueError(
+                f"source={self.source!r} must run before module={self.name!r}, as it "
+                "predicts the output of that module; it "
+                + ("is that output." if is_same else "runs after.")
+            )
 
     def check_widths(self, pair: LayerPair) -> None:
         """Raise ValueError unless rows are as wide as those the pair was fitted to."""

@@ -137,26 +137,13 @@ class SparseMapNetwork(SparseFeatureNetwork):
             None if input_shape is None else tuple(int(size) for size in input_shape)
         )
         n_positions = [height * width for height, width in self.map_shapes]
-        self.shared_encoder_coef_ = as_end("encoder_coef", encoder_coef, None, None)
-        self.shared_encoder_intercept_ = as_array(
-            "encoder_intercept", encoder_intercept, None
-        )
-        self.shared_encoder_bias_ = as_array("encoder_bias", encoder_bias, None)
-        widths = [len(self.shared_encoder_intercept_)]
-        self.shared_activation = as_activation(activation, widths[0])
-        self.shared_coefs_, self.shared_intercepts_ = [], []
-        for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
-            n_read = self.reads[i].n_places * widths[-1]
-            self.shared_coefs_.append(as_csr(f"coefs[{i}]", coef, None, n_read))
-            widths.append(self.shared_coefs_[-1].shape[0])
-            self.shared_intercepts_.append(
-                as_array(f"intercepts[{i}]", intercept, widths[-1])
-            )
-        self.n_shared_components_ = widths
+        self._share_encoder(encoder_coef, encoder_intercept, encoder_bias, activation)
+        self._share_connectors(coefs, intercepts)
         self.shared_decoder_coef_ = as_end("decoder_coef", decoder_coef, None, None)
         self.shared_decoder_intercept_ = as_array(
             "decoder_intercept", decoder_intercept, None
         )
+        widths = self.n_shared_components_
         is_series = self.input_shape is not None and len(self.input_shape) == 2
         self._is_series = bool(is_series)
         if names.get("feature_names") is None:
@@ -196,11 +183,36 @@ class SparseMapNetwork(SparseFeatureNetwork):
         )
         if names.get("input_names") is None and self.input_shape is not None:
             self.input_names_ = _input_names(self.input_shape)
+        self._count_weights()
+
+    def _share_encoder(
+        self, coef: Any, intercept: Any, bias: Any, activation: Activation
+    ) -> None:
+        self.shared_encoder_coef_ = as_end("encoder_coef", coef, None, None)
+        self.shared_encoder_intercept_ = as_array("encoder_intercept", intercept, None)
+        self.shared_encoder_bias_ = as_array("encoder_bias", bias, None)
+        n_features = len(self.shared_encoder_intercept_)
+        self.shared_activation = as_activation(activation, n_features)
+
+    def _share_connectors(self, coefs: Sequence[Any], intercepts: Sequence[Any]):
+        widths = [len(self.shared_encoder_intercept_)]
+        self.shared_coefs_, self.shared_intercepts_ = [], []
+        for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+            n_read = self.reads[i].n_places * widths[-1]
+            self.shared_coefs_.append(as_csr(f"coefs[{i}]", coef, None, n_read))
+            widths.append(self.shared_coefs_[-1].shape[0])
+            self.shared_intercepts_.append(
+                as_array(f"intercepts[{i}]", intercept, widths[-1])
+            )
+        self.n_shared_components_ = widths
+
+    def _count_weights(self) -> None:
+        """Count weights that positions share once."""
         self.n_weights_ = [int(coef.nnz) for coef in self.shared_coefs_]
         ends = self.shared_encoder_coef_, self.shared_decoder_coef_
         counts = [_n_nonzero(end) for end in ends]
-        self.n_weights_in_ = None if reads_in is None else counts[0]
-        self.n_weights_out_ = None if reads_out is None else counts[1]
+        self.n_weights_in_ = None if self.reads_in is None else counts[0]
+        self.n_weights_out_ = None if self.reads_out is None else counts[1]
         kept = self.front.n_weights(), self.back.n_weights()
         self.n_weights_all_ = sum((*kept, *self.n_weights_, *counts))
 
