@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -10,14 +11,14 @@ import torch
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skfeat._base import SkfeatEstimator
+from skfeat._base import CallbackEpochs, SkfeatEstimator
 from skfeat.language._dense_map import fit_dense
 from skfeat.metrics._reconstruction import r2_of_predictions, r2_of_sums
+from skfeat.solvers._loop import Messages, Stopping, run_epochs
 from skfeat.utils._adam import Adam
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
 from skfeat.utils._finite import check_finite_result
-from skfeat.utils._progress import EpochLines
 from skfeat.utils._sklearn import Interval, StrOptions
 from skfeat.utils._torch import (
     PLAIN,
@@ -33,6 +34,7 @@ from skfeat.utils._torch import (
 )
 
 _AUTO_UPDATES = 2000
+_REMEDY = "lower 'learning_rate_init' or rescale X and y"
 # Rows whose codes are dense at a time.
 _BLOCK_ROWS = 2048
 
@@ -76,8 +78,8 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         Seeds the initial weights, the choice of held-out rows and the shuffling.
 
     verbose : int, default=0
-        1: print about thirty lines, with the held-out error and the time left. Above: a
-        line an epoch.
+        1: print about thirty lines, with the loss on held-out rows and the time left.
+        Above: a line an epoch.
 
     Attributes
     ----------
@@ -121,6 +123,12 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
     >>> bool(connector.score(X, y) > 0.9 > linear)
     True
     """
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    hidden_coef_: np.ndarray
+    hidden_intercept_: np.ndarray
+    output_coef_: np.ndarray
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "hidden_units": [Interval(Integral, 1, None, closed="left")],
@@ -202,39 +210,40 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         n_bytes = 3 * 4 * int(self.hidden_units) * (X.shape[1] + y.shape[1])
         check_memory("hidden_units", int(self.hidden_units), n_bytes, device)
         network = _Residual(linear, X, y, int(self.hidden_units), generator, device)
-        n_updates = n_batches(len(train), self.batch_size)
         n_epochs = self.max_iter
         if n_epochs == "auto":
             n_epochs = epochs_of_updates(_AUTO_UPDATES, len(train), self.batch_size)
+        rates = self._rates(n_epochs * n_batches(len(train), self.batch_size))
         optimizer = Adam(network.weights, float(self.learning_rate_init))
-
-        spread = network.spread(held_out)
         errors = [network.error(held_out)]
-        best = [weight.detach().clone() for weight in network.weights]
+        best = network.copied_weights()
+
+        def run_epoch() -> float:
+            for batch in shuffled_batches(len(train), self.batch_size, generator):
+                network.update(train[batch], optimizer, next(rates))
+            errors.append(network.error(held_out))
+            if errors[-1] == min(errors):
+                best[:] = network.copied_weights()
+            return errors[-1]
+
+        def fitted(weights) -> dict[str, np.ndarray]:
+            return _fitted(linear, network.unscaled(weights), dtype)
+
         context = self._init_callback_context(max_subtasks=n_epochs)
         context.call_on_fit_task_begin(estimator=self, **data)
-        lines = EpochLines("MLPConnector", n_epochs, self.verbose)
-        for epoch in range(n_epochs):
-            subcontext = context.subcontext(task_name="epoch")
-            subcontext.call_on_fit_task_begin(estimator=self, **data)
-            batches = shuffled_batches(len(train), self.batch_size, generator)
-            for done, batch in enumerate(batches, epoch * n_updates):
-                left = 1 - done / (n_epochs * n_updates)
-                self._update(network, optimizer, train[batch], left)
-            errors.append(network.error(held_out))
-            if not np.isfinite(errors[-1]):
-                raise ValueError(
-                    f"MLPConnector diverged: its loss is non-finite after epoch "
-                    f"{epoch}; lower 'learning_rate_init' or rescale X and y."
-                )
-            if errors[-1] == min(errors):
-                best = [weight.detach().clone() for weight in network.weights]
-            lines.add(epoch + 1, errors[-1], loss_name="held-out error")
-            if subcontext.call_on_fit_task_end(estimator=self, **data):
-                break
+        run_epochs(
+            run_epoch,
+            # The rate comes down to zero by the planned end.
+            Stopping(n_epochs, 0.0, n_epochs, may_end_falling=True),
+            Messages("MLPConnector", _REMEDY, self.verbose),
+            state=network.copied_weights,
+            hooks=CallbackEpochs(self, context, data, fitted),
+        )
         self.n_iter_ = len(errors) - 1
-        self.validation_scores_ = r2_of_sums(np.asarray(errors), spread).tolist()
-        self._store(linear, network.unscaled(best), dtype)
+        scores = r2_of_sums(np.asarray(errors), network.spread(held_out))
+        self.validation_scores_ = scores.tolist()
+        for name, value in fitted(best).items():
+            setattr(self, name, value)
         context.call_on_fit_task_end(estimator=self, **data)
         return self
 
@@ -290,22 +299,10 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         n_held_out = min(max(2, int(self.validation_fraction * n)), n - 1)
         return order[:n_held_out], order[n_held_out:]
 
-    def _update(self, network, optimizer, rows: np.ndarray, left: float) -> None:
-        """Take a step of Adam on a batch; a share `left` of the run is to come."""
-        loss = network.loss(rows).sum() / len(rows)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.param_groups[0]["lr"] = float(self.learning_rate_init) * left
-        optimizer.step()
-
-    def _store(self, linear, weights, dtype) -> None:
-        hidden_coef, hidden_intercept, output_coef, intercept = (
-            to_numpy(weight, dtype) for weight in weights
-        )
-        self.coef_ = linear.coef_
-        self.hidden_coef_, self.hidden_intercept_ = hidden_coef, hidden_intercept
-        self.output_coef_ = output_coef
-        self.intercept_ = linear.intercept_ + intercept
+    def _rates(self, n_updates: int) -> Iterator[float]:
+        """Yield the learning rate of each update, which decays linearly."""
+        for done in range(n_updates):
+            yield float(self.learning_rate_init) * (1 - done / n_updates)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "intercept_")
@@ -314,6 +311,20 @@ class MLPConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _fitted(linear, weights, dtype) -> dict[str, np.ndarray]:
+    """Return the fitted attributes, last the one that marks the estimator as fitted."""
+    hidden_coef, hidden_intercept, output_coef, intercept = (
+        to_numpy(weight, dtype) for weight in weights
+    )
+    return {
+        "coef_": linear.coef_,
+        "hidden_coef_": hidden_coef,
+        "hidden_intercept_": hidden_intercept,
+        "output_coef_": output_coef,
+        "intercept_": linear.intercept_ + intercept,
+    }
 
 
 class _Residual:
@@ -351,6 +362,18 @@ class _Residual:
         coef, intercept, output, bias = self.weights
         predicted = torch.relu(inputs @ coef.T + intercept) @ output.T + bias
         return (predicted - residual).square().sum(dim=1)
+
+    def update(self, rows: np.ndarray, optimizer: Adam, rate: float) -> None:
+        """Take a step on a batch."""
+        loss = self.loss(rows).sum() / len(rows)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+
+    def copied_weights(self) -> list[torch.Tensor]:
+        """Return a copy of the weights as they are."""
+        return [weight.detach().clone() for weight in self.weights]
 
     @torch.no_grad()
     def error(self, rows: np.ndarray) -> float:

@@ -185,13 +185,7 @@ class EpochLines:
         self.every = 1 if verbose > 1 else -(-n_epochs // n_lines)
         self.n_run, self.start = 0, time.perf_counter()
 
-    def add(
-        self,
-        epoch: int,
-        loss: float,
-        score: float | None = None,
-        loss_name: str = "loss",
-    ) -> None:
+    def add(self, epoch: int, loss: float, score: float | None = None) -> None:
         """Tell of an epoch, if it is its turn."""
         self.n_run += 1
         last = epoch == self.n_epochs
@@ -203,7 +197,7 @@ class EpochLines:
             if not self.verbose and now - self.shown.told < _SECONDS:
                 return
             self.shown.told = now
-        parts = [f"{self.prefix}epoch {epoch}: {loss_name} {loss:.6g}"]
+        parts = [f"{self.prefix}epoch {epoch}: loss {loss:.6g}"]
         if score is not None:
             parts.append(f"validation score {score:.6g}")
         left = (now - self.start) / self.n_run * (self.n_epochs - epoch)

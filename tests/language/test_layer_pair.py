@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skfeat import FeatureConnector, SparseAutoencoder
 from skfeat.connector._joint import with_weights
-from skfeat.language import LayerPair, MLPConnector
+from skfeat.language import LayerPair, MLPConnector, _mlp_connector
 from skfeat.testing import expected_failed_checks
 
 
@@ -203,6 +203,38 @@ def test_of_a_connector_between_all_features_the_live_part_is_used(pair):
             again.connector_.intercept_, intercept[again.live_outputs_]
         )
     assert len(again.live_outputs_) < len(pair.live_outputs_)
+
+
+def test_ctrl_c_keeps_the_best_weights_of_a_nonlinear_connector(monkeypatch, capsys):
+    X, Y = rows()
+    expected = MLPConnector(4, max_iter=9, random_state=0, verbose=2)
+    error, n_calls = _mlp_connector._Residual.error, []
+
+    def interrupted(network, held_out):
+        n_calls.append(len(held_out))
+        if len(n_calls) == 4:
+            raise KeyboardInterrupt
+        return error(network, held_out)
+
+    monkeypatch.setattr(_mlp_connector._Residual, "error", interrupted)
+    with pytest.warns(UserWarning, match="MLPConnector was interrupted after 2 epochs"):
+        expected.fit(np.abs(X), np.abs(Y))
+    assert expected.n_iter_ == 2
+    assert len(expected.validation_scores_) == 3
+    best = expected.score(np.abs(X), np.abs(Y))
+    assert best > 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "[MLPConnector] epoch 1",
+        "[MLPConnector] epoch 2",
+    ]
+
+
+def test_a_nonlinear_connector_that_diverges_says_so(monkeypatch):
+    X, Y = rows()
+    monkeypatch.setattr(_mlp_connector._Residual, "error", lambda *args: np.nan)
+    with pytest.raises(ValueError, match=r"MLPConnector diverged.* rescale X and y"):
+        MLPConnector(4, max_iter=2).fit(np.abs(X), np.abs(Y))
 
 
 def test_fitted_connectors_are_used_as_they_are(pair):
