@@ -12,117 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
 
 from skfeat.utils._checks import listed
+from skfeat.utils._rules import Fact, Is, IsNumber, IsSet, Matters, Rule, same, when
 from skfeat.utils._warnings import warn
 
 # Whether a meta-estimator that runs this fit has told it already.
 _TOLD: ContextVar[bool] = ContextVar("skfeat_ignored_told", default=False)
 
 
-@dataclass(frozen=True)
-class Is:
-    """The value must be one of these."""
-
-    values: tuple
-
-    def holds(self, value: Any) -> bool:
-        """Tell whether a value is one of them."""
-        return any(_same(value, allowed) for allowed in self.values)
-
-    def text(self, name: str) -> str:
-        """Write the rule down, for a parameter of this name."""
-        return f"{name}={listed(map(repr, self.values), 'or')}"
-
-
-@dataclass(frozen=True)
-class IsSet:
-    """The value must not be None."""
-
-    def holds(self, value: Any) -> bool:
-        """Tell whether there is a value."""
-        return value is not None
-
-    def text(self, name: str) -> str:
-        """Write the rule down, for a parameter of this name."""
-        return f"{name} other than None"
-
-
-@dataclass(frozen=True)
-class IsNumber:
-    """The value must be an int, not a list."""
-
-    def holds(self, value: Any) -> bool:
-        """Tell whether a value is an int."""
-        return isinstance(value, Integral)
-
-    def text(self, name: str) -> str:
-        """Write the rule down, for a parameter of this name."""
-        return f"{name} given as an int"
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something that only the fit knows must be true; the words say what."""
-
-    words: str
-
-    def holds(self, value: Any) -> bool:
-        """Tell whether it is true."""
-        return bool(value)
-
-    def text(self, name: str) -> str:
-        """Write the rule down."""
-        return self.words
-
-
-Rule = Is | IsSet | IsNumber | Fact
-
-
-@dataclass(frozen=True)
-class Matters:
-    """When a parameter matters: if all rules hold, each of a parameter or a fact.
-
-    Parameters
-    ----------
-    rules : dict of str to rule
-        None of them: always.
-    plain : tuple
-        Values besides the default that ask for nothing.
-    told : bool
-        Whether a fit says that the parameter changes nothing. Not of those that are
-        set everywhere out of habit.
-    refused : bool
-        Whether the combination is an error instead.
-    note : str
-        What a page adds.
-    """
-
-    rules: Mapping[str, Rule]
-    plain: tuple = ()
-    told: bool = True
-    refused: bool = False
-    note: str = ""
-
-    def text(self) -> str:
-        """Write down when the parameter matters."""
-        rules = [rule.text(name) for name, rule in self.rules.items()]
-        return ", and ".join(rules) or "always"
-
-
-def _when(
-    *, plain: tuple = (), told: bool = True, refused=False, note="", **rules: Rule
-) -> Matters:
-    return Matters(rules, plain, told, refused, note)
-
-
-_ALWAYS = _when()
-_HABIT = _when(told=False)
+_ALWAYS = when()
+_HABIT = when(told=False)
 _TOP_K, _PENALISED = ("topk", "batch_topk"), ("relu", "jumprelu", "gated")
 _IN_FIT = Fact("`fit`, not `partial_fit`")
 _CPU = ("cpu", torch.device("cpu"))
@@ -142,70 +45,70 @@ TABLE: dict[str, dict[str, Matters]] = {
     "SparseAutoencoder": {
         "n_components": _ALWAYS,
         "activation": _ALWAYS,
-        "k": _when(activation=Is(_TOP_K)),
-        "k_start": _when(
+        "k": when(activation=Is(_TOP_K)),
+        "k_start": when(
             activation=Is(_TOP_K), refused=True, note="`partial_fit` keeps to k"
         ),
-        "alpha": _when(activation=Is(_PENALISED)),
-        "l0": _when(activation=Is(_PENALISED), refused=True),
-        "prefixes": _when(activation=Is(_TOP_K), refused=True),
-        "dead_features": _when(
+        "alpha": when(activation=Is(_PENALISED)),
+        "l0": when(activation=Is(_PENALISED), refused=True),
+        "prefixes": when(activation=Is(_TOP_K), refused=True),
+        "dead_features": when(
             note="'auxk' is for activation='topk' or 'batch_topk', and is 'ignore' "
             "with the others; 'resample' happens in `fit`, not in `partial_fit`"
         ),
-        "tied": _when(activation=Is((*_TOP_K, "relu", "jumprelu")), refused=True),
+        "tied": when(activation=Is((*_TOP_K, "relu", "jumprelu")), refused=True),
         "center": _ALWAYS,
         "scale": _ALWAYS,
         "learning_rate_init": _ALWAYS,
         "batch_size": _ALWAYS,
-        "max_iter": _when(planned=_IN_FIT),
-        "tol": _when(planned=_IN_FIT, l0=Is((None,))),
-        "n_iter_no_change": _when(planned=_IN_FIT, l0=Is((None,))),
-        "early_stopping": _when(
+        "max_iter": when(planned=_IN_FIT),
+        "tol": when(planned=_IN_FIT, l0=Is((None,))),
+        "n_iter_no_change": when(planned=_IN_FIT, l0=Is((None,))),
+        "early_stopping": when(
             in_fit=_IN_FIT, note="an error with l0, which is reached at the end only"
         ),
-        "validation_fraction": _when(in_fit=_IN_FIT, early_stopping=Is((True,))),
-        "warm_start": _when(planned=_IN_FIT),
+        "validation_fraction": when(in_fit=_IN_FIT, early_stopping=Is((True,))),
+        "warm_start": when(planned=_IN_FIT),
         "sparse_output": _ALWAYS,
-        "precision": _when(note="'int8' is for activation='topk' or 'batch_topk'"),
+        "precision": when(note="'int8' is for activation='topk' or 'batch_topk'"),
         "device": _ALWAYS,
         "random_state": _HABIT,
-        "distribute": _when(group=Fact("a process group of torch")),
-        "checkpoint": _when(in_fit=_IN_FIT, refused=True),
+        "distribute": when(group=Fact("a process group of torch")),
+        "checkpoint": when(in_fit=_IN_FIT, refused=True),
         "verbose": _HABIT,
     },
     "FeatureConnector": {
-        "alpha": _when(n_nonzero_coefs=Is((None,))),
+        "alpha": when(n_nonzero_coefs=Is((None,))),
         "link": _ALWAYS,
         "n_nonzero_coefs": _ALWAYS,
-        "candidates": _when(
+        "candidates": when(
             link=Is(("identity",)),
             n_nonzero_coefs=IsSet(),
             refit=Is((True,)),
             moments=Fact("layers that are not too wide for their second moments"),
         ),
-        "refit": _when(note="`partial_fit` with link='relu' has no refit"),
+        "refit": when(note="`partial_fit` with link='relu' has no refit"),
         "fit_intercept": _ALWAYS,
-        "init": _when(
+        "init": when(
             start=Fact("n_nonzero_coefs=None or link='relu' with refit=True"),
             note="with solver='gram' it changes the time and not the result",
         ),
         "solver": _ALWAYS,
-        "learning_rate_init": _when(solver=Is(("minibatch",))),
-        "batch_size": _when(solver=Is(("minibatch",))),
-        "max_iter": _when(planned=Fact("`fit`, or link='identity'")),
-        "tol": _when(solver=Is(("gram", "full_batch"))),
-        "warm_start": _when(
+        "learning_rate_init": when(solver=Is(("minibatch",))),
+        "batch_size": when(solver=Is(("minibatch",))),
+        "max_iter": when(planned=Fact("`fit`, or link='identity'")),
+        "tol": when(solver=Is(("gram", "full_batch"))),
+        "warm_start": when(
             planned=_IN_FIT,
             start=Fact("n_nonzero_coefs=None or link='relu' with refit=True"),
         ),
-        "device": _when(solver=Is(("minibatch",)), plain=_CPU),
-        "random_state": _when(solver=Is(("minibatch",)), told=False),
+        "device": when(solver=Is(("minibatch",)), plain=_CPU),
+        "random_state": when(solver=Is(("minibatch",)), told=False),
         "verbose": _HABIT,
     },
     "FeatureConnectorCV": {
-        "alphas": _when(n_nonzero_coefs=Is((None,))),
-        "eps": _when(n_nonzero_coefs=Is((None,)), alphas=IsNumber()),
+        "alphas": when(n_nonzero_coefs=Is((None,))),
+        "eps": when(n_nonzero_coefs=Is((None,)), alphas=IsNumber()),
         "n_nonzero_coefs": _ALWAYS,
         "link": _ALWAYS,
         "refit": _ALWAYS,
@@ -219,30 +122,30 @@ TABLE: dict[str, dict[str, Matters]] = {
     "FeatureUnwrapper": {
         "model": _ALWAYS,
         "autoencoder": _ALWAYS,
-        "connector": _when(connectors=_CONNECTORS),
+        "connector": when(connectors=_CONNECTORS),
         "layers": _ALWAYS,
-        "n_nonzero_coefs": _when(
+        "n_nonzero_coefs": when(
             connectors=_CONNECTORS,
             budgets=_UNFROZEN,
             plain=([], ()),
         ),
-        "shared_budget": _when(
+        "shared_budget": when(
             connectors=_CONNECTORS,
             shares=Fact("two connectors or more with a budget"),
             note="an error with distill=False",
         ),
         "connect_input": _ALWAYS,
         "connect_output": _ALWAYS,
-        "distill": _when(
+        "distill": when(
             connectors=_CONNECTORS,
             told=False,
         ),
-        "joint": _when(distills=_DISTILLS, told=False),
-        "faithfulness": _when(
+        "joint": when(distills=_DISTILLS, told=False),
+        "faithfulness": when(
             distills=_DISTILLS,
             held=Fact("features or a decoder between the ends"),
         ),
-        "train_encoder": _when(
+        "train_encoder": when(
             distills=_DISTILLS,
             joint=Is((True,)),
             encodes=Fact("connect_input=False"),
@@ -251,10 +154,10 @@ TABLE: dict[str, dict[str, Matters]] = {
         "input_shape": _ALWAYS,
         "task": _ALWAYS,
         "n_jobs": _HABIT,
-        "batch_size": _when(distills=_DISTILLS),
-        "max_iter": _when(distills=_DISTILLS),
-        "tol": _when(distills=_DISTILLS),
-        "device": _when(distills=_DISTILLS, plain=_CPU),
+        "batch_size": when(distills=_DISTILLS),
+        "max_iter": when(distills=_DISTILLS),
+        "tol": when(distills=_DISTILLS),
+        "device": when(distills=_DISTILLS, plain=_CPU),
         "random_state": _HABIT,
         "checkpoint": _ALWAYS,
         "verbose": _HABIT,
@@ -264,9 +167,9 @@ TABLE: dict[str, dict[str, Matters]] = {
         "output_autoencoder": _ALWAYS,
         "connector": _ALWAYS,
         "nonlinear_connector": _ALWAYS,
-        "n_nonzero_coefs": _when(budgets=_UNFROZEN, plain=(None,)),
-        "joint": _when(told=False, trains=_TRAINS),
-        "faithfulness": _when(joint=Is((True,)), trains=_TRAINS),
+        "n_nonzero_coefs": when(budgets=_UNFROZEN, plain=(None,)),
+        "joint": when(told=False, trains=_TRAINS),
+        "faithfulness": when(joint=Is((True,)), trains=_TRAINS),
         "min_events": _ALWAYS,
         "ridge": _ALWAYS,
         "n_jobs": _HABIT,
@@ -276,21 +179,21 @@ TABLE: dict[str, dict[str, Matters]] = {
     "ModelUnwrapper": {
         "model": _ALWAYS,
         "modules": _ALWAYS,
-        "input_autoencoder": _when(pairs=_PAIRS),
-        "output_autoencoder": _when(pairs=_PAIRS),
-        "connector": _when(pairs=_PAIRS),
+        "input_autoencoder": when(pairs=_PAIRS),
+        "output_autoencoder": when(pairs=_PAIRS),
+        "connector": when(pairs=_PAIRS),
         "transcoder": _ALWAYS,
-        "n_nonzero_coefs": _when(pairs=_PAIRS, budgets=_UNFROZEN, plain=(None,)),
-        "shared_budget": _when(
+        "n_nonzero_coefs": when(pairs=_PAIRS, budgets=_UNFROZEN, plain=(None,)),
+        "shared_budget": when(
             joint=Is((True,)),
             pairs=_PAIRS,
             shares=Fact("two connectors or more with a budget"),
         ),
         "joint": _ALWAYS,
-        "faithfulness": _when(joint=Is((True,))),
+        "faithfulness": when(joint=Is((True,))),
         "n_rows": _ALWAYS,
-        "max_iter": _when(joint=Is((True,))),
-        "learning_rate_init": _when(joint=Is((True,))),
+        "max_iter": when(joint=Is((True,))),
+        "learning_rate_init": when(joint=Is((True,))),
         "device": _ALWAYS,
         "random_state": _HABIT,
         "verbose": _HABIT,
@@ -358,7 +261,7 @@ def ignored_params(estimator: Any, **facts: Any) -> dict[str, str]:
             continue
         value = getattr(estimator, name)
         plain = (defaults[name].default, *row.plain)
-        if any(_same(value, other) for other in plain):
+        if any(same(value, other) for other in plain):
             continue
         if text := _broken(row, estimator, facts):
             found[name] = text
@@ -415,19 +318,3 @@ def ignored_are_told() -> Iterator[None]:
         yield
     finally:
         _TOLD.reset(token)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool | np.bool_)
-
-
-def _same(value: Any, other: Any) -> bool:
-    """Tell whether two values of a parameter are equal; arrays are equal to nothing."""
-    if value is other:
-        return True
-    if isinstance(value, np.ndarray) or _is_bool(value) != _is_bool(other):
-        return False
-    try:
-        return bool(value == other)
-    except (TypeError, ValueError):
-        return False

@@ -19,7 +19,8 @@ from skfeat import (
     SparseAutoencoder,
 )
 from skfeat.language import LayerPair, MLPConnector, ModelUnwrapper
-from skfeat.utils._ignored import TABLE, Fact
+from skfeat.utils._ignored import TABLE
+from skfeat.utils._rules import Fact
 
 rng = np.random.RandomState(0)
 X = np.maximum(rng.randn(120, 6), 0)
