@@ -204,9 +204,9 @@ class FeatureUnwrapper(
         as much. Zero is for the outputs alone: features and what the autoencoders mean
         by them drift apart. Unless it is zero, weights between features are chosen
         again once pruning has ended, as a rectified connector fitted to encoded
-        features has them, if that fit is short; a twentieth of the epochs is then
-        trained with either, and the new ones stay if they lower the loss by more than 5
-        %.
+        features has them, where features are on in few rows and that fit is short. A
+        twentieth of the epochs is then trained with either, and the new ones stay if
+        they lower the loss by more than 5 %.
 
     train_encoder : bool, default=True
         Whether what follows the first layer moves its encoder, with ``joint=True``.

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from skfeat.kernels.connector._sparsity import mostly_zeros
 from skfeat.kernels.connector._support import Support
 from skfeat.solvers._prune import PRUNED_AT
 from skfeat.solvers.connector._choose import takes_all_rows
@@ -65,8 +66,8 @@ def reselected(learner: Started) -> dict | None:
     """Return the state of a learner but for weights that are chosen again.
 
     Those of each rectified connector between features are, unless it is frozen or its
-    fit would take long; None if there is no such connector. All processes of a group
-    choose the same, from the same rows.
+    fit would take long, as from features that are on in many rows; None if there is no
+    such connector. All processes of a group choose the same, from the same rows.
     """
     problem, state = learner.problem, None
     # The first connector may read inputs, in place of the first layer's features.
@@ -85,7 +86,7 @@ def reselected(learner: Started) -> dict | None:
             if end not in codes:
                 codes[end] = _encoded(learner, end, rows)
         pair = Rows(codes[layer], codes[layer + 1], learner.sample_weight[rows])
-        if takes_all_rows(pair.X, pair.Y):
+        if mostly_zeros(pair.X) and takes_all_rows(pair.X, pair.Y):
             state = state or state_of(learner)
             fit = fit_weights(pair, n_weights, fit_intercept=connection.fit_intercept)
             _take(learner, state, index, fit)
