@@ -13,14 +13,19 @@ the stability is their mean cosine. Measured are
   compared; a feature without a partner counts as 0;
 - fits to other rows: each sees rows drawn anew from the same ones, with replacement.
   Beside them stand principal components of such rows, each with both signs, of which a
-  row gets the largest.
+  row gets the largest;
+- top-k autoencoders of other libraries, in as many updates of as many rows: fits that
+  differ in their seed, and fits to rows drawn anew. Each library has the better of two
+  learning rates by the variance that its first seed leaves on the rows held out, which
+  favours it.
 
-Beside each stands the variance left unexplained on rows held out, and for ensembles how
-many features of how many are kept.
+Beside each stands the variance left unexplained on rows held out, for ensembles how
+many features are kept, and for single fits how many of the features fire for no row of
+training. Spreads (±) are standard deviations, over pairs or fits.
 
 ``python benchmarks/feature_stability.py`` writes ``records/feature_stability.json``
-after each data set; ``--data`` takes the names of some alone, ``--parts samples`` only
-the last of these.
+after each row; the other libraries want the environment of ``requirements-peers.txt``.
+``--data`` takes the names of some data sets alone, ``--parts samples`` that part alone.
 """
 
 from __future__ import annotations
@@ -32,6 +37,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from _common import load_mnist, print_table, read_record, train_mlp, write_record
+from _peer_fits import RATES, best_rate, train_peer
+from _peers import available_peers
 from _random_rows import UNTRAINED, untrained
 from article_figures import hidden_activations
 from sklearn.datasets import load_digits
@@ -40,6 +47,7 @@ from sklearn.model_selection import train_test_split
 
 from skfeat import SparseAutoencoder
 from skfeat.autoencoder._ensemble import recurring
+from skfeat.autoencoder._setup import epochs_of
 from skfeat.datasets import make_feature_world
 from skfeat.metrics import fvu, stability
 
@@ -60,6 +68,7 @@ class Plan:
 
 SMOKE = Plan(4, 1, 400, 200, 1, 2, 0.5, (0.3,))
 WORLD = "feature world"
+DRAWN = "rows drawn anew"
 SIZES = {"digits": (128, 8), "MNIST layer 2": (128, 8), WORLD: (128, 8)}
 
 
@@ -81,6 +90,12 @@ def data_of(name, plan):
     )
     parts = X[: plan.n_rows], X_test[: plan.n_test]
     return [hidden_activations(model, part)[1] for part in parts]
+
+
+COLUMNS = (
+    *("data", "of", "rate", "features", "dead"),
+    *("stability", "stability ±", "FVU", "FVU ±"),
+)
 
 
 def kept_of(fits, plan, threshold):
@@ -114,20 +129,20 @@ class SignedComponents:
         return codes @ self.components_ + self.pca.mean_
 
 
-def single_rows(name, fits, test):
+def single_rows(name, fits, train, test):
     """Return the figures of single fits."""
     pairs = itertools.combinations(fits, 2)
+    agreed = [stability(a.components_, b.components_) for a, b in pairs]
+    left = [fvu(test, fit.inverse_transform(fit.transform(test))) for fit in fits]
+    silent = [(fit.transform(train) == 0).all(axis=0).sum() for fit in fits]
     return {
-        "features": len(fits[0].components_),
         "of": name,
-        "stability": float(
-            np.mean([stability(a.components_, b.components_) for a, b in pairs])
-        ),
-        "FVU": float(
-            np.mean(
-                [fvu(test, fit.inverse_transform(fit.transform(test))) for fit in fits]
-            )
-        ),
+        "features": len(fits[0].components_),
+        "dead": float(np.mean(silent)),
+        "stability": float(np.mean(agreed)),
+        "stability ±": float(np.std(agreed, ddof=1)),
+        "FVU": float(np.mean(left)),
+        "FVU ±": float(np.std(left, ddof=1)),
     }
 
 
@@ -161,46 +176,71 @@ def left_by(fit, kept, test):
 
 
 def rows_of_seeds(data, train, test, plan):
-    """Return the figures of fits that differ in their seed."""
+    """Yield the figures of fits that differ in their seed."""
     m, k = SIZES[data]
     ways = {"topk": {}}
     if data == WORLD:
         ways[f"topk, k_start={8 * k}"] = {"k_start": 8 * k}
-    rows = []
     for name, options in ways.items():
         fits = [
-            SparseAutoencoder(
-                m, k=k, max_iter=plan.epochs, random_state=seed, **options
-            ).fit(train)
-            for seed in range(plan.n_seeds)
+            ours(m, k, plan, seed, **options).fit(train) for seed in range(plan.n_seeds)
         ]
-        rows.append(single_rows(name, fits, test))
-        rows += [
-            ensemble_rows(name, fits, test, plan, threshold)
-            for threshold in plan.thresholds
-        ]
+        yield single_rows(name, fits, train, test)
+        for threshold in plan.thresholds:
+            row = ensemble_rows(name, fits, test, plan, threshold)
+            if row is not None:
+                yield row
     starts = [untrained(train, m, k, seed, "topk") for seed in range(plan.n_seeds)]
-    rows.append(single_rows(UNTRAINED, starts, test))
-    return [row for row in rows if row is not None]
+    yield single_rows(UNTRAINED, starts, train, test)
 
 
 def rows_of_samples(data, train, test, plan):
-    """Return the figures of fits that see other rows each."""
+    """Yield the figures of fits that see other rows each."""
     m, k = SIZES[data]
-    fits, axes = [], []
-    for seed in range(plan.n_seeds):
-        drawn = np.random.RandomState(seed).randint(len(train), size=len(train))
-        rows = train[drawn]
-        sae = SparseAutoencoder(m, k=k, max_iter=plan.epochs, random_state=seed)
-        fits.append(sae.fit(rows))
-        axes.append(SignedComponents(m, k).fit(rows))
-    return [
-        single_rows("topk, rows drawn anew", fits, test),
-        single_rows("principal components, rows drawn anew", axes, test),
-    ]
+    samples = [drawn_anew(train, seed) for seed in range(plan.n_seeds)]
+    fits = [ours(m, k, plan, seed).fit(rows) for seed, rows in enumerate(samples)]
+    yield single_rows(f"topk, {DRAWN}", fits, train, test)
+    axes = [SignedComponents(m, k).fit(rows) for rows in samples]
+    yield single_rows(f"principal components, {DRAWN}", axes, train, test)
 
 
-PARTS = {"seeds": rows_of_seeds, "samples": rows_of_samples}
+def rows_of_peers(data, train, test, plan):
+    """Yield the figures of other libraries' fits, to the same rows and drawn anew."""
+    m, k = SIZES[data]
+    schedule = (
+        epochs_of(ours(m, k, plan, 0), len(train)),
+        ours(m, k, plan, 0).batch_size,
+    )
+    peers = available_peers()
+    missing = set(RATES) - {peer.name for peer in peers}
+    if missing:
+        print(f"Not installed, and not measured: {', '.join(sorted(missing))}.")
+    samples = {
+        "": [train] * plan.n_seeds,
+        f", {DRAWN}": [drawn_anew(train, seed) for seed in range(plan.n_seeds)],
+    }
+    for peer in peers:
+        rate = best_rate(peer, train, test, m, k, schedule)
+        for name, parts in samples.items():
+            fits = [
+                train_peer(peer, rate, rows, m, k, schedule, seed)
+                for seed, rows in enumerate(parts)
+            ]
+            row = single_rows(f"{peer.name}{name}", fits, train, test)
+            yield {**row, "rate": rate}
+
+
+def ours(m, k, plan, seed, **options):
+    """Return one of our autoencoders, not yet fitted."""
+    return SparseAutoencoder(m, k=k, max_iter=plan.epochs, random_state=seed, **options)
+
+
+def drawn_anew(train, seed):
+    """Return as many rows of these, drawn with replacement."""
+    return train[np.random.RandomState(seed).randint(len(train), size=len(train))]
+
+
+PARTS = {"seeds": rows_of_seeds, "samples": rows_of_samples, "peers": rows_of_peers}
 
 
 def main():
@@ -215,18 +255,20 @@ def main():
     table = [] if options.smoke else read_record("feature_stability").get("table", [])
     for data in options.data:
         train, test = data_of(data, plan)
-        rows = []
         for part in options.parts:
-            rows += PARTS[part](data, train, test, plan)
-        rows = [{"data": data, **row} for row in rows]
-        new = {(data, row["of"]) for row in rows}
-        table = [row for row in table if (row["data"], row["of"]) not in new] + rows
-        if not options.smoke:
-            record = {"table": table, "run": asdict(plan)}
-            write_record("feature_stability", record)
-        rows = [row for row in table if row["data"] == data]
-        print_table(rows, ["data", "of", "features", "stability", "FVU"])
+            for row in PARTS[part](data, train, test, plan):
+                row = {"data": data, **row}
+                table = [old for old in table if not same(old, row)] + [row]
+                if not options.smoke:
+                    record = {"table": table, "run": asdict(plan)}
+                    write_record("feature_stability", record)
+        print_table([row for row in table if row["data"] == data], COLUMNS)
         print(flush=True)
+
+
+def same(one, other):
+    """Whether two rows are of the same data and method."""
+    return all(one[key] == other[key] for key in ("data", "of"))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from _common import (
     train_mlp,
     write_record,
 )
+from _peer_fits import train_peer
 from _peers import available_peers
 from _random_rows import (
     FROZEN,
@@ -114,21 +115,10 @@ def train_ours(train, m, k, schedule, seed, **options):
     return sae.transform, sae.inverse_transform, lambda: sae.components_
 
 
-def train_peer(peer, rate, train, m, k, schedule, seed):
+def train_theirs(peer, rate, train, m, k, schedule, seed):
     """Train a peer and return the same three functions."""
-    n_epochs, batch_size = schedule
-    n_steps = n_epochs * round(len(train) / batch_size)
-    racer = peer(train.shape[1], m, k=k, learning_rate=rate, seed=seed, n_steps=n_steps)
-    rows = torch.from_numpy(train)
-    racer.prepare(rows[:4096])
-    for _ in range(n_epochs):
-        for part in torch.randperm(len(rows)).tensor_split(n_steps // n_epochs):
-            racer.step(rows[part])
-    return (
-        lambda X: racer.encode(torch.from_numpy(X)).numpy(),
-        lambda F: racer.decode(torch.from_numpy(F)).numpy(),
-        racer.decoder,
-    )
+    fitted = train_peer(peer, rate, train, m, k, schedule, seed)
+    return fitted.transform, fitted.inverse_transform, lambda: fitted.components_
 
 
 def train_random(name, train, m, k, schedule, seed):
@@ -220,7 +210,7 @@ def main():
             about_run = train, m, k, schedule
 
             def theirs(rate, seed, _peer=peer, _about=about_run):
-                return lambda: train_peer(_peer, rate, *_about, seed)
+                return lambda: train_theirs(_peer, rate, *_about, seed)
 
             first = {rate: judge(theirs(rate, 0), *about) for rate in rates}
             rate = min(first, key=lambda rate, _f=first: _f[rate]["FVU"])

@@ -19,7 +19,7 @@ import warnings
 
 from _common import RECORDS, print_table, write_record
 from _peers import available_peers
-from sae_quality import EPOCHS, data_sets, train_ours, train_peer
+from sae_quality import EPOCHS, data_sets, train_ours, train_theirs
 
 from skfeat.metrics import fvu
 
@@ -50,7 +50,7 @@ def main():
         )
     for peer in available_peers():
         about = peer, best_rate(peer.name), train, m, k, (EPOCHS, batch_size)
-        racers[peer.name] = lambda seed, about=about: train_peer(*about, seed)
+        racers[peer.name] = lambda seed, about=about: train_theirs(*about, seed)
     # What is compiled once a process is measured in sae_speed.py.
     train_ours(train[:4096], m, k, (2, batch_size), 0)
     seconds, errors = ({name: [] for name in racers} for _ in range(2))

@@ -17,7 +17,10 @@ Compared are
   before training, and codes of ours shuffled.
 
 All coordinates at once say how much there is to know. "rank" is the mean over data sets
-of the place among all others, 1 being the best.
+of the place among all others, 1 being the best. Autoencoders are trained from `--seeds`
+seeds: their figures are means over these, ± the standard deviation, and ranks are taken
+seed by seed. "behind" is the mean over data sets of what batch top-k of ours is ahead
+by, ± its standard error over data sets, of scores averaged over seeds.
 
 ``python benchmarks/sparse_probing.py`` in the environment of
 ``requirements-peers.txt``, with the packages of `_probing_data.py`, writes
@@ -38,6 +41,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import print_table, read_record, write_record
+from _peer_fits import RATES, best_rate, train_peer
+from _peers import available_peers
 from _probing_data import load_activations
 from _random_rows import (
     FROZEN,
@@ -53,26 +58,19 @@ from sklearn.decomposition import PCA, MiniBatchNMF
 from skfeat import SparseAutoencoder
 from skfeat.metrics import fvu, sparse_probe
 
-TOPK = "skfeat topk"
+TOPK, BATCH = "skfeat topk", "skfeat batch_topk"
 OURS = {
     TOPK: {},
-    "skfeat batch_topk": {"activation": "batch_topk"},
+    BATCH: {"activation": "batch_topk"},
     "skfeat matryoshka": {"activation": "batch_topk", "prefixes": [48, 192]},
     "skfeat topk, k_start": {"k_start": 256},
-}
-# Learning rates of the others' top-k; the signs that sparsify descends by take larger.
-PEERS = {
-    "SAELens": (1e-3, 3e-3),
-    "dictionary_learning": (1e-3, 3e-3),
-    "overcomplete": (1e-3, 3e-3),
-    "sparsify": (7e-3, 2e-2),
 }
 ALL = "all coordinates"
 COORDINATES, NEURONS, PRINCIPAL, NMF = "coordinates", "MLP neurons", "PCA", "NMF"
 METHODS = (
     *(COORDINATES, NEURONS, PRINCIPAL, NMF),
     *OURS,
-    *PEERS,
+    *(name for name in RATES if name != "plain PyTorch"),
     *(FROZEN, UNTRAINED, PERMUTED),
 )
 
@@ -104,6 +102,7 @@ class Representations:
     def __init__(self, plan, data):
         self.plan, self.data = plan, data
         self.coded = {}  # ours, which the shuffled codes are made of too
+        self.rates = {}  # of the peers, the better of two with the first seed
         order = np.random.default_rng(0).permutation(len(data.tokens))
         train = order[: plan.n_train]
         test = order[plan.n_train : plan.n_train + plan.n_test]
@@ -111,8 +110,11 @@ class Representations:
         self.test = data.tokens[test].astype(np.float32)
         self.texts = data.pooled(lambda rows: rows, data.tokens.shape[1])
 
-    def of(self, method):
-        """Return a representation of all texts, and the FVU of rows held out if any."""
+    def of(self, method, seed=0):
+        """Return a representation of all texts, and the FVU of rows held out if any.
+
+        The seed is that of autoencoders alone.
+        """
         plan = self.plan
         if method == COORDINATES:
             return self.texts, None
@@ -133,35 +135,30 @@ class Representations:
         if method == UNTRAINED:
             part = untrained(self.train, plan.n_features, plan.k, 0, "topk")
             return self._coded(part.transform, part.inverse_transform)
-        if method in PEERS:
-            fits = (self._peer(method, rate) for rate in PEERS[method])
-            return min(fits, key=lambda fit: fit[1])
-        if method in self.coded:
-            return self.coded[method]
+        if method in RATES:
+            return self._peer(method, seed)
+        if (method, seed) in self.coded:
+            return self.coded[method, seed]
         part = SparseAutoencoder(
             plan.n_features,
             k=plan.k,
             max_iter=plan.n_epochs,
             batch_size=plan.batch_size,
-            random_state=0,
+            random_state=seed,
             **OURS[method],
         ).fit(self.train)
-        self.coded[method] = self._coded(part.transform, part.inverse_transform)
-        return self.coded[method]
+        made = self._coded(part.transform, part.inverse_transform)
+        self.coded[method, seed] = made
+        return made
 
-    def _peer(self, library, rate):
-        from _peers import available_peers
-
+    def _peer(self, library, seed):
         found = {peer.name: peer for peer in available_peers()}
-        plan, rows = self.plan, torch.from_numpy(self.train)
-        n_steps = plan.n_epochs * -(-len(rows) // plan.batch_size)
-        shape = rows.shape[1], plan.n_features
-        peer = found[library](*shape, k=plan.k, learning_rate=rate, n_steps=n_steps)
-        peer.prepare(rows[:4096])
-        for _ in range(plan.n_epochs):
-            for part in torch.randperm(len(rows)).split(plan.batch_size):
-                peer.step(rows[part])
-        return self._coded(as_numpy(peer.encode), as_numpy(peer.decode))
+        plan, peer = self.plan, found[library]
+        about = plan.n_features, plan.k, (plan.n_epochs, plan.batch_size)
+        if library not in self.rates:
+            self.rates[library] = best_rate(peer, self.train, self.test, *about)
+        fitted = train_peer(peer, self.rates[library], self.train, *about, seed)
+        return self._coded(fitted.transform, fitted.inverse_transform)
 
     def _coded(self, encode, decode):
         left = fvu(self.test, decode(encode(self.test)))
@@ -181,29 +178,74 @@ def probe(texts, data, k):
     ]
 
 
-def table_of(rows, ks):
-    """Return mean scores, ranks, and how often each representation is the best."""
-    names = [name for name in METHODS if name in rows]
-    table = [{"of": name, "FVU": rows[name]["FVU"]} for name in names]
+def table_of(runs, ks):
+    """Return the figures of each representation.
+
+    Parameters
+    ----------
+    runs : dict of list of dict
+        For each representation the FVU and the scores of all data sets, a seed each.
+    ks : sequence of int
+    """
+    names = [name for name in METHODS if name in runs]
+    table = [
+        {"of": name, "seeds": len(runs[name]), **spread_of("FVU", runs[name], "FVU")}
+        for name in names
+    ]
     for k in (f"k={k}" for k in ks):
-        scores = np.array([rows[name][k] for name in names])
-        # Equal scores share their places.
-        places = rankdata(-scores, axis=0)
-        for line, own, place in zip(table, scores, places, strict=True):
-            line[f"AUC, {k}"] = float(own.mean())
-            line[f"rank, {k}"] = float(place.mean())
-            line[f"best, {k}"] = int((own == scores.max(axis=0)).sum())
-    if ALL in rows:
-        table.append({"of": ALL, "AUC, all": float(np.mean(rows[ALL]["all"]))})
+        for line in table:
+            line.update(spread_of(k, runs[line["of"]], f"AUC, {k}"))
+        for line, rank in zip(
+            table, ranks_of([runs[n] for n in names], k), strict=True
+        ):
+            line[f"rank, {k}"] = rank
+        if BATCH in runs:
+            for line in table:
+                line.update(behind(runs[BATCH], runs[line["of"]], k))
+    if ALL in runs:
+        table.append({"of": ALL, "AUC, all": float(np.mean(runs[ALL][0]["all"]))})
     return table
+
+
+def spread_of(key, runs, column):
+    """Return the mean over seeds of the FVU or mean score, and its deviation."""
+    if runs[0][key] is None:
+        return {column: None}
+    values = [np.mean(run[key]) for run in runs]
+    found = {column: float(np.mean(values))}
+    if len(values) > 1:
+        found[f"{column} ±"] = float(np.std(values, ddof=1))
+    return found
+
+
+def ranks_of(runs, k):
+    """Return the mean place of each representation, seed by seed among all others."""
+    n_seeds = max(map(len, runs))
+    places = []
+    for seed in range(n_seeds):
+        # What has no seed competes with each. Equal scores share their places.
+        scores = np.array([own[seed % len(own)][k] for own in runs])
+        places.append(rankdata(-scores, axis=0).mean(axis=1))
+    return np.mean(places, axis=0).tolist()
+
+
+def behind(first, other, k):
+    """Return by how much `other` is behind, and the standard error over data sets."""
+    ahead = np.subtract(
+        *(np.mean([run[k] for run in of], axis=0) for of in (first, other))
+    )
+    error = ahead.std(ddof=1) / len(ahead) ** 0.5
+    return {f"behind, {k}": float(ahead.mean()), f"behind, {k} ±": float(error)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--activations", type=Path, help="file of the model's rows")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--seeds", type=int, default=3, help="of each autoencoder")
     options = parser.parse_args()
-    rows = read_record("sparse_probing").get("scores", {})
+    old = read_record("sparse_probing")
+    runs, rates = old.get("scores", {}), old.get("rates", {})
     warnings.simplefilter("ignore")
     plan = Plan()
     with tempfile.TemporaryDirectory() as folder:
@@ -211,28 +253,31 @@ def main():
         data = load_activations(path, plan.n_each, plan.max_tokens)
     made = Representations(plan, data)
     for method in options.methods:
-        begin = time.perf_counter()
-        texts, left = made.of(method)
-        rows[method] = {"FVU": left} | {
-            f"k={k}": probe(texts, data, k) for k in plan.ks
-        }
+        seeded = method in OURS or method in RATES
+        own = []
+        for seed in range(options.seeds if seeded else 1):
+            begin = time.perf_counter()
+            texts, left = made.of(method, seed)
+            scores = {f"k={k}": probe(texts, data, k) for k in plan.ks}
+            own.append({"FVU": left, **scores})
+            means = {key: np.mean(values) for key, values in scores.items()}
+            seconds = time.perf_counter() - begin
+            told = {"of": method, "seed": seed, "FVU": left, **means}
+            print(json.dumps({**told, "seconds": seconds}), flush=True)
         if method == COORDINATES:
-            rows[ALL] = {"all": probe(texts, data, texts.shape[1])}
-        table = table_of(rows, plan.ks)
+            runs[ALL] = [{"all": probe(texts, data, texts.shape[1])}]
+        runs[method] = own
+        table = table_of(runs, plan.ks)
         record = {
             "table": table,
-            "scores": rows,
+            "scores": runs,
+            "rates": rates | made.rates,
             "data sets": data.names,
             "run": asdict(plan),
         }
         write_record("sparse_probing", record)
-        means = {key: np.mean(rows[method][key]) for key in rows[method] if "k" in key}
-        seconds = time.perf_counter() - begin
-        print(
-            json.dumps({"of": method, "FVU": left, **means, "seconds": seconds}),
-            flush=True,
-        )
-    print_table(table, list(table[0]))
+    columns = {key: None for line in table for key in line}
+    print_table(table, list(columns))
 
 
 if __name__ == "__main__":

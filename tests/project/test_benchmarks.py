@@ -12,14 +12,18 @@ from _browser import find_chromium
 from _common import train_mlp
 from _connector_problem import Moments, make_data
 from _neurons import neurons
+from _peer_fits import RATES, train_peer
+from _peer_fits import best_rate as best_peer_rate
+from _peers import PlainTorch, available_peers
 from _probing_data import Activations
 from _random_rows import FrozenDecoder, permuted, untrained
 from sklearn.linear_model import Lasso
+from sparse_probing import table_of
 from synth_bench import best_rate, rates_of
 
 from skfeat import SparseAutoencoder
 from skfeat.datasets import make_sparse_features
-from skfeat.metrics import explained_variance, matching_coefficient
+from skfeat.metrics import explained_variance, fvu, matching_coefficient
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,8 +153,56 @@ def test_feature_stability(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\nfeature world  ") >= 3
+    # Of the other libraries those that are installed; this one always is.
+    assert done.stdout.count("\nfeature world  plain PyTorch") == 2
+    names = [peer.name for peer in available_peers()]
+    left_out = done.stdout.partition("Not installed, and not measured: ")[2]
+    left_out = left_out.partition(".\n")[0].split(", ")
+    assert sorted([*names, *filter(None, left_out)]) == sorted(RATES)
     assert "nan" not in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_peer_trains_as_long_as_ours_from_its_seed():
+    X = np.random.default_rng(0).normal(size=(130, 6)).astype(np.float32)
+    state = torch.random.get_rng_state()
+    fits = [train_peer(PlainTorch, 1e-3, X, 8, 2, (3, 50), s) for s in (0, 0, 1)]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    # 130 rows are three batches of 50, as in `SparseAutoencoder`.
+    assert fits[0].peer.n_done == 3 * 3
+    codes, again, other = (fit.transform(X) for fit in fits)
+    np.testing.assert_array_equal(codes, again)
+    assert abs(codes - other).max() > 0.1
+    assert ((codes != 0).sum(axis=1) <= 2).all()
+    assert fvu(X, fits[0].inverse_transform(codes)) < 1
+    chosen = best_peer_rate(PlainTorch, X, X, 8, 2, (3, 50))
+    left = {}
+    for rate in RATES["plain PyTorch"]:
+        fit = train_peer(PlainTorch, rate, X, 8, 2, (3, 50), 0)
+        left[rate] = fvu(X, fit.inverse_transform(fit.transform(X)))
+    assert left[chosen] == min(left.values()) < max(left.values())
+
+
+def test_probing_is_told_by_means_over_seeds():
+    def run(left, *scores):
+        return {"FVU": left, "k=1": list(scores)}
+
+    runs = {
+        "coordinates": [run(None, 0.6, 0.8)],
+        "skfeat batch_topk": [run(0.2, 0.9, 0.9), run(0.4, 0.5, 0.7)],
+        "SAELens": [run(0.3, 0.7, 0.7), run(0.3, 0.7, 0.7)],
+    }
+    table = {line["of"]: line for line in table_of(runs, (1,))}
+    ours, other = table["skfeat batch_topk"], table["SAELens"]
+    assert ours["AUC, k=1"] == pytest.approx(0.75)
+    assert ours["FVU ±"] == pytest.approx(np.std([0.2, 0.4], ddof=1))
+    # First seed: places 1 and 1. Second: behind both, then in a tie for the last.
+    assert ours["rank, k=1"] == pytest.approx((1 + 1 + 3 + 2.5) / 4)
+    assert table["coordinates"]["rank, k=1"] == pytest.approx((3 + 2 + 2 + 1) / 4)
+    assert table["coordinates"]["FVU"] is None
+    # Scores of ours averaged over seeds: 0.7 and 0.8.
+    assert other["behind, k=1"] == pytest.approx(0.05)
+    assert other["behind, k=1 ±"] == pytest.approx(0.05)
 
 
 def test_means_of_texts():
