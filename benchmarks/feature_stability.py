@@ -205,29 +205,34 @@ def rows_of_samples(data, train, test, plan):
 
 
 def rows_of_peers(data, train, test, plan):
-    """Yield the figures of other libraries' fits, to the same rows and drawn anew."""
+    """Yield the figures of other libraries' fits that differ in their seed."""
+    same_rows = [train] * plan.n_seeds
+    yield from fits_of_peers(data, train, test, plan, same_rows, "")
+
+
+def rows_of_peers_samples(data, train, test, plan):
+    """Yield the figures of other libraries' fits that see other rows each."""
+    samples = [drawn_anew(train, seed) for seed in range(plan.n_seeds)]
+    yield from fits_of_peers(data, train, test, plan, samples, f", {DRAWN}")
+
+
+def fits_of_peers(data, train, test, plan, samples, ending):
+    """Yield the figures of fits to samples, each with another seed, by library."""
     m, k = SIZES[data]
-    schedule = (
-        epochs_of(ours(m, k, plan, 0), len(train)),
-        ours(m, k, plan, 0).batch_size,
-    )
+    example = ours(m, k, plan, 0)
+    about = m, k, (epochs_of(example, len(train)), example.batch_size)
     peers = available_peers()
     missing = set(RATES) - {peer.name for peer in peers}
     if missing:
         print(f"Not installed, and not measured: {', '.join(sorted(missing))}.")
-    samples = {
-        "": [train] * plan.n_seeds,
-        f", {DRAWN}": [drawn_anew(train, seed) for seed in range(plan.n_seeds)],
-    }
     for peer in peers:
-        rate = best_rate(peer, train, test, m, k, schedule)
-        for name, parts in samples.items():
-            fits = [
-                train_peer(peer, rate, rows, m, k, schedule, seed)
-                for seed, rows in enumerate(parts)
-            ]
-            row = single_rows(f"{peer.name}{name}", fits, train, test)
-            yield {**row, "rate": rate}
+        rate = best_rate(peer, train, test, *about)
+        fits = [
+            train_peer(peer, rate, rows, *about, seed)
+            for seed, rows in enumerate(samples)
+        ]
+        row = single_rows(peer.name + ending, fits, train, test)
+        yield {**row, "rate": rate}
 
 
 def ours(m, k, plan, seed, **options):
@@ -240,7 +245,12 @@ def drawn_anew(train, seed):
     return train[np.random.RandomState(seed).randint(len(train), size=len(train))]
 
 
-PARTS = {"seeds": rows_of_seeds, "samples": rows_of_samples, "peers": rows_of_peers}
+PARTS = {
+    "seeds": rows_of_seeds,
+    "peers": rows_of_peers,
+    "samples": rows_of_samples,
+    "peers-samples": rows_of_peers_samples,
+}
 
 
 def main():
