@@ -72,10 +72,12 @@ def train_peer(peer, rate, X, m, k, schedule, seed):
     return TrainedPeer(racer)
 
 
-def best_rate(peer, X, X_test, m, k, schedule):
-    """Return which of a peer's `RATES` leaves less of the rows held out, seed 0."""
-    left = {}
+def train_at_best_rate(peer, X, X_test, m, k, schedule, seed=0):
+    """Return the one of a peer's `RATES` that does best on `X_test`, and its fit."""
+    found = []
     for rate in RATES[peer.name]:
-        fitted = train_peer(peer, rate, X, m, k, schedule, 0)
-        left[rate] = fvu(X_test, fitted.inverse_transform(fitted.transform(X_test)))
-    return min(left, key=left.get)
+        fitted = train_peer(peer, rate, X, m, k, schedule, seed)
+        left = fvu(X_test, fitted.inverse_transform(fitted.transform(X_test)))
+        found.append((left, rate, fitted))
+    _, rate, fitted = min(found, key=lambda one: one[0])
+    return rate, fitted

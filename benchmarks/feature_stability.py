@@ -33,11 +33,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from _common import load_mnist, print_table, read_record, train_mlp, write_record
-from _peer_fits import RATES, best_rate, train_peer
+from _peer_fits import RATES, train_at_best_rate, train_peer
 from _peers import available_peers
 from _random_rows import UNTRAINED, untrained
 from article_figures import hidden_activations
@@ -64,6 +64,7 @@ class Plan:
     epochs: int | str = "auto"
     min_support: float = 0.6
     thresholds: tuple = (0.7, 0.9)
+    peers: tuple = tuple(RATES)
 
 
 SMOKE = Plan(4, 1, 400, 200, 1, 2, 0.5, (0.3,))
@@ -206,33 +207,44 @@ def rows_of_samples(data, train, test, plan):
 
 def rows_of_peers(data, train, test, plan):
     """Yield the figures of other libraries' fits that differ in their seed."""
-    same_rows = [train] * plan.n_seeds
-    yield from fits_of_peers(data, train, test, plan, same_rows, "")
+    about = about_peers(data, train, plan)
+    for peer in peers_of(plan):
+        rate, first = train_at_best_rate(peer, train, test, *about)
+        others = [
+            train_peer(peer, rate, train, *about, seed)
+            for seed in range(1, plan.n_seeds)
+        ]
+        row = single_rows(peer.name, [first, *others], train, test)
+        yield {**row, "rate": rate}
 
 
 def rows_of_peers_samples(data, train, test, plan):
     """Yield the figures of other libraries' fits that see other rows each."""
-    samples = [drawn_anew(train, seed) for seed in range(plan.n_seeds)]
-    yield from fits_of_peers(data, train, test, plan, samples, f", {DRAWN}")
+    about = about_peers(data, train, plan)
+    for peer in peers_of(plan):
+        rate, _ = train_at_best_rate(peer, train, test, *about)
+        fits = [
+            train_peer(peer, rate, drawn_anew(train, seed), *about, seed)
+            for seed in range(plan.n_seeds)
+        ]
+        row = single_rows(f"{peer.name}, {DRAWN}", fits, train, test)
+        yield {**row, "rate": rate}
 
 
-def fits_of_peers(data, train, test, plan, samples, ending):
-    """Yield the figures of fits to samples, each with another seed, by library."""
-    m, k = SIZES[data]
-    example = ours(m, k, plan, 0)
-    about = m, k, (epochs_of(example, len(train)), example.batch_size)
-    peers = available_peers()
-    missing = set(RATES) - {peer.name for peer in peers}
+def peers_of(plan):
+    """Return those of the plan's libraries that are installed; say which are not."""
+    peers = [peer for peer in available_peers() if peer.name in plan.peers]
+    missing = set(plan.peers) - {peer.name for peer in peers}
     if missing:
         print(f"Not installed, and not measured: {', '.join(sorted(missing))}.")
-    for peer in peers:
-        rate = best_rate(peer, train, test, *about)
-        fits = [
-            train_peer(peer, rate, rows, *about, seed)
-            for seed, rows in enumerate(samples)
-        ]
-        row = single_rows(peer.name + ending, fits, train, test)
-        yield {**row, "rate": rate}
+    return peers
+
+
+def about_peers(data, train, plan):
+    """Return width, active features, and a schedule of as many updates as ours has."""
+    m, k = SIZES[data]
+    example = ours(m, k, plan, 0)
+    return m, k, (epochs_of(example, len(train)), example.batch_size)
 
 
 def ours(m, k, plan, seed, **options):
@@ -258,10 +270,15 @@ def main():
     parser.add_argument("--data", nargs="*", choices=[*SIZES], default=[*SIZES])
     parser.add_argument("--parts", nargs="*", choices=[*PARTS], default=[*PARTS])
     parser.add_argument("--seeds", type=int, default=Plan.n_seeds)
+    parser.add_argument("--peers", nargs="*", choices=[*RATES], default=[*RATES])
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    plan = SMOKE if options.smoke else replace(Plan(), n_seeds=options.seeds)
+    plan = Plan(n_seeds=options.seeds, peers=tuple(options.peers))
+    if options.smoke:
+        plan = SMOKE
+    # Rows name the libraries that this run and those before it have measured.
+    run = {key: value for key, value in asdict(plan).items() if key != "peers"}
     table = [] if options.smoke else read_record("feature_stability").get("table", [])
     for data in options.data:
         train, test = data_of(data, plan)
@@ -270,7 +287,7 @@ def main():
                 row = {"data": data, **row}
                 table = [old for old in table if not same(old, row)] + [row]
                 if not options.smoke:
-                    record = {"table": table, "run": asdict(plan)}
+                    record = {"table": table, "run": run}
                     write_record("feature_stability", record)
         print_table([row for row in table if row["data"] == data], COLUMNS)
         print(flush=True)

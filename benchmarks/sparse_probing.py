@@ -41,7 +41,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import print_table, read_record, write_record
-from _peer_fits import RATES, best_rate, train_peer
+from _peer_fits import RATES, train_at_best_rate, train_peer
 from _peers import available_peers
 from _probing_data import load_activations
 from _random_rows import (
@@ -152,12 +152,14 @@ class Representations:
         return made
 
     def _peer(self, library, seed):
-        found = {peer.name: peer for peer in available_peers()}
-        plan, peer = self.plan, found[library]
+        plan = self.plan
+        peer = next(one for one in available_peers() if one.name == library)
         about = plan.n_features, plan.k, (plan.n_epochs, plan.batch_size)
-        if library not in self.rates:
-            self.rates[library] = best_rate(peer, self.train, self.test, *about)
-        fitted = train_peer(peer, self.rates[library], self.train, *about, seed)
+        if seed == 0:
+            found = train_at_best_rate(peer, self.train, self.test, *about)
+            self.rates[library], fitted = found
+        else:
+            fitted = train_peer(peer, self.rates[library], self.train, *about, seed)
         return self._coded(fitted.transform, fitted.inverse_transform)
 
     def _coded(self, encode, decode):

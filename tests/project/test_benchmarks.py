@@ -12,8 +12,7 @@ from _browser import find_chromium
 from _common import train_mlp
 from _connector_problem import Moments, make_data
 from _neurons import neurons
-from _peer_fits import RATES, train_peer
-from _peer_fits import best_rate as best_peer_rate
+from _peer_fits import RATES, train_at_best_rate, train_peer
 from _peers import PlainTorch, available_peers
 from _probing_data import Activations
 from _random_rows import FrozenDecoder, permuted, untrained
@@ -175,12 +174,13 @@ def test_a_peer_trains_as_long_as_ours_from_its_seed():
     assert abs(codes - other).max() > 0.1
     assert ((codes != 0).sum(axis=1) <= 2).all()
     assert fvu(X, fits[0].inverse_transform(codes)) < 1
-    chosen = best_peer_rate(PlainTorch, X, X, 8, 2, (3, 50))
+    chosen, best = train_at_best_rate(PlainTorch, X, X, 8, 2, (3, 50))
     left = {}
     for rate in RATES["plain PyTorch"]:
         fit = train_peer(PlainTorch, rate, X, 8, 2, (3, 50), 0)
         left[rate] = fvu(X, fit.inverse_transform(fit.transform(X)))
     assert left[chosen] == min(left.values()) < max(left.values())
+    assert fvu(X, best.inverse_transform(best.transform(X))) == left[chosen]
 
 
 def test_probing_is_told_by_means_over_seeds():
