@@ -94,7 +94,7 @@ def data_of(name, plan):
 
 
 COLUMNS = (
-    *("data", "of", "rate", "features", "dead"),
+    *("data", "of", "rate", "seeds", "features", "dead"),
     *("stability", "stability ±", "FVU", "FVU ±"),
 )
 
@@ -138,6 +138,7 @@ def single_rows(name, fits, train, test):
     silent = [(fit.transform(train) == 0).all(axis=0).sum() for fit in fits]
     return {
         "of": name,
+        "seeds": len(fits),
         "features": len(fits[0].components_),
         "dead": float(np.mean(silent)),
         "stability": float(np.mean(agreed)),
