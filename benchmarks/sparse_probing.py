@@ -247,7 +247,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3, help="of each autoencoder")
     options = parser.parse_args()
     old = read_record("sparse_probing")
-    runs, rates = old.get("scores", {}), old.get("rates", {})
+    runs, rates = old.get("runs", {}), old.get("rates", {})
     warnings.simplefilter("ignore")
     plan = Plan()
     with tempfile.TemporaryDirectory() as folder:
@@ -272,10 +272,10 @@ def main():
         table = table_of(runs, plan.ks)
         record = {
             "table": table,
-            "scores": runs,
+            "runs": runs,
             "rates": rates | made.rates,
             "data sets": data.names,
-            "run": asdict(plan),
+            "plan": asdict(plan),
         }
         write_record("sparse_probing", record)
     columns = {key: None for line in table for key in line}
