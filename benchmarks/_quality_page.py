@@ -102,11 +102,20 @@ def tables(seeds):
 
 def page_tables(record):
     """Return the tables of docs/feature_quality.md."""
-    lines = [f"Mean and spread over {len(record['seeds'])} models.", ""]
-    for title, rows in tables(record["seeds"]).items():
-        cells = [{**row, "weights": f"{row['weights']:,}"} for row in rows]
-        lines += [f"**{title}**", "", markdown(cells)]
+    lines = []
+    for recipe, seeds in _measured(record).items():
+        lines += [
+            f"### {recipe.capitalize()} models: mean and spread over {len(seeds)}"
+        ]
+        lines += [""]
+        for title, rows in tables(seeds).items():
+            cells = [{**row, "weights": f"{row['weights']:,}"} for row in rows]
+            lines += [f"**{title}**", "", markdown(cells)]
     return "\n".join(lines)
+
+
+def _measured(record):
+    return {name: part["seeds"] for name, part in record.items() if "seeds" in part}
 
 
 def write_page(record):
@@ -116,11 +125,12 @@ def write_page(record):
 
 
 def draw(record, path):
-    """Draw how selective each layer's features are, sorted, of the first seed."""
+    """Draw how selective each layer's features are, sorted, of the first model."""
     from matplotlib import pyplot as plt
 
-    budget = record["run"]["weights"][-1]
-    rows = [row for row in record["seeds"][0] if row["budget"] in (None, budget)]
+    seeds = next(iter(_measured(record).values()))
+    budget = max(row["budget"] or 0 for row in seeds[0])
+    rows = [row for row in seeds[0] if row["budget"] in (None, budget)]
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
     for layer, ax in enumerate(axes):
         for row in rows:

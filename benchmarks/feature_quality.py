@@ -15,21 +15,21 @@ computes; those that the autoencoders encode are measured too. On test rows are 
   have too (`stability`, `edge_stability`);
 - the features that are used (`used_features`).
 
+Models are trained by two recipes, those of ``unwrap_mnist.py``, each seed a model.
 ``python benchmarks/feature_quality.py`` writes ``records/feature_quality.json`` after
-each seed, a model each; ``--page`` writes the tables and the picture of
-``docs/feature_quality.md`` from what the record holds.
+each seed, and goes on from the seeds that it has; ``--recipe`` measures one recipe
+alone. ``--page`` writes the tables and the picture of ``docs/feature_quality.md`` from
+what the record holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from _common import RECORDS, print_table, train_mlp, write_record
+from _common import keep, kept_of, print_table, read_record, train_mlp
 from _neurons import neurons
 from _quality_measures import (
     measure_firing,
@@ -39,12 +39,13 @@ from _quality_measures import (
 )
 from _quality_page import tables, write_page
 from article_mnist import FittedAutoencoder
-from unwrap_mnist import mnist
+from unwrap_mnist import RECIPES, mnist
 
 from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.controls import pruned_control
 from skfeat.metrics import explained_variance, stability, used_features
 
+RECORD = "feature_quality"
 MODEL, PRUNED = "neurons", "pruned"
 SEPARATE, JOINT, UNTRAINED = "apart", "together", "untrained"
 
@@ -55,7 +56,7 @@ class Plan:
 
     n_rows: int = 60_000
     n_test: int = 10_000
-    epochs: int = 20
+    recipes: tuple = ("decayed", "plain")
     width: int = 64
     n_features: int = 256
     k: int = 32
@@ -68,7 +69,7 @@ class Plan:
 SMOKE = Plan(
     n_rows=600,
     n_test=300,
-    epochs=4,
+    recipes=("decayed",),
     width=16,
     n_features=24,
     k=6,
@@ -182,10 +183,10 @@ def accuracy(network, X, y):
     return float((network.predict_raw(X).argmax(axis=1) == y).mean())
 
 
-def measure_seed(plan, seed, before):
+def measure_seed(plan, recipe, seed, before):
     """Return the rows of one model, and the fits that the next is compared with."""
     X, y, X_test, y_test = mnist(plan)
-    model = train_mlp(X, y, hidden=(plan.width,) * 3, epochs=plan.epochs, seed=seed)
+    model = train_mlp(X, y, hidden=(plan.width,) * 3, seed=seed, **RECIPES[recipe])
     own = neurons(model)
     data = X_test, y_test, own.features(X_test), accuracy(own, X_test, y_test)
     row, kept = measure(plan, own, None, data)
@@ -216,25 +217,28 @@ def directions_alike(first, second):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipe", choices=[*RECIPES, "all"], default="all")
     parser.add_argument("--smoke", action="store_true", help="tiny, without a record")
     parser.add_argument("--page", action="store_true", help="write the record's page")
     options = parser.parse_args()
     if options.page:
-        write_page(json.loads((RECORDS / "feature_quality.json").read_text("utf-8")))
+        write_page(read_record(RECORD))
         return
     warnings.simplefilter("ignore")
     plan, n_seeds = (SMOKE, 1) if options.smoke else (Plan(), options.seeds)
-    seeds, before = [], {}
-    for seed in range(n_seeds):
-        rows, before = measure_seed(plan, seed, before)
-        seeds.append(rows)
-        if not options.smoke:
-            record = {"seeds": seeds, "run": asdict(plan)}
-            record["threads"] = torch.get_num_threads()
-            write_record("feature_quality", record)
-    for title, rows in tables(seeds).items():
-        print(f"\n{title}\n")
-        print_table(rows, list(rows[0]))
+    for recipe in plan.recipes if options.recipe == "all" else [options.recipe]:
+        # Those that the record has are not measured again: without their fits the next
+        # model has none to be compared with.
+        seeds = [] if options.smoke else kept_of(RECORD, recipe, plan, "seeds")
+        before = {}
+        for seed in range(len(seeds), n_seeds):
+            rows, before = measure_seed(plan, recipe, seed, before)
+            seeds.append(rows)
+            if not options.smoke:
+                keep(RECORD, recipe, plan, "seeds", seeds)
+        for title, rows in tables(seeds).items():
+            print(f"\n{title}, {recipe} models\n")
+            print_table(rows, list(rows[0]))
 
 
 if __name__ == "__main__":
