@@ -12,6 +12,7 @@ ones, on the same batches, and the rival is taken where its loss becomes lower b
 
 from __future__ import annotations
 
+from functools import cache
 from math import ceil
 
 import numpy as np
@@ -72,21 +73,20 @@ def reselected(learner: Started) -> dict | None:
     problem, state = learner.problem, None
     # The first connector may read inputs, in place of the first layer's features.
     offset = problem.first_target - 1
-    codes: dict[int, np.ndarray] = {}
     widths = [len(coder.encoder) for coder in learner.coders]
     n_rows = min(problem.n_rows, max(_LEAST_ROWS, _MOST_CODES // max(widths)))
     rows = np.linspace(0, problem.n_rows - 1, n_rows).astype(np.int64)
+    encoded = cache(lambda layer: _encoded(learner, layer, rows))
     for layer in range(len(learner.coders) - 1):
         index = layer - offset
         connection = problem.connections[index]
         n_weights = int(learner.pruners[index].mask.sum())
         if connection.link != "relu" or connection.budget is None or not n_weights:
             continue
-        for end in (layer, layer + 1):
-            if end not in codes:
-                codes[end] = _encoded(learner, end, rows)
-        pair = Rows(codes[layer], codes[layer + 1], learner.sample_weight[rows])
-        if mostly_zeros(pair.X) and takes_all_rows(pair.X, pair.Y):
+        if not mostly_zeros(encoded(layer)):
+            continue
+        pair = Rows(encoded(layer), encoded(layer + 1), learner.sample_weight[rows])
+        if takes_all_rows(pair.X, pair.Y):
             state = state or state_of(learner)
             fit = fit_weights(pair, n_weights, fit_intercept=connection.fit_intercept)
             _take(learner, state, index, fit)

@@ -101,6 +101,7 @@ def train_jointly(
                 run.epoch,
                 stopping(settings.n_epochs, settings.tol),
                 Messages(name, remedy, verbose),
+                # The learner that the run began with may have lost a race since.
                 state=lambda: run.learner.weights(),
                 hooks=hooks,
                 history=run.history,
