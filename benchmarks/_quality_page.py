@@ -104,10 +104,8 @@ def page_tables(record):
     """Return the tables of docs/feature_quality.md."""
     lines = []
     for recipe, seeds in _measured(record).items():
-        lines += [
-            f"### {recipe.capitalize()} models: mean and spread over {len(seeds)}"
-        ]
-        lines += [""]
+        about = f"{recipe.capitalize()} models: mean and spread over {len(seeds)}"
+        lines += [f"### {about}", ""]
         for title, rows in tables(seeds).items():
             cells = [{**row, "weights": f"{row['weights']:,}"} for row in rows]
             lines += [f"**{title}**", "", markdown(cells)]
