@@ -191,7 +191,7 @@ class FeatureUnwrapper(
         Train autoencoders and connectors together. Connectors with a budget then start
         dense, from a ridge regression on the encoded features; those without one are
         fitted first, and keep the weights that their alpha leaves. An autoencoder of
-        ``max_iter="auto"`` first makes no more than 150 epochs, or 350 updates.
+        ``max_iter="auto"`` first makes no more than 100 epochs.
         ``False`` trains the connectors alone, and the last decoder, with the
         autoencoders as they were fitted: their features stay what they are without any
         connector, but many are computed badly where weights are few.

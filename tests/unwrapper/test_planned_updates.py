@@ -8,7 +8,6 @@ from sklearn.neural_network import MLPClassifier
 from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.solvers.joint._learner import Learner
 from skfeat.solvers.joint._train import planned_batch_size
-from skfeat.unwrapper._fit import most_epochs
 
 X = np.random.RandomState(0).rand(40, 4)
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -21,7 +20,6 @@ def model():
 
 def unwrap(model, autoencoder, monkeypatch, **params):
     monkeypatch.setattr("skfeat.unwrapper._fit._MOST_EPOCHS", 6)
-    monkeypatch.setattr("skfeat.unwrapper._fit._MOST_UPDATES", 0)
     monkeypatch.setattr("skfeat.autoencoder._setup._AUTO_UPDATES", 24)
     unwrapper = FeatureUnwrapper(
         model, autoencoder=autoencoder, max_iter=3, random_state=0, **params
@@ -38,14 +36,6 @@ def test_no_more_epochs_than_the_most(model, monkeypatch):
     assert [part.n_steps_ for part in apart] == [24, 24]
     assert [part.max_iter for part in apart] == ["auto", "auto"]
     assert autoencoder.max_iter == "auto"
-
-
-@pytest.mark.parametrize(
-    ("n_rows", "n_epochs"),
-    [(100, 350), (512, 350), (1024, 175), (1536, 150), (60_000, 150)],
-)
-def test_few_rows_make_as_many_updates(n_rows, n_epochs):
-    assert most_epochs(n_rows, 512) == n_epochs
 
 
 def test_what_was_asked_for_is_done(model, monkeypatch):
