@@ -80,7 +80,7 @@ def _connect_rows(
 
 
 def predict_tiles(network: NetworkArrays, X: np.ndarray) -> np.ndarray:
-    """Compute the outputs by loops that skip inactive features.
+    """Compute the outputs of many rows.
 
     What is dense goes through matrix products block by block, what is sparse through
     all its layers tile by tile.

@@ -1,9 +1,9 @@
 """The loops that numba compiles for prediction: sparse layers on tiles of rows.
 
 A tile holds the features of `TILE` rows, feature by feature, in a flat array. Each
-weight multiplies all rows of the tile at once, in a few of the processor's vectors,
-and a feature that is zero in the whole tile is skipped with all its weights. A tile
-goes through all layers before the next one starts, so that it stays in the first cache.
+weight multiplies all rows of the tile at once, in a few of the processor's vectors. A
+tile goes through all layers before the next one starts, so that it stays in the first
+cache.
 
 This module imports numba, and no torch; `_sparse_layers` beside it calls it.
 """
@@ -17,20 +17,10 @@ import numpy as np
 from skfeat.kernels._compile import compile_loop
 from skfeat.kernels.selection._loops_row import kth_largest
 from skfeat.kernels.selection._loops_rows import LANES, bisect, n_above_low, start_lanes
-from skfeat.kernels.simd._vectors import (
-    TILE,
-    any_nonzero,
-    copy_plus,
-    keep_above,
-    weighted_sum,
-    weighted_sum_of_active,
-)
+from skfeat.kernels.simd._vectors import TILE, copy_plus, keep_above, weighted_sum
 
 # What a layer does to its pre-activations.
 IDENTITY, RELU, TOPK, JUMPRELU = range(4)
-
-# Share of active features below which it pays to check each weight for an active one.
-_FEW_ACTIVE = 0.2
 
 # For so few rows sorting is faster than bisecting for bounds.
 _FEW_ROWS = 4
@@ -75,16 +65,6 @@ def store_columns(tile, m, first, n_rows, width, out):
         else:
             for t in range(width):
                 out[target + t] = tile[at + t]
-
-
-@compile_loop
-def mark_active(tile, m, active):
-    """Mark which features are nonzero in a row of the tile; return how many."""
-    n_active = 0
-    for i in range(m):
-        active[i] = any_nonzero(tile, i * TILE)
-        n_active += active[i]
-    return n_active
 
 
 class Layers(NamedTuple):
@@ -140,44 +120,22 @@ class SparseWeights(NamedTuple):
 
 
 @compile_loop
-def connect(tile, layer, rectified, active, few, out, out_active):
-    """Compute one layer from the tile of the layer before.
-
-    Features that are not `active` are skipped if the active ones are `few`: else the
-    check takes longer than it saves. Returns how many features of the layer are active.
-    """
-    n_active, start, intercept = 0, layer.start, layer.intercept
+def connect(tile, layer, rectified, out):
+    """Compute one layer from the tile of the layer before."""
+    start, intercept = layer.start, layer.intercept
     source, weight = layer.source, layer.weight
     for j in range(len(intercept)):
-        if few:
-            found = weighted_sum_of_active(
-                out,
-                j * TILE,
-                intercept[j],
-                weight,
-                source,
-                start[j],
-                start[j + 1],
-                tile,
-                rectified,
-                active,
-            )
-        else:
-            found = weighted_sum(
-                out,
-                j * TILE,
-                intercept[j],
-                weight,
-                source,
-                start[j],
-                start[j + 1],
-                tile,
-                rectified,
-                active,
-            )
-        out_active[j] = found
-        n_active += found
-    return n_active
+        weighted_sum(
+            out,
+            j * TILE,
+            intercept[j],
+            weight,
+            source,
+            start[j],
+            start[j + 1],
+            tile,
+            rectified,
+        )
 
 
 @compile_loop
@@ -294,14 +252,11 @@ def run_tiles(n_rows, inputs, in_rows, stride, layers, out):
     other = np.empty(widest * TILE, weight.dtype)
     column = np.empty(widest, weight.dtype)
     lanes = np.empty(LANES, weight.dtype)
-    active = np.empty(widest, np.uint8)
-    other_active = np.empty(widest, np.uint8)
     for begin in range(0, n_rows, TILE):
         width = min(TILE, n_rows - begin)
         at_start, at_intercept = 0, 0
         if in_rows:
             load_rows(inputs, begin, width, layers.bias, tile)
-            n_active = mark_active(tile, widths[0], active)
         for layer in range(len(operations)):
             m = widths[layer + in_rows]
             own = intercept[at_intercept : at_intercept + m]
@@ -309,16 +264,12 @@ def run_tiles(n_rows, inputs, in_rows, stride, layers, out):
             if layer == 0 and not in_rows:
                 load_columns(inputs, begin, stride, width, own, tile)
             else:
-                few = n_active < _FEW_ACTIVE * widths[layer + in_rows - 1]
                 rectified = operations[layer] == RELU
                 starts = start[at_start : at_start + m + 1]
                 at_start += m + 1
                 sparse = SparseWeights(starts, layers.indices, weight, own)
-                n_active = connect(
-                    tile, sparse, rectified, active, few, other, other_active
-                )
+                connect(tile, sparse, rectified, other)
                 tile, other = other, tile
-                active, other_active = other_active, active
             if layer == 0:
                 activate(
                     operations[0],
@@ -331,5 +282,4 @@ def run_tiles(n_rows, inputs, in_rows, stride, layers, out):
                     lanes,
                     column,
                 )
-                n_active = mark_active(tile, m, active)
         store_columns(tile, widths[-1], begin, stride, width, out)

@@ -93,11 +93,6 @@ class Values:
             values = operation(low, high)
         return self.builder.extract_element(values, ir.IntType(32)(0))
 
-    def any_nonzero(self, values):
-        nonzero = self.builder.fcmp_unordered("!=", values, self.constant(0.0))
-        bits = self.builder.bitcast(nonzero, ir.IntType(self.n))
-        return self.builder.icmp_unsigned("!=", bits, ir.IntType(self.n)(0))
-
 
 def read_item(context, builder, array_type, array, index):
     return builder.load(place_of(context, builder, array_type, array, index))
@@ -182,84 +177,44 @@ def copy_plus(typingctx, out, at, source, source_at, value):
     return signature, generate
 
 
-def _make_weighted_sum(skips):
-    """Make :func:`weighted_sum`, or the version that skips inactive features."""
+@operation
+def weighted_sum(
+    typingctx, out, at, intercept, weight, index, first, last, source, rectified
+):
+    """Compute one feature of a layer for the rows of a tile.
 
-    @operation
-    def function(
-        typingctx,
-        out,
-        at,
-        intercept,
-        weight,
-        index,
-        first,
-        last,
-        source,
-        rectified,
-        active,
-    ):
-        """Compute one feature of a layer for the rows of a tile.
+    ``out[at : at + TILE]`` is the intercept plus the weights `first` to `last` times
+    the features `index` of `source`. If `rectified`, negative sums are set to zero.
+    """
+    check_flat(out, weight, index, source)
+    signature = types.void(
+        *(out, types.intp, out.dtype, weight, index, types.intp, types.intp),
+        *(source, types.boolean),
+    )
 
-        ``out[at : at + TILE]`` is the intercept plus the weights `first` to `last`
-        times the features `index` of `source`. If `rectified`, negative sums are set to
-        zero. Returns whether any of the values is not zero.
-        """
-        check_flat(out, weight, index, source, active)
-        signature = types.boolean(
-            *(out, types.intp, out.dtype, weight, index, types.intp, types.intp),
-            *(source, types.boolean, active),
-        )
+    def generate(context, builder, signature, args):
+        own = Values(context, builder, signature.args[0], args[0], args[1])
+        # The compiler keeps the sum in registers.
+        total = cgutils.alloca_once_value(builder, own.spread(args[2]))
+        with cgutils.for_range_slice(
+            builder, args[5], args[6], context.get_constant(types.intp, 1)
+        ) as (position, _):
+            feature = read_index(context, builder, signature.args[4], args[4], position)
+            weight = read_item(context, builder, signature.args[3], args[3], position)
+            place = builder.mul(feature, position.type(TILE))
+            other = Values(context, builder, signature.args[7], args[7], place)
+            product = builder.fmul(other.load(), own.spread(weight), flags=MAY_FUSE)
+            new = builder.fadd(builder.load(total), product, flags=MAY_FUSE)
+            builder.store(new, total)
+        result = builder.load(total)
+        zeros = own.constant(0.0)
+        kept = builder.fcmp_unordered(">", result, zeros)
+        rectified = builder.select(kept, result, zeros)
+        wanted = builder.icmp_unsigned("!=", args[8], args[8].type(0))
+        own.store(builder.select(wanted, rectified, result))
+        return context.get_dummy_value()
 
-        def generate(context, builder, signature, args):
-            own = Values(context, builder, signature.args[0], args[0], args[1])
-            # The compiler keeps the sum in registers.
-            total = cgutils.alloca_once_value(builder, own.spread(args[2]))
-            with cgutils.for_range_slice(
-                builder, args[5], args[6], context.get_constant(types.intp, 1)
-            ) as (position, _):
-                feature = read_index(
-                    context, builder, signature.args[4], args[4], position
-                )
-
-                def add():
-                    weight = read_item(
-                        context, builder, signature.args[3], args[3], position
-                    )
-                    place = builder.mul(feature, position.type(TILE))
-                    other = Values(context, builder, signature.args[7], args[7], place)
-                    product = builder.fmul(
-                        other.load(), own.spread(weight), flags=MAY_FUSE
-                    )
-                    new = builder.fadd(builder.load(total), product, flags=MAY_FUSE)
-                    builder.store(new, total)
-
-                if skips:
-                    flag = read_item(
-                        context, builder, signature.args[9], args[9], feature
-                    )
-                    with builder.if_then(
-                        builder.icmp_unsigned("!=", flag, flag.type(0))
-                    ):
-                        add()
-                else:
-                    add()
-            result = builder.load(total)
-            zeros = own.constant(0.0)
-            kept = builder.fcmp_unordered(">", result, zeros)
-            rectified = builder.select(kept, result, zeros)
-            wanted = builder.icmp_unsigned("!=", args[8], args[8].type(0))
-            result = builder.select(wanted, rectified, result)
-            own.store(result)
-            return own.any_nonzero(result)
-
-        return signature, generate
-
-    return function
-
-
-weighted_sum = _make_weighted_sum(skips=False)
-weighted_sum_of_active = _make_weighted_sum(skips=True)
+    return signature, generate
 
 
 @operation
@@ -277,19 +232,6 @@ def keep_above(typingctx, values, at, bounds):
         above = builder.fcmp_unordered(">", loaded, bound)
         own.store(builder.select(above, loaded, own.constant(0.0)))
         return context.get_dummy_value()
-
-    return signature, generate
-
-
-@operation
-def any_nonzero(typingctx, source, at):
-    """Tell whether any of ``source[at : at + TILE]`` is not zero."""
-    check_flat(source)
-    signature = types.boolean(source, types.intp)
-
-    def generate(context, builder, signature, args):
-        own = Values(context, builder, signature.args[0], args[0], args[1])
-        return own.any_nonzero(own.load())
 
     return signature, generate
 
