@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-from scipy import sparse
-
-from skfeat.activations import ReLU
-from skfeat.adapters import head_slices
 from skfeat.chain._kinds import Window
 from skfeat.chain._shapes import MapShape
 from skfeat.maps._reads import reads_between
 from skfeat.network import SparseMapNetwork
 from skfeat.unwrapper._plan import Unwrapping
-from skfeat.utils._names import INPUT_PREFIX, feature_prefix, named, output_names
+from skfeat.utils._names import INPUT_PREFIX, Names
 
 
 class MapUnwrapping(Unwrapping):
@@ -59,108 +53,37 @@ class MapUnwrapping(Unwrapping):
             for reads, width in zip(self.reads, widths[:-1], strict=True)
         ]
 
-    def end_widths(self, widths: list[int]) -> list[int]:
-        """Return features a position of inputs, layers and outputs, as connected."""
-        n_channels = self.chain.n_features_in
-        if self.input_map is not None:
-            n_channels = self.input_map.channels
-        ends = [n_channels] * self.ends.input, [self.chain.n_outputs] * self.ends.output
-        return [*ends[0], *widths, *ends[1]]
+    @property
+    def n_inputs(self) -> int:
+        """Columns of the inputs; of maps, channels."""
+        if self.input_map is None:
+            return self.chain.n_features_in
+        return self.input_map.channels
 
-    def fitted_with(self, autoencoders, connectors, losses) -> dict:
-        """Return the attributes of an unwrapper that has these parts."""
-        chain, classes = self.chain, self.classes
-        heads = head_slices(chain)
-        network = self._network(
-            autoencoders,
-            connectors,
-            input_names=getattr(self.params, "input_names_", None),
-            output_names=output_names(chain.n_outputs, classes, heads),
-            classes=classes,
-            decision_rule=None if classes is None else self.params._rule,
-            input_shape=self.params._input_shape,
-        )
-        parts = self._named(network, autoencoders, connectors)
-        return self.attributes(network, *parts, losses, heads)
-
-    def _network(self, autoencoders, connectors, **names) -> SparseMapNetwork:
-        chain, ends = self.chain, self.ends
-        first, last = autoencoders[0], autoencoders[-1]
-
-        def own(array):
-            """Cast what may come from a frozen part of another precision."""
-            return array.astype(chain.dtype, copy=False)
-
-        begin: dict[str, Any] = {
-            "front": chain.slice(0, self.layers[0].stop),
-            "encoder_coef": own(first.encoder_coef_),
-            "encoder_intercept": own(first.encoder_intercept_),
-            "encoder_bias": own(first.intercept_),
-            "activation": first.make_activation(),
-        }
-        if ends.input:
-            n_channels = self.end_widths([])[0]
-            begin = {
-                "front": chain.slice(0, 0),
-                "encoder_coef": sparse.csr_array(own(connectors[0].coef_)),
-                "encoder_intercept": own(connectors[0].intercept_),
-                "encoder_bias": np.zeros(n_channels, chain.dtype),
-                "activation": ReLU(),
-                "reads_in": self.reads[0],
-            }
-        end: dict[str, Any] = {
-            "decoder_coef": own(last.components_),
-            "decoder_intercept": own(last.intercept_),
-            "back": chain.slice(self.layers[-1].stop, self.stop),
-        }
-        if ends.output:
-            end = {
-                "decoder_coef": sparse.csr_array(own(connectors[-1].coef_).T),
-                "decoder_intercept": own(connectors[-1].intercept_),
-                "back": chain.slice(self.stop, self.stop),
-                "reads_out": self.reads[-1],
-            }
-        between = ends.between(connectors)
+    def make_network(self, **arguments) -> SparseMapNetwork:
+        """Make the network that the fitted parts are."""
         return SparseMapNetwork(
-            **begin,
-            coefs=[own(connector.coef_) for connector in between],
-            intercepts=[own(connector.intercept_) for connector in between],
-            links=[connector._fitted_link for connector in between],
-            **end,
-            layer_names=[layer.name for layer in self.layers],
+            **arguments,
             map_shapes=[
                 (1, 1) if shape is None else (shape.height, shape.width)
                 for shape in self.shapes
             ],
-            reads=ends.between(self.reads),
-            **names,
+            reads=self.ends.between(self.reads),
+            reads_in=self.reads[0] if self.ends.input else None,
+            reads_out=self.reads[-1] if self.ends.output else None,
+            input_shape=self.params._input_shape,
         )
 
-    def _named(self, network, autoencoders, connectors) -> tuple[list, list]:
-        """Copy the parts, telling them what the network calls their features."""
-        prefixes = [feature_prefix(i) for i in range(len(autoencoders))]
+    def names_read(self, network) -> list[Names]:
+        """Return the names of what each connector reads, place by place."""
+        prefixes = [*([INPUT_PREFIX] * self.ends.input), *self.feature_prefixes]
         widths = self.end_widths(network.n_shared_components_)
-        names: list[Any] = [*prefixes]
-        if self.ends.input:
-            names.insert(0, INPUT_PREFIX)
-        if self.ends.output:
-            names.append(network.output_names_)
-        named_connectors = []
-        for part, reads, (before, after), width in zip(
-            connectors, self.reads, pairwise(names), widths[:-1], strict=True
-        ):
-            read: Any = [f"{before}{j}" for j in range(width)]
-            read = (
-                before
-                if reads.n_places == 1 and not reads.is_mean
-                else (reads.names(read))
-            )
-            named_connectors.append(named(part, input_names=read, output_names=after))
-        coders = [
-            named(part, feature_names=prefix)
-            for part, prefix in zip(autoencoders, prefixes, strict=True)
+        return [
+            prefix
+            if reads.n_places == 1 and not reads.is_mean
+            else reads.names([f"{prefix}{j}" for j in range(width)])
+            for prefix, width, reads in zip(prefixes, widths, self.reads, strict=False)
         ]
-        return coders, named_connectors
 
 
 def _map_of_inputs(chain) -> MapShape | None:

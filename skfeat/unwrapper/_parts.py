@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from sklearn.utils import check_array, column_or_1d
 
 from skfeat.activations import ReLU
 from skfeat.kernels.inference._encode import EncoderWeights
-from skfeat.network import SparseFeatureNetwork
 from skfeat.network._columns import check_same_names
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._finite import all_finite
-from skfeat.utils._names import INPUT_PREFIX, feature_prefix, named
 from skfeat.utils._stages import NotFiniteError
 
 
@@ -104,12 +102,12 @@ def check_values(y, chain) -> None:
             )
 
 
-def make_network(
-    chain, layers, autoencoders, connectors, stop, ends, **names
-) -> SparseFeatureNetwork:
-    """Assemble the network of features, up to step `stop` of the chain.
+def network_arguments(
+    chain, layers, autoencoders, connectors, stop, ends, n_inputs
+) -> dict[str, Any]:
+    """Return what a network of features is made of, up to step `stop` of the chain.
 
-    `names` are its names of inputs and outputs, and what it has of a classifier.
+    `n_inputs` is how many inputs a first connector reads at a position.
     """
     first, last = autoencoders[0], autoencoders[-1]
     between = ends.between(connectors)
@@ -124,7 +122,7 @@ def make_network(
             "front": chain.slice(0, 0),
             "encoder_coef": own(reads.coef_),
             "encoder_intercept": own(reads.intercept_),
-            "encoder_bias": np.zeros(chain.n_features_in, chain.dtype),
+            "encoder_bias": np.zeros(n_inputs, chain.dtype),
             "activation": ReLU(),
         }
     else:
@@ -147,33 +145,11 @@ def make_network(
             "decoder_intercept": own(last.intercept_),
             "back": chain.slice(layers[-1].stop, stop),
         }
-    return SparseFeatureNetwork(
+    return {
         **begin,
-        coefs=[own(connector.coef_) for connector in between],
-        intercepts=[own(connector.intercept_) for connector in between],
-        links=[connector._fitted_link for connector in between],
+        "coefs": [own(connector.coef_) for connector in between],
+        "intercepts": [own(connector.intercept_) for connector in between],
+        "links": [connector._fitted_link for connector in between],
         **end,
-        layer_names=[layer.name for layer in layers],
-        **names,
-    )
-
-
-def named_parts(network, autoencoders, connectors, ends) -> tuple[list, list]:
-    """Copy the parts of a network, telling them what it calls their features."""
-    prefixes = list(map(feature_prefix, range(len(autoencoders))))
-    names = [*prefixes]
-    if ends.input:
-        given = hasattr(network, "feature_names_in_")
-        names.insert(0, network.input_names_ if given else INPUT_PREFIX)
-    if ends.output:
-        names.append(network.output_names_)
-    return (
-        [
-            named(part, feature_names=prefix)
-            for part, prefix in zip(autoencoders, prefixes, strict=True)
-        ],
-        [
-            named(part, input_names=before, output_names=after)
-            for part, (before, after) in zip(connectors, pairwise(names), strict=True)
-        ],
-    )
+        "layer_names": [layer.name for layer in layers],
+    }

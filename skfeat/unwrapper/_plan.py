@@ -20,17 +20,21 @@ from skfeat.adapters import head_slices, logits_end
 from skfeat.autoencoder._sparse_autoencoder import SparseAutoencoder
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
+from skfeat.network import SparseFeatureNetwork
 from skfeat.solvers.joint._train import (
     BATCH_SIZE,
     planned_batch_size,
     planned_epochs,
 )
-from skfeat.unwrapper._parts import (
-    make_network,
-    named_parts,
-)
+from skfeat.unwrapper._parts import network_arguments
 from skfeat.utils._distributed import agreed
-from skfeat.utils._names import output_names
+from skfeat.utils._names import (
+    INPUT_PREFIX,
+    Names,
+    feature_prefix,
+    named,
+    output_names,
+)
 from skfeat.utils._progress import Share, progress_of, say, share_of
 from skfeat.utils._stages import Stages
 from skfeat.utils._torch import draw_seeds, resolve_device
@@ -115,10 +119,18 @@ class Unwrapping:
         """Return how many columns each connector reads, by the features of each end."""
         return widths[:-1]
 
+    @property
+    def n_inputs(self) -> int:
+        """Columns of the inputs; of maps, channels."""
+        return self.chain.n_features_in
+
     def end_widths(self, widths: list[int]) -> list[int]:
-        """Return the widths of inputs, layers and outputs, as they are connected."""
+        """Return the widths of inputs, layers and outputs, as they are connected.
+
+        Those of maps are of a position.
+        """
         return [
-            *([self.chain.n_features_in] * self.ends.input),
+            *([self.n_inputs] * self.ends.input),
             *widths,
             *([self.chain.n_outputs] * self.ends.output),
         ]
@@ -167,26 +179,37 @@ class Unwrapping:
         """Return the attributes of an unwrapper that has these parts."""
         chain, ends, classes = self.chain, self.ends, self.classes
         heads = head_slices(chain)
-        network = make_network(
+        arguments = network_arguments(
             chain,
             self.layers,
             autoencoders,
             connectors,
             self.stop,
             ends,
+            self.n_inputs,
+        )
+        network = self.make_network(
+            **arguments,
             input_names=getattr(self.params, "input_names_", None),
             output_names=output_names(chain.n_outputs, classes, heads),
             classes=classes,
             decision_rule=None if classes is None else self.params._rule,
         )
-        parts = named_parts(network, autoencoders, connectors, ends)
-        return self.attributes(network, *parts, losses, heads)
-
-    def attributes(self, network, autoencoders, connectors, losses, heads) -> dict:
-        """Return the attributes of an unwrapper that has a network."""
-        ends, classes = self.ends, self.classes
+        prefixes = self.feature_prefixes
+        computed: list[Names] = prefixes[1 - ends.input :]
+        if ends.output:
+            computed.append(network.output_names_)
+        connectors = [
+            named(part, input_names=before, output_names=after)
+            for part, before, after in zip(
+                connectors, self.names_read(network), computed, strict=True
+            )
+        ]
         return {
-            "autoencoders_": autoencoders,
+            "autoencoders_": [
+                named(part, feature_names=prefix)
+                for part, prefix in zip(autoencoders, prefixes, strict=True)
+            ],
             "connectors_": ends.between(connectors),
             **({"input_connector_": connectors[0]} if ends.input else {}),
             **({"output_connector_": connectors[-1]} if ends.output else {}),
@@ -200,6 +223,22 @@ class Unwrapping:
             "_undistilled": self.undistilled,
             "_network": network,
         }
+
+    def make_network(self, **arguments) -> SparseFeatureNetwork:
+        """Make the network that the fitted parts are."""
+        return SparseFeatureNetwork(**arguments)
+
+    @property
+    def feature_prefixes(self) -> list[Names]:
+        """How the names of each layer's features begin."""
+        return [feature_prefix(i) for i in range(len(self.layers))]
+
+    def names_read(self, network) -> list[Names]:
+        """Return the names of what each connector reads."""
+        given = hasattr(network, "feature_names_in_")
+        inputs = network.input_names_ if given else INPUT_PREFIX
+        names = [*([inputs] * self.ends.input), *self.feature_prefixes]
+        return names[: len(self.budgets)]
 
     def _autoencoders(self) -> list:
         return [
