@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from skfeat._base import CallbackEpochs
 from skfeat._fitting import fit_part, with_decoder, with_weights
 from skfeat.metrics import fvu
 from skfeat.solvers._distill import DistillSettings, Student, distill
@@ -117,26 +116,16 @@ def _distill(job: Unwrapping, features, rows: Rows) -> None:
         seed=job.seed,
     )
 
-    def moved(learnt) -> tuple[list, list]:
+    def solve(hooks):
+        weights = np.ones(len(outputs))
+        return distill(
+            student, outputs, weights, settings, hooks=hooks, verbose=params.verbose
+        )
+
+    def moved(learnt, n_epochs) -> tuple[list, list]:
         return (
             with_decoder(autoencoders, learnt.decoder),
             with_weights(connectors, settings, learnt),
         )
 
-    context = job.open("distill", max_subtasks=settings.n_epochs)
-    hooks = CallbackEpochs(
-        params,
-        context,
-        job.data,
-        lambda learnt: job.fitted_with(*moved(learnt), losses=[]),
-    )
-    weights = np.ones(len(outputs))
-    with job.training("distillation"):
-        learnt, history = distill(
-            student, outputs, weights, settings, hooks=hooks, verbose=params.verbose
-        )
-    job.close(context)
-    coders, linked = moved(learnt)
-    job.autoencoders = autoencoders._replace(estimators=coders)
-    job.connectors = connectors._replace(estimators=linked)
-    job.losses = history.losses
+    job.train("distill", "distillation", settings.n_epochs, solve, moved)

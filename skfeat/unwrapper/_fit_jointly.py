@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from skfeat._base import CallbackEpochs
 from skfeat._fitting import fit_part
 from skfeat.autoencoder._joint import coder_of, drop_training_state, with_coder
 from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
-from skfeat.solvers.joint._problem import JointSettings, Learnt, Problem
+from skfeat.solvers.joint._problem import JointSettings, Problem
 from skfeat.solvers.joint._train import train_jointly
 from skfeat.unwrapper._computed import some_rows
 from skfeat.unwrapper._parts import dense_codes
@@ -52,15 +51,9 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
         stages=rows.stages,
     )
     settings = settings_of(job, len(rows.X))
-    context = job.open("train", max_subtasks=settings.n_epochs)
-    hooks = CallbackEpochs(
-        params,
-        context,
-        job.data,
-        lambda learnt: job.fitted_with(*_moved(job, learnt), losses=[]),
-    )
-    with job.training("training together"):
-        learnt, history = train_jointly(
+
+    def solve(hooks):
+        return train_jointly(
             problem,
             settings,
             name="FeatureUnwrapper",
@@ -69,13 +62,12 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
             verbose=params.verbose,
             file=job.kept,
         )
-    job.close(context)
-    coders, linked = _moved(job, learnt, rows, history.n_epochs)
-    job.autoencoders = job.autoencoders._replace(estimators=coders)
-    job.connectors = job.connectors._replace(estimators=linked)
-    job.losses = history.losses
-    if any(budget is not None for budget in job.budgets):
-        job.pruning_epochs = pruned_epochs(settings.n_epochs)
+
+    def moved(learnt, n_epochs):
+        return parts_with(job, learnt, rows.activations, n_epochs)
+
+    job.train("train", "training together", settings.n_epochs, solve, moved)
+    note_pruning(job, settings)
 
 
 def _shapes(job: Unwrapping, rows: Rows) -> list[tuple[int, int]]:
@@ -120,11 +112,13 @@ def _start_connectors(job: Unwrapping, rows: Rows) -> None:
         job.close(context)
 
 
-def _moved(
-    job: Unwrapping, learnt: Learnt, rows: Rows | None = None, n_epochs: int = 0
-) -> tuple[list, list]:
-    """Return the parts with what they have learnt, measured on rows if given."""
-    measured = [None] * len(learnt.coders) if rows is None else rows.activations
+def parts_with(job, learnt, rows: list, n_epochs: int | None) -> tuple[list, list]:
+    """Return the parts with what they have learnt in so many epochs.
+
+    Autoencoders are measured on the rows of each layer, unless that is on the way: if
+    the number of epochs is None.
+    """
+    measured = [None] * len(rows) if n_epochs is None else rows
     dtype = job.chain.dtype
     return (
         [
@@ -136,12 +130,18 @@ def _moved(
         [
             part
             if is_kept
-            else with_weights(part, coef, intercept, dtype, n_epochs=n_epochs)
+            else with_weights(part, coef, intercept, dtype, n_epochs=n_epochs or 0)
             for part, is_kept, coef, intercept in zip(
                 *job.connectors, learnt.coefs, learnt.intercepts, strict=True
             )
         ],
     )
+
+
+def note_pruning(job, settings: JointSettings) -> None:
+    """Note in which epochs weights were pruned, if any were."""
+    if any(budget is not None for budget in job.budgets):
+        job.pruning_epochs = pruned_epochs(settings.n_epochs)
 
 
 def settings_of(job, n_rows: int) -> JointSettings:

@@ -7,7 +7,6 @@ positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,19 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from skfeat._base import CallbackEpochs
-from skfeat._fitting import fit_autoencoders, fit_part, with_decoder
-from skfeat.autoencoder._joint import coder_of, with_coder
-from skfeat.connector._joint import connection_of, with_weights
-from skfeat.solvers._prune import pruned_epochs
+from skfeat._fitting import fit_part, with_decoder
+from skfeat.autoencoder._joint import coder_of
+from skfeat.connector._joint import connection_of
 from skfeat.solvers.joint._problem import Connection
 from skfeat.solvers.joint._start import dense_start
 from skfeat.solvers.maps._problem import MapLayers, MapProblem
 from skfeat.solvers.maps._start import patch_rows
 from skfeat.solvers.maps._train import train_maps
-from skfeat.unwrapper._fit_jointly import settings_of
+from skfeat.unwrapper._fit_autoencoders import fit_autoencoders
+from skfeat.unwrapper._fit_jointly import note_pruning, parts_with, settings_of
 from skfeat.unwrapper._maps_plan import MapUnwrapping
-from skfeat.utils._frozen import unnamed
 from skfeat.utils._warnings import told_once
 
 # Rows of each layer that its autoencoder is fitted to, if there are so many; of a layer
@@ -35,13 +32,7 @@ from skfeat.utils._warnings import told_once
 _MOST_ROWS = 2**16
 
 
-def run_maps(
-    job: MapUnwrapping,
-    X: np.ndarray,
-    context: Any,
-    data: dict,
-    shorten: Callable[[MapUnwrapping, list[int]], None],
-) -> dict:
+def run_maps(job: MapUnwrapping, X: np.ndarray, context: Any, data: dict) -> dict:
     """Fit all parts on the rows X, and return the attributes of the fitted unwrapper.
 
     Parameters
@@ -52,15 +43,12 @@ def run_maps(
     context : sklearn.callback.CallbackContext
     data : dict
         ``X``, ``y`` and ``metadata`` as the callbacks shall see them.
-    shorten : callable
-        Sets how long autoencoders are fitted, given the rows of each layer.
     """
     job.context, job.data = context, data
     layers = _layers(job, X)
     generator = np.random.default_rng(job.seed)
     rows, job.means = layers.sampled(max(_MOST_ROWS, len(X)), generator)
-    shorten(job, [len(own) for own in rows])
-    _fit_autoencoders(job, rows)
+    fit_autoencoders(job, rows)
     with told_once(len(job.connectors.estimators), "connectors"):
         connections = _start_connectors(job, layers, generator)
     if job.params.distill and job.can_move:
@@ -85,19 +73,6 @@ def _layers(job: MapUnwrapping, X: np.ndarray) -> MapLayers:
         dtype,
         1 if shape is None else shape.n_positions,
     )
-
-
-def _fit_autoencoders(job: MapUnwrapping, rows: list[np.ndarray]) -> None:
-    names, _ = job.names()
-    contexts = [job.open("autoencoder") for _ in job.layers]
-    fitted = fit_autoencoders(
-        job.autoencoders, rows, contexts, job.params.n_jobs, names, job.share
-    )
-    job.take_autoencoders(fitted)
-    for name, part, own, context in zip(names, fitted, rows, contexts, strict=True):
-        job.close(context)
-        if job.params.verbose:
-            job.say(name, f"R2 {unnamed(part).score(own):.6g}")
 
 
 def _start_connectors(
@@ -180,14 +155,9 @@ def _train(
         trains_decoder=not (joint or ends.output or kept[-1]),
     )
     settings = settings_of(job, len(layers.X))
-    context = job.open("train", max_subtasks=settings.n_epochs)
 
-    def state(learnt):
-        return job.fitted_with(*_moved(job, learnt), losses=[])
-
-    hooks = CallbackEpochs(params, context, job.data, state)
-    with job.training("training together"):
-        learnt, history = train_maps(
+    def solve(hooks):
+        return train_maps(
             problem,
             rows,
             settings,
@@ -195,36 +165,13 @@ def _train(
             hooks=hooks,
             verbose=params.verbose,
         )
-    job.close(context)
-    coders, linked = _moved(job, learnt, rows, history.n_epochs)
-    job.autoencoders = job.autoencoders._replace(estimators=coders)
-    job.connectors = job.connectors._replace(estimators=linked)
-    job.losses = history.losses
-    if any(budget is not None for budget in job.budgets):
-        job.pruning_epochs = pruned_epochs(settings.n_epochs)
 
+    def moved(learnt, n_epochs):
+        coders, linked = parts_with(job, learnt, rows, n_epochs)
+        if learnt.decoder is not None:
+            parts = job.autoencoders._replace(estimators=coders)
+            coders = with_decoder(parts, learnt.decoder)
+        return coders, linked
 
-def _moved(
-    job: MapUnwrapping, learnt: Any, rows: list | None = None, n_epochs: int = 0
-) -> tuple[list, list]:
-    """Return the parts with what they have learnt, measured on rows if given."""
-    measured = [None] * len(learnt.coders) if rows is None else rows
-    coders = [
-        with_coder(part, coder, own)
-        for part, coder, own in zip(
-            job.autoencoders.estimators, learnt.coders, measured, strict=True
-        )
-    ]
-    if learnt.decoder is not None:
-        parts = job.autoencoders._replace(estimators=coders)
-        coders = with_decoder(parts, learnt.decoder)
-    dtype = job.chain.dtype
-    connectors = [
-        part
-        if is_kept
-        else with_weights(part, coef, intercept, dtype, n_epochs=n_epochs)
-        for part, is_kept, coef, intercept in zip(
-            *job.connectors, learnt.coefs, learnt.intercepts, strict=True
-        )
-    ]
-    return coders, connectors
+    job.train("train", "training together", settings.n_epochs, solve, moved)
+    note_pruning(job, settings)

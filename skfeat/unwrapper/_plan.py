@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skfeat._base import CallbackEpochs
 from skfeat._fitting import (
     Ends,
     clone_per_layer,
@@ -261,6 +262,36 @@ class Unwrapping:
         """Print of the training of the whole network the other half of the lines."""
         share = share_of("FeatureUnwrapper", self.params.verbose, 2)
         return progress_of(share, name)
+
+    def train(self, task: str, title: str, n_epochs: int, solve, moved) -> None:
+        """Train the whole network, and take over what it has learnt.
+
+        Parameters
+        ----------
+        task, title : str
+            What callbacks see, and what lines of progress begin with.
+        n_epochs : int
+            Planned at most.
+        solve : callable
+            Given hooks, trains; returns what is learnt and the history.
+        moved : callable
+            Given what is learnt, and the epochs that were run or, on the way, None,
+            returns autoencoders and connectors that have it.
+        """
+        context = self.open(task, max_subtasks=n_epochs)
+
+        def so_far(learnt) -> dict:
+            autoencoders, connectors = moved(learnt, None)
+            return self.fitted_with(autoencoders, connectors, losses=[])
+
+        hooks = CallbackEpochs(self.params, context, self.data, so_far)
+        with self.training(title):
+            learnt, history = solve(hooks)
+        self.close(context)
+        autoencoders, connectors = moved(learnt, history.n_epochs)
+        self.autoencoders = self.autoencoders._replace(estimators=autoencoders)
+        self.connectors = self.connectors._replace(estimators=connectors)
+        self.losses = history.losses
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return what to call each autoencoder, and each connector."""

@@ -19,7 +19,7 @@ def model():
 
 
 def unwrap(model, autoencoder, monkeypatch, **params):
-    monkeypatch.setattr("skfeat.unwrapper._fit._MOST_EPOCHS", 6)
+    monkeypatch.setattr("skfeat.unwrapper._fit_autoencoders._MOST_EPOCHS", 6)
     monkeypatch.setattr("skfeat.autoencoder._setup._AUTO_UPDATES", 24)
     unwrapper = FeatureUnwrapper(
         model, autoencoder=autoencoder, max_iter=3, random_state=0, **params
