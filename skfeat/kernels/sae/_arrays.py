@@ -78,14 +78,11 @@ class Encoding(NamedTuple):
         Written: rows less the bias.
     pre : ndarray of shape (n, m)
         Written: products with the encoder, the encoder's bias not added.
-    target : ndarray of shape (n, d_out)
-        What codes are to decode: the centred rows, but for a transcoder.
     """
 
     rows: np.ndarray
     centred: np.ndarray
     pre: np.ndarray
-    target: np.ndarray
 
 
 class ErrorScale(NamedTuple):

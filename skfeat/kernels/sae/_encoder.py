@@ -14,7 +14,7 @@ from skfeat.kernels.sae import _loops_sparse as loops
 from skfeat.kernels.sae._activations import TrainingActivation
 from skfeat.kernels.sae._active import ActiveCodeFinder
 from skfeat.kernels.sae._approximation import Approximate, Step
-from skfeat.kernels.sae._arrays import ActiveCodes, Decoded, Encoding, ErrorScale
+from skfeat.kernels.sae._arrays import ActiveCodes, Encoding
 from skfeat.kernels.sae._kernel import n_auxiliary
 from skfeat.kernels.sae._parameters import Parameters
 from skfeat.kernels.selection import _loops_row as selection
@@ -59,8 +59,6 @@ class Encoder:
     finder : ActiveCodeFinder
     k : int
         Codes that each row keeps; 0 where rows keep no fixed number.
-    decodes : bool
-        Whether a batch is decoded in the same pass.
     """
 
     def __init__(
@@ -77,13 +75,11 @@ class Encoder:
         self.finder = ActiveCodeFinder(activation, parameters.tensors, team, buffers)
         m = parameters.n_components
         self.k = min(int(activation.k), m) if activation.selects == "by row" else 0
-        self.decodes = approximate is None and self.k > 0
 
     def encode(
         self,
         rows: np.ndarray,
         dead: np.ndarray,
-        decoding: tuple[ErrorScale, Decoded] | None,
         target: np.ndarray | None = None,
     ) -> Encoded:
         """Encode rows (n, d).
@@ -93,8 +89,6 @@ class Encoder:
         rows : ndarray of shape (n, d)
         dead : ndarray of int64
             Features to revive.
-        decoding : tuple or None
-            What decoding needs and writes, where `decodes`.
         target : ndarray of shape (n, d_out), optional
             What codes are to decode; None: the centred rows.
         """
@@ -109,17 +103,17 @@ class Encoder:
         steps: list[Step]
         if self._approximate is None:
             pre = self._buffers.matrix("pre", n, m, rows.dtype)
-            batch = Encoding(rows, centred, pre, target)
-            steps = [self._exact_step(batch, codes, decoding)]
+            batch, weights = Encoding(rows, centred, pre), self._weights
+            steps = [lambda first, last: loops.encode(first, last, batch, weights)]
         else:
             np.subtract(rows, self._weights.bias, out=centred)
             pre, bias, multiply, tile, slack = self._approximate(
                 centred, self._weights.encoder, bias, self._buffers, self._team
             )
             steps = [multiply]
-            if codes is not None:
-                steps.append(_selecting(pre, bias, self.k, codes))
             refine = partial(self._compute_again, centred)
+        if codes is not None:
+            steps.append(_selecting(pre, bias, self.k, codes))
         k = n_auxiliary(len(dead), self._activation.k)
         if k:
             revived = self.finder.places_for_topk(n, k, rows.dtype, "dead")
@@ -136,16 +130,6 @@ class Encoder:
         if revived is not None and refine is not None:
             self._compute_again(centred, revived, dead)
         return Encoded(centred, target, codes, revived)
-
-    def _exact_step(self, batch: Encoding, codes, decoding) -> Step:
-        """Return the step that writes pre-activations, and codes where it can."""
-        weights, k = self._weights, self.k
-        if codes is None:
-            return lambda first, last: loops.encode(first, last, batch, weights)
-        scale, decoded = decoding
-        return lambda first, last: loops.code_topk(
-            first, last, batch, weights, k, codes, scale, decoded
-        )
 
     def _dead_step(self, pre, dead, k, codes) -> Step:
         bias = self._weights.encoder_bias[dead]

@@ -108,7 +108,7 @@ def code_relu(first, last, tile, batch, weights, buffers):
     decoder, codes = weights.decoder, buffers.codes
     residual, grad_pre = buffers.weighted_residual, buffers.grad_pre
     centred = buffers.centred
-    encoding = Encoding(batch.rows, centred, codes, centred)
+    encoding = Encoding(batch.rows, centred, codes)
     for begin in range(first, last, tile):
         end = min(last, begin + tile)
         encode(begin, end, encoding, weights)

@@ -101,14 +101,6 @@ def encode(first, last, batch, weights):
 
 
 @compile_loop
-def code_topk(first, last, batch, weights, k, codes, scale, decoded):
-    """Encode rows, keep the `k` largest codes of each and decode them."""
-    encode(first, last, batch, weights)
-    select_topk(first, last, batch.pre, weights.encoder_bias, k, codes)
-    decode(first, last, codes, weights.decoder, batch.target, scale, decoded)
-
-
-@compile_loop
 def select_dead(first, last, pre, dead, bias, k, u, codes):
     """Write the columns `dead` of `pre` to `u`, and keep the `k` largest."""
     flat, m = pre.reshape(-1), pre.shape[1]

@@ -131,11 +131,7 @@ class SparseKernel:
         n, d = len(x), self._parameters.weights.decoder.shape[1]
         factor = (2 / d * weights).numpy()
         revived = np.empty(0, np.int64) if dead is None else dead.numpy()
-        scale = self._scale(factor)
-        decoding = None
-        if self._encoder.decodes:
-            decoding = scale, self._decoded("code", n, d, n * self._encoder.k, scale)
-        encoded = self._encoder.encode(x.numpy(), revived, decoding, target)
+        encoded = self._encoder.encode(x.numpy(), revived, target)
         active = encoded.codes
         if active is None:
             return None
@@ -143,11 +139,8 @@ class SparseKernel:
         self._parameters.attach_gradients()
 
         codes = active._replace(values=self._codes(active))
-        decoder = self._parameters.weights.decoder
-        if decoding is not None:
-            decoded = decoding[1]
-        else:
-            decoded = self._decode("code", codes, decoder, encoded.target, scale)
+        decoder, scale = self._parameters.weights.decoder, self._scale(factor)
+        decoded = self._decode("code", codes, decoder, encoded.target, scale)
         loss = float(decoded.square @ factor) / 2
         step = self._differentiate(active, codes, decoded, weights, penalty_weight)
         loss += step.penalty
@@ -247,20 +240,16 @@ class SparseKernel:
         share = factor / factor.dtype.type(self._n_prefixes)
         return ErrorScale(sign, share, self._group)
 
-    def _decoded(self, name, n, d, n_codes, scale: ErrorScale) -> Decoded:
-        """Return where decoding is to write."""
-        dtype = scale.factor.dtype
+    def _decode(self, name, codes: ActiveCodes, decoder, target, scale) -> Decoded:
+        """Decode active codes, and differentiate the error by them."""
+        (n, d), n_codes, dtype = target.shape, len(codes.values), scale.factor.dtype
         n_prefixes = self._n_prefixes if scale.group is self._group else 1
         residual = self._buffers.matrix(f"{name} residual", n, n_prefixes * d, dtype)
         grad_codes = self._buffers.vector(f"{name} gradients", n_codes, dtype)
         grad_codes[:] = 0
-        shape = n, n_prefixes, d
-        return Decoded(residual.reshape(shape), np.empty(n, dtype=dtype), grad_codes)
-
-    def _decode(self, name, codes: ActiveCodes, decoder, target, scale) -> Decoded:
-        """Decode active codes, and differentiate the error by them."""
-        (n, d), n_codes = target.shape, len(codes.values)
-        decoded = self._decoded(name, n, d, n_codes, scale)
+        decoded = Decoded(
+            residual.reshape(n, n_prefixes, d), np.empty(n, dtype=dtype), grad_codes
+        )
         self._team.run(
             lambda first, last: loops.decode(
                 first, last, codes, decoder, target, scale, decoded
