@@ -16,7 +16,7 @@ from skfeat.connector._logic import connector_logic
 from skfeat.metrics._reconstruction import r2_of_predictions
 from skfeat.utils._arrays import accept_tensor
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin
-from skfeat.utils._checks import check_names
+from skfeat.utils._checks import check_flag, check_names
 from skfeat.utils._finite import check_finite_result
 from skfeat.utils._formula import write_formula
 from skfeat.utils._names import connector_names
@@ -241,6 +241,7 @@ class BaseConnector(MultiOutputMixin, RegressorMixin, SkfeatEstimator):
         ValueError
             If names are too few or not unique.
         """
+        check_flag("all_features", all_features)
         names = self._names(feature_names, output_names)
         return connector_graph(
             self.coef_, self.intercept_, *names, all_features=all_features

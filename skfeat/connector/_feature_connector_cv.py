@@ -17,13 +17,13 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skfeat.connector._base import BaseConnector
 from skfeat.connector._feature_connector import FeatureConnector
-from skfeat.connector._fold_checks import check_folds
 from skfeat.connector._folds import Fold, errors_of_fold
 from skfeat.connector._setup import fit_options, validated_rows
 from skfeat.solvers.connector._fit import largest_alpha
 from skfeat.solvers.connector._path import geometric_alphas
 from skfeat.utils._bases import fit_context
 from skfeat.utils._distributed import n_workers
+from skfeat.utils._folds import are_folds, check_folds
 from skfeat.utils._ignored import ignored_params, warn_of_ignored
 from skfeat.utils._progress import progress_of, share_of
 from skfeat.utils._sklearn import (
@@ -287,7 +287,7 @@ class FeatureConnectorCV(BaseConnector):
             .add_self_request(self)
             .add(
                 # To read folds here would use up an iterator.
-                splitter=check_cv(None if _are_folds(self.cv) else self.cv),
+                splitter=check_cv(None if are_folds(self.cv) else self.cv),
                 method_mapping=MethodMapping().add(caller="fit", callee="split"),
             )
         )
@@ -305,15 +305,16 @@ class FeatureConnectorCV(BaseConnector):
                 f"cv={self.cv!r} keeps groups together and needs them: pass the group "
                 f"of each row, as in fit(X, y, groups=groups)."
             )
-        if "groups" in params and _are_folds(self.cv):
+        if "groups" in params and are_folds(self.cv):
             warn(
                 "groups changes nothing here: the folds are given by cv. Leave groups "
                 "out, or set cv to a splitter such as GroupKFold.",
             )
-        given = splitter.cv if _are_folds(self.cv) else None
+        given = splitter.cv if are_folds(self.cv) else None
         if given is None:
             given = list(splitter.split(rows.X, rows.Y, **params))
-        folds = check_folds(given, rows.X.shape[0])
+        name = "The 'cv' parameter of FeatureConnectorCV"
+        folds = check_folds(name, given, rows.X.shape[0])
         for number, fold in enumerate(folds):
             for name, part in zip(("train", "hold out"), fold, strict=True):
                 if not rows.sample_weight[part].any():
@@ -366,8 +367,3 @@ _TAKEN = {
     "feature_names_in_",
     "output_names_",
 }
-
-
-def _are_folds(cv) -> bool:
-    """Tell whether `cv` lists the rows of each fold."""
-    return not (cv is None or isinstance(cv, Integral) or hasattr(cv, "split"))

@@ -9,8 +9,11 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
 from skfeat.datasets._sparse_features import _check
+from skfeat.utils._checks import type_error
 from skfeat.utils._sklearn import Interval
 
+# What is read of a network.
+_PARTS = ("features", "dictionaries", "kinds", "coefs", "intercepts")
 _BATCH_SIZE = 512
 _RATE = 3e-3
 # Share of the largest second moment that keeps the read-outs from fitting noise.
@@ -70,6 +73,8 @@ def make_feature_network_model(network, *, max_iter=3000, random_state=None):
     ------
     InvalidParameterError
         A ValueError, if a parameter is not valid.
+    TypeError
+        If `network` is none.
 
     See Also
     --------
@@ -89,6 +94,8 @@ def make_feature_network_model(network, *, max_iter=3000, random_state=None):
 
     from skfeat.utils._torch import with_gradients
 
+    if not all(hasattr(network, name) for name in _PARTS):
+        raise type_error("network", "what make_feature_network returns", network)
     _check("max_iter", max_iter, Interval(Integral, 0, None, closed="left"))
     rng = check_random_state(random_state)
     features = [

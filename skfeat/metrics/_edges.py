@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_array
 
 from skfeat.utils._arrays import as_numpy
-from skfeat.utils._checks import value_error
+from skfeat.utils._checks import check_sequence, value_error
 
 # Relative to the mean square of a column: a variance below is none.
 _ROUNDING = 64 * np.finfo(np.float64).eps
@@ -184,6 +184,8 @@ def path_recovery(coefs, found, matches=None) -> float:
 
     Raises
     ------
+    TypeError
+        If a parameter is no list.
     ValueError
         If there is no path, or lengths or shapes do not go together.
 
@@ -198,6 +200,10 @@ def path_recovery(coefs, found, matches=None) -> float:
     >>> path_recovery(coefs, [[[2.0, 0.0]], [[3.0], [-1.0]]])
     0.5
     """
+    coefs = check_sequence("coefs", "matrices", coefs)
+    found = check_sequence("found", "matrices", found)
+    if matches is not None:
+        matches = check_sequence("matches", "arrays of int", matches)
     n = len(coefs)
     if n == 0 or len(found) != n or (matches is not None and len(matches) != n + 1):
         raise ValueError(

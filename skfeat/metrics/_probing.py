@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from skfeat.utils._arrays import as_numpy
 from skfeat.utils._checks import check_int, value_error
+from skfeat.utils._folds import are_folds, check_folds
 
 _RULES = ("correlation", "mean_difference")
 
@@ -148,7 +149,10 @@ def sparse_probe(
         classifier = make_pipeline(StandardScaler(), LogisticRegression())
     scorer = check_scoring(classifier, scoring)
     scores, features = [], []
-    for train, test in check_cv(cv, y, classifier=True).split(codes, y):
+    splitter = check_cv(cv, y, classifier=True)
+    # Folds that the user gave are taken as they are, to say what is wrong with them.
+    given = splitter.cv if are_folds(cv) else splitter.split(codes, y)
+    for train, test in check_folds("cv", given, len(y)):
         chosen = _best(rank(codes[train], y[train]), k, codes.shape[1])
         probe = clone(classifier).fit(_columns(codes, train, chosen), y[train])
         scores.append(scorer(probe, _columns(codes, test, chosen), y[test]))

@@ -14,7 +14,7 @@ from skfeat.chain._slopes import backpropagate, check_piecewise_linear, values_a
 from skfeat.network import _predict
 from skfeat.network._arrays import NetworkArrays, as_inputs
 from skfeat.network._attribution_shown import levels, part_rows, parts_of_attribution
-from skfeat.utils._checks import is_int
+from skfeat.utils._checks import check_flag, is_int
 from skfeat.utils._finite import check_finite_result
 from skfeat.utils._shown import Part, Shown, data_frame
 
@@ -206,6 +206,7 @@ class MeanFlow:
 
 def attribute(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Attribution:
     """Return what :meth:`SparseFeatureNetwork.attribute` describes."""
+    check_flag("inputs", inputs)
     parts = list(_attributed_blocks(network, X, output, inputs))
     columns: dict[str, Any] = {}
     for name in (field.name for field in fields(Attribution)):
@@ -221,6 +222,7 @@ def attribute(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> Attr
 
 def mean_flow(network: NetworkArrays, X: Any, output: Any, inputs: bool) -> MeanFlow:
     """Return what :meth:`SparseFeatureNetwork.mean_flow` describes."""
+    check_flag("inputs", inputs)
     features = [np.zeros(m) for m in network.n_components_]
     edges = [np.zeros(coef.nnz) for coef in network.coefs_]
     to_outputs = np.zeros((network.n_outputs_, network.n_components_[-1]))

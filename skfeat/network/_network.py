@@ -20,7 +20,7 @@ from skfeat.network._decide import OfClassifiers, decide, probabilities
 from skfeat.network._explanation import Explanation, explain
 from skfeat.network._explore import Options, explore
 from skfeat.network._graph import make_graph
-from skfeat.utils._checks import check_path
+from skfeat.utils._checks import check_flag, check_path
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -529,7 +529,7 @@ class SparseFeatureNetwork(NetworkArrays):
         -------
         int
         """
-        if compact:
+        if check_flag("compact", compact):
             return self.compact().n_multiply_adds()
         return (
             self.front.n_multiply_adds()
@@ -702,4 +702,4 @@ class SparseFeatureNetwork(NetworkArrays):
         ImportError
             If networkx is not installed.
         """
-        return make_graph(self, all_features)
+        return make_graph(self, check_flag("all_features", all_features))

@@ -67,7 +67,7 @@ def check_int_or_none(name: str, value: Any) -> None:
 def check_flag(name: str, value: Any) -> bool:
     """Return `value` as a bool, or say that it must be one."""
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be a bool. Got {value!r} instead.")
+        raise value_error(name, "a bool", value)
     return bool(value)
 
 

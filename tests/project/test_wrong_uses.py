@@ -32,7 +32,7 @@ from skfeat import (
 from skfeat.activations import JumpReLU, TopK
 from skfeat.capture import Capture, capture
 from skfeat.chain import Chain, Step
-from skfeat.datasets import make_sparse_features
+from skfeat.datasets import make_feature_network_model, make_sparse_features
 from skfeat.initialization import product_init
 from skfeat.interop import read_gemma_scope, read_openai, read_saelens, write_saelens
 from skfeat.language import (
@@ -504,6 +504,48 @@ USES = [
     # Networks
     ("network: NaN", lambda m: m.network.predict(X * np.nan), r"Input X contains NaN"),
     (
+        "network: a tensor that remembers",
+        lambda m: np.array_equal(
+            m.network.predict(torch.tensor(X, requires_grad=True)), m.network.predict(X)
+        ),
+        "works",
+    ),
+    (
+        "network: bfloat16",
+        lambda m: m.network.features(torch.from_numpy(X).bfloat16()),
+        r"X must be what numpy can make an array of: Got unsupported ScalarType BFloat",
+    ),
+    (
+        "network: rows of two lengths",
+        lambda m: m.network.ablate([[1.0, 2.0], [3.0]], "F1_0"),
+        r"X must be what numpy can make an array of: .* inhomogeneous",
+    ),
+    (
+        "network: attributed to 'all' inputs",
+        lambda m: m.network.attribute(X, inputs="all"),
+        r"inputs must be a bool. Got 'all' instead",
+    ),
+    (
+        "network: the mean flow of 'all' inputs",
+        lambda m: m.network.mean_flow(X, inputs="all"),
+        r"inputs must be a bool. Got 'all' instead",
+    ),
+    (
+        "network: costs of no flag",
+        lambda m: m.network.n_multiply_adds(X),
+        r"compact must be a bool. Got an array of shape \(80, 6\)",
+    ),
+    (
+        "network: a graph of no flag",
+        lambda m: m.network.to_networkx("no"),
+        r"all_features must be a bool. Got 'no' instead",
+    ),
+    (
+        "connector: a graph of no flag",
+        lambda m: m.connector.to_networkx(all_features="no"),
+        r"all_features must be a bool. Got 'no' instead",
+    ),
+    (
         "network: no rows",
         lambda m: m.network.predict(X[:0]).shape == (0,),
         "works",
@@ -590,6 +632,41 @@ USES = [
         "divergence at the ends of floats",
         lambda m: metrics.kl_divergence([[1.7e308, -1.7e308]], [[1.7e308, 0]]) == 0,
         "works",
+    ),
+    (
+        "paths of no matrices",
+        lambda m: metrics.path_recovery(None, [X]),
+        r"coefs must be a sequence of matrices. Got None instead",
+    ),
+    (
+        "paths that nobody found",
+        lambda m: metrics.path_recovery([X], 3),
+        r"found must be a sequence of matrices. Got 3 instead",
+    ),
+    (
+        "a probe without folds",
+        lambda m: metrics.sparse_probe(X, LABELS, cv=[]),
+        r"cv must give at least one pair .* Got \[\] instead",
+    ),
+    (
+        "a probe of folds that are none",
+        lambda m: metrics.sparse_probe(X, LABELS, cv=[(1, 2, 3)]),
+        r"cv must give at least one pair .* Got \[\(1, 2, 3\)\] instead",
+    ),
+    (
+        "a probe of folds given as masks",
+        lambda m: (
+            metrics.sparse_probe(
+                X, LABELS, cv=[(X[:, 1] > 0.5, X[:, 1] <= 0.5)]
+            ).scores.shape
+            == (1,)
+        ),
+        "works",
+    ),
+    (
+        "a model of no network",
+        lambda m: make_feature_network_model(m.network),
+        r"network must be what make_feature_network returns. Got .*SparseFeatureNet",
     ),
     (
         "score_kept of NaN",

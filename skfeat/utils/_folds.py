@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,17 @@ from skfeat.utils._checks import described
 from skfeat.utils._sklearn import InvalidParameterError
 
 
-def check_folds(folds: Any, n_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def are_folds(cv: Any) -> bool:
+    """Tell whether `cv` lists the rows of each fold."""
+    return not (cv is None or isinstance(cv, Integral) or hasattr(cv, "split"))
+
+
+def check_folds(
+    name: str, folds: Any, n_rows: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return folds as pairs of arrays: rows to fit, and rows to hold out.
+
+    The parameter that they were given by has this `name` in the message.
 
     Raises
     ------
@@ -22,9 +32,9 @@ def check_folds(folds: Any, n_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
     checked = [fold for fold in several if fold is not None]
     if not checked or len(checked) < len(several):
         raise InvalidParameterError(
-            f"The 'cv' parameter of FeatureConnectorCV must give at least one pair "
-            f"(rows to fit, rows to hold out) of indices below {n_rows}, the number of "
-            f"rows, or of masks of {n_rows} rows. Got {described(folds)} instead."
+            f"{name} must give at least one pair (rows to fit, rows to hold out) of "
+            f"indices below {n_rows}, the number of rows, or of masks of {n_rows} "
+            f"rows. Got {described(folds)} instead."
         )
     return checked
 
