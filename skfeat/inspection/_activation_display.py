@@ -13,7 +13,13 @@ from skfeat.inspection._activation_drawing import (
 from skfeat.inspection._axes import add_color_bar, single_axes
 from skfeat.inspection._inputs import check_codes, check_methods
 from skfeat.inspection._layers import codes_of
-from skfeat.utils._checks import check_int, check_level, check_option, value_error
+from skfeat.utils._checks import (
+    check_flag,
+    check_int,
+    check_level,
+    check_option,
+    value_error,
+)
 from skfeat.utils._sklearn import check_matplotlib_support
 
 KINDS = ("auto", "bars", "heatmap", "frequency")
@@ -115,6 +121,7 @@ class ActivationDisplay:
         codes = check_codes("activations", self.activations)
         threshold = check_level("threshold", self.threshold)
         check_option("kind", kind, KINDS)
+        check_flag("colorbar", colorbar)
         max_features = check_int("max_features", max_features, 1)
         vmax = check_level("vmax", vmax, positive=True)
         n_rows = codes.shape[0]

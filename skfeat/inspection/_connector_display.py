@@ -15,7 +15,7 @@ from skfeat.inspection._inputs import (
 from skfeat.inspection._layers import connector_of
 from skfeat.inspection._style import color_limit
 from skfeat.inspection._weights import KINDS, draw_weights
-from skfeat.utils._checks import check_level, check_matrix, check_option
+from skfeat.utils._checks import check_flag, check_level, check_matrix, check_option
 
 MAX_TICK_NAMES = 40
 
@@ -115,6 +115,7 @@ class ConnectorDisplay:
         threshold = check_level("threshold", self.threshold)
         vmax = check_level("vmax", vmax, positive=True)
         check_option("kind", kind, KINDS)
+        check_flag("colorbar", colorbar)
 
         ax = single_axes(f"{type(self).__name__}.plot", ax)
         values = nonzero_values(weights)

@@ -10,7 +10,7 @@ import numpy as np
 from skfeat.inspection._animation import Frames, write_gif
 from skfeat.inspection._axes import add_color_bar, panel_axes
 from skfeat.inspection._inputs import fitted_steps
-from skfeat.utils._checks import check_int, check_level, value_error
+from skfeat.utils._checks import check_flag, check_int, check_level, value_error
 from skfeat.utils._sklearn import check_matplotlib_support
 
 
@@ -93,6 +93,7 @@ class ConnectorHistoryDisplay:
             The object itself.
         """
         max_frames = check_int("max_frames", max_frames, 1)
+        check_flag("colorbar", colorbar)
         frames = Frames.check(self.frames, self.titles, kind=kind, cmap=cmap, vmax=vmax)
         n_frames = len(frames.matrices)
         n_panels = min(max_frames, n_frames)

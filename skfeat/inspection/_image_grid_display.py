@@ -15,7 +15,14 @@ from skfeat.inspection._inputs import (
 )
 from skfeat.inspection._layers import autoencoder_of
 from skfeat.inspection._style import color_limit, style
-from skfeat.utils._checks import check_int, check_level, check_matrix, value_error
+from skfeat.utils._checks import (
+    as_plain,
+    check_flag,
+    check_int,
+    check_level,
+    check_matrix,
+    value_error,
+)
 
 
 class ImageGridDisplay:
@@ -103,7 +110,8 @@ class ImageGridDisplay:
         titles = check_labels("titles", self.titles, len(images))
         n_cols = min(check_int("n_cols", n_cols, 1), len(images))
         vmax = check_level("vmax", vmax, positive=True)
-        if colorbar and not symmetric:
+        symmetric = check_flag("symmetric", symmetric)
+        if check_flag("colorbar", colorbar) and not symmetric:
             raise value_error("colorbar", "False unless symmetric=True", colorbar)
 
         n_rows = -(-len(images) // n_cols)
@@ -254,7 +262,7 @@ class ImageGridDisplay:
         >>> from skfeat.inspection import ImageGridDisplay
         >>> display = ImageGridDisplay.from_rows(np.eye(4), image_shape=(2, 2))
         """
-        rows = np.atleast_2d(np.asarray(rows))
+        rows = np.atleast_2d(as_plain("rows", rows))
         shape = check_image_shape(image_shape, rows.shape[1])
         display = cls(images=rows.reshape(-1, *shape), titles=titles)
         return display.plot(

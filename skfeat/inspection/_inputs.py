@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from skfeat.utils._checks import (
+    as_plain,
     check_matrix,
     check_sequence,
     image_sides,
@@ -26,22 +27,25 @@ def check_labels(name: str, names: Any, n: int) -> list[str] | None:
     """Return one string for each of `n` things; None stays None."""
     if names is None:
         return None
-    if isinstance(names, str) or len(names) != n:
-        got = list(names) if hasattr(names, "shape") else names
+    several = np.iterable(names) and not isinstance(names, str)
+    given = [str(item) for item in names] if several else []
+    if not several or len(given) != n:
+        got = given if hasattr(names, "shape") and several else names
         raise value_error(name, f"a sequence of {n} names or None", got)
-    return [str(item) for item in names]
+    return given
 
 
 def check_codes(name: str, value: Any) -> Matrix:
     """Return activations as a finite matrix; a vector becomes one row."""
-    is_row = not sparse.issparse(value) and np.ndim(value) == 1
-    return check_matrix(name, np.reshape(value, (1, -1)) if is_row else value)
+    if not sparse.issparse(value):
+        value = as_plain(name, value)
+    return check_matrix(name, value.reshape(1, -1) if value.ndim == 1 else value)
 
 
 def check_row(name: str, value: Any) -> np.ndarray:
     """Return one row as a dense finite vector of floats."""
     allowed = "one row of finite numbers, (n,) or (1, n)"
-    if not sparse.issparse(value) and np.ndim(value) not in (1, 2):
+    if not sparse.issparse(value) and as_plain(name, value).ndim not in (1, 2):
         raise value_error(name, allowed, value)
     matrix = check_codes(name, value)
     if matrix.shape[0] != 1:
@@ -53,7 +57,7 @@ def check_features(
     name: str, features: Any, n_features: int, *, ndim: int = 1
 ) -> np.ndarray:
     """Return `features`, an int or a sequence of int, as an array of indices."""
-    indices = np.array(features, ndmin=1)
+    indices = np.atleast_1d(as_plain(name, features))
     is_index = indices.ndim == ndim and indices.size > 0 and indices.dtype.kind in "iu"
     if not is_index or indices.min() < 0 or indices.max() >= n_features:
         allowed = f"an int or a sequence of int from 0 to {n_features - 1}"

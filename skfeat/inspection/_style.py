@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from skfeat.utils._checks import type_error
 from skfeat.utils._sklearn import _validate_style_kwargs
 
 BLUE, ORANGE, GREY = "tab:blue", "tab:orange", "0.6"
@@ -18,6 +20,8 @@ _SINGULAR = {
 
 def style(defaults: dict[str, Any], user: dict[str, Any] | None) -> dict[str, Any]:
     """Merge style options; the user's win, under any of matplotlib's aliases."""
+    if user is not None and not isinstance(user, Mapping):
+        raise type_error("Style options (such as im_kw)", "a dict or None", user)
     user = {_SINGULAR.get(name, name): value for name, value in (user or {}).items()}
     if "norm" in user:  # matplotlib does not accept a norm beside colour limits
         defaults = {k: v for k, v in defaults.items() if k not in ("vmin", "vmax")}

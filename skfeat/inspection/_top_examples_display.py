@@ -25,7 +25,7 @@ from skfeat.inspection._table_rows import (
     draw_table_row,
     panel_size,
 )
-from skfeat.utils._checks import check_matrix, value_error
+from skfeat.utils._checks import as_plain, check_matrix, value_error
 from skfeat.utils._names import column_names, string_names
 from skfeat.utils._sklearn import check_matplotlib_support
 
@@ -324,7 +324,10 @@ class TopExamplesDisplay:
     ) -> Self:
         """Make the display of features and examples that `rank_examples` chooses."""
         codes = check_codes("activations", activations)
-        if np.shape(examples)[0] != codes.shape[0]:
+        # A data frame keeps its names.
+        if not hasattr(examples, "shape") or hasattr(examples, "detach"):
+            examples = as_plain("examples", examples)
+        if not examples.shape or examples.shape[0] != codes.shape[0]:
             allowed = f"of as many rows as the activations ({codes.shape[0]})"
             raise value_error("examples", allowed, examples)
         features, indices, values = rank_examples(codes, *choice)

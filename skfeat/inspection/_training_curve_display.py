@@ -77,6 +77,7 @@ class TrainingCurveDisplay:
         styles = curve_kwargs
         if curve_kwargs is None or isinstance(curve_kwargs, dict):
             styles = [curve_kwargs] * len(curves)
+        styles = check_sequence("curve_kwargs", "dicts", styles)
         if len(styles) != len(curves):
             allowed = f"a dict or a list of {len(curves)} dicts"
             raise value_error("curve_kwargs", allowed, curve_kwargs)

@@ -12,7 +12,7 @@ from skfeat.activations import Activation, JumpReLU, ReLU, TopK
 from skfeat.chain import Chain
 from skfeat.network._columns import check_columns
 from skfeat.network._decide import as_classes, as_rule
-from skfeat.utils._checks import described, is_int
+from skfeat.utils._checks import as_plain, described, is_int
 from skfeat.utils._decision import DecisionRule
 from skfeat.utils._finite import all_finite
 from skfeat.utils._names import INPUT_PREFIX, Numbered, feature_prefix, output_names
@@ -143,7 +143,7 @@ def as_rows(
     Whether they are `finite` is left to `check_finite_rows` if not asked for.
     """
     if not sparse.issparse(rows):
-        rows = _as_plain(name, rows)
+        rows = as_plain(name, rows)
     elif not accept_sparse:
         raise TypeError(
             f"Sparse data was passed for {name}, but dense data is required. Use "
@@ -171,23 +171,6 @@ def as_rows(
     if finite:
         check_finite_rows(name, rows.data if sparse.issparse(rows) else rows)
     return rows
-
-
-def _as_plain(name: str, rows: Any) -> np.ndarray:
-    """Return rows of any library as an array of numpy, torch's without their history.
-
-    Raises
-    ------
-    TypeError
-        If numpy cannot hold them, such as lists of several lengths and bfloat16.
-    """
-    try:
-        # A tensor is known by this method, as torch is not imported here.
-        return np.asarray(rows.detach().cpu() if hasattr(rows, "detach") else rows)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be what numpy can make an array of: {str(error).rstrip('.')}."
-        ) from error
 
 
 def check_finite_rows(name: str, values: np.ndarray) -> None:
@@ -357,7 +340,7 @@ def as_inputs(
     width, whose = network.n_features_in_, type(network).__name__
     shape = network.input_shape
     if shape is not None and not sparse.issparse(X):
-        X = _as_plain(name, X)
+        X = as_plain(name, X)
         if X.shape[1:] == shape:
             X = X.reshape(len(X), -1)
     return as_rows(name, X, width, whose, finite=finite)

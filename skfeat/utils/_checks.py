@@ -179,11 +179,31 @@ def check_names(name: str, names: Any, n: int, things: str = "inputs") -> None:
         )
 
 
+def as_plain(name: str, value: Any) -> np.ndarray:
+    """Return an array of any library as numpy's, one of torch without its history.
+
+    Raises
+    ------
+    TypeError
+        If numpy cannot hold it, as lists of several lengths and bfloat16.
+    """
+    try:
+        # A tensor is known by this method, as torch is not imported here.
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise TypeError(
+            f"{name} must be what numpy can make an array of: {reason}."
+        ) from error
+
+
 def check_matrix(name: str, value: Any) -> np.ndarray | sparse.csr_array:
     """Return a finite matrix as an ndarray, or as a CSR array without stored zeros.
 
     Raises
     ------
+    TypeError
+        If numpy can make no array of it.
     ValueError
         Unless it is two-dimensional, not empty, and holds finite numbers.
     """
@@ -195,7 +215,7 @@ def check_matrix(name: str, value: Any) -> np.ndarray | sparse.csr_array:
         matrix.eliminate_zeros()
         is_finite = np.isfinite(matrix.data).all()
     else:
-        matrix = np.asarray(value)
+        matrix = as_plain(name, value)
         is_finite = matrix.dtype.kind in "biuf" and np.isfinite(matrix).all()
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise value_error(name, allowed, matrix if matrix.ndim else value)

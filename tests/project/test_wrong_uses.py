@@ -704,6 +704,51 @@ USES = [
         lambda m: m.display("maximize_activation")(None, 6, feature=0),
         r"forward must be a function. Got None instead",
     ),
+    (
+        "a picture of a tensor that remembers",
+        lambda m: m.display("TopExamplesDisplay").from_activations(
+            torch.rand(80, 3, requires_grad=True), torch.rand(80, 6, requires_grad=True)
+        ),
+        "works",
+    ),
+    (
+        "examples of no rows",
+        lambda m: m.display("TopExamplesDisplay").from_activations(X, None),
+        r"examples must be of as many rows as the activations \(80\). Got",
+    ),
+    (
+        "names that are a number",
+        lambda m: m.display("ConnectorDisplay").from_estimator(
+            m.connector, input_names=3
+        ),
+        r"input_names must be a sequence of 6 names or None. Got 3 instead",
+    ),
+    (
+        "style options that are no dict",
+        lambda m: m.display("ConnectorDisplay").from_estimator(m.connector, im_kw=3),
+        r"Style options \(such as im_kw\) must be a dict or None. Got 3 instead",
+    ),
+    (
+        "style options of a curve that are no dict",
+        lambda m: m.display("TrainingCurveDisplay").from_estimator(
+            m.sae, curve_kwargs=3
+        ),
+        r"curve_kwargs must be a sequence of dicts. Got 3 instead",
+    ),
+    (
+        "a colour bar that is no flag",
+        lambda m: m.display("ConnectorDisplay").from_estimator(
+            m.connector, colorbar="no"
+        ),
+        r"colorbar must be a bool. Got 'no' instead",
+    ),
+    (
+        "a graph of letters of no size",
+        lambda m: m.display("FeatureGraphDisplay").from_network(
+            m.network, font_size=None
+        ),
+        r"font_size must be a positive number. Got None instead",
+    ),
     # Rows in files
     (
         "rows to no file",
