@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from skfeat.utils._arrays import as_numpy
+
 # What may follow the logits; the network of a classifier ends before it.
 _OUTPUT_KINDS = ("softmax", "log_softmax", "sigmoid")
 
@@ -128,7 +130,7 @@ def check_labels(y, classes) -> np.ndarray:
 
 
 def _as_labels(y, *, warn: bool = False) -> np.ndarray:
-    y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
+    y = check_array(as_numpy(y, "y"), dtype=None, ensure_2d=False, input_name="y")
     y = column_or_1d(y, warn=warn)
     if type_of_target(y).startswith("continuous"):
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skfeat.explorer._statistics import Statistics
-from skfeat.utils._checks import image_sides, is_int, value_error
+from skfeat.utils._checks import as_plain, image_sides, is_int, value_error
 
 # Rows over which contributions and ablations are averaged, at most.
 MOST_MEASURED = 500
@@ -32,7 +32,7 @@ def as_labels(y: Any, n_rows: int) -> Labels | None:
     """Check the labels of `n_rows` rows; None stays None."""
     if y is None:
         return None
-    labels = np.asarray(y)
+    labels = as_plain("y", y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (n_rows,):

@@ -29,7 +29,7 @@ from skfeat.inspection._feature_graph_images import (
 )
 from skfeat.inspection._inputs import fitted_step
 from skfeat.inspection._style import extend_of
-from skfeat.utils._checks import check_flag, check_int, check_level, value_error
+from skfeat.utils._checks import check_flag, check_int, check_level
 from skfeat.utils._sklearn import check_matplotlib_support
 
 
@@ -165,8 +165,7 @@ class FeatureGraphDisplay:
         )
         n_edges = check_int("n_edges", n_edges, 1)
         vmax = check_level("vmax", vmax, positive=True)
-        if check_level("font_size", font_size, positive=True) is None:
-            raise value_error("font_size", "a positive number", font_size)
+        check_level("font_size", font_size, positive=True, optional=False)
         check_flag("colorbar", colorbar)
         caller = f"{type(self).__name__}.plot"
         check_matplotlib_support(caller)

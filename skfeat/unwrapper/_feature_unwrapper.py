@@ -679,7 +679,7 @@ class FeatureUnwrapper(
         if self._classifies():
             return check_labels(y, self.classes_)
         check_values(y, self._chain)
-        return np.asarray(y)
+        return np.asarray(as_numpy(y, "y"))
 
     def network(self) -> SparseFeatureNetwork:
         """Return the fitted network, which needs only numpy and scipy to predict.

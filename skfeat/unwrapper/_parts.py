@@ -17,9 +17,9 @@ from skfeat.utils._finite import all_finite
 from skfeat.utils._stages import NotFiniteError
 
 
-def as_numpy(X):
+def as_numpy(X, name="X"):
     """Make a torch tensor a numpy array, with array API dispatch too."""
-    X = accept_tensor(X)
+    X = accept_tensor(X, name)
     return X.cpu().numpy() if isinstance(X, torch.Tensor) else X
 
 
@@ -90,6 +90,7 @@ def to_logits(outputs, chain) -> np.ndarray:
 def check_values(y, chain) -> None:
     """Raise ValueError unless y, if given, can be what a regressor predicts."""
     if y is not None:
+        y = as_numpy(y, "y")
         y = check_array(y, dtype="numeric", ensure_2d=False, input_name="y")
         if chain.n_outputs == 1:
             column_or_1d(y, warn=True)

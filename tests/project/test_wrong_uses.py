@@ -466,6 +466,26 @@ USES = [
         "works",
     ),
     (
+        "unwrapper: scored on values that remember",
+        lambda m: (
+            m.unwrap(m.narrow, task="regression")
+            .fit(X)
+            .score(X, torch.tensor(Y[:, :2], requires_grad=True))
+            == m.unwrap(m.narrow, task="regression").fit(X).score(X, Y[:, :2])
+        ),
+        "works",
+    ),
+    (
+        "unwrapper: scored on bfloat16",
+        lambda m: m.unwrapper.score(X, torch.from_numpy(LABELS).bfloat16()),
+        r"y is a torch tensor of dtype torch.bfloat16, .* pass y.float\(\)",
+    ),
+    (
+        "unwrapper: explored by bfloat16",
+        lambda m: m.unwrapper.explore(X, torch.from_numpy(LABELS).bfloat16()),
+        r"y must be what numpy can make an array of: Got unsupported ScalarType BFloat",
+    ),
+    (
         "unwrapper: a layer that is none",
         lambda m: m.unwrap(m.mlp, layers=["fc9"]).fit(X),
         r"must name hidden layers of the model: .* Got \['fc9'\] instead",
@@ -747,7 +767,7 @@ USES = [
         lambda m: m.display("FeatureGraphDisplay").from_network(
             m.network, font_size=None
         ),
-        r"font_size must be a positive number. Got None instead",
+        r"font_size must be a finite positive number. Got None instead",
     ),
     # Rows in files
     (
