@@ -30,7 +30,7 @@ from skfeat.language._pair_report import PairReport, make_report
 from skfeat.metrics._reconstruction import fvu_in_blocks
 from skfeat.utils._arrays import check_weights
 from skfeat.utils._bases import MultiOutputMixin, RegressorMixin, fit_context
-from skfeat.utils._checks import is_int
+from skfeat.utils._checks import is_int, value_error
 from skfeat.utils._frozen import remember_fits, warn_of_refits
 from skfeat.utils._ignored import warn_of_ignored
 from skfeat.utils._sklearn import (
@@ -382,12 +382,12 @@ class LayerPair(
             If the feature is not live, or the names are too few.
         """
         check_is_fitted(self)
-        row = np.flatnonzero(self.live_outputs_ == feature)
-        if not is_int(feature) or not len(row):
-            raise ValueError(
-                f"feature must be one of the {len(self.live_outputs_)} live output "
-                f"features, see live_outputs_. Got {feature!r} instead."
-            )
+        # Of anything but an int, numpy would make a comparison of arrays.
+        row = np.flatnonzero(is_int(feature) and self.live_outputs_ == feature)
+        if not len(row):
+            n_live = len(self.live_outputs_)
+            allowed = f"one of the {n_live} live output features, see live_outputs_"
+            raise value_error("feature", allowed, feature)
         return self.connector_.formula(
             int(row[0]),
             max_terms=max_terms,

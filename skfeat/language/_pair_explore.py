@@ -22,7 +22,7 @@ from skfeat.language._connections import read_all
 from skfeat.language._feature_tokens import feature_tokens
 from skfeat.language._pair_codes import as_float_rows, predict_codes
 from skfeat.language._pair_passages import PassageStore
-from skfeat.utils._checks import check_int
+from skfeat.utils._checks import check_int, type_error, value_error
 from skfeat.utils._files import check_writable
 
 # Rows that logic is read off, at most: more take minutes for thousands of features.
@@ -144,7 +144,8 @@ def explore_pairs(
     Raises
     ------
     TypeError
-        If something else than a LayerPair is among the pairs.
+        If pairs or rows are no dicts, or something else than a LayerPair is among the
+        pairs.
     ValueError
         If there are no pairs, rows are missing or of different lengths, or a parameter
         is not valid.
@@ -173,6 +174,9 @@ def explore_pairs(
     ...     explore_pairs(pairs, rows, f"{folder}/model.html").name
     'model.html'
     """
+    for what, given in (("pairs", pairs), ("rows", rows)):
+        if not isinstance(given, Mapping):
+            raise type_error(what, "a dict with the name of each pair", given)
     if not pairs or set(pairs) != set(rows):
         raise ValueError(
             f"rows must have the names of pairs, at least one. Got {list(rows)} for "
@@ -183,6 +187,9 @@ def explore_pairs(
             raise TypeError(
                 f"pairs must hold LayerPairs. Got a {type(pair).__name__} for {name!r}."
             )
+        if not isinstance(rows[name], tuple | list) or len(rows[name]) != 2:
+            allowed = "the rows of its inputs and those of its outputs, (X, y)"
+            raise value_error(f"rows[{name!r}]", allowed, rows[name])
     return _write(
         f"Features across {len(pairs)} MLPs",
         pairs,

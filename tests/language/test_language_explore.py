@@ -255,6 +255,12 @@ def test_pairs_that_do_not_go_together(pairs, tmp_path):
         explore_pairs({}, {}, path)
     with pytest.raises(ValueError, match=r"the names of pairs"):
         explore_pairs(fitted, {"MLP 0": both["MLP 0"]}, path)
+    with pytest.raises(TypeError, match=r"pairs must be a dict .* Got \[1\] instead"):
+        explore_pairs([1], {1: both["MLP 0"]}, path)
+    with pytest.raises(TypeError, match=r"rows must be a dict .* Got None instead"):
+        explore_pairs(fitted, None, path)
+    with pytest.raises(ValueError, match=r"rows\['MLP 1'\] must be .* Got 3 instead"):
+        explore_pairs(fitted, {**both, "MLP 1": 3}, path)
     with pytest.raises(TypeError, match=r"must hold LayerPairs. Got a SparseAuto"):
         explore_pairs({"MLP 0": SparseAutoencoder()}, {"MLP 0": both["MLP 0"]}, path)
     short = {**both, "MLP 1": tuple(part[:50] for part in both["MLP 1"])}

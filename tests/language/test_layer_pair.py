@@ -149,7 +149,7 @@ def test_features_that_cannot_be_decoded(pair):
     np.testing.assert_allclose(pair.decode_features(codes), dense, atol=1e-5)
 
 
-@pytest.mark.parametrize("feature", [True, 0.0, "0", None, [0], -1])
+@pytest.mark.parametrize("feature", [True, 0.0, "0", None, [0], [0, 1, 2], -1])
 def test_the_formula_of_no_feature(pair, feature):
     with pytest.raises(ValueError, match="feature must be one of the"):
         pair.formula(feature)
