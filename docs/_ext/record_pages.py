@@ -109,7 +109,9 @@ def rows_table(entries: list[dict], names: list[str] | None = None) -> list[str]
     if names is not None:
         columns = ["", *columns]
         grid = [[name, *row] for name, row in zip(names, grid, strict=True)]
-    if len(columns) > 9 and len(grid) < 7:
+    if not columns:
+        lines = []
+    elif len(columns) > 9 and len(grid) < 7:
         turned = [list(row) for row in zip(columns, *grid, strict=True)]
         lines = table(turned[0], turned[1:])
     else:

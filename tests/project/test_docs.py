@@ -241,8 +241,8 @@ def test_programs_of_convolutional_models(capsys):
     (printed,) = re.findall(r"^```text\n(.*?)^```", page("convolutional"), re.M | re.S)
     counts, formula = capsys.readouterr().out.splitlines()
     assert counts == printed.splitlines()[0]
-    assert formula.startswith("F2_3 = ")
-    assert "*F1_" in formula
+    assert re.match(r"F2_\d+ = ", formula)
+    assert formula.count("*F1_") == 2
     assert made["image"].shape == (64,)
 
 
