@@ -313,8 +313,8 @@ class FeatureConnectorCV(BaseConnector):
         given = splitter.cv if are_folds(self.cv) else None
         if given is None:
             given = list(splitter.split(rows.X, rows.Y, **params))
-        name = "The 'cv' parameter of FeatureConnectorCV"
-        folds = check_folds(name, given, rows.X.shape[0])
+        cv = "The 'cv' parameter of FeatureConnectorCV"
+        folds = check_folds(cv, given, rows.X.shape[0])
         for number, fold in enumerate(folds):
             for name, part in zip(("train", "hold out"), fold, strict=True):
                 if not rows.sample_weight[part].any():

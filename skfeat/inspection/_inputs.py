@@ -45,9 +45,10 @@ def check_codes(name: str, value: Any) -> Matrix:
 def check_row(name: str, value: Any) -> np.ndarray:
     """Return one row as a dense finite vector of floats."""
     allowed = "one row of finite numbers, (n,) or (1, n)"
-    if not sparse.issparse(value) and as_plain(name, value).ndim not in (1, 2):
+    row = value if sparse.issparse(value) else as_plain(name, value)
+    if row.ndim not in (1, 2):
         raise value_error(name, allowed, value)
-    matrix = check_codes(name, value)
+    matrix = check_codes(name, row)
     if matrix.shape[0] != 1:
         raise value_error(name, allowed, matrix)
     return take_rows(matrix, slice(None)).ravel().astype(float)
