@@ -21,6 +21,8 @@ from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 # Updates of the weights that "auto" plans, on batches of so many rows.
 _UPDATES, _BATCH_SIZE = 2500, 512
 _TOL = 1e-4
+# Share of the rows of a batch that is mixed with others, as in training together.
+_MIXUP = 0.5
 
 
 class Budgets(NamedTuple):
@@ -47,8 +49,9 @@ def pruned_control(
     in each: weight^2 times the running mean of gradient^2. They become fewer step by
     step, as with Zhu and Gupta [1]_ but evenly in the logarithm of their number, ever
     more slowly. The loss is the divergence from the model's distribution of a
-    classifier, else the squared error in units of each output's deviation. No labels
-    are needed, and the model is not modified.
+    classifier, else the squared error in units of each output's deviation. Half of the
+    rows of a batch are mixed with others, as in :class:`skfeat.FeatureUnwrapper`. No
+    labels are needed, and the model is not modified.
 
     Parameters
     ----------
@@ -265,8 +268,9 @@ def fit_neurons(
         batch_size=_BATCH_SIZE,
         device=resolve_device(device),
         seed=agreed(draw_seed(random_state)),
+        mixup=_MIXUP,
     )
-    steps, _ = prune_chain(steps, target.X, target.outputs, settings)
+    steps, _ = prune_chain(steps, target.X, target.compute, settings)
     pruned = {number for group, _ in budgets.groups for number in group}
     dense = set(range(_n_layers(steps))) - pruned
     return as_network(steps, target.X.shape[1], dense, target.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class Target:
         What the network takes, after the steps of a Pipeline.
     outputs : ndarray of shape (n, n_outputs)
         Logits, or values.
+    compute : callable
+        Maps rows that the network takes to such outputs.
     names : dict
         What `SparseFeatureNetwork` calls inputs and outputs, and has of a classifier.
     """
@@ -44,6 +47,7 @@ class Target:
     steps: tuple[Step, ...]
     X: np.ndarray
     outputs: np.ndarray
+    compute: Callable[[np.ndarray], np.ndarray]
     names: dict[str, Any]
 
     @property
@@ -81,11 +85,13 @@ def read_target(model: Any, X: Any, task: str) -> Target:
         classes = class_labels(None, chain, model_classes(model))
     stop = logits_end(chain, classes is not None)
     steps = chain.steps[:stop]
+    computed = chain.slice(0, stop).forward
     return Target(
         # Weights of scales beside linear layers would run, but be in no budget.
         tuple(merge_scales([s for s in steps if s.kind != "identity"])),
         rows,
-        chain.forward(rows, 0, stop),
+        computed(rows),
+        computed,
         {
             "input_names": input_names,
             "output_names": output_names(chain.n_outputs, classes, head_slices(chain)),

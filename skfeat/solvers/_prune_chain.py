@@ -7,7 +7,7 @@ features has to stand beside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,10 +34,12 @@ from skfeat.solvers._trained_steps import (
 from skfeat.solvers.joint._units import unit_of_outputs
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
+from skfeat.utils._rows import Batch
 from skfeat.utils._torch import (
     PLAIN,
     as_like,
     make_generator,
+    mixtures,
     n_batches,
     shuffled_batches,
     with_gradients,
@@ -72,6 +74,8 @@ class PruneSettings:
     batch_size : int
     device : torch.device
     seed : int
+    mixup : float
+        Share of the rows of each batch that is mixed with others.
     """
 
     budgets: list[tuple[list[int], int]]
@@ -83,13 +87,14 @@ class PruneSettings:
     batch_size: int
     device: torch.device
     seed: int
+    mixup: float
 
 
 @with_gradients()
 def prune_chain(
     steps: Sequence[Step],
     X: np.ndarray,
-    outputs: np.ndarray,
+    compute: Callable[[np.ndarray], np.ndarray],
     settings: PruneSettings,
 ) -> tuple[tuple[Step, ...], History]:
     """Prune the linear layers of a chain's steps, and train them on outputs.
@@ -98,8 +103,9 @@ def prune_chain(
     ----------
     steps : sequence of Step
     X : ndarray of shape (n, n_features)
-    outputs : ndarray of shape (n, n_outputs)
-        Logits, or values.
+    compute : callable
+        Maps rows of X, or mixtures of them, to the outputs (n, n_outputs) that are to
+        be given: logits, or values.
     settings : PruneSettings
 
     Returns
@@ -109,12 +115,14 @@ def prune_chain(
     history : History
     """
     planned = settings.n_epochs * n_batches(len(X), settings.batch_size)
-    learner = _Learner(steps, X, outputs, settings)
+    learner = _Learner(steps, X, compute, settings)
 
     def run_epoch():
         total = 0.0
+        mixes = mixtures(learner.generator)
         for rows in shuffled_batches(len(X), settings.batch_size, learner.generator):
-            total += len(rows) * learner.step(rows, planned)
+            batch = Batch(rows, X, rows).mixed(settings.mixup, next(mixes))
+            total += len(rows) * learner.step(batch, planned)
         return total / len(X)
 
     history = run_epochs(
@@ -129,9 +137,10 @@ def prune_chain(
 class _Learner:
     """All weights in training, and the pruning of those of linear layers."""
 
-    def __init__(self, steps, X, outputs, settings):
+    def __init__(self, steps, X, compute, settings):
         self.settings, self.given = settings, _copied(steps)
-        self.X, self.outputs = X, outputs
+        self.X, self.compute = X, compute
+        outputs = compute(X)
         self.generator = make_generator(settings.seed)
         self.n_steps = 0
         each = not settings.classify
@@ -231,24 +240,25 @@ class _Learner:
                 x = torch_step(step.kind)(x, {}, step.settings)
         return x
 
-    def step(self, rows: np.ndarray, planned: int) -> float:
+    def step(self, batch: Batch, planned: int) -> float:
         """Make one update on a batch of rows; return its loss."""
         settings = self.settings
-        mine = distributed.shard(rows)
-        inputs = self.X[mine]
+        n = len(batch.ids)
+        inputs = batch.take(distributed.shard(np.arange(n))).rows()
+        outputs = self.compute(inputs)
         if self.centre is not None:
             inputs = inputs - self.centre
         x, targets = (
             torch.from_numpy(array).to(settings.device, torch.float32)
-            for array in (inputs, self.outputs[mine])
+            for array in (inputs, outputs)
         )
-        weights = x.new_full((len(x),), 1 / len(rows))
-        outputs = self._run(self.given, x)
+        weights = x.new_full((len(x),), 1 / n)
+        found = self._run(self.given, x)
         if settings.classify:
-            loss = kl_divergence(outputs, targets, weights)
+            loss = kl_divergence(found, targets, weights)
         else:
-            scale = as_like(self.output_unit.scale, outputs)
-            loss = squared_error(outputs / scale, targets / scale, weights)
+            scale = as_like(self.output_unit.scale, found)
+            loss = squared_error(found / scale, targets / scale, weights)
         value = distributed.backward(loss, self.parameters)
         self.n_steps += 1
         progress = self.n_steps / planned

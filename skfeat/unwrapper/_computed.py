@@ -54,6 +54,23 @@ def digest_of_chain(chain: Chain) -> str:
 
 def stages_of(job: Unwrapping, X: np.ndarray, steps: Steps) -> Stages:
     """Return inputs, layers and outputs as they are computed from mapped rows."""
+    stages = _stages(job, steps)
+    # Of the steps before the network, what they make of some rows tells.
+    first = stages[0].function(X[:N_COMPARED])
+    stops = [layer.stop for layer in job.layers]
+    key = digest_of([digest_of_chain(job.chain), first, [0, *stops, job.stop]])
+    return Stages(X, stages, job.chain.dtype, key)
+
+
+def stages_of_held(job: Unwrapping, X: np.ndarray) -> Stages:
+    """Return inputs, layers and outputs as they are computed from the network's inputs.
+
+    They are of mixed rows: those of X itself are held.
+    """
+    return Stages(X, _stages(job, Steps()), job.chain.dtype)
+
+
+def _stages(job: Unwrapping, steps: Steps) -> list[Stage]:
     chain, dtype = job.chain, job.chain.dtype
     stages = [
         Stage(
@@ -71,10 +88,7 @@ def stages_of(job: Unwrapping, X: np.ndarray, steps: Steps) -> Stages:
         widths = [chain.width_at(position) for position in range(start, stop + 1)]
         part = ChainRows(chain.slice(start, stop), dtype)
         stages.append(Stage(part, widths[-1], max(widths) * dtype.itemsize, name))
-    # Of the steps before the network, what they make of some rows tells.
-    first = stages[0].function(X[:N_COMPARED])
-    key = digest_of([digest_of_chain(chain), first, stops])
-    return Stages(X, stages, dtype, key)
+    return stages
 
 
 def computed_rows(stages: Stages) -> Rows:

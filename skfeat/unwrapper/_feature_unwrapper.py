@@ -208,6 +208,13 @@ class FeatureUnwrapper(
         twentieth of the epochs is then trained with either, and the new ones stay if
         they lower the loss by more than 5 %.
 
+    mixup : float, default=0.5
+        Share of the rows of each minibatch that are mixed with others when all parts
+        are trained together: of each 50 to 100 %, drawn evenly, are left, the rest is
+        of another row [1]_. The model tells what becomes of them [2]_, so that the
+        network learns what it does between the rows too. With few rows this matters
+        most. Zero trains on the rows as they are.
+
     train_encoder : bool, default=True
         Whether what follows the first layer moves its encoder, with ``joint=True``.
         That encoder is dense, and its weights are in no budget: it takes over
@@ -327,6 +334,13 @@ class FeatureUnwrapper(
     SparseAutoencoder : Unwraps one layer.
     FeatureConnector : Connects two layers.
 
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. Dauphin and D. Lopez-Paz, "mixup: Beyond empirical
+       risk minimization", ICLR, 2018.
+    .. [2] L. Beyer, X. Zhai, A. Royer, L. Markeeva, R. Anil and A. Kolesnikov,
+       "Knowledge distillation: A good teacher is patient and consistent", CVPR, 2022.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -375,6 +389,7 @@ class FeatureUnwrapper(
         "distill": ["boolean"],
         "joint": ["boolean"],
         "faithfulness": [Interval(Real, 0, None, closed="left")],
+        "mixup": [Interval(Real, 0, 1, closed="both")],
         "train_encoder": ["boolean"],
         "start": [str, None],
         "input_shape": [list, tuple, np.ndarray, None],
@@ -409,6 +424,7 @@ class FeatureUnwrapper(
         distill=True,
         joint=True,
         faithfulness=0.1,
+        mixup=0.5,
         train_encoder=True,
         start=None,
         input_shape=None,
@@ -433,6 +449,7 @@ class FeatureUnwrapper(
         self.distill = distill
         self.joint = joint
         self.faithfulness = faithfulness
+        self.mixup = mixup
         self.train_encoder = train_encoder
         self.start = start
         self.input_shape = input_shape

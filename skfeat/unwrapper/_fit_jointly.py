@@ -10,7 +10,7 @@ from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.joint._problem import JointSettings, Problem
 from skfeat.solvers.joint._train import train_jointly
-from skfeat.unwrapper._computed import some_rows
+from skfeat.unwrapper._computed import some_rows, stages_of_held
 from skfeat.unwrapper._parts import dense_codes
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._warnings import told_once
@@ -48,7 +48,7 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
         else job.chain.torch_function(
             job.start, job.stop, dtype=torch.float32, device=job.device
         ),
-        stages=rows.stages,
+        stages=rows.stages or stages_of_held(job, rows.X),
     )
     settings = settings_of(job, len(rows.X))
 
@@ -157,4 +157,5 @@ def settings_of(job, n_rows: int) -> JointSettings:
         batch_size=job.batch_size(n_rows),
         device=job.device,
         seed=job.seed,
+        mixup=float(params.mixup) if params.joint else 0.0,
     )

@@ -145,6 +145,7 @@ TABLE: dict[str, dict[str, Matters]] = {
             distills=_DISTILLS,
             held=Fact("features or a decoder between the ends"),
         ),
+        "mixup": when(distills=_DISTILLS, joint=Is((True,))),
         "train_encoder": when(
             distills=_DISTILLS,
             joint=Is((True,)),

@@ -23,15 +23,47 @@ _JOBLIB_FOLDER = "joblib_memmapping_folder_"
 
 
 class Batch(NamedTuple):
-    """The rows of one batch: ``source[local]``, which are rows `ids` of the whole."""
+    """The rows of one batch: ``source[local]``, which are rows `ids` of the whole.
+
+    Where rows are mixed, `shares` tells how much of each is left; the rest is of
+    ``source[partners]``.
+    """
 
     ids: np.ndarray
     source: Any
     local: np.ndarray
+    partners: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
     def take(self, mask: np.ndarray) -> Batch:
         """Return the batch of some of the rows, by a mask or by their places."""
-        return Batch(self.ids[mask], self.source, self.local[mask])
+        some = Batch(self.ids[mask], self.source, self.local[mask])
+        if self.partners is None or self.shares is None:
+            return some
+        return some._replace(partners=self.partners[mask], shares=self.shares[mask])
+
+    def mixed(self, share: float, generator: np.random.Generator) -> Batch:
+        """Return the batch with this share of its rows, the first, mixed with others.
+
+        Half of each or more is left. Batches are in random order, so that the first
+        rows are any.
+        """
+        n = len(self.ids)
+        shares = np.ones(n)
+        n_mixed = round(share * n)
+        shares[:n_mixed] = generator.uniform(0.5, 1.0, n_mixed)
+        partners = self.local[generator.permutation(n)]
+        return self._replace(partners=partners, shares=shares)
+
+    def rows(
+        self, function: Callable[[np.ndarray], np.ndarray] = np.asarray
+    ) -> np.ndarray:
+        """Return what a function makes of the rows, mixed if they are to be."""
+        own = function(self.source[self.local])
+        if self.partners is None or self.shares is None:
+            return own
+        shares = self.shares.astype(own.dtype)[:, None]
+        return shares * own + (1 - shares) * function(self.source[self.partners])
 
 
 class ComputedRows:

@@ -1,4 +1,4 @@
-"""Rows of a mapped file, and what functions, one after the other, make of them."""
+"""Rows, often of a mapped file, and what functions make of them in turn."""
 
 from __future__ import annotations
 
@@ -135,35 +135,42 @@ class Composed:
 
 
 class StagesOfBatch:
-    """What stages make of the rows of a batch, each computed once, when it is read."""
+    """What stages make of the rows of a batch, each computed once, when it is read.
 
-    def __init__(self, rows: np.ndarray, stages: Sequence[Stage]):
-        self._done, self._stages = [rows], stages
+    Parameters
+    ----------
+    first : ndarray of shape (b, d)
+        What the first stage makes of the rows.
+    stages : sequence of Stage
+    """
+
+    def __init__(self, first: np.ndarray, stages: Sequence[Stage]):
+        self._done, self._stages = [first], stages
 
     def __getitem__(self, index: int) -> np.ndarray:
-        while len(self._done) <= index + 1:
-            stage = self._stages[len(self._done) - 1]
+        while len(self._done) <= index:
+            stage = self._stages[len(self._done)]
             self._done.append(stage.function(self._done[-1]))
-        return self._done[index + 1]
+        return self._done[index]
 
 
 class Stages:
-    """Rows of a mapped file, and a sequence of functions of them.
+    """Rows and a sequence of functions of them.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        Mapped rows.
+        Often mapped ones.
     stages : list of Stage
         The first takes rows of X.
     dtype : np.dtype
         Of what is computed.
-    key : str
+    key : str, default=""
         Digest of all functions.
     """
 
     def __init__(
-        self, X: np.ndarray, stages: Sequence[Stage], dtype: np.dtype, key: str
+        self, X: np.ndarray, stages: Sequence[Stage], dtype: np.dtype, key: str = ""
     ):
         self.X, self.stages, self.dtype, self.key = X, stages, np.dtype(dtype), key
         self.moments: list[Moments] | None = None
@@ -196,7 +203,7 @@ class Stages:
         n_at_once = max(1, 2**24 // self.row_bytes)
         with np.errstate(over="ignore", invalid="ignore"):
             for _, rows in row_blocks(self.X[running.n :], n_at_once):
-                computed = StagesOfBatch(rows, self.stages)
+                computed = StagesOfBatch(self.stages[0].function(rows), self.stages)
                 running.add([computed[index] for index in range(len(self.stages))])
                 if after_block is not None:
                     after_block(running)
@@ -226,5 +233,8 @@ class Stages:
         )
 
     def of_batch(self, batch: Batch) -> StagesOfBatch:
-        """Return what the stages make of the rows of a batch."""
-        return StagesOfBatch(batch.source[batch.local], self.stages)
+        """Return what the stages make of the rows of a batch.
+
+        Rows are mixed after the first stage, where they are inputs of the network.
+        """
+        return StagesOfBatch(batch.rows(self.stages[0].function), self.stages)

@@ -101,7 +101,7 @@ def test_a_dense_layer_that_trains_helps():
             network = pruned_control(
                 MODEL,
                 X,
-                n_nonzero_coefs=[first, 8, 8, None],
+                n_nonzero_coefs=[first, 24, 24, None],
                 max_iter=200,
                 random_state=seed,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from scipy import sparse
 from skfeat.activations import Activation
 from skfeat.utils._rows import Batch, ComputedRows, batches_of_rows
 from skfeat.utils._stages import Stages, StagesOfBatch
-from skfeat.utils._torch import shuffled_batches
+from skfeat.utils._torch import mixtures, shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Problem:
         differentiably.
     sample_weight : ndarray of shape (n,), or None
     stages : Stages, or None
-        Where no rows are held: the inputs, each layer and the outputs, as they are
-        computed from those of a mapped file.
+        The inputs, each layer and the outputs, as the model computes them: of mixed
+        rows, and of all where none are held.
     """
 
     hidden: list[np.ndarray] | list[ComputedRows]
@@ -104,13 +104,26 @@ class Problem:
     stages: Stages | None = None
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first: int = 0,
+        mixup: float = 0.0,
     ) -> Iterator[Batch]:
         """Yield each row once, in shuffled batches, without the `first` ones.
 
-        All that shuffles is drawn from the generator before the first batch comes.
+        A share `mixup` of the rows of each is mixed with others. All that shuffles and
+        mixes is drawn from the generator before the first batch comes.
         """
-        if self.stages is not None:
+        mixes = None if mixup == 0 else mixtures(generator, first)
+        for batch in self._shuffled(batch_size, generator, first):
+            yield batch if mixes is None else batch.mixed(mixup, next(mixes))
+
+    def _shuffled(
+        self, batch_size: int, generator: torch.Generator, first: int
+    ) -> Iterator[Batch]:
+        if not self.is_held:
+            assert self.stages is not None
             return batches_of_rows(self.stages.X, batch_size, generator, first=first)
         parts = shuffled_batches(self.n_rows, batch_size, generator)
         return map(self.batch, islice(parts, first, None))
@@ -119,14 +132,20 @@ class Problem:
         """Return some rows, given by their numbers, as a batch."""
         if isinstance(rows, Batch):
             return rows
-        source = self.hidden[0] if self.stages is None else self.stages.X
+        source: Any = self.hidden[0] if self.stages is None else self.stages.X
         return Batch(rows, source, rows)
 
     def read(self, batch: Batch) -> BatchRows:
         """Return the rows of a batch."""
-        if self.stages is None:
+        if self.is_held and batch.shares is None:
             return BatchRows(self, batch.ids)
+        assert self.stages is not None
         return ComputedBatchRows(self, self.stages.of_batch(batch))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the rows of all layers are in memory."""
+        return not isinstance(self.hidden[0], ComputedRows)
 
     @property
     def n_rows(self) -> int:
@@ -218,6 +237,8 @@ class JointSettings:
     batch_size : int
     device : torch.device
     seed : int
+    mixup : float, default=0.0
+        Share of the rows of each batch that is mixed with others.
     """
 
     share_budgets: bool
@@ -229,6 +250,7 @@ class JointSettings:
     batch_size: int
     device: torch.device
     seed: int
+    mixup: float = 0.0
 
 
 class Learnt(NamedTuple):

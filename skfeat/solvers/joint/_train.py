@@ -162,7 +162,7 @@ class _Run:
         wait = InterruptsWait()
         with nullcontext() if self.file is None else wait.installed():
             for batch in learner.problem.batches(
-                batch_size, learner.generator, at.n_batches
+                batch_size, learner.generator, at.n_batches, settings.mixup
             ):
                 if drawn_since is not None:
                     learner.generator.set_state(drawn_since)

@@ -29,6 +29,7 @@ from skfeat.solvers.joint._units import Unit, unit_of_hidden, unit_of_outputs
 from skfeat.solvers.joint._updates import Updates, in_raw_units, reconstruction
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem, by_channel
 from skfeat.utils import _distributed as distributed
+from skfeat.utils._rows import Batch
 from skfeat.utils._torch import as_like, make_generator, n_batches, to_numpy
 
 # Samples from which units are measured where no sampled rows tell.
@@ -164,19 +165,20 @@ class MapLearner(Updates):
         inside = (reads.patches.source >= 0).mean(axis=0)
         return (as_like(inside, mean)[:, None] * mean).ravel()
 
-    def step(self, samples: np.ndarray, planned: int) -> float:
+    def step(self, batch: Batch, planned: int) -> float:
         """Make one update on a batch of samples; return its loss."""
         if self.pruning.is_time(self.n_steps, planned):
-            self._estimate_costs(samples)
-        mine = distributed.shard(samples)
-        return self.update(self._loss(mine, len(mine) / len(samples)), planned)
+            self._estimate_costs(batch)
+        n = len(batch.ids)
+        mine = batch.take(distributed.shard(np.arange(n)))
+        return self.update(self._loss(mine, len(mine.ids) / n), planned)
 
     def _prune(self, progress: float) -> None:
         self.pruning.prune(progress)
 
-    def _loss(self, samples: np.ndarray, share_of_all: float) -> torch.Tensor:
+    def _loss(self, batch: Batch, share_of_all: float) -> torch.Tensor:
         problem, settings = self.problem, self.settings
-        inputs, hidden, outputs = problem.layers.run(samples)
+        inputs, hidden, outputs = problem.layers.run(batch)
         loss, codes = torch.zeros((), device=settings.device), []
         weights_of_layers = []
         for layer, coder in enumerate(self.coders):
@@ -238,29 +240,29 @@ class MapLearner(Updates):
             computed.append(features)
         return before, computed
 
-    def _estimate_costs(self, batch: np.ndarray) -> None:
+    def _estimate_costs(self, batch: Batch) -> None:
         """Estimate from samples of a batch what removing each weight would cost."""
         problem, settings = self.problem, self.settings
-        samples = batch[: self.pruning.n_samples()]
-        mine = distributed.shard(np.arange(len(samples)))
+        n = min(self.pruning.n_samples(), len(batch.ids))
+        mine = distributed.shard(np.arange(n))
         with torch.no_grad():
-            inputs, hidden, _ = problem.layers.run(samples[mine])
+            inputs, hidden, _ = problem.layers.run(batch.take(mine))
             read = self._as_read(inputs)
             if not problem.reads_inputs:
                 read = self.coders[0].codes(self._in_unit(hidden[0], 0))
-        signs = RandomSigns(len(samples), mine, self.generator)
+        signs = RandomSigns(n, mine, self.generator)
         before, computed = self._compute(read)
         combination = read.new_zeros(())
         if settings.faithfulness > 0:
             for layer, part in enumerate(computed, problem.first_target):
                 if layer < len(self.coders):
                     n_positions = problem.layers.n_positions[layer]
-                    n_rows = len(samples) * n_positions
+                    n_rows = n * n_positions
                     share = settings.faithfulness / n_rows / self.code_variances[layer]
                     part = signs.of_features(part.T, share, n_positions)
                     combination = combination + part
         outputs = self._outputs(computed[-1]).T
-        share = outputs.new_tensor(1 / len(samples))
+        share = outputs.new_tensor(1 / n)
         if settings.classify:
             combination = combination + signs.of_logits(outputs, share)
         else:

@@ -11,6 +11,7 @@ import torch
 
 from skfeat.maps._reads import Reads
 from skfeat.solvers.joint._problem import Coder, Connection
+from skfeat.utils._rows import Batch
 from skfeat.utils._torch import to_numpy
 
 # Samples whose layers are computed at a time, outside of training.
@@ -48,7 +49,7 @@ class MapLayers:
     def run(
         self, samples: Any
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
-        """Run the model on some samples.
+        """Run the model on some samples, of which a batch may mix some.
 
         Returns
         -------
@@ -57,7 +58,8 @@ class MapLayers:
             A row for each position of each sample.
         outputs : Tensor of shape (n, n_outputs)
         """
-        rows = np.ascontiguousarray(self.X[samples])
+        is_batch = isinstance(samples, Batch)
+        rows = np.ascontiguousarray(samples.rows() if is_batch else self.X[samples])
         values = torch.from_numpy(rows).to(self.device, self.dtype)
         inputs, hidden = by_position(values, self.n_positions_in), []
         *between, last = self.functions

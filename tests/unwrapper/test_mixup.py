@@ -1,0 +1,157 @@
+"""Training together on mixtures of rows, of which the model tells what becomes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skfeat import FeatureUnwrapper, SparseAutoencoder
+from skfeat.controls import _neurons, pruned_control
+from skfeat.metrics import kl_divergence
+from skfeat.solvers.joint._problem import Problem
+from skfeat.utils._rows import Batch
+from skfeat.utils._stages import Stage, Stages
+from skfeat.utils._torch import make_generator, mixtures
+
+
+def logits(model, X):
+    return np.log(np.maximum(model.predict_proba(X), 1e-300))
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    X, X_test, y, _ = train_test_split(X, y, random_state=0, stratify=y)
+    scale = StandardScaler().fit(X)
+    X, X_test = scale.transform(X), scale.transform(X_test)
+    model = MLPClassifier((32, 32), max_iter=300, alpha=1e-2, random_state=0).fit(X, y)
+    return model, X, X_test
+
+
+def test_rows_that_were_not_seen_come_out_nearer_to_the_model(cancer):
+    model, X, X_test = cancer
+
+    def divergence(mixup):
+        found = [
+            FeatureUnwrapper(model, n_nonzero_coefs=100, mixup=mixup, random_state=s)
+            .fit(X)
+            .report(X_test)
+            .kl[-1]
+            for s in range(3)
+        ]
+        return float(np.mean(found))
+
+    assert FeatureUnwrapper(model).mixup == 0.5
+    assert divergence(0.5) < 0.6 * divergence(0)
+
+
+def test_the_pruned_control_is_trained_on_mixtures_too(cancer, monkeypatch):
+    model, X, X_test = cancer
+
+    def divergence(mixup):
+        monkeypatch.setattr(_neurons, "_MIXUP", mixup)
+        found = []
+        for seed in range(3):
+            network = pruned_control(model, X, n_nonzero_coefs=150, random_state=seed)
+            p, q = model.predict_proba(X_test)[:, 1], network.predict_raw(X_test)
+            outputs = np.log(p / (1 - p))[:, None]
+            both = [np.hstack([0 * one, one]) for one in (outputs, q)]
+            found.append(kl_divergence(*both))
+        return float(np.mean(found))
+
+    assert FeatureUnwrapper(model).mixup == _neurons._MIXUP
+    assert divergence(0.5) < 0.7 * divergence(0.0)
+
+
+@given(
+    n=st.integers(1, 40), share=st.floats(0, 1), seed=st.integers(0, 99), cut=st.data()
+)
+def test_mixtures_are_what_they_say(n, share, seed, cut):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(50, 3))
+    ids = rng.permutation(50)[:n]
+    batch = Batch(ids + 100, X, ids).mixed(share, np.random.default_rng(seed))
+    assert (batch.shares < 1).sum() == round(share * n)
+    assert np.all((batch.shares >= 0.5) & (batch.shares <= 1))
+    assert sorted(batch.partners) == sorted(ids)
+    rows = batch.rows()
+    np.testing.assert_array_equal(rows[batch.shares == 1], X[ids[batch.shares == 1]])
+    for row, own, other, part in zip(
+        rows, ids, batch.partners, batch.shares, strict=True
+    ):
+        np.testing.assert_allclose(row, part * X[own] + (1 - part) * X[other])
+    some = cut.draw(st.lists(st.integers(0, n - 1), max_size=5))
+    np.testing.assert_array_equal(batch.take(np.array(some, int)).rows(), rows[some])
+
+
+def test_rows_are_mixed_after_the_first_function_and_keep_their_dtype():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    stages = Stages(
+        X,
+        [
+            Stage(lambda rows: rows.astype(np.float32) ** 2, 2, 8, "inputs"),
+            Stage(lambda rows: rows.sum(axis=1, keepdims=True), 1, 4, "sums"),
+        ],
+        np.dtype(np.float32),
+    )
+    ids = np.arange(10)
+    batch = Batch(ids, X, ids).mixed(1.0, np.random.default_rng(0))
+    computed = stages.of_batch(batch)
+    parts = batch.shares[:, None]
+    inputs = parts * X[ids] ** 2 + (1 - parts) * X[batch.partners] ** 2
+    assert computed[0].dtype == computed[1].dtype == np.float32
+    np.testing.assert_allclose(computed[1], inputs.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_an_epoch_that_goes_on_mixes_as_the_whole_one():
+    X = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
+    stages = Stages(X, [Stage(np.asarray, 4, 16, "inputs")] * 2, X.dtype)
+    problem = Problem([X], [], [], stages=stages)
+    whole = [b.rows() for b in problem.batches(20, make_generator(1), mixup=0.5)]
+    rest = [b.rows() for b in problem.batches(20, make_generator(1), 3, mixup=0.5)]
+    assert len(whole) == 4
+    assert len(rest) == 1
+    np.testing.assert_array_equal(rest[0], whole[3])
+    plain = [b.rows() for b in problem.batches(20, make_generator(1))]
+    assert not np.array_equal(plain[0], whole[0])
+
+
+def test_mixtures_draw_once_from_the_generator():
+    generators = make_generator(0), make_generator(0)
+    mixes = mixtures(generators[0])
+    torch.randint(2**62, (1,), generator=generators[1])
+    for _ in range(3):
+        next(mixes)
+    states = [generator.get_state() for generator in generators]
+    assert torch.equal(*states)
+
+
+def test_a_step_before_the_network_does_not_change_what_is_mixed():
+    X, y = load_iris(return_X_y=True)
+    model = make_pipeline(
+        StandardScaler(), MLPClassifier((8, 8), solver="lbfgs", random_state=0)
+    ).fit(X, y)
+    part = SparseAutoencoder(8, k=4, max_iter=20, random_state=0)
+    params = {"autoencoder": part, "max_iter": 20, "random_state": 0}
+    whole = FeatureUnwrapper(model, **params).fit(X)
+    rows = model[0].transform(X)
+    alone = FeatureUnwrapper(model[-1], **params).fit(rows)
+    np.testing.assert_allclose(
+        whole.network().predict_raw(rows), alone.network().predict_raw(rows), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, "half", None])
+def test_other_shares_are_refused(value):
+    X, y = load_iris(return_X_y=True)
+    model = MLPClassifier((8, 8), solver="lbfgs", random_state=0).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"'mixup' .* a float in the range \[0.0, 1.0\]"
+    ):
+        FeatureUnwrapper(model, mixup=value).fit(X)
