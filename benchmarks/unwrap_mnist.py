@@ -15,6 +15,8 @@ pruned to as many weights and distilled (``pruned``), and the separate fit
 - ``wide``: an MLP 784-512-512-512-10, 1024 features a layer, with the time of
   ``predict`` beside the dense model's and the multiply-adds of both.
 - ``digits``, ``regression``: MLPs for the digits and the diabetes data of scikit-learn.
+- ``mixup``: over `mixup`, the narrow MLP of either recipe with the most weights of
+  ``pixels``, and the digits with the middle budget.
 - ``defaults``: seconds of ``FeatureUnwrapper(model).fit(X)`` on the narrow MLP. Not in
   a run of all parts at once unless nothing else runs: it is a time.
 
@@ -70,6 +72,8 @@ class Plan:
     pixel_weights: int = 10_000  # of the wide one
     output_weights: int = 200
     faithfulness: tuple = (0.0, 0.01, 0.3, 1.0)
+    mixup: float = 0.5  # the default, of joint training and of pruning
+    mixups: tuple = (0.0, 0.25, 0.5, 1.0)
     n_rounds: int = 15
 
 
@@ -90,6 +94,7 @@ SMOKE = Plan(
     pixel_weights=400,
     output_weights=40,
     faithfulness=(1.0,),
+    mixups=(0.0, 0.5),
     n_rounds=2,
 )
 
@@ -148,6 +153,23 @@ def measure_faithfulness(plan, seed):
         )[1]
         for total in plan.totals
         for value in plan.faithfulness
+    ]
+
+
+def measure_mixup(plan, seed):
+    """Return the rows of one seed."""
+    total = plan.totals[-1]
+    whole = {"max_iter": plan.updates, **whole_budget(total)}
+    setups = [
+        (f"MNIST, {recipe}, {total}", *narrow(plan, seed, recipe), whole)
+        for recipe in plan.recipes
+    ]
+    total = plan.digits_totals[len(plan.digits_totals) // 2]
+    setups.append((f"digits, {total}", *digits(seed), whole_budget(total)))
+    return [
+        measure(f"{name}, mixup {value:g}", *setup, mixup=value, **params)[1]
+        for name, *setup, params in setups
+        for value in plan.mixups
     ]
 
 
@@ -268,20 +290,23 @@ def three_ways(how, model, data, parts, budgets, plan, **params):
     ]
 
 
-def measure_digits(plan, seed):
-    """Return the rows of one seed."""
+def digits(seed):
+    """Return an MLP for the digits, its data and autoencoders of its layers."""
     X, y = load_digits(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X / 16, y, random_state=seed, stratify=y)
     model = MLPClassifier((32, 32, 32), max_iter=300, alpha=1e-2, random_state=seed)
     model.fit(X, y)
-    parts = fit_autoencoders(model, X)
+    return model, (X, X_test, y_test), fit_autoencoders(model, X)
+
+
+def measure_digits(plan, seed):
+    """Return the rows of one seed."""
+    model, data, parts = digits(seed)
     rows = []
     for total in plan.digits_totals:
         budgets = whole_budget(total)
         each = budgets.pop("n_nonzero_coefs")
-        rows += three_ways(
-            f"{total}", model, (X, X_test, y_test), parts, each, plan, **budgets
-        )
+        rows += three_ways(f"{total}", model, data, parts, each, plan, **budgets)
     return rows
 
 
@@ -310,6 +335,7 @@ PARTS = {
     "trained": measure_trained,
     "wide": measure_wide,
     "digits": measure_digits,
+    "mixup": measure_mixup,
     "regression": measure_regression,
     "defaults": measure_defaults,
 }
