@@ -9,8 +9,11 @@ from _page import DOCS, markdown, text, write_between
 PAGE, PICTURE = DOCS / "trained_together.md", DOCS / "images/trained_together.png"
 WAYS = ("together", "apart", "pruned")
 COLOURS = dict(zip(WAYS, ("#1f6f9f", "#8a8a8a", "#c8702a"), strict=True))
+# Measured before rows were mixed, and kept as the other side of that comparison.
+UNMIXED = "pixels, rows not mixed"
 TITLES = {
     "pixels": "From the pixels to the logits, every weight counted",
+    UNMIXED: "The same",
     "kept": "First layer kept, its encoder left alone: weights a connector",
     "trained": "First layer kept, its encoder trained: weights a connector",
     "digits": "Digits, from the pixels to the logits, every weight counted",
@@ -70,13 +73,21 @@ def _without_empty(rows):
     return [{name: row[name] for name in used} for row in rows]
 
 
+def mixes(part):
+    """Return the share of mixed rows that a part was measured with."""
+    return part["run"].get("mixup", 0.0)
+
+
 def curve(record):
     """Return the Markdown table of accuracy against faithfulness."""
     rows = []
-    recipe = record["pixels"]["run"]["recipes"][0]
+    share = mixes(record["faithfulness"])
+    alike = (record[name] for name in ("pixels", UNMIXED) if name in record)
+    pixels = next(part for part in alike if mixes(part) == share)
+    recipe = pixels["run"]["recipes"][0]
     default = {
         f"{name.removeprefix(recipe + ', ')}, faithfulness 0.1": ways
-        for name, ways in by_way(record["pixels"]["seeds"]).items()
+        for name, ways in by_way(pixels["seeds"]).items()
         if name.startswith(recipe)
     }
     every = by_way(record["faithfulness"]["seeds"]) | default
@@ -101,6 +112,26 @@ def curve(record):
     return markdown(rows)
 
 
+def mixup_table(seeds):
+    """Return the Markdown table of the shares of mixed rows."""
+    rows = []
+    for same in zip(*seeds, strict=True):
+        what, value = same[0]["how"].split(", mixup ")
+        live = [statistics.fmean(row["live"]) for row in same]
+        rows.append(
+            {
+                "model, weights": what,
+                "mixup": value,
+                "lost": text([row["lost"] for row in same], 2, 100),
+                "KL": text([row["KL"] for row in same], 4),
+                "R2": three(same, "R2 of network"),
+                "autoencoders": three(same, "R2 of autoencoders", 3),
+                "features in use": f"{statistics.fmean(live):.0f}",
+            }
+        )
+    return markdown(rows)
+
+
 def page_tables(record):
     """Return the tables of docs/trained_together.md."""
     lines = []
@@ -109,12 +140,20 @@ def page_tables(record):
         # Parts that an earlier version measured count no weights in all.
         if not seeds or "weights in all" not in seeds[0][0]:
             continue
-        lines += [f"**{title}** (seeds: {len(seeds)})", "", table(seeds)]
-        if part == "pixels" and "faithfulness" in record:
-            n = len(record["faithfulness"]["seeds"])
-            lines += [f"**Accuracy against faithfulness** (seeds: {n})", ""]
-            lines += [curve(record)]
+        lines += [_heading(title, record[part]), "", table(seeds)]
+        if part == UNMIXED and "mixup" in record:
+            found = record["mixup"]["seeds"]
+            lines += [f"**Over the share of mixed rows** (seeds: {len(found)})", ""]
+            lines += [mixup_table(found)]
+        if part == UNMIXED and "faithfulness" in record:
+            title = "Accuracy against faithfulness"
+            lines += [_heading(title, record["faithfulness"]), "", curve(record)]
     return "\n".join(lines)
+
+
+def _heading(title, part):
+    unmixed = "" if mixes(part) else ", rows not mixed"
+    return f"**{title}** (seeds: {len(part['seeds'])}{unmixed})"
 
 
 def write_page(record):
