@@ -73,6 +73,16 @@ def _without_empty(rows):
     return [{name: row[name] for name in used} for row in rows]
 
 
+def cells_of(same):
+    """Return the cells of one network of features, of all its seeds."""
+    return {
+        "lost": text([row["lost"] for row in same], 2, 100),
+        "KL": text([row["KL"] for row in same], 4),
+        "R2": three(same, "R2 of network"),
+        "autoencoders": three(same, "R2 of autoencoders", 3),
+    }
+
+
 def mixes(part):
     """Return the share of mixed rows that a part was measured with."""
     return part["run"].get("mixup", 0.0)
@@ -99,16 +109,7 @@ def curve(record):
     for name in sorted(every, key=order):
         total, value = name.split(", faithfulness ")
         same = every[name]["together"]
-        rows.append(
-            {
-                "weights": total,
-                "faithfulness": value,
-                "lost": text([row["lost"] for row in same], 2, 100),
-                "KL": text([row["KL"] for row in same], 4),
-                "R2": three(same, "R2 of network"),
-                "autoencoders": three(same, "R2 of autoencoders", 3),
-            }
-        )
+        rows.append({"weights": total, "faithfulness": value, **cells_of(same)})
     return markdown(rows)
 
 
@@ -118,17 +119,8 @@ def mixup_table(seeds):
     for same in zip(*seeds, strict=True):
         what, value = same[0]["how"].split(", mixup ")
         live = [statistics.fmean(row["live"]) for row in same]
-        rows.append(
-            {
-                "model, weights": what,
-                "mixup": value,
-                "lost": text([row["lost"] for row in same], 2, 100),
-                "KL": text([row["KL"] for row in same], 4),
-                "R2": three(same, "R2 of network"),
-                "autoencoders": three(same, "R2 of autoencoders", 3),
-                "features in use": f"{statistics.fmean(live):.0f}",
-            }
-        )
+        cells = {"model, weights": what, "mixup": value, **cells_of(same)}
+        rows.append({**cells, "features in use": f"{statistics.fmean(live):.0f}"})
     return markdown(rows)
 
 
