@@ -242,7 +242,7 @@ def test_programs_of_convolutional_models(capsys):
     counts, formula = capsys.readouterr().out.splitlines()
     assert counts == printed.splitlines()[0]
     assert re.match(r"F2_\d+ = ", formula)
-    assert formula.count("*F1_") == 2
+    assert 2 <= formula.count("*F1_") <= 4
     assert made["image"].shape == (64,)
 
 

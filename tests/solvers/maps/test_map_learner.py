@@ -12,6 +12,7 @@ from skfeat.maps._reads import Reads
 from skfeat.solvers.joint._problem import Coder, Connection, JointSettings
 from skfeat.solvers.maps._learner import MapLearner, convolved, patches_of
 from skfeat.solvers.maps._problem import MapLayers, MapProblem
+from skfeat.utils._rows import Batch
 
 RNG = np.random.RandomState(0)
 READS = {
@@ -107,7 +108,7 @@ def test_estimates_agree_with_what_a_removal_changes(classify, faithfulness):
     n = len(ours.problem.layers.X)
     ours.pruning.n_samples = lambda: n
     for _ in range(60):
-        ours._estimate_costs(np.arange(n))
+        ours._estimate_costs(Batch(np.arange(n), ours.problem.layers.X, np.arange(n)))
     share = 1 - (1 - 0.05) ** 60
     found = [costs / share for costs in ours.pruning.saliencies()]
 
