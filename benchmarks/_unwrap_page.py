@@ -127,17 +127,18 @@ def mixup_table(seeds):
 def page_tables(record):
     """Return the tables of docs/trained_together.md."""
     lines = []
+    last = UNMIXED if UNMIXED in record else "pixels"
     for part, title in TITLES.items():
         seeds = record.get(part, {}).get("seeds")
         # Parts that an earlier version measured count no weights in all.
         if not seeds or "weights in all" not in seeds[0][0]:
             continue
         lines += [_heading(title, record[part]), "", table(seeds)]
-        if part == UNMIXED and "mixup" in record:
+        if part == last and "mixup" in record:
             found = record["mixup"]["seeds"]
             lines += [f"**Over the share of mixed rows** (seeds: {len(found)})", ""]
             lines += [mixup_table(found)]
-        if part == UNMIXED and "faithfulness" in record:
+        if part == last and "faithfulness" in record:
             title = "Accuracy against faithfulness"
             lines += [_heading(title, record["faithfulness"]), "", curve(record)]
     return "\n".join(lines)

@@ -217,8 +217,9 @@ def _layers_of_widths(target: Target, hidden_layer_sizes: Any) -> tuple[Step, ..
     widths = [check_int("hidden_layer_sizes", width, 1) for width in hidden]
     if not widths:
         raise value_error("hidden_layer_sizes", "of one layer or more", widths)
-    widths = [target.X.shape[1], *widths, target.outputs.shape[1]]
-    dtype = target.outputs.dtype
+    outputs = target.compute(target.X[:1])
+    widths = [target.X.shape[1], *widths, outputs.shape[1]]
+    dtype = outputs.dtype
     steps = []
     for number, (n_in, n_out) in enumerate(pairwise(widths)):
         arrays = {

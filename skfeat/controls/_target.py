@@ -36,17 +36,14 @@ class Target:
         Up to the logits of a classifier, scales taken into linear layers.
     X : ndarray of shape (n, n_features)
         What the network takes, after the steps of a Pipeline.
-    outputs : ndarray of shape (n, n_outputs)
-        Logits, or values.
     compute : callable
-        Maps rows that the network takes to such outputs.
+        Maps rows that the network takes to outputs (n, n_outputs): logits, or values.
     names : dict
         What `SparseFeatureNetwork` calls inputs and outputs, and has of a classifier.
     """
 
     steps: tuple[Step, ...]
     X: np.ndarray
-    outputs: np.ndarray
     compute: Callable[[np.ndarray], np.ndarray]
     names: dict[str, Any]
 
@@ -85,13 +82,11 @@ def read_target(model: Any, X: Any, task: str) -> Target:
         classes = class_labels(None, chain, model_classes(model))
     stop = logits_end(chain, classes is not None)
     steps = chain.steps[:stop]
-    computed = chain.slice(0, stop).forward
     return Target(
         # Weights of scales beside linear layers would run, but be in no budget.
         tuple(merge_scales([s for s in steps if s.kind != "identity"])),
         rows,
-        computed(rows),
-        computed,
+        chain.slice(0, stop).forward,
         {
             "input_names": input_names,
             "output_names": output_names(chain.n_outputs, classes, head_slices(chain)),

@@ -34,14 +34,12 @@ from skfeat.solvers._trained_steps import (
 from skfeat.solvers.joint._units import unit_of_outputs
 from skfeat.utils import _distributed as distributed
 from skfeat.utils._adam import Adam
-from skfeat.utils._rows import Batch
+from skfeat.utils._rows import Batch, batches_of_held, mixed_batches
 from skfeat.utils._torch import (
     PLAIN,
     as_like,
     make_generator,
-    mixtures,
     n_batches,
-    shuffled_batches,
     with_gradients,
 )
 
@@ -119,10 +117,9 @@ def prune_chain(
 
     def run_epoch():
         total = 0.0
-        mixes = mixtures(learner.generator)
-        for rows in shuffled_batches(len(X), settings.batch_size, learner.generator):
-            batch = Batch(rows, X, rows).mixed(settings.mixup, next(mixes))
-            total += len(rows) * learner.step(batch, planned)
+        batches = batches_of_held(X, settings.batch_size, learner.generator)
+        for batch in mixed_batches(batches, settings.mixup, learner.generator):
+            total += len(batch.ids) * learner.step(batch, planned)
         return total / len(X)
 
     history = run_epochs(

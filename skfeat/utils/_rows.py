@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -62,8 +62,12 @@ class Batch(NamedTuple):
         own = function(self.source[self.local])
         if self.partners is None or self.shares is None:
             return own
-        shares = self.shares.astype(own.dtype)[:, None]
-        return shares * own + (1 - shares) * function(self.source[self.partners])
+        mixed = self.shares < 1
+        shares = self.shares[mixed].astype(own.dtype)[:, None]
+        others = function(self.source[self.partners[mixed]])
+        rows = own.copy()  # the function may return what is not to be written to
+        rows[mixed] = shares * own[mixed] + (1 - shares) * others
+        return rows
 
 
 class ComputedRows:
@@ -230,16 +234,49 @@ def batches_of_rows(
     """
     n_rows = len(X) if rows is None else len(rows)
     if mapped_file(X) is None:
-        for part in islice(
-            shuffled_batches(n_rows, batch_size, generator), first, None
-        ):
-            ids = part if rows is None else rows[part]
-            yield Batch(ids, X, ids)
+        yield from batches_of_held(X, batch_size, generator, rows, first)
         return
     n = n_batches(n_rows, batch_size)
     sizes = [n_rows // n + (i < n_rows % n) for i in range(n)]
     windows = _windows(X, generator, rows, sum(sizes[:first]))
     yield from _batches_of_windows(windows, sizes[first:])
+
+
+def batches_of_held(
+    X: np.ndarray | ComputedRows,
+    batch_size: int,
+    generator: torch.Generator,
+    rows: np.ndarray | None = None,
+    first: int = 0,
+) -> Iterator[Batch]:
+    """Yield each row once, in shuffled batches; parameters as of `batches_of_rows`.
+
+    Rows of a mapped file are shuffled as those in memory.
+    """
+    n_rows = len(X) if rows is None else len(rows)
+    for part in islice(shuffled_batches(n_rows, batch_size, generator), first, None):
+        ids = part if rows is None else rows[part]
+        yield Batch(ids, X, ids)
+
+
+def mixed_batches(
+    batches: Iterable[Batch],
+    share: float,
+    generator: torch.Generator,
+    first: int = 0,
+) -> Iterator[Batch]:
+    """Yield batches with a share of the rows of each mixed with others.
+
+    How they are mixed depends on one number that is drawn from the generator before the
+    first batch comes, and on the number of the batch; those before `first` are left out
+    of `batches`. For a share of zero nothing is drawn.
+    """
+    if share == 0:
+        yield from batches
+        return
+    seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
+    for number, batch in enumerate(batches, first):
+        yield batch.mixed(share, np.random.default_rng([seed, number]))
 
 
 def _permutation(n: int, generator: torch.Generator) -> np.ndarray:

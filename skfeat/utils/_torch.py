@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -200,18 +199,6 @@ def shuffled_batches(
     """
     order = torch.randperm(n_rows, generator=generator, device="cpu").numpy()
     yield from np.array_split(order, n_batches(n_rows, batch_size))
-
-
-def mixtures(
-    generator: torch.Generator, first: int = 0
-) -> Iterator[np.random.Generator]:
-    """Return what draws how the rows of each batch are mixed, without the `first` ones.
-
-    The generator is drawn from once, and at once: those of each batch depend on nothing
-    else that it gives.
-    """
-    seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
-    return (np.random.default_rng([seed, number]) for number in count(first))
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:

@@ -15,13 +15,9 @@ from skfeat import FeatureUnwrapper, SparseAutoencoder
 from skfeat.controls import _neurons, pruned_control
 from skfeat.metrics import kl_divergence
 from skfeat.solvers.joint._problem import Problem
-from skfeat.utils._rows import Batch
+from skfeat.utils._rows import Batch, mixed_batches
 from skfeat.utils._stages import Stage, Stages
-from skfeat.utils._torch import make_generator, mixtures
-
-
-def logits(model, X):
-    return np.log(np.maximum(model.predict_proba(X), 1e-300))
+from skfeat.utils._torch import make_generator
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +120,9 @@ def test_an_epoch_that_goes_on_mixes_as_the_whole_one():
 
 def test_mixtures_draw_once_from_the_generator():
     generators = make_generator(0), make_generator(0)
-    mixes = mixtures(generators[0])
+    ids = np.arange(4)
+    list(mixed_batches([Batch(ids, ids[:, None] / 2, ids)] * 3, 0.5, generators[0]))
     torch.randint(2**62, (1,), generator=generators[1])
-    for _ in range(3):
-        next(mixes)
     states = [generator.get_state() for generator in generators]
     assert torch.equal(*states)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +11,14 @@ import torch
 from scipy import sparse
 
 from skfeat.activations import Activation
-from skfeat.utils._rows import Batch, ComputedRows, batches_of_rows
+from skfeat.utils._rows import (
+    Batch,
+    ComputedRows,
+    batches_of_held,
+    batches_of_rows,
+    mixed_batches,
+)
 from skfeat.utils._stages import Stages, StagesOfBatch
-from skfeat.utils._torch import mixtures, shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -115,25 +119,19 @@ class Problem:
         A share `mixup` of the rows of each is mixed with others. All that shuffles and
         mixes is drawn from the generator before the first batch comes.
         """
-        mixes = None if mixup == 0 else mixtures(generator, first)
-        for batch in self._shuffled(batch_size, generator, first):
-            yield batch if mixes is None else batch.mixed(mixup, next(mixes))
-
-    def _shuffled(
-        self, batch_size: int, generator: torch.Generator, first: int
-    ) -> Iterator[Batch]:
-        if not self.is_held:
-            assert self.stages is not None
-            return batches_of_rows(self.stages.X, batch_size, generator, first=first)
-        parts = shuffled_batches(self.n_rows, batch_size, generator)
-        return map(self.batch, islice(parts, first, None))
+        shuffled = batches_of_held if self.is_held else batches_of_rows
+        batches = shuffled(self._source, batch_size, generator, first=first)
+        return mixed_batches(batches, mixup, generator, first)
 
     def batch(self, rows: np.ndarray | Batch) -> Batch:
         """Return some rows, given by their numbers, as a batch."""
         if isinstance(rows, Batch):
             return rows
-        source: Any = self.hidden[0] if self.stages is None else self.stages.X
-        return Batch(rows, source, rows)
+        return Batch(rows, self._source, rows)
+
+    @property
+    def _source(self) -> Any:
+        return self.hidden[0] if self.stages is None else self.stages.X
 
     def read(self, batch: Batch) -> BatchRows:
         """Return the rows of a batch."""

@@ -178,7 +178,7 @@ class MapLearner(Updates):
 
     def _loss(self, batch: Batch, share_of_all: float) -> torch.Tensor:
         problem, settings = self.problem, self.settings
-        inputs, hidden, outputs = problem.layers.run(batch)
+        inputs, hidden, outputs = problem.layers.run_rows(batch.rows())
         loss, codes = torch.zeros((), device=settings.device), []
         weights_of_layers = []
         for layer, coder in enumerate(self.coders):
@@ -246,7 +246,7 @@ class MapLearner(Updates):
         n = min(self.pruning.n_samples(), len(batch.ids))
         mine = distributed.shard(np.arange(n))
         with torch.no_grad():
-            inputs, hidden, _ = problem.layers.run(batch.take(mine))
+            inputs, hidden, _ = problem.layers.run_rows(batch.take(mine).rows())
             read = self._as_read(inputs)
             if not problem.reads_inputs:
                 read = self.coders[0].codes(self._in_unit(hidden[0], 0))

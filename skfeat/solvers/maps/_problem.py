@@ -11,7 +11,6 @@ import torch
 
 from skfeat.maps._reads import Reads
 from skfeat.solvers.joint._problem import Coder, Connection
-from skfeat.utils._rows import Batch
 from skfeat.utils._torch import to_numpy
 
 # Samples whose layers are computed at a time, outside of training.
@@ -45,11 +44,17 @@ class MapLayers:
     dtype: torch.dtype = torch.float32
     n_positions_in: int = 1
 
-    @torch.no_grad()
     def run(
         self, samples: Any
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
-        """Run the model on some samples, of which a batch may mix some.
+        """Run the model on some samples, given by their numbers; see `run_rows`."""
+        return self.run_rows(self.X[samples])
+
+    @torch.no_grad()
+    def run_rows(
+        self, rows: np.ndarray
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """Run the model on rows that it takes.
 
         Returns
         -------
@@ -58,9 +63,9 @@ class MapLayers:
             A row for each position of each sample.
         outputs : Tensor of shape (n, n_outputs)
         """
-        is_batch = isinstance(samples, Batch)
-        rows = np.ascontiguousarray(samples.rows() if is_batch else self.X[samples])
-        values = torch.from_numpy(rows).to(self.device, self.dtype)
+        values = torch.from_numpy(np.ascontiguousarray(rows)).to(
+            self.device, self.dtype
+        )
         inputs, hidden = by_position(values, self.n_positions_in), []
         *between, last = self.functions
         for function, n_positions in zip(between, self.n_positions, strict=True):

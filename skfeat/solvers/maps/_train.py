@@ -11,8 +11,8 @@ from skfeat.solvers.joint._problem import JointSettings
 from skfeat.solvers.maps._learner import MapLearner
 from skfeat.solvers.maps._problem import MapLearnt, MapProblem
 from skfeat.utils._progress import tick
-from skfeat.utils._rows import Batch
-from skfeat.utils._torch import mixtures, n_batches, shuffled_batches
+from skfeat.utils._rows import batches_of_held, mixed_batches
+from skfeat.utils._torch import n_batches
 
 
 def train_maps(
@@ -49,14 +49,11 @@ def train_maps(
 
     def run_epoch():
         total = 0.0
-        generator, X = learner.generator, problem.layers.X
-        mixes = mixtures(generator) if settings.mixup > 0 else None
-        batches = shuffled_batches(n, settings.batch_size, generator)
-        for number, samples in enumerate(batches, 1):
-            batch = Batch(samples, X, samples)
-            if mixes is not None:
-                batch = batch.mixed(settings.mixup, next(mixes))
-            total += len(samples) * learner.step(batch, planned)
+        generator = learner.generator
+        batches = batches_of_held(problem.layers.X, settings.batch_size, generator)
+        batches = mixed_batches(batches, settings.mixup, generator)
+        for number, batch in enumerate(batches, 1):
+            total += len(batch.ids) * learner.step(batch, planned)
             tick("batch", number, n_of_epoch)
         return total / n
 
