@@ -153,7 +153,10 @@ def run_numpy(steps: Sequence[Step], X: np.ndarray) -> np.ndarray:
             X = _kinds.JOINS[step.kind].join(results, np.concatenate)
             own = len(results) > 1  # a single branch may return X itself
         elif step.kind == "affine":  # this and ReLU in place, as they are most steps
-            X = X @ arrays["coef"].T
+            # OpenBLAS can call finite rows invalid: for five columns it computes with
+            # what registers held before. An overflow is still told.
+            with np.errstate(invalid="ignore"):
+                X = X @ arrays["coef"].T
             X += arrays["intercept"]
             own = True
         elif step.kind == "relu":

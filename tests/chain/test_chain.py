@@ -7,7 +7,7 @@ import torch
 
 from skfeat.activations import JumpReLU, TopK
 from skfeat.chain import ACTIVATIONS, JOINS, Chain, Step, find_hidden, merge_scales
-from skfeat.chain._steps import NORMS, arrays_of
+from skfeat.chain._steps import NORMS, arrays_of, run_numpy
 
 RNG = np.random.default_rng(0)
 SETTINGS = {
@@ -115,6 +115,19 @@ def test_dtype_of_x_is_kept(chain, dtype):
 def test_other_dtypes_become_float64(chain):
     assert chain.forward(np.ones((2, 4), dtype=int)).dtype == np.float64
     assert chain.forward(np.ones((2, 4), dtype=np.float16)).dtype == np.float64
+
+
+def test_a_product_tells_of_overflow_but_calls_no_finite_row_invalid():
+    """OpenBLAS computes a row of five columns with what registers held before.
+
+    What they held cannot be set here, so infinity less infinity stands for it.
+    """
+    coef = np.array([[2, -2, 0, 0, 0], [1, 1, 0, 0, 0]], np.float32)
+    step = Step("affine", "a", {"coef": coef, "intercept": np.zeros(2, np.float32)})
+    row = np.full((1, 5), 3e38, np.float32)
+    with pytest.warns(RuntimeWarning) as told:
+        run_numpy([step], row)
+    assert {str(one.message) for one in told} == {"overflow encountered in matmul"}
 
 
 def test_forward_composes(chain):

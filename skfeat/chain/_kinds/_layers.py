@@ -32,6 +32,12 @@ def _rms_norm(x, arrays, settings):
     return x / (square + settings["eps"]) ** 0.5 * arrays["weight"]
 
 
+def _vjp_of_affine(grad, before, after, arrays, settings):
+    # OpenBLAS can call finite rows invalid, as run_numpy says.
+    with np.errstate(invalid="ignore"):
+        return grad @ arrays["coef"], grad @ arrays["intercept"]
+
+
 def _vjp_of_slice(grad, before, after, arrays, settings):
     padded = np.zeros((len(grad), before.shape[1]), grad.dtype)
     padded[:, settings["start"] : settings["stop"]] = grad
@@ -89,7 +95,7 @@ def _find_problem_of_slice(settings: Settings, label: str) -> str:
 LAYERS = {
     "affine": StepKind(
         numpy=lambda x, a, s: x @ a["coef"].T + a["intercept"],
-        vjp=lambda grad, before, after, a, s: (grad @ a["coef"], grad @ a["intercept"]),
+        vjp=_vjp_of_affine,
         onnx=lambda graph, a, s: add_affine(graph, a["coef"], a["intercept"]),
         torch_forms=ITS_WEIGHTS_ARE_READ,
         role="layer",
