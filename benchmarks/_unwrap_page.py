@@ -13,7 +13,8 @@ COLOURS = dict(zip(WAYS, ("#1f6f9f", "#8a8a8a", "#c8702a"), strict=True))
 UNMIXED = "pixels, rows not mixed"
 TITLES = {
     "pixels": "From the pixels to the logits, every weight counted",
-    UNMIXED: "The same",
+    "patient": "The same, in three times the epochs",
+    UNMIXED: "The first of these",
     "kept": "First layer kept, its encoder left alone: weights a connector",
     "trained": "First layer kept, its encoder trained: weights a connector",
     "digits": "Digits, from the pixels to the logits, every weight counted",

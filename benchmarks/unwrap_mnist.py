@@ -7,6 +7,7 @@ pruned to as many weights and distilled (``pruned``), and the separate fit
 - ``pixels``: an MLP 784-64-64-64-10 for MNIST, 256 features a layer, every weight from
   the pixels to the logits sparse and counted; budgets of the whole network. Models of
   two recipes of training.
+- ``patient``: the same in three times the epochs, without the separate fit.
 - ``faithfulness``: the same over `faithfulness`.
 - ``kept``: the model's first layer is kept, with the encoder as its own reconstruction
   makes it; budgets a connector.
@@ -64,6 +65,7 @@ class Plan:
     wide_features: int = 1024
     wide_epochs: int = 10  # of its autoencoders
     updates: int = 22  # epochs of joint training; pruning has as many
+    patient_updates: int = 66
     totals: tuple = (1000, 2000, 4000, 6000)
     budgets: tuple = (100, 200, 458, 1000)
     wide_budgets: tuple = (1000, 2000, 5000)
@@ -86,6 +88,7 @@ SMOKE = Plan(
     wide_features=48,
     wide_epochs=2,
     updates=4,
+    patient_updates=6,
     totals=(240,),
     budgets=(60,),
     wide_budgets=(100,),
@@ -114,22 +117,26 @@ def narrow(plan, seed, recipe=None):
     return model, (X, X_test, y_test), fit_autoencoders(model, X)
 
 
-def measure_pixels(plan, seed):
-    """Return the rows of one seed."""
-    rows = []
+def measure_pixels(plan, seed, *, n_epochs=None):
+    """Return the rows of one seed; with `n_epochs` without the separate fit."""
+    rows, max_iter = [], n_epochs or plan.updates
     for recipe in plan.recipes:
         model, data, parts = narrow(plan, seed, recipe)
         for total in plan.totals:
-            params = whole_budget(total)
-            name = f"{recipe}, {total}"
+            params, name = whole_budget(total), f"{recipe}, {total}"
             rows += [
-                measure(f"{name}", model, data, parts, max_iter=plan.updates, **params)[
-                    1
-                ],
-                measure(f"{name}, apart", model, data, parts, joint=False, **params)[1],
-                control(f"{name}, pruned", model, data, total, plan.updates),
+                measure(name, model, data, parts, max_iter=max_iter, **params)[1],
+                control(f"{name}, pruned", model, data, total, max_iter),
             ]
+            if n_epochs is None:
+                name, params = f"{name}, apart", {**params, "joint": False}
+                rows.append(measure(name, model, data, parts, **params)[1])
     return rows
+
+
+def measure_patient(plan, seed):
+    """Return the rows of one seed."""
+    return measure_pixels(plan, seed, n_epochs=plan.patient_updates)
 
 
 def whole_budget(total):
@@ -330,6 +337,7 @@ def mnist(plan):
 
 PARTS = {
     "pixels": measure_pixels,
+    "patient": measure_patient,
     "faithfulness": measure_faithfulness,
     "kept": measure_kept,
     "trained": measure_trained,
