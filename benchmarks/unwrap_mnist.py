@@ -124,13 +124,13 @@ def measure_pixels(plan, seed, *, n_epochs=None):
         model, data, parts = narrow(plan, seed, recipe)
         for total in plan.totals:
             params, name = whole_budget(total), f"{recipe}, {total}"
-            rows += [
-                measure(name, model, data, parts, max_iter=max_iter, **params)[1],
-                control(f"{name}, pruned", model, data, total, max_iter),
-            ]
+            found = measure(name, model, data, parts, max_iter=max_iter, **params)
+            rows.append(found[1])
             if n_epochs is None:
-                name, params = f"{name}, apart", {**params, "joint": False}
-                rows.append(measure(name, model, data, parts, **params)[1])
+                apart = {**params, "joint": False}
+                found = measure(f"{name}, apart", model, data, parts, **apart)
+                rows.append(found[1])
+            rows.append(control(f"{name}, pruned", model, data, total, max_iter))
     return rows
 
 

@@ -249,8 +249,8 @@ def test_unwrap_mnist(tmp_path):
     done = run("unwrap_mnist.py", "--smoke", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    parts = "pixels", "faithfulness", "kept", "trained", "wide", "digits", "mixup"
-    for part in (*parts, "regression", "defaults"):
+    parts = "pixels", "patient", "faithfulness", "kept", "trained", "wide", "digits"
+    for part in (*parts, "mixup", "regression", "defaults"):
         assert part in lines
     for name in ("plain, 240", "plain, 240, apart", "plain, 240, pruned", "60, pruned"):
         assert any(line.startswith(f"{name} ") for line in lines), name
