@@ -49,6 +49,9 @@ _PATIENT_UPDATES = 60
 # How many times their first value trained thresholds may have to become: that is three
 # times the length of a row.
 _THRESHOLD_CLIMB = 30
+# Attribute of an autoencoder whose training goes on after its own fit, for as long as
+# that runs: its loss may still fall at the end.
+GOES_ON = "_goes_on"
 
 
 def check_parameter_combinations(sae) -> None:
@@ -216,7 +219,8 @@ def stopping_of(sae, settings: SAESettings, n_rows: int, max_iter: int) -> Stopp
     # While a penalty approaches its target L0 the loss moves both ways.
     patience = max_iter if sae.l0 is not None else _patience_of(sae, n_rows)
     unjudged = _unjudged_epochs(settings, n_rows, max_iter)
-    return Stopping(max_iter, sae.tol, patience, unjudged)
+    goes_on = hasattr(sae, GOES_ON)
+    return Stopping(max_iter, sae.tol, patience, unjudged, may_end_falling=goes_on)
 
 
 def _patience_of(sae, n_rows: int) -> int:

@@ -21,6 +21,7 @@ from skfeat.network._arrays import names_and_classes
 from skfeat.solvers.joint._problem import Coder
 from skfeat.solvers.joint._start import dense_start, start_rows
 from skfeat.solvers.maps._start import n_patches
+from skfeat.utils._checks import type_error
 from skfeat.utils._frozen import is_frozen, unnamed
 from skfeat.utils._ignored import ignored_are_told
 
@@ -51,6 +52,11 @@ def untrained_control(
     -------
     network : SparseFeatureNetwork
 
+    Raises
+    ------
+    TypeError
+        If `unwrapper` is none.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -67,7 +73,7 @@ def untrained_control(
     >>> network.n_weights_ == unwrapper.network().n_weights_
     True
     """
-    check_is_fitted(unwrapper)
+    check_unwrapper(unwrapper)
     rng = check_random_state(random_state)
     rows = unwrapper.network_inputs(X)
     layers = _activations(unwrapper, rows)
@@ -116,8 +122,10 @@ def shuffled_control(
 
     Raises
     ------
+    TypeError
+        If `unwrapper` is none.
     ValueError
-        If the unwrapper has no connectors.
+        If it has no connectors.
 
     Examples
     --------
@@ -135,7 +143,7 @@ def shuffled_control(
     >>> bool((network.predict(X) == y).mean() < unwrapper.score(X, y))
     True
     """
-    check_is_fitted(unwrapper)
+    check_unwrapper(unwrapper)
     rng = check_random_state(random_state)
     own = unwrapper.network()
     connectors = connectors_of(unwrapper)
@@ -163,6 +171,13 @@ def shuffled_control(
         reads_inputs=hasattr(unwrapper, "input_connector_"),
         gives_outputs=hasattr(unwrapper, "output_connector_"),
     )
+
+
+def check_unwrapper(unwrapper: Any) -> None:
+    """Raise an error for what is no fitted unwrapper."""
+    if not hasattr(unwrapper, "network_inputs"):
+        raise type_error("unwrapper", "a fitted FeatureUnwrapper", unwrapper)
+    check_is_fitted(unwrapper)
 
 
 def _features_and_ends(

@@ -6,12 +6,15 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from sklearn.utils.validation import check_is_fitted
-
 from skfeat.adapters import logits_end
 from skfeat.chain import Chain
 from skfeat.chain._steps import linear_layers
-from skfeat.controls._features import connectors_of, shuffled_control, untrained_control
+from skfeat.controls._features import (
+    check_unwrapper,
+    connectors_of,
+    shuffled_control,
+    untrained_control,
+)
 from skfeat.controls._neurons import Budgets, fit_neurons
 from skfeat.controls._target import read_target
 from skfeat.network import SparseMapNetwork
@@ -31,7 +34,8 @@ def fit_controls(
     layers of "pruned" and "scratch" have its weights; where it has the model's first
     layers and an encoder, theirs stay dense. Those of "pruned" are trained if that
     encoder was trained on more than its own reconstruction, else they are the model's.
-    So it is at the end, where a dense layer is always trained.
+    So it is at the end, where a dense layer is always trained. Rows are mixed for these
+    two if they were for the unwrapper.
 
     Parameters
     ----------
@@ -52,8 +56,10 @@ def fit_controls(
 
     Raises
     ------
+    TypeError
+        If `unwrapper` is none.
     ValueError
-        If the unwrapper has no connectors.
+        If it has no connectors.
 
     Examples
     --------
@@ -71,7 +77,7 @@ def fit_controls(
     >>> print(unwrapper.report(X, y, controls=controls).controls.network)
     ['model', 'features', 'pruned', 'scratch', 'untrained', 'shuffled']
     """
-    check_is_fitted(unwrapper)
+    check_unwrapper(unwrapper)
     # First, as it has the message where there is no connector.
     shuffled = shuffled_control(unwrapper, X, random_state=random_state)
     budgets = matched_budgets(unwrapper)
@@ -86,6 +92,7 @@ def fit_controls(
             target.steps,
             own,
             max_iter,
+            unwrapper.mixup if unwrapper.joint and unwrapper.distill else 0.0,
             unwrapper.device,
             random_state,
             scratch=own is not budgets,

@@ -14,15 +14,14 @@ from skfeat.controls._chain_network import ChainNetwork, as_network
 from skfeat.controls._target import Target, read_target
 from skfeat.network import SparseFeatureNetwork
 from skfeat.solvers._prune_chain import PruneSettings, prune_chain
-from skfeat.utils._checks import check_int, is_int, value_error
+from skfeat.utils._checks import check_int, is_int, is_real, value_error
 from skfeat.utils._distributed import agreed
+from skfeat.utils._mixtures import share_that_suits
 from skfeat.utils._torch import draw_seed, n_batches, resolve_device
 
 # Updates of the weights that "auto" plans, on batches of so many rows.
 _UPDATES, _BATCH_SIZE = 2500, 512
 _TOL = 1e-4
-# Share of the rows of a batch that is mixed with others, as in training together.
-_MIXUP = 0.5
 
 
 class Budgets(NamedTuple):
@@ -39,6 +38,7 @@ def pruned_control(
     n_nonzero_coefs: int | list,
     task: str = "auto",
     max_iter: int | str = "auto",
+    mixup: float = 0.5,
     device: Any = None,
     random_state: Any = None,
 ) -> SparseFeatureNetwork | ChainNetwork:
@@ -49,9 +49,8 @@ def pruned_control(
     in each: weight^2 times the running mean of gradient^2. They become fewer step by
     step, as with Zhu and Gupta [1]_ but evenly in the logarithm of their number, ever
     more slowly. The loss is the divergence from the model's distribution of a
-    classifier, else the squared error in units of each output's deviation. Half of the
-    rows of a batch are mixed with others, as in :class:`skfeat.FeatureUnwrapper`. No
-    labels are needed, and the model is not modified.
+    classifier, else the squared error in units of each output's deviation. No labels
+    are needed, and the model is not modified.
 
     Parameters
     ----------
@@ -69,6 +68,9 @@ def pruned_control(
     max_iter : int or "auto", default="auto"
         Number of epochs at most, in batches of 512 rows. "auto" plans as many as make
         2,500 updates.
+    mixup : float, default=0.5
+        Share of the rows of each batch that are mixed with others, as of
+        :class:`skfeat.FeatureUnwrapper`. Zero trains on the rows as they are.
     device : str, torch.device or None, default=None
         Where it is trained. ``None`` means the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -109,7 +111,7 @@ def pruned_control(
     target = read_target(model, X, task)
     steps = target.steps
     budgets = as_budgets(n_nonzero_coefs, _n_layers(steps), may_freeze=True)
-    return fit_neurons(target, steps, budgets, max_iter, device, random_state)
+    return fit_neurons(target, steps, budgets, max_iter, mixup, device, random_state)
 
 
 def scratch_control(
@@ -120,6 +122,7 @@ def scratch_control(
     hidden_layer_sizes: Any = None,
     task: str = "auto",
     max_iter: int | str = "auto",
+    mixup: float = 0.5,
     device: Any = None,
     random_state: Any = None,
 ) -> SparseFeatureNetwork | ChainNetwork:
@@ -145,6 +148,9 @@ def scratch_control(
     max_iter : int or "auto", default="auto"
         Number of epochs at most, in batches of 512 rows. "auto" plans as many as make
         2,500 updates.
+    mixup : float, default=0.5
+        Share of the rows of each batch that are mixed with others, as of
+        :class:`skfeat.FeatureUnwrapper`. Zero trains on the rows as they are.
     device : str, torch.device or None, default=None
         Where it is trained. ``None`` means the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -178,7 +184,7 @@ def scratch_control(
         steps = _layers_of_widths(target, hidden_layer_sizes)
     budgets = as_budgets(n_nonzero_coefs, _n_layers(steps), may_freeze=False)
     return fit_neurons(
-        target, steps, budgets, max_iter, device, random_state, scratch=True
+        target, steps, budgets, max_iter, mixup, device, random_state, scratch=True
     )
 
 
@@ -235,6 +241,7 @@ def fit_neurons(
     steps: tuple[Step, ...],
     budgets: Budgets,
     max_iter: Any,
+    mixup: Any,
     device: Any,
     random_state: Any,
     scratch: bool = False,
@@ -248,6 +255,7 @@ def fit_neurons(
         The model's, or others of as many inputs and outputs.
     budgets : Budgets
     max_iter : int or "auto"
+    mixup : float
     device : str, torch.device or None
     random_state : int, RandomState instance or None
     scratch : bool, default=False
@@ -259,6 +267,8 @@ def fit_neurons(
         n_epochs = int(max_iter)
     else:
         raise value_error("max_iter", "'auto' or an int of at least 1", max_iter)
+    if not is_real(mixup) or not 0 <= mixup <= 1:
+        raise value_error("mixup", "a float in the range [0.0, 1.0]", mixup)
     settings = PruneSettings(
         budgets=budgets.groups,
         frozen=budgets.frozen,
@@ -269,7 +279,13 @@ def fit_neurons(
         batch_size=_BATCH_SIZE,
         device=resolve_device(device),
         seed=agreed(draw_seed(random_state)),
-        mixup=_MIXUP,
+        mixup=share_that_suits(
+            float(mixup),
+            _BATCH_SIZE,
+            target.X,
+            lambda rows: [target.compute(rows)],
+            ["The outputs of the model"],
+        ),
     )
     steps, _ = prune_chain(steps, target.X, target.compute, settings)
     pruned = {number for group, _ in budgets.groups for number in group}

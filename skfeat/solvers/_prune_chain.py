@@ -122,10 +122,11 @@ def prune_chain(
             total += len(batch.ids) * learner.step(batch, planned)
         return total / len(X)
 
+    remedy = "set mixup=0 or " * (settings.mixup > 0) + "rescale X"
     history = run_epochs(
         run_epoch,
         stopping(settings.n_epochs, settings.tol),
-        Messages("The pruned network", "rescale X"),
+        Messages("The pruned network", remedy),
         state=learner.steps_now,
     )
     return learner.finish(), history

@@ -15,7 +15,8 @@ from skfeat.adapters import N_COMPARED, Steps
 from skfeat.chain import Chain
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._checkpoint import digest_of
-from skfeat.utils._stages import Stage, Stages
+from skfeat.utils._mixtures import share_that_suits
+from skfeat.utils._stages import Stage, Stages, StagesOfBatch
 
 # Memory that rows held for connectors may take: those without a budget, and all without
 # training together, are fitted to so many rows from all over the file.
@@ -70,6 +71,23 @@ def stages_of_held(job: Unwrapping, X: np.ndarray) -> Stages:
     return Stages(X, _stages(job, Steps()), job.chain.dtype)
 
 
+def mixup_of(job: Unwrapping, stages: Stages) -> float:
+    """Return the share of rows that are mixed, zero if the model suits no mixtures."""
+
+    def compute(rows: np.ndarray) -> list[np.ndarray]:
+        computed = StagesOfBatch(rows, stages.stages)
+        return [computed[index] for index in range(1, len(stages.stages))]
+
+    return share_that_suits(
+        float(job.params.mixup),
+        job.batch_size(len(stages.X)),
+        stages.X,
+        compute,
+        job.names_of_values,
+        stages.stages[0].function,
+    )
+
+
 def _stages(job: Unwrapping, steps: Steps) -> list[Stage]:
     chain, dtype = job.chain, job.chain.dtype
     stages = [
@@ -81,10 +99,7 @@ def _stages(job: Unwrapping, steps: Steps) -> list[Stage]:
         )
     ]
     stops = [0, *(layer.stop for layer in job.layers), job.stop]
-    names = [*(f"Activations of layer {layer.name!r}" for layer in job.layers)]
-    for (start, stop), name in zip(
-        pairwise(stops), [*names, "The outputs of the model"], strict=True
-    ):
+    for (start, stop), name in zip(pairwise(stops), job.names_of_values, strict=True):
         widths = [chain.width_at(position) for position in range(start, stop + 1)]
         part = ChainRows(chain.slice(start, stop), dtype)
         stages.append(Stage(part, widths[-1], max(widths) * dtype.itemsize, name))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skfeat.utils._checks import type_error
+from skfeat.utils._checks import type_error, value_error
 from skfeat.utils._shown import Part
 from skfeat.utils._table import Table, is_nan, titled_columns
 
@@ -94,6 +94,13 @@ def control_report(
     measured : callable
         Maps raw outputs to score, agreement and divergence.
     controls : dict of str to network
+
+    Raises
+    ------
+    TypeError
+        If `controls` are no networks by name.
+    ValueError
+        If one has the name of the model or of its own network.
     """
     wrong = not isinstance(controls, dict) or any(
         not hasattr(one, "predict_raw") for one in controls.values()
@@ -103,6 +110,11 @@ def control_report(
             "controls",
             "a bool or a dict of names and networks, as fit_controls returns",
             controls,
+        )
+    taken = {"model", "features"} & set(controls)
+    if taken:
+        raise value_error(
+            "controls", "names other than 'model' and 'features'", sorted(taken)
         )
     found = [{"network": "model", **of_model}]
     for name, one in {"features": network, **controls}.items():

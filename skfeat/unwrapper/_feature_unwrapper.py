@@ -213,7 +213,10 @@ class FeatureUnwrapper(
         are trained together: of each 50 to 100 %, drawn evenly, are left, the rest is
         of another row [1]_. The model tells what becomes of them [2]_, so that the
         network learns what it does between the rows too. With few rows this matters
-        most. Zero trains on the rows as they are.
+        most. Zero trains on the rows as they are, which is better where the model is
+        meant for no inputs between them, as one that divides by its inputs is not.
+        Where the model's values of mixtures are not finite, or four times as large as
+        those of any row, no rows are mixed, and a warning says so.
 
     train_encoder : bool, default=True
         Whether what follows the first layer moves its encoder, with ``joint=True``.
@@ -506,7 +509,7 @@ class FeatureUnwrapper(
         -----
         UserWarning
             If a part is fitted already and not in a ``FrozenEstimator``: it is fitted
-            anew.
+            anew. If no rows are mixed though `mixup` is not zero.
         """
         data = {"X": X, "y": y, "metadata": None}
         before = self._without_fit()

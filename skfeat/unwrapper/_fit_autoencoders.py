@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skfeat._fitting import fit_autoencoders as fit_parts
-from skfeat.autoencoder._setup import epochs_of
+from skfeat.autoencoder._setup import GOES_ON, epochs_of
 from skfeat.unwrapper._plan import Unwrapping
 from skfeat.utils._checks import is_int
 from skfeat.utils._frozen import unnamed
@@ -27,6 +27,8 @@ def fit_autoencoders(job: Unwrapping, activations) -> None:
     fitted = fit_parts(
         job.autoencoders, activations, contexts, job.params.n_jobs, names, job.share
     )
+    for part in fitted:
+        vars(part).pop(GOES_ON, None)
     job.take_autoencoders(fitted)
     for name, autoencoder, rows, context in zip(
         names, fitted, activations, contexts, strict=True
@@ -49,3 +51,4 @@ def _shorten(job: Unwrapping, n_rows: list[int]) -> None:
             continue
         if epochs_of(part, n) > _MOST_EPOCHS:
             part.set_params(max_iter=_MOST_EPOCHS)
+            setattr(part, GOES_ON, True)

@@ -10,7 +10,7 @@ from skfeat.connector._joint import connection_of, with_weights
 from skfeat.solvers._prune import pruned_epochs
 from skfeat.solvers.joint._problem import JointSettings, Problem
 from skfeat.solvers.joint._train import train_jointly
-from skfeat.unwrapper._computed import some_rows, stages_of_held
+from skfeat.unwrapper._computed import mixup_of, some_rows, stages_of_held
 from skfeat.unwrapper._parts import dense_codes
 from skfeat.unwrapper._plan import Rows, Unwrapping
 from skfeat.utils._warnings import told_once
@@ -25,6 +25,7 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
         if not is_kept:
             drop_training_state(autoencoder)
     frozen = job.connectors.frozen
+    stages = rows.stages or stages_of_held(job, rows.X)
     problem = Problem(
         hidden=rows.activations,
         coders=[
@@ -48,16 +49,16 @@ def fit_jointly(job: Unwrapping, rows: Rows) -> None:
         else job.chain.torch_function(
             job.start, job.stop, dtype=torch.float32, device=job.device
         ),
-        stages=rows.stages or stages_of_held(job, rows.X),
+        stages=stages,
     )
-    settings = settings_of(job, len(rows.X))
+    settings = settings_of(job, len(rows.X), mixup_of(job, stages))
 
     def solve(hooks):
         return train_jointly(
             problem,
             settings,
             name="FeatureUnwrapper",
-            remedy="set joint=False, or rescale the activations of the model",
+            remedy=remedy_of(settings, "joint=False"),
             hooks=hooks,
             verbose=params.verbose,
             file=job.kept,
@@ -144,7 +145,13 @@ def note_pruning(job, settings: JointSettings) -> None:
         job.pruning_epochs = pruned_epochs(settings.n_epochs)
 
 
-def settings_of(job, n_rows: int) -> JointSettings:
+def remedy_of(settings: JointSettings, other: str) -> str:
+    """Return what is advised if training together diverges."""
+    ways = ["mixup=0"] * (settings.mixup > 0) + [other]
+    return f"set {' or '.join(ways)}, or rescale the activations of the model"
+
+
+def settings_of(job, n_rows: int, mixup: float) -> JointSettings:
     """Return how the parts of an unwrapper's network are trained on so many rows."""
     params = job.params
     return JointSettings(
@@ -157,5 +164,5 @@ def settings_of(job, n_rows: int) -> JointSettings:
         batch_size=job.batch_size(n_rows),
         device=job.device,
         seed=job.seed,
-        mixup=float(params.mixup) if params.joint else 0.0,
+        mixup=mixup,
     )

@@ -23,13 +23,22 @@ from skfeat.solvers.maps._problem import MapLayers, MapProblem
 from skfeat.solvers.maps._start import patch_rows
 from skfeat.solvers.maps._train import train_maps
 from skfeat.unwrapper._fit_autoencoders import fit_autoencoders
-from skfeat.unwrapper._fit_jointly import note_pruning, parts_with, settings_of
+from skfeat.unwrapper._fit_jointly import (
+    note_pruning,
+    parts_with,
+    remedy_of,
+    settings_of,
+)
 from skfeat.unwrapper._maps_plan import MapUnwrapping
+from skfeat.utils._mixtures import share_that_suits
+from skfeat.utils._torch import to_numpy
 from skfeat.utils._warnings import told_once
 
 # Rows of each layer that its autoencoder is fitted to, if there are so many; of a layer
 # of rows, all.
 _MOST_ROWS = 2**16
+# Mixtures of maps that are looked at before rows are mixed.
+_PROBED = 512
 
 
 def run_maps(job: MapUnwrapping, X: np.ndarray, context: Any, data: dict) -> dict:
@@ -126,6 +135,23 @@ def _dense_start(connector, X, Y, budget: int) -> Connection:
     return replace(connection, start=start)
 
 
+def _mixup_of(job: MapUnwrapping, layers: MapLayers) -> float:
+    """Return the share of rows that are mixed, zero if the model suits no mixtures."""
+
+    def compute(rows: np.ndarray) -> list[np.ndarray]:
+        _, hidden, outputs = layers.run_rows(rows)
+        return [to_numpy(values) for values in (*hidden, outputs)]
+
+    return share_that_suits(
+        float(job.params.mixup),
+        job.batch_size(len(layers.X)),
+        layers.X,
+        compute,
+        job.names_of_values,
+        n_probed=_PROBED,
+    )
+
+
 def _train(
     job: MapUnwrapping,
     layers: MapLayers,
@@ -154,14 +180,15 @@ def _train(
         ),
         trains_decoder=not (joint or ends.output or kept[-1]),
     )
-    settings = settings_of(job, len(layers.X))
+    mixup = _mixup_of(job, layers) if joint else 0.0
+    settings = settings_of(job, len(layers.X), mixup)
 
     def solve(hooks):
         return train_maps(
             problem,
             rows,
             settings,
-            remedy="set distill=False, or rescale the activations of the model",
+            remedy=remedy_of(settings, "distill=False"),
             hooks=hooks,
             verbose=params.verbose,
         )

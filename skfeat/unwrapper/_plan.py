@@ -303,6 +303,12 @@ class Unwrapping:
             [f"connector from {before} to {after}" for before, after in between],
         )
 
+    @property
+    def names_of_values(self) -> list[str]:
+        """What to call the activations of each layer, and the outputs."""
+        of_layers = (f"Activations of layer {layer.name!r}" for layer in self.layers)
+        return [*of_layers, "The outputs of the model"]
+
     def open(self, name, **kwargs):
         """Open a task that callbacks see."""
         context = self.context.subcontext(task_name=name, **kwargs)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from skfeat.controls import fit_controls
+from skfeat.controls import fit_controls, shuffled_control, untrained_control
 from skfeat.controls._matched import matched_budgets
 from tests.adapters.test_torch_blocks import Residual
 from tests.adapters.test_torch_blocks import mlp as branch
@@ -57,3 +58,11 @@ def test_no_connectors_no_controls():
     est = unwrapper(mlp(7, 6, 3), n_nonzero_coefs=None, connector=None).fit(X)
     with pytest.raises(ValueError, match="unwrapper must have connectors"):
         fit_controls(est, X)
+
+
+@pytest.mark.parametrize("control", [fit_controls, untrained_control, shuffled_control])
+def test_a_model_is_no_unwrapper(control):
+    with pytest.raises(TypeError, match="unwrapper must be a fitted FeatureUnwrapper"):
+        control(mlp(7, 6, 3), X)
+    with pytest.raises(NotFittedError):
+        control(unwrapper(mlp(7, 6, 3)), X)

@@ -298,6 +298,9 @@ def test_controls_are_fitted_to_as_many_weights(monkeypatch):
     assert table.n_weights_all[2:4] == [2 * BUDGET + 7 * 6 + 5 * 3] * 2
     with pytest.raises(ValueError, match="controls=True needs X_train"):
         est.report(X, Y, controls=True)
+    taken = {"features": est.network(), "other": est.network()}
+    with pytest.raises(ValueError, match=r"names other than .* Got \['features'\]"):
+        est.report(X, Y, controls=taken)
 
 
 def test_the_table_of_a_large_model_fits_a_page():
