@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
+import warnings
 from contextlib import ExitStack, contextmanager
 
 from joblib import parallel_config
@@ -52,7 +54,7 @@ def _start_ray(stack, n_workers):
     path = os.pathsep.join(filter(None, sys.path))
     # Sockets lie in the folder: their paths may have a hundred letters.
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray", dir="/tmp"))
-    stack.callback(ray.shutdown)
+    stack.callback(_stop_ray, ray)
     ray.init(
         address="local",
         num_cpus=n_workers,
@@ -65,3 +67,11 @@ def _start_ray(stack, n_workers):
         _temp_dir=folder,
         runtime_env={"env_vars": {"PYTHONPATH": path}},
     )
+
+
+def _stop_ray(ray):
+    # It does not wait for all processes that it ends, which shows on a busy machine.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        ray.shutdown()
+        gc.collect()
