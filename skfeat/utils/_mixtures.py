@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from skfeat.utils._distributed import agreed
-from skfeat.utils._rows import Batch
+from skfeat.utils._rows import Batch, mapped_file, release
 from skfeat.utils._warnings import warn
 
 # Mixtures that are looked at, of rows from all over the data, and how many at a time.
@@ -80,12 +80,12 @@ def _reach(
     first: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Return how long the longest row of each table is."""
-    n = len(batch.ids)
-    longest = [
-        [
-            np.square(values.astype(np.float64)).sum(axis=1).max()
-            for values in compute(batch.take(block).rows(first))
+    n, longest = len(batch.ids), []
+    for block in np.array_split(np.arange(n), -(-n // _BLOCK)):
+        tables = compute(batch.take(block).rows(first))
+        release(mapped_file(batch.source))
+        squares = [
+            np.square(values.astype(np.float64)).sum(axis=1) for values in tables
         ]
-        for block in np.array_split(np.arange(n), -(-n // _BLOCK))
-    ]
+        longest.append([values.max() for values in squares])
     return np.sqrt(np.max(longest, axis=0))
