@@ -1,5 +1,6 @@
 """Training together on mixtures of rows, of which the model tells what becomes."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -77,6 +78,8 @@ def test_the_pruned_control_is_trained_on_mixtures_too(cancer):
             found.append(kl_divergence(*both))
         return float(np.mean(found))
 
+    default = inspect.signature(pruned_control).parameters["mixup"].default
+    assert FeatureUnwrapper(model).mixup == default
     assert divergence() < 0.7 * divergence(mixup=0)
 
 
