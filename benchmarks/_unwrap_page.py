@@ -74,6 +74,22 @@ def _without_empty(rows):
     return [{name: row[name] for name in used} for row in rows]
 
 
+def controls_table(seeds):
+    """Return the Markdown table of the networks of features beside all controls."""
+    found = {}
+    for same in zip(*seeds, strict=True):
+        name, _, way = same[0]["how"].rpartition(", ")
+        cells = found.setdefault(name, {"": name})
+        cells[f"{way}: lost"] = text([row["lost"] for row in same], 2, 100)
+        cells[f"{way}: KL"] = text([row["KL"] for row in same], 4)
+    # What is compared stands together.
+    rows = [
+        {name: row[name] for name in sorted(row, key=lambda name: name.endswith("KL"))}
+        for row in found.values()
+    ]
+    return markdown(rows)
+
+
 def cells_of(same):
     """Return the cells of one network of features, of all its seeds."""
     return {
@@ -135,6 +151,10 @@ def page_tables(record):
         if not seeds or "weights in all" not in seeds[0][0]:
             continue
         lines += [_heading(title, record[part]), "", table(seeds)]
+        if part == last and "controls" in record:
+            found = record["controls"]["seeds"]
+            lines += [_heading("Beside all controls", record["controls"]), ""]
+            lines += [controls_table(found)]
         if part == last and "mixup" in record:
             found = record["mixup"]["seeds"]
             lines += [f"**Over the share of mixed rows** (seeds: {len(found)})", ""]

@@ -8,6 +8,9 @@ pruned to as many weights and distilled (``pruned``), and the separate fit
   the pixels to the logits sparse and counted; budgets of the whole network. Models of
   two recipes of training.
 - ``patient``: the same in three times the epochs, without the separate fit.
+- ``controls``: the fewest and the most of these weights beside all controls: sparse
+  networks trained from random weights, over autoencoders that nobody trained, and of
+  shuffled features too.
 - ``faithfulness``: the same over `faithfulness`.
 - ``kept``: the model's first layer is kept, with the encoder as its own reconstruction
   makes it; budgets a connector.
@@ -43,12 +46,22 @@ from _common import (
     read_record,
     train_mlp,
 )
-from _unwrap_measures import control, fit_autoencoders, measure, race
+from _unwrap_measures import (
+    control,
+    figures_of,
+    fit_autoencoders,
+    measure,
+    model_values,
+    race,
+)
 from _unwrap_page import write_page
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
+
+from skfeat import FeatureUnwrapper
+from skfeat.controls import fit_controls
 
 RECORD = "unwrap_mnist"
 
@@ -143,6 +156,31 @@ def whole_budget(total):
     """Return the parameters of a network that is sparse from end to end."""
     each = [total // 4] * 3 + [total - total // 4 * 3]
     return {"n_nonzero_coefs": each, "shared_budget": True, **SPARSE_ENDS}
+
+
+def measure_controls(plan, seed):
+    """Return the rows of one seed."""
+    rows = []
+    for recipe in plan.recipes:
+        model, data, parts = narrow(plan, seed, recipe)
+        outputs = model_values(model, data[1])
+        for total in sorted({plan.totals[0], plan.totals[-1]}):
+            unwrapper = FeatureUnwrapper(
+                model,
+                autoencoder=parts,
+                max_iter=plan.updates,
+                mixup=plan.mixup,
+                random_state=0,
+                **whole_budget(total),
+            ).fit(data[0])
+            networks = {"together": unwrapper.network()} | fit_controls(
+                unwrapper, data[0], max_iter=plan.updates, random_state=0
+            )
+            rows += [
+                {"how": f"{recipe}, {total}, {how}", **figures_of(own, outputs, data)}
+                for how, own in networks.items()
+            ]
+    return rows
 
 
 def measure_faithfulness(plan, seed):
@@ -338,6 +376,7 @@ def mnist(plan):
 PARTS = {
     "pixels": measure_pixels,
     "patient": measure_patient,
+    "controls": measure_controls,
     "faithfulness": measure_faithfulness,
     "kept": measure_kept,
     "trained": measure_trained,

@@ -200,13 +200,15 @@ class FeatureUnwrapper(
         Weight of the error of the computed features (a share of the variance of those
         that the autoencoders encode) beside the mismatch of the outputs. More makes
         the network's features those of the autoencoders more closely, and its outputs
-        those of the model less where weights are few. Above 0.3 reconstruction counts
-        as much. Zero is for the outputs alone: features and what the autoencoders mean
-        by them drift apart. Unless it is zero, weights between features are chosen
-        again once pruning has ended, as a rectified connector fitted to encoded
-        features has them, where features are on in few rows and that fit is short. A
-        twentieth of the epochs is then trained with either, and the new ones stay if
-        they lower the loss by more than 5 %.
+        those of the model less where weights are few. The error of reconstruction
+        counts three times as much, and 0.3 at least. 1 is for features that are active
+        in few rows, where true connections matter more than outputs: it finds more of
+        known circuits than the default. Zero is for the outputs alone: features and
+        what the autoencoders mean by them drift apart. Unless it is zero, weights
+        between features are chosen again once pruning has ended, as a rectified
+        connector fitted to encoded features has them, where features are on in few
+        rows and that fit is short. A twentieth of the epochs is then trained with
+        either, and the new ones stay if they lower the loss by more than 5 %.
 
     mixup : float, default=0.5
         Share of the rows of each minibatch that are mixed with others when all parts

@@ -3,7 +3,7 @@
 On a batch of rows the loss is ::
 
       mismatch of the network's outputs with the model's
-    + max(0.3, faithfulness) * sum over autoencoders of the squared error of their
+    + max(0.3, 3 faithfulness) * sum over autoencoders of the squared error of their
       reconstruction
     + faithfulness * sum over computed layers of the squared error of the features that
       the network computes, against those that the layer's autoencoder encodes

@@ -25,8 +25,8 @@ _RATE, _CODER_RATE = 8e-3, 5e-3
 
 # What reconstruction counts beside outputs, at least: a share that leaves them near the
 # model and autoencoders good where weights are few. At 1 outputs are worse, at 0.1
-# autoencoders.
-_RECONSTRUCTION = 0.3
+# autoencoders. Up to this faithfulness it counts no more.
+_RECONSTRUCTION, _FAITHFULNESS = 0.3, 0.1
 # Share of the latest batch in running means of codes.
 _SHARE = 0.02
 # Of the mean square of codes, the least that their variance counts for.
@@ -132,9 +132,10 @@ class Updates:
 def reconstruction(settings: JointSettings) -> float:
     """Return what reconstruction counts beside outputs.
 
-    No less than the features that are computed: dictionaries would give way to these.
+    Three times as much as the features that are computed, or more: else dictionaries
+    would give way to these.
     """
-    return max(_RECONSTRUCTION, settings.faithfulness)
+    return _RECONSTRUCTION * max(1.0, settings.faithfulness / _FAITHFULNESS)
 
 
 def in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:

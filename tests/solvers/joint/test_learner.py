@@ -91,7 +91,7 @@ def encode(part, rows):
 def plain_loss(given, learnt, settings, inputs_first):
     """The loss on all rows, of weights that act on raw rows."""
     codes = [encode(c, h) for c, h in zip(learnt.coders, given.hidden, strict=True)]
-    least = max(0.3, settings["faithfulness"])
+    least = max(0.3, 3 * settings["faithfulness"])
     loss, share = 0.0, 1.0 if given.outputs is None else least
     for part, own, rows in zip(learnt.coders, codes, given.hidden, strict=True):
         if not part.frozen:
@@ -171,7 +171,7 @@ def test_penalty_is_on_the_codes():
         part.penalty, part.l0 = 0.0, None
     without = float(ours._loss(np.arange(N), weights).detach())
     # The penalties had followed the batch before it was weighed.
-    followed = 0.3 * sum(p * s for p, s in zip(penalties, sizes, strict=True))
+    followed = 0.9 * sum(p * s for p, s in zip(penalties, sizes, strict=True))
     assert with_penalty - without == pytest.approx(followed, rel=0.05)
 
 
