@@ -64,6 +64,7 @@ class Plan:
     n_read: int = 1_000
     n_top: int = 100
     fit_epochs: int | None = None  # of everything; None: the defaults
+    mixup: float = 0.5  # the default, of joint training and of pruning
 
 
 SMOKE = Plan(
@@ -85,7 +86,12 @@ def fits_of(plan, model, X, seed):
     epochs = {} if plan.fit_epochs is None else {"max_iter": plan.fit_epochs}
     for n_weights in plan.weights:
         network = pruned_control(
-            model, X, n_nonzero_coefs=n_weights, random_state=seed, **epochs
+            model,
+            X,
+            n_nonzero_coefs=n_weights,
+            mixup=plan.mixup,
+            random_state=seed,
+            **epochs,
         )
         yield PRUNED, n_weights, network, None
     sizes = {"n_components": plan.n_features, "k": plan.k}
@@ -110,6 +116,7 @@ def fits_of(plan, model, X, seed):
                 shared_budget=True,
                 connect_input=True,
                 connect_output=True,
+                mixup=plan.mixup,
                 random_state=seed,
                 **epochs,
             ).fit(X)
