@@ -25,8 +25,8 @@ _RATE, _CODER_RATE = 8e-3, 5e-3
 
 # What reconstruction counts beside outputs, at least: a share that leaves them near the
 # model and autoencoders good where weights are few. At 1 outputs are worse, at 0.1
-# autoencoders. Up to this faithfulness it counts no more.
-_RECONSTRUCTION, _FAITHFULNESS = 0.3, 0.1
+# autoencoders. And how many times as much as the features that are computed.
+_RECONSTRUCTION, _TIMES_FAITHFULNESS = 0.3, 3.0
 # Share of the latest batch in running means of codes.
 _SHARE = 0.02
 # Of the mean square of codes, the least that their variance counts for.
@@ -135,7 +135,7 @@ def reconstruction(settings: JointSettings) -> float:
     Three times as much as the features that are computed, or more: else dictionaries
     would give way to these.
     """
-    return _RECONSTRUCTION * max(1.0, settings.faithfulness / _FAITHFULNESS)
+    return max(_RECONSTRUCTION, _TIMES_FAITHFULNESS * settings.faithfulness)
 
 
 def in_raw_units(rows: torch.Tensor, unit: Unit) -> torch.Tensor:
